@@ -231,7 +231,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
             {"selector": "round_robbin"},
             "found 'round_robbin', expected one of round_robin, doubly_greedy, random; did you mean",
         ),
-        ({"representation": ["less", "rds"]}, "`representation`: found 'rds', expected one of"),
+        ({"representation": ["less", "gist"]}, "`representation`: found 'gist', expected one of"),
         ({"selector": []}, "`selector`: give at least one value"),
         ({"budget": 0}, "`budget`: budgets count examples and start at 1; found 0"),
         ({"budget": "many"}, "`budget`: Input should be a valid integer"),

@@ -25,7 +25,7 @@ from pydantic import (
 
 from tis_ray.errors import InputError
 
-RepresentationName = Literal["less", "embed"]
+RepresentationName = Literal["less", "rds", "embed", "bm25"]
 SelectorName = Literal["round_robin", "doubly_greedy", "random"]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
@@ -189,6 +189,9 @@ class WarmupConfig(TrainingConfig):
 
     epochs: int = Field(4, ge=1)
     """One checkpoint is kept for each epoch."""
+    checkpoints: str | None = None
+    """Folder of an earlier warm-up (`warmup-*` in the artifacts) to use instead of training one. Features
+    that rows already have at those checkpoints are used again: this is how a pool grows cheaply."""
     share: float = Field(0.05, gt=0, le=1)
     """Share of the pool to train on."""
     min_rows: int = Field(64, ge=1)
@@ -217,9 +220,25 @@ class SketchConfig(Model):
 Direction = Literal["adam", "sgd", "sign"]
 
 
+class CascadeConfig(Model):
+    """A cheap representation keeps the best part of the pool; LESS looks at that part alone."""
+
+    by: Literal["embed", "rds", "bm25"] = "embed"
+    """The cheap representation; round robin over its scores decides what is kept."""
+    keep: float = Field(0.2, gt=0, lt=1)
+    """Share of the pool that is kept."""
+    sample: int = Field(256, ge=0)
+    """Rows drawn from the whole pool and given to LESS as well, to measure what the cascade loses."""
+
+
+FeatureType = Literal["float32", "float16", "int8"]
+
+
 class LessConfig(Model):
     """LESS: gradients of a LoRA warm-up (Xia et al. 2024; paper section 3)."""
 
+    model: ModelConfig | None = None
+    """Model whose gradients are taken, if it is not the one that is fine-tuned (proxy features)."""
     lora: LoraConfig = LoraConfig()
     """Adapters of the warm-up."""
     warmup: WarmupConfig = WarmupConfig()
@@ -230,10 +249,35 @@ class LessConfig(Model):
     """What a query contributes."""
     sketch: SketchConfig = SketchConfig()
     """The random projection."""
-    dtype: Literal["float16", "float32"] = "float16"
-    """Type of stored features."""
+    scoring: Literal["store", "stream", "exact"] = "store"
+    """`store` keeps the pool's features, so that new queries cost only themselves. `stream` writes
+    scores alone. `exact` does too, without any projection: the gold standard for few queries."""
+    exact_gb: float = Field(4.0, gt=0)
+    """Most memory an actor may spend on the queries' gradients when scoring is `exact`."""
+    dtype: FeatureType | Literal["int4", "int2"] = "float16"
+    """Type of stored pool features. Below 8 bits they are rotated first; queries stay float32."""
+    cascade: CascadeConfig | None = None
+    """Rank only the part of the pool that a cheap representation keeps; null ranks all of it."""
     seed: Seed = 0
     """Seed of the warm-up: its sample, its adapters and its batches."""
+
+
+class RdsConfig(Model):
+    """RDS+: position-weighted mean of the last hidden states (Ivison et al. 2025; paper section 3)."""
+
+    model: ModelConfig | None = None
+    """Model that reads the rows, if it is not the base model that is fine-tuned."""
+    dtype: FeatureType = "float16"
+    """Type of stored pool features."""
+
+
+class Bm25Config(Model):
+    """BM25: words in common, weighed by rarity. Cheap, and often a hard baseline to beat."""
+
+    k1: float = Field(1.5, ge=0)
+    """How soon repetitions of a word stop counting."""
+    b: float = Field(0.75, ge=0, le=1)
+    """How much long rows are discounted."""
 
 
 class EmbedConfig(Model):
@@ -247,8 +291,8 @@ class EmbedConfig(Model):
     """Text put before each query, as in the paper."""
     batch_size: int = Field(32, ge=1)
     """Texts in one forward pass."""
-    dtype: Literal["float16", "float32"] = "float32"
-    """Type of stored features."""
+    dtype: FeatureType = "float32"
+    """Type of stored pool features."""
 
 
 class FinetuneConfig(TrainingConfig):
@@ -328,7 +372,9 @@ class Config(Model):
     seed: Annotated[list[Seed], BeforeValidator(_as_list)] = [0, 1, 2]
     """Seeds of fine-tuning and of the random baseline: one number, or a list."""
     less: LessConfig = LessConfig()
+    rds: RdsConfig = RdsConfig()
     embed: EmbedConfig = EmbedConfig()
+    bm25: Bm25Config = Bm25Config()
     finetune: FinetuneConfig = FinetuneConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     batch: BatchConfig = BatchConfig()
