@@ -1,6 +1,5 @@
 """Sketches: a pure function, linear, unbiased, of the variance the formula says."""
 
-import hashlib
 import math
 
 import pytest
@@ -8,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.gradients.integer_hash import digest_words, fmix32, grid_word
 from tis_ray.errors import InputError
 from tis_ray.gradients import Sketch, checkpoint_seed, unit_rows, unusable_rows
 from tis_ray.gradients import sketch as sketch_module
@@ -15,21 +15,12 @@ from tis_ray.gradients import sketch as sketch_module
 KINDS = ["rotation", "rademacher"]
 
 
-# --- the hash, in Python integers -------------------------------------------------------------
-
-
-def fmix32(word: int) -> int:
-    word ^= word >> 16
-    word = (word * 0x85EBCA6B) & 0xFFFFFFFF
-    word ^= word >> 13
-    word = (word * 0xC2B2AE35) & 0xFFFFFFFF
-    return word ^ (word >> 16)
+# --- the projection, in Python integers -------------------------------------------------------
 
 
 def seed_words(seed: int, half: int, name: str, shape: tuple[int, ...], width: int) -> list[int]:
     text = f"tis/sketch/v1|{seed}|{half}|{name}|{'x'.join(map(str, shape))}|{width}"
-    digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
-    return [int.from_bytes(digest[i : i + 4], "little") for i in (0, 4)]
+    return digest_words(text)[:2]
 
 
 def explicit_matrix(width: int, seed: int, kind: str, name: str, shape: tuple[int, ...]):
@@ -40,8 +31,7 @@ def explicit_matrix(width: int, seed: int, kind: str, name: str, shape: tuple[in
         first, second = seed_words(seed, 0, name, shape, width)
         for i in range(count):
             for j in range(width):
-                column = ((j // 32) * 0x9E3779B9 + second) & 0xFFFFFFFF
-                bit = fmix32(fmix32(i ^ first) ^ column) >> (j % 32) & 1
+                bit = grid_word(i, j // 32, first, second) >> (j % 32) & 1
                 matrix[j, i] = (1 - 2 * bit) / math.sqrt(width)
         return matrix
     slots = width // 2
@@ -63,15 +53,6 @@ def project(sketch: Sketch, blocks: dict[str, torch.Tensor]) -> torch.Tensor:
 
 # --- what it computes -------------------------------------------------------------------------
 
-GOLDEN_FMIX32 = {
-    0: 0x00000000,
-    1: 0x514E28B7,
-    2: 0x30F4C306,
-    0x9E3779B9: 0x92CA2F0E,
-    0x7FFFFFFF: 0xF9CC0EA8,
-    0x80000000: 0x6D3C65A0,
-    0xFFFFFFFF: 0x81F16F39,
-}
 GOLDEN_SEED_WORDS = [3114261206, 3189374540]
 GOLDEN_SIGNS = "+++-+-+-+-+++-+-----+-++-+--+++-+++++-+++++-+-+++-+---+-+---++---+---+"
 GOLDEN_OFFSETS = [10, 16, 2, 14, 30, 5, 19, 21, 19, 4]
@@ -83,12 +64,8 @@ def as_text(signs: torch.Tensor) -> str:
     return "".join("+" if sign > 0 else "-" for sign in signs.flatten().tolist())
 
 
-def test_the_hash_never_changes():
+def test_the_projection_never_changes():
     """Stored features depend on these bits: a change here orphans every feature store."""
-    words = torch.tensor(list(GOLDEN_FMIX32))
-    assert sketch_module._fmix32(words).tolist() == list(GOLDEN_FMIX32.values())
-    assert [fmix32(word) for word in GOLDEN_FMIX32] == list(GOLDEN_FMIX32.values())
-
     assert seed_words(7, 1, LAYER, (8, 128), 64) == GOLDEN_SEED_WORDS
     assert list(Sketch(64, 7)._seed_words(1, LAYER, (8, 128))) == GOLDEN_SEED_WORDS
     first, second = GOLDEN_SEED_WORDS
@@ -97,11 +74,6 @@ def test_the_hash_never_changes():
     assert sketch_module._offsets(8 * 128, second, 32)[:10] == GOLDEN_OFFSETS
     assert as_text(sketch_module._dense_signs(3, 5, 40, (first, second), cpu)) == GOLDEN_DENSE
     assert checkpoint_seed(0, 1, shared=False) == 4170210517
-
-
-@given(st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=50))
-def test_the_torch_hash_equals_the_integer_hash(words):
-    assert sketch_module._fmix32(torch.tensor(words)).tolist() == [fmix32(word) for word in words]
 
 
 @pytest.mark.parametrize("kind", KINDS)

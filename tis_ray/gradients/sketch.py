@@ -15,9 +15,7 @@ which is a dense sign matrix's variance without the pairs inside a block: never 
 "rademacher". The dense matrix of ±1/√k that LESS uses through TRAK; costs k products an element.
 """
 
-import hashlib
 import math
-import struct
 from typing import Literal, get_args
 
 import torch
@@ -25,12 +23,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from tis_ray.errors import InputError
+from tis_ray.gradients.hashing import digest_words, fmix32, grid_words
 
 SketchKind = Literal["rotation", "rademacher"]
 VERSION = "tis/sketch/v1"
 
-_MASK = 0xFFFFFFFF
-_GOLDEN = 0x9E3779B9  # 2^32 / golden ratio: spreads small column numbers over all 32 bits
 _DENSE_CHUNK = 1 << 22  # elements of the sign matrix that exist at once (16 MiB)
 
 
@@ -42,7 +39,7 @@ def checkpoint_seed(seed: int, checkpoint: int, shared: bool) -> int:
     """
     if shared:
         return seed
-    return _digest_words(f"tis/sketch/checkpoint/v1|{seed}|{checkpoint}")[0]
+    return digest_words(f"tis/sketch/checkpoint/v1|{seed}|{checkpoint}")[0]
 
 
 def unit_rows(features_EK: Tensor) -> Tensor:
@@ -123,7 +120,7 @@ class Sketch:
 
     def _seed_words(self, half: int, name: str, shape: tuple[int, ...]) -> tuple[int, int]:
         size = "x".join(map(str, shape))
-        words = _digest_words(f"{VERSION}|{self.seed}|{half}|{name}|{size}|{self.width}")
+        words = digest_words(f"{VERSION}|{self.seed}|{half}|{name}|{size}|{self.width}")
         return words[0], words[1]
 
     def _rotation(self, name: str, shape: tuple[int, ...], device: torch.device) -> "_Tables":
@@ -176,14 +173,14 @@ def _fold_gather(target: Tensor, flat_En: Tensor, signs_n: Tensor, offsets: list
 
 def _signs(count: int, seed: int, device: torch.device) -> Tensor:
     """sign(i) = bit (i mod 32) of fmix32((i div 32) xor seed): ±1 float32 (count,)."""
-    words = _fmix32(torch.arange(-(-count // 32), dtype=torch.int64, device=device) ^ seed)
+    words = fmix32(torch.arange(-(-count // 32), dtype=torch.int64, device=device) ^ seed)
     return _bits_to_signs(words)[:count]
 
 
 def _offsets(count: int, seed: int, slots: int) -> list[int]:
     """offset(b) = fmix32(b xor seed) mod slots, one for each block of `slots` elements."""
     blocks = torch.arange(-(-count // slots), dtype=torch.int64)
-    return (_fmix32(blocks ^ seed) & (slots - 1)).tolist()
+    return (fmix32(blocks ^ seed) & (slots - 1)).tolist()
 
 
 def _dense_signs(
@@ -191,12 +188,11 @@ def _dense_signs(
 ) -> Tensor:
     """Rows start..stop of the dense sign matrix, ±1 float32 (stop - start, width).
 
-    sign(i, j) = bit (j mod 32) of fmix32(fmix32(i xor s0) xor (φ (j div 32) + s1)).
+    sign(i, j) = bit (j mod 32) of word(i, j div 32); see `grid_words`.
     """
-    rows = _fmix32(torch.arange(start, stop, dtype=torch.int64, device=device) ^ words[0])
+    rows = torch.arange(start, stop, dtype=torch.int64, device=device)
     columns = torch.arange(-(-width // 32), dtype=torch.int64, device=device)
-    columns = (columns * _GOLDEN + words[1]) & _MASK
-    hashed = _fmix32(rows[:, None] ^ columns[None, :])
+    hashed = grid_words(rows, columns, *words)
     return _bits_to_signs(hashed.flatten()).view(stop - start, -1)[:, :width]
 
 
@@ -207,24 +203,6 @@ def _bits_to_signs(words: Tensor) -> Tensor:
     bits = torch.arange(256, dtype=torch.int64, device=words.device)[:, None]
     table = 1.0 - 2.0 * ((bits >> torch.arange(8, device=words.device)) & 1).to(torch.float32)
     return functional.embedding(octets, table).flatten()
-
-
-def _fmix32(words: Tensor) -> Tensor:
-    """MurmurHash3's finaliser on int64 tensors holding uint32 values.
-
-    The products overflow int64, which wraps; the low 32 bits are right all the same, and masking
-    after each makes the right shifts logical ones.
-    """
-    words = words ^ (words >> 16)
-    words = (words * 0x85EBCA6B) & _MASK
-    words = words ^ (words >> 13)
-    words = (words * 0xC2B2AE35) & _MASK
-    return words ^ (words >> 16)
-
-
-def _digest_words(text: str) -> tuple[int, ...]:
-    """Four uint32 words of the text's BLAKE2b hash, little-endian."""
-    return struct.unpack("<4I", hashlib.blake2b(text.encode(), digest_size=16).digest())
 
 
 def _norms(features_EK: Tensor) -> Tensor:
