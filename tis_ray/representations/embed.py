@@ -1,7 +1,8 @@
 """EMBED: cosine similarity of sentence embeddings (paper section 3; Appendix E).
 
 A pool row is its templated dialogue; a query is a fixed instruction, then prompt and label. The
-encoder cuts texts at its own length; how many rows that cut is counted.
+encoder cuts texts at its own length, from the end, where answers are; each row says how long it was
+and whether it was cut.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 
 from tis_ray.config import EmbedConfig
 from tis_ray.errors import InputError
+from tis_ray.gradients import unit_rows, unusable_rows
 from tis_ray.representations import Features
 from tis_ray.store import folder_digest
 
@@ -51,25 +53,37 @@ class Embed:
         self.encoder = SentenceTransformer(encoder_name(config), device=device)
 
     def features(self, rows: list[dict[str, Any]], side: str) -> Features:
-        """Return unit embeddings (E, 1, K)."""
+        """Return unit embeddings (E, 1, K).
+
+        Columns: `tokens`, the length of the whole text (with prefix and special tokens), and
+        `truncated`, whether the encoder read less.
+        """
         if not rows:  # every row of the shard was quarantined
             width = self.encoder.get_embedding_dimension()
-            return Features(
-                np.zeros((0, 1, width), np.float32), {}, {"truncated": np.zeros(0, bool)}
-            )
+            return Features(np.zeros((0, 1, width), np.float32), {}, _columns([], 0))
         prefix = self.config.query_prefix if side == "query" else ""
         texts = [prefix + row["text"] for row in rows]
-        limit = self.encoder.max_seq_length or 10**9
         lengths = [len(ids) for ids in self.encoder.tokenizer(texts, verbose=False)["input_ids"]]
-        vectors_EK = self.encoder.encode(
+        encoded = self.encoder.encode(
             texts,
             batch_size=self.config.batch_size,
             convert_to_numpy=True,
-            normalize_embeddings=True,
             show_progress_bar=False,
         )
-        return Features(
-            values_ECK=vectors_EK[:, None, :].astype(np.float32),
-            unusable={},
-            columns={"truncated": np.array([length > limit for length in lengths])},
-        )
+        vectors_EK = torch.from_numpy(encoded).float()
+        unusable = {row: _reason(vectors_EK[row]) for row in unusable_rows(vectors_EK)}
+        vectors_EK[list(unusable)] = 1.0
+        values_EK: np.ndarray = unit_rows(vectors_EK).numpy()
+        values_EK[list(unusable)] = 0.0
+        limit = self.encoder.max_seq_length or 10**9
+        return Features(values_EK[:, None], unusable, _columns(lengths, limit))
+
+
+def _columns(lengths: list[int], limit: int) -> dict[str, np.ndarray]:
+    tokens_E = np.array(lengths, dtype=np.int64)
+    return {"tokens": tokens_E, "truncated": tokens_E > limit}
+
+
+def _reason(vector_K: torch.Tensor) -> str:
+    finite = bool(torch.isfinite(vector_K).all())
+    return "zero_embedding" if finite else "non_finite_embedding"
