@@ -46,14 +46,27 @@ def _load(config: Path, overrides: list[str] | None) -> Any:
 
 
 @app.command()
-def run(config: ConfigFile, overrides: Overrides = None) -> None:
+def run(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Measure 64 rows and print what the study would cost.")
+    ] = False,
+) -> None:
     """Run a whole study: select, fine-tune, evaluate against random and zero-shot, report.
 
     The same command again continues a stopped run and reuses what is done.
 
     Example: tis-ray run --config examples/quickstart.yaml --set seed=[0,1,2]
+
+    Example: tis-ray run --config examples/quickstart.yaml --dry-run
     """
     loaded = _load(config, overrides)
+    if dry_run:
+        from tis_ray.stages.price import price, print_price
+
+        print_price(price(loaded), Console(width=console.width))
+        return
     from tis_ray.stages.run import run as run_study
     from tis_ray.stages.summary import print_summary
 
@@ -73,6 +86,27 @@ def featurize(config: ConfigFile, overrides: Overrides = None) -> None:
     result = run_study(loaded, until="featurize", console=console)
     _say(f"features: {result.run_dir / 'features'}")
     _say(f"next: tis-ray select --config {config}")
+
+
+@app.command()
+def score(
+    pool: Annotated[Path, typer.Option(help="A `features-*` artifact with a pool side.")],
+    query: Annotated[Path, typer.Option(help="A `features-*` artifact with the queries.")],
+    out: Annotated[Path, typer.Option(help="Folder for the scores.")],
+) -> None:
+    """Score one run's pool against another run's queries, without a model.
+
+    Both must be of one feature space (model, checkpoints, template, sketch, ...).
+
+    Example: tis-ray score --pool runs/a/features/less --query runs/b/features/less --out scores/
+    """
+    from tis_ray.stages.score import score_folders
+
+    matrix = score_folders(pool, query, out)
+    _say(f"scores: {matrix}")
+    _say(
+        f"next: tis-ray select --scores {matrix} --selector round_robin --budget 500 --out picked/"
+    )
 
 
 @app.command()

@@ -21,6 +21,7 @@ from tis_ray.config import (
     SketchConfig,
     TrainingConfig,
 )
+from tis_ray.errors import InputError
 from tis_ray.evaluation import example_losses
 from tis_ray.gradients import (
     Sketch,
@@ -34,7 +35,8 @@ from tis_ray.models.loading import load_model
 from tis_ray.models.lora import attach_lora, with_adapter
 from tis_ray.models.training import train_lora
 from tis_ray.representations import Features
-from tis_ray.representations.less import Less, checkpoint_weights
+from tis_ray.representations.exact import ExactLess
+from tis_ray.representations.less import Gradients, Less, checkpoint_weights
 
 SKETCH = SketchConfig(width=256, seed=5)
 
@@ -67,14 +69,24 @@ def features(
     rows: list[dict[str, Any]] | None = None,
     **config: Any,
 ) -> Features:
-    less = Less(
+    found = gradients(lab, batch, model, checkpoints, **config)
+    return Less(found).features(rows or lab.rows, side)
+
+
+def gradients(
+    lab: SimpleNamespace,
+    batch: BatchConfig | None = None,
+    model: ModelConfig | None = None,
+    checkpoints: list[Path] | None = None,
+    **config: Any,
+) -> Gradients:
+    return Gradients(
         model or lab.model,
         LessConfig(**{"sketch": SKETCH, **config}),
         batch or BatchConfig(),
         checkpoints or [checkpoint.path for checkpoint in lab.kept],
         "cpu",
     )
-    return less.features(rows or lab.rows, side)
 
 
 def cosine_error(one: Features, other: Features) -> float:
@@ -186,6 +198,90 @@ def test_a_gradient_that_is_no_number_is_told_from_a_loss(
     found = features(lab, checkpoints=[lab.kept[0].path, spoilt])
     assert found.unusable == dict.fromkeys(range(12), "non_finite_gradient")
     assert not found.values_ECK.any()
+
+
+WEIGHTS = np.array([0.7, 0.3])
+
+
+def true_scores(
+    lab: SimpleNamespace, queries: list[dict[str, Any]], pool: list[dict[str, Any]]
+) -> np.ndarray:
+    """Return weighted cosines of whole gradients, from all of them at once in float64."""
+    found = gradients(lab)
+    total = np.zeros((len(queries), len(pool)))
+    for c, weight in enumerate(WEIGHTS):
+        sides = []
+        for side, rows in (("query", queries), ("pool", pool)):
+            blocks: dict[str, torch.Tensor] = {}
+
+            def work(members: list[int], side=side, rows=rows, blocks=blocks, c=c) -> None:
+                found.directions([rows[i] for i in members], c, side, blocks.__setitem__)
+
+            # One batch holds all twelve rows, in the order of their lengths.
+            order: list[int] = []
+            found.each_batch(rows, c, order.extend)
+            found.each_batch(rows, c, work)
+            flat = torch.cat([blocks[name].reshape(len(rows), -1) for name in sorted(blocks)], 1)
+            flat = flat.double()[np.argsort(order)]
+            sides.append((flat / flat.norm(dim=1, keepdim=True)).numpy())
+        total += weight * sides[0] @ sides[1].T
+    return total
+
+
+@pytest.mark.parametrize("tokens", [1, 300, 4096])
+def test_exact_scores_are_cosines_of_whole_gradients(lab: SimpleNamespace, tokens: int) -> None:
+    queries = lab.rows[8:]
+    exact = ExactLess(gradients(lab, BatchConfig(tokens=tokens)), queries, WEIGHTS)
+    found = exact.scores(lab.rows)
+    assert found.scores_ME.dtype == np.float32
+    np.testing.assert_allclose(found.scores_ME, true_scores(lab, queries, lab.rows), atol=2e-6)
+    np.testing.assert_allclose(found.columns["loss"], features(lab).columns["loss"], rtol=1e-5)
+    # The sketch's norm estimates the exact one; width 256: relative error about 4%.
+    assert np.abs(features(lab).columns["norm"] / found.columns["norm"] - 1).max() < 0.25
+
+
+def test_exact_scores_leave_a_poisoned_row_and_a_poisoned_query_out(
+    lab: SimpleNamespace, poisoned: ModelConfig
+) -> None:
+    rows = [dict(row) for row in lab.rows]
+    rows[3] |= {"input_ids": [lab.unused, *rows[3]["input_ids"][1:]]}
+    clean = ExactLess(gradients(lab), [rows[8], rows[9]], WEIGHTS).scores(rows).scores_ME
+    exact = ExactLess(gradients(lab, model=poisoned), [rows[8], rows[3], rows[9]], WEIGHTS)
+    found = exact.scores(rows)
+    assert exact.unusable == {1: "non_finite_loss"}
+    assert found.unusable == {3: "non_finite_loss"}
+    assert found.scores_ME.shape == (2, 12)
+    others = [i for i in range(12) if i != 3]
+    np.testing.assert_allclose(found.scores_ME[:, others], clean[:, others], atol=2e-6)
+    assert not found.scores_ME[:, 3].any()
+
+
+def test_exact_scores_that_need_too_much_memory_are_refused(lab: SimpleNamespace) -> None:
+    with pytest.raises(InputError, match=r"less\.scoring: `exact` would hold 4 queries .*exact_gb"):
+        ExactLess(gradients(lab, exact_gb=1e-6), lab.rows[8:], WEIGHTS)
+
+
+def test_a_batch_that_runs_out_of_memory_is_halved_and_the_result_is_the_same(
+    lab: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calm, queries = features(lab), lab.rows[8:]
+    exact = ExactLess(gradients(lab), queries, WEIGHTS).scores(lab.rows)
+    sizes = []
+
+    def cramped(self: Gradients, examples: list[Any], *rest: Any) -> torch.Tensor:
+        sizes.append(len(examples))
+        # After some parameters have been handed over, as a real one would.
+        losses = plain(self, examples, *rest)
+        if len(examples) > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return losses
+
+    plain = Gradients.directions
+    monkeypatch.setattr(Gradients, "directions", cramped)
+    assert cosine_error(features(lab), calm) < 1e-6
+    assert max(sizes) == 12
+    again = ExactLess(gradients(lab), queries, WEIGHTS).scores(lab.rows)
+    np.testing.assert_allclose(again.scores_ME, exact.scores_ME, atol=1e-6)
 
 
 def test_checkpoint_weights_are_mean_learning_rates_and_sum_to_one() -> None:

@@ -55,10 +55,10 @@ def test_a_killed_driver_continues_and_ends_in_the_same_bytes(undisturbed, tmp_p
     # First in featurisation, when some pool shards are written and others are not.
     kill_when(
         config,
-        lambda: bool(list(artifacts.glob("features-less-*/pool-*.npy"))),
+        lambda: bool(list(artifacts.glob("store-less-*/pool/*.safetensors"))),
         tmp_path / "first.log",
     )
-    done = {p: p.stat().st_mtime_ns for p in artifacts.glob("features-less-*/pool-*.npy")}
+    done = {p: p.stat().st_mtime_ns for p in artifacts.glob("store-less-*/pool/*.safetensors")}
     assert not list(artifacts.glob("features-less-*/_SUCCESS"))
 
     # Then in fine-tuning, when a cell has its first epoch behind it or a cell has ended.
@@ -71,8 +71,8 @@ def test_a_killed_driver_continues_and_ends_in_the_same_bytes(undisturbed, tmp_p
         tmp_path / "second.log",
     )
     second = last_start(tmp_path)
-    reused = [e for e in second if e["event"] == "stage" and "shards were done" in e["note"]]
-    assert reused, "the log does not say how many shards were reused"
+    reused = [e for e in second if e["event"] == "stage" and "rows were in the store" in e["note"]]
+    assert reused, "the log does not say how many rows were reused"
     assert all(path.stat().st_mtime_ns == when for path, when in done.items())
 
     ended = subprocess.run(command(config), capture_output=True, text=True, cwd=tmp_path)

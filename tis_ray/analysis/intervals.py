@@ -121,6 +121,12 @@ def paired_comparison(
     return Comparison(mean, None, None, n, p_value, verdict, note)
 
 
+def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
+    """Return the 95% Wilson score interval of a share of `trials` (at least 1) independent draws."""
+    found = stats.binomtest(successes, trials).proportion_ci(CONFIDENCE, method="wilson")
+    return float(found.low), float(found.high)
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Return Holm's adjusted p-values (Holm 1979), in the order given."""
     order = np.argsort(p_values, kind="stable")

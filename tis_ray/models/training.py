@@ -30,6 +30,7 @@ from tis_ray.models.lora import (
     trainable_parameters,
     without_wrapper,
 )
+from tis_ray.store import folder_digest
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,19 @@ class Checkpoint:
     def epoch(self) -> int:
         """Epochs trained, from 1."""
         return int(self.path.name.removeprefix("epoch-"))
+
+    def identity(self) -> dict[str, Any]:
+        """What a gradient here depends on: digests of the weights and moments, and the adapter's shape.
+
+        Where the base model was loaded from is part of the adapter's config, but not of this.
+        """
+        config = json.loads((self.adapter / "adapter_config.json").read_text())
+        names = ("r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern", "lora_dropout")
+        return {
+            "adapter": folder_digest(self.adapter, "*.safetensors"),
+            "moments": folder_digest(self.path, "moments.safetensors"),
+            "lora": {name: config.get(name) for name in names},
+        }
 
     def steps(self) -> list[dict[str, float]]:
         """The log so far: step, epoch, learning_rate, loss (mean over response tokens), tokens."""

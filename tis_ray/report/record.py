@@ -95,6 +95,21 @@ class QuarantinedRow(TypedDict, total=False):
     line: int
 
 
+class Certificate(TypedDict, total=False):
+    """How far one representation's scores are from exact (`analysis.fidelity`), and what a cascade lost."""
+
+    representation: str
+    projection: bool
+    kind: str
+    noise: float
+    noise_within_query: float
+    spread: float
+    predicted_overlap: dict[str, float]
+    columns: int
+    queries: int
+    cascade: dict[str, Any]
+
+
 @dataclass
 class StudyRecord:
     """A finished or partial study. Every part but the name may be empty."""
@@ -106,6 +121,7 @@ class StudyRecord:
     cells: list[Cell] = field(default_factory=list)
     orderings: list[SelectedRows] = field(default_factory=list)
     map: PoolMap | None = None
+    certificates: list[Certificate] = field(default_factory=list)
     composition: dict[str, dict[str, int]] = field(default_factory=dict)
     """Method name → source → count; the entry `pool` is the whole pool."""
     stages: list[StageCost] = field(default_factory=list)

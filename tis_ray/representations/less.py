@@ -7,15 +7,17 @@ sums of their dot products over checkpoints, weighted by learning rate.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from tis_ray.config import BatchConfig, Direction, LessConfig, ModelConfig
+from tis_ray.config import BatchConfig, LessConfig, ModelConfig
 from tis_ray.gradients import (
+    Sink,
     Sketch,
     backward_per_example,
     checkpoint_seed,
@@ -27,6 +29,7 @@ from tis_ray.gradients import (
     unit_rows,
     unusable_rows,
 )
+from tis_ray.gradients.memory import in_halves
 from tis_ray.models.loading import load_model
 from tis_ray.models.lora import load_adapter, with_adapter
 from tis_ray.models.training import Checkpoint
@@ -38,8 +41,8 @@ def checkpoint_weights(steps: list[dict[str, float]]) -> np.ndarray:
     return np.array(learning_rate_weights([(s["epoch"], s["learning_rate"]) for s in steps]))
 
 
-class Less:
-    """Holds the model; swaps in one checkpoint after the other for the rows of a shard."""
+class Gradients:
+    """The model at its warm-up checkpoints, and the directions that rows have there."""
 
     def __init__(
         self,
@@ -55,49 +58,30 @@ class Less:
         first = self.checkpoints[0].adapter
         self.model = with_adapter(load_model(model, device), first, trainable=True)
         self.moments = [self._moments(checkpoint) for checkpoint in self.checkpoints]
-        sketch = config.sketch
-        self.sketches = [
-            Sketch(
-                sketch.width,
-                checkpoint_seed(sketch.seed, checkpoint.epoch, sketch.shared_seed),
-                sketch.kind,
-            )
-            for checkpoint in self.checkpoints
-        ]
 
-    def features(self, rows: list[dict[str, Any]], side: str) -> Features:
-        """Return unit gradient features (E, C, K), and each row's loss at every checkpoint."""
-        kind = self.config.query_direction if side == "query" else self.config.pool_direction
-        shape = (len(rows), len(self.checkpoints))
-        values_ECK = np.zeros((*shape, self.config.sketch.width), dtype=np.float32)
-        losses_EC = np.zeros(shape, dtype=np.float32)
-        unusable: dict[int, str] = {}
+    def each_batch(
+        self, rows: list[dict[str, Any]], checkpoint: int, work: Callable[[list[int]], None]
+    ) -> None:
+        """Call `work` with the members (positions in `rows`) of every batch, at one checkpoint.
+
+        A batch that runs out of memory is halved. The plan depends on these rows alone.
+        """
         lengths = [needed_length(row, index) for index, row in enumerate(rows)]
-        plan = plan_batches(lengths, self.batch.examples, self.batch.tokens)
-        for c, checkpoint in enumerate(self.checkpoints):
-            load_adapter(self.model, checkpoint.adapter)
-            for members in plan:
-                losses_E, sketch_EK = self._sketch([rows[i] for i in members], c, kind)
-                for position in unusable_rows(sketch_EK):
-                    unusable[members[position]] = _reason(losses_E[position], sketch_EK[position])
-                    sketch_EK[position] = 1.0
-                values_ECK[members, c] = unit_rows(sketch_EK).cpu().numpy()
-                losses_EC[members, c] = losses_E.cpu().numpy()
-        values_ECK[list(unusable)] = 0.0
-        return Features(values_ECK, unusable, {"loss": losses_EC})
+        load_adapter(self.model, self.checkpoints[checkpoint].adapter)
+        for members in plan_batches(lengths, self.batch.examples, self.batch.tokens):
+            in_halves(members, work)
 
-    def _sketch(
-        self, examples: list[dict[str, Any]], checkpoint: int, kind: Direction
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return losses (E,) and raw sketches (E, K); one parameter's gradients exist at a time."""
-        sketch, (first, second) = self.sketches[checkpoint], self.moments[checkpoint]
-        accumulator = sketch.new(len(examples), self.device)
+    def directions(
+        self, examples: list[dict[str, Any]], checkpoint: int, side: str, sink: Sink
+    ) -> torch.Tensor:
+        """Hand each parameter's directions (E, *shape) to `sink`; return the losses (E,)."""
+        kind = self.config.query_direction if side == "query" else self.config.pool_direction
+        first, second = self.moments[checkpoint]
 
-        def sink(name: str, block_E: torch.Tensor) -> None:
-            sketch.add(accumulator, name, direction(kind, block_E, first[name], second[name]))
+        def turned(name: str, block_E: torch.Tensor) -> None:
+            sink(name, direction(kind, block_E, first[name], second[name]))
 
-        losses_E = backward_per_example(self.model, collate(examples), sink)
-        return losses_E, sketch.finish(accumulator)
+        return backward_per_example(self.model, collate(examples), turned)
 
     def _moments(self, checkpoint: Checkpoint) -> tuple[dict[str, torch.Tensor], ...]:
         return tuple(
@@ -106,7 +90,54 @@ class Less:
         )
 
 
-def _reason(loss: torch.Tensor, sketch_K: torch.Tensor) -> str:
+class Less:
+    """Features: sketched directions of unit length, one checkpoint after the other."""
+
+    def __init__(self, gradients: Gradients) -> None:
+        self.gradients = gradients
+        sketch = gradients.config.sketch
+        self.width = sketch.width
+        self.sketches = [
+            Sketch(
+                sketch.width,
+                checkpoint_seed(sketch.seed, checkpoint.epoch, sketch.shared_seed),
+                sketch.kind,
+            )
+            for checkpoint in gradients.checkpoints
+        ]
+
+    def features(self, rows: list[dict[str, Any]], side: str) -> Features:
+        """Return unit gradient features (E, C, K), with each row's loss and gradient norm.
+
+        The norm is the sketch's estimate, whose relative error is about 1 / sqrt(2 K).
+        """
+        shape = (len(rows), len(self.sketches))
+        values_ECK = np.zeros((*shape, self.width), dtype=np.float32)
+        losses_EC, norms_EC = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+        unusable: dict[int, str] = {}
+        for c, sketch in enumerate(self.sketches):
+
+            def work(members: list[int], c: int = c, sketch: Sketch = sketch) -> None:
+                accumulator = sketch.new(len(members), self.gradients.device)
+                losses_E = self.gradients.directions(
+                    [rows[i] for i in members], c, side, partial(sketch.add, accumulator)
+                )
+                sketch_EK = sketch.finish(accumulator)
+                norms_EC[members, c] = torch.linalg.vector_norm(sketch_EK, dim=1).cpu().numpy()
+                losses_EC[members, c] = losses_E.cpu().numpy()
+                for position in unusable_rows(sketch_EK):
+                    reason = broken_reason(losses_E[position], sketch_EK[position])
+                    unusable[members[position]] = reason
+                    sketch_EK[position] = 1.0
+                values_ECK[members, c] = unit_rows(sketch_EK).cpu().numpy()
+
+            self.gradients.each_batch(rows, c, work)
+        values_ECK[list(unusable)] = 0.0
+        return Features(values_ECK, unusable, {"loss": losses_EC, "norm": norms_EC})
+
+
+def broken_reason(loss: torch.Tensor, direction_K: torch.Tensor) -> str:
+    """Return why a row whose direction is zero or not finite cannot be used."""
     if not torch.isfinite(loss):
         return "non_finite_loss"
-    return "zero_gradient" if torch.isfinite(sketch_K).all() else "non_finite_gradient"
+    return "zero_gradient" if torch.isfinite(direction_K).all() else "non_finite_gradient"

@@ -63,9 +63,11 @@ def _standing(ordering: Path, example: str) -> str:
 
 def _row_number(scores: Path, example: str) -> int | None:
     """Find a pool row's number by its id, walking from the scores back to the tokens."""
-    features = json.loads((scores / "manifest.json").read_text())["inputs"]["features"]
-    folder = next(scores.parent.glob(f"features-*-{features}"))
-    pool = json.loads((folder / "manifest.json").read_text())["inputs"]["pool"]
+    inputs = json.loads((scores / "manifest.json").read_text())["inputs"]
+    pool = inputs.get("pool")
+    if pool is None:
+        folder = next(scores.parent.glob(f"features-*-{inputs['features']}"))
+        pool = json.loads((folder / "manifest.json").read_text())["inputs"]["pool"]
     for path in sorted((scores.parent / f"tokens-{pool}").glob("tokens-*.parquet")):
         table = pq.read_table(path, columns=["row", "id"])
         found = table.filter(pc.equal(table["id"], example))

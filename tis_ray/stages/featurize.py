@@ -1,13 +1,18 @@
 """Featurising the pool and the query set: Ray Data streams shards through actors that hold the model.
 
-A features artifact holds, for each side and shard, `<side>-00000.npy` (rows, C, K), the row numbers
-and facts beside it in `<side>-00000.parquet`, and what had no feature in `quarantine.parquet`.
+Features live in a store (`tis_ray.store.features`), by the content of their rows. What is made here
+is the view of one study on it, a `features-*` artifact: for each side and shard of tokens,
+`<side>-00000.parquet` says in which file of the store a row's feature lies, and what had no feature
+is in `quarantine.parquet`. Only rows that the store lacks are computed, one shard of tokens at a
+time; a shard is the unit of work and of resume.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,201 +21,303 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tis_ray.config import Config, EmbedConfig, LessConfig, ModelConfig
 from tis_ray.data import format_tulu
+from tis_ray.errors import InputError
 from tis_ray.models.loading import load_tokenizer
-from tis_ray.models.training import checkpoints
-from tis_ray.representations import Representation
 from tis_ray.stages.cluster import Cluster
 from tis_ray.stages.log import RunLog
-from tis_ray.stages.shards import map_shards, pending
+from tis_ray.stages.recipe import Recipe
+from tis_ray.stages.shards import map_shards
 from tis_ray.stages.tokens import QUARANTINE, Side, prompt_and_label, row_dicts
-from tis_ray.stages.train import warm_up, warmup_artifact
-from tis_ray.store import Artifact, write_npy, write_parquet
+from tis_ray.store import Artifact, fingerprint, write_parquet
+from tis_ray.store.features import (
+    DamagedShardError,
+    FeatureShard,
+    FeatureStore,
+    Place,
+    rows_digest,
+)
 
-SIDES = ("query", "pool")
+INDEX = pa.schema([("row", pa.int64()), ("file", pa.string()), ("position", pa.int32())])
 
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """The features of one representation for both sides."""
+    """The features of one representation for a study's rows.
+
+    shards: number of token shards of each side that is there ("query", and "pool" unless its
+        features are not kept).
+    """
 
     representation: str
     artifact: Artifact
+    store: FeatureStore
     weights_C: np.ndarray
+    has_halves: bool
     shards: dict[str, int]
 
-    def values(self, side: str, shard: int) -> np.ndarray:
-        """Return the stored features (rows, C, K), memory-mapped."""
-        loaded: np.ndarray = np.load(self.artifact / f"{side}-{shard:05d}.npy", mmap_mode="r")
-        return loaded
+    def index(self, side: str, shard: int) -> pa.Table:
+        """Read where the features of a shard's rows lie: row, file, position."""
+        return pq.read_table(self.artifact / f"{side}-{shard:05d}.parquet")
 
     def rows(self, side: str, shard: int) -> np.ndarray:
         """Return the row numbers of a shard's features."""
-        table = pq.read_table(self.artifact / f"{side}-{shard:05d}.parquet", columns=["row"])
-        found: np.ndarray = table["row"].to_numpy()
+        found: np.ndarray = self.index(side, shard)["row"].to_numpy()
         return found
+
+    def read(self, side: str, shard: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Return the features (rows, C, K) float32 of a shard, and the facts kept with them.
+
+        Raises DamagedShardError if a file of the store was changed.
+        """
+        index = self.index(side, shard)
+        files, positions = index["file"].to_pylist(), index["position"].to_numpy()
+        loaded = {file: self.store.read(side, file) for file in dict.fromkeys(files)}
+        if not loaded:
+            return np.zeros((0, len(self.weights_C), 1), np.float32), {}
+        places = [np.flatnonzero([f == file for f in files]) for file in loaded]
+        order = np.argsort(np.concatenate(places), kind="stable")
+
+        def gather(arrays: list[np.ndarray]) -> np.ndarray:
+            parts = [a[positions[p]] for a, p in zip(arrays, places, strict=True)]
+            joined: np.ndarray = np.concatenate(parts)[order]
+            return joined
+
+        shards = list(loaded.values())
+        return gather([s.values_ECK for s in shards]), {
+            name: gather([s.columns[name] for s in shards]) for name in shards[0].columns
+        }
 
 
 def featurize(
-    name: str, config: Config, pool: Side, query: Side, cluster: Cluster, log: RunLog
+    recipe: Recipe,
+    sides: dict[str, Side],
+    root: Path,
+    cluster: Cluster,
+    log: RunLog,
+    wanted: np.ndarray | None = None,
+    label: str | None = None,
 ) -> FeatureSet:
-    """Compute one representation of both sides; continue where an earlier run stopped."""
-    weights_C = np.ones(1)
-    inputs: dict[str, Any] = {
-        "representation": name,
-        "pool": pool.tokens.fingerprint,
-        "query": query.tokens.fingerprint,
-        "batch": config.batch.model_dump(mode="json"),
-    }
-    arguments: dict[str, Any] = {
-        "name": name,
-        "sides": {"pool": pool, "query": query},
-        "model": config.model,
-        "template": config.data.template,
-        "batch": config.batch,
-        "device": cluster.device,
-    }
-    if name == "less":
-        from tis_ray.representations.less import checkpoint_weights
+    """Compute what the store lacks of these sides' features, and return the view on them.
 
-        warmup = _warm(config, pool, cluster, log)
-        weights_C = checkpoint_weights(checkpoints(warmup.path)[-1].steps())
-        settings: LessConfig | EmbedConfig = config.less
-        arguments["checkpoints"] = [checkpoint.path for checkpoint in checkpoints(warmup.path)]
-        inputs["warmup"] = warmup.fingerprint
-        fields = {"pool_direction", "query_direction", "sketch", "dtype"}
-        inputs["less"] = config.less.model_dump(mode="json", include=fields)
-    else:
-        from tis_ray.representations.embed import encoder_identity
-
-        settings = config.embed
-        inputs["embed"] = config.embed.model_dump(mode="json", exclude={"model"})
-        inputs["encoder"] = encoder_identity(config.embed)
-    artifact = Artifact(config.artifact_root, f"features-{name}", inputs)
-    arguments.update(settings=settings, out=artifact.path)
-    counts = {"query": query.shards, "pool": pool.shards}
-    reused = artifact.complete
-    note = ""
+    sides: "query", and "pool" if its features are to be kept. wanted: pool rows (their numbers,
+    ascending) to look at; None means all.
+    """
+    store = FeatureStore(root, recipe.space)
+    label = label or f"features {recipe.name}"
+    views = {role: _View(store, role, side, wanted) for role, side in sides.items()}
+    inputs = {
+        "store": store.fingerprint,
+        **{role: side.tokens.fingerprint for role, side in sides.items()},
+        "wanted": None if wanted is None else fingerprint(wanted.tolist()),
+    }
+    artifact = Artifact(root, f"features-{recipe.name}", inputs)
+    shards = {role: side.shards for role, side in sides.items()}
+    found = FeatureSet(recipe.name, artifact, store, recipe.weights_C, recipe.has_halves, shards)
+    reused, note = _intact(artifact, store), ""
     if not reused:
         start = time.monotonic()
-        todo = _todo(artifact.path, counts)
-        kept = sum(counts.values()) - len(todo)
-        if kept:
-            note = f"{kept} of {sum(counts.values())} shards were done"
-        facts = map_shards(Featurise, arguments, todo, cluster, log, f"features {name}", gpu=True)
-        lost = _collect_quarantine(artifact.path)
+        missing = {
+            _work_number(role, shard): positions
+            for role in ("query", "pool")
+            if role in views
+            for shard, positions in views[role].missing()
+        }
+        total = sum(view.count for view in views.values())
+        lacking = sum(len(positions) for positions in missing.values())
+        if lacking < total:
+            note = f"{total - lacking} of {total} rows were in the store"
+        arguments = {"recipe": recipe, "sides": sides, "store": store, "missing": missing}
+        facts = map_shards(Featurise, arguments, list(missing), cluster, log, label, gpu=True)
+        lost, files = [], {}
+        for role, view in views.items():
+            files[role] = view.write(artifact)
+            lost += view.lost
+        write_parquet(artifact / "quarantine.parquet", pa.Table.from_pylist(lost, QUARANTINE))
         artifact.commit(
-            rows=pool.usable + query.usable - lost,
-            quarantined=lost,
+            rows=total - len(lost),
+            quarantined=len(lost),
             seconds=time.monotonic() - start,
             device=cluster.device,
             peak_mb=facts["peak_mb"],
-            details={"weights": weights_C.tolist(), "shards": counts, "shards_reused": kept},
+            details={
+                "store": store.path.name,
+                "weights": recipe.weights_C.tolist(),
+                "halves": recipe.has_halves,
+                "shards": shards,
+                "computed": lacking,
+                "files": files,
+            },
         )
-    log.made(f"features {name}", artifact, reused, note)
-    return FeatureSet(name, artifact, weights_C, counts)
+    log.made(label, artifact, reused, note)
+    return found
 
 
-def _warm(config: Config, pool: Side, cluster: Cluster, log: RunLog) -> Artifact:
-    artifact = warmup_artifact(config, pool)
-    reused, note = artifact.complete, ""
-    if not reused:
-        found = checkpoints(artifact.path)
-        if found:
-            note = f"continued after epoch {found[-1].epoch}"
-        warm_up(artifact, config, pool, cluster, log)
-    log.made("warm-up", artifact, reused, note)
-    return artifact
+def open_features(folder: Path) -> FeatureSet:
+    """Open the `features-*` artifact that a run left. Raises InputError if it is not whole."""
+    folder = folder.resolve()
+    if not (folder / "_SUCCESS").exists():
+        raise InputError(f"{folder}: no finished features there; give a `features-*` artifact")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    artifact = Artifact(folder.parent, manifest["stage"], manifest["inputs"])
+    details = manifest["details"]
+    store = FeatureStore.open(folder.parent / details["store"])
+    return FeatureSet(
+        manifest["stage"].removeprefix("features-"),
+        artifact,
+        store,
+        np.array(details["weights"]),
+        details["halves"],
+        details["shards"],
+    )
 
 
-def _todo(folder: Path, counts: dict[str, int]) -> list[int]:
-    """Return the pending shards of both sides; query shards come first and are numbered below zero."""
-    query = [-1 - s for s in pending(folder, "query-{:05d}.npy", counts["query"])]
-    return query + pending(folder, "pool-{:05d}.npy", counts["pool"])
+def _intact(artifact: Artifact, store: FeatureStore) -> bool:
+    """Whether the view is complete and every file it names is still in the store."""
+    if not artifact.complete:
+        return False
+    files = artifact.manifest().details["files"]
+    return all(set(names) <= set(store.files(role).values()) for role, names in files.items())
 
 
-def _collect_quarantine(folder: Path) -> int:
-    tables = [pq.read_table(path) for path in sorted(folder.glob("lost-*.parquet"))]
-    lost = pa.concat_tables(tables) if tables else QUARANTINE.empty_table()
-    write_parquet(folder / "quarantine.parquet", lost)
-    return lost.num_rows
+def _work_number(role: str, shard: int) -> int:
+    """Number the shards of both sides: query shards come first, below zero."""
+    return -1 - shard if role == "query" else shard
+
+
+class _View:
+    """One side's rows and where their features lie, shard by shard."""
+
+    def __init__(
+        self, store: FeatureStore, role: str, side: Side, wanted: np.ndarray | None
+    ) -> None:
+        self.store, self.role, self.side = store, role, side
+        self.wanted = wanted if role == "pool" else None
+        self.count = 0
+        self.lost: list[dict[str, str]] = []
+
+    def missing(self) -> Iterator[tuple[int, list[int]]]:
+        """Yield each shard with rows that the store lacks, and their positions in it."""
+        for shard, (positions, _, places) in enumerate(self._shards()):
+            self.count += len(positions)
+            lacking = [
+                int(position)
+                for position, place in zip(positions, places, strict=True)
+                if place is None
+            ]
+            if lacking:
+                yield shard, lacking
+
+    def write(self, artifact: Artifact) -> list[str]:
+        """Write the index of every shard; return the names of the files it points to."""
+        files: dict[str, dict[int, str]] = {}
+        for shard, (positions, table, places) in enumerate(self._shards()):
+            columns = table.select(["row", "id"]).to_pydict()
+            index: dict[str, list[Any]] = {"row": [], "file": [], "position": []}
+            for position, place in zip(positions.tolist(), places, strict=True):
+                if place is None:
+                    raise DamagedShardError(
+                        f"{self.store.path}: a shard vanished while it was read"
+                    )
+                if place.file not in files:
+                    files[place.file] = self.store.unusable(self.role, place.file)
+                row = columns["row"][position]
+                reason = files[place.file].get(place.position)
+                if reason is not None:
+                    where = {"side": self.role, "file": "", "line": str(row)}
+                    what = {"id": columns["id"][position], "reason": reason, "detail": ""}
+                    self.lost.append({**where, **what})
+                    continue
+                for name, value in zip(index, (row, *place), strict=True):
+                    index[name].append(value)
+            write_parquet(
+                artifact / f"{self.role}-{shard:05d}.parquet", pa.table(index, schema=INDEX)
+            )
+        return sorted(files)
+
+    def _shards(self) -> Iterator[tuple[np.ndarray, pa.Table, list[Place | None]]]:
+        """Yield, for each shard, the positions of its wanted rows, its tokens, and their places."""
+        files, everything = self.store.files(self.role), None
+        for shard in range(self.side.shards):
+            table = self.side.token_facts(shard)
+            positions = np.arange(table.num_rows)
+            if self.wanted is not None:
+                positions = np.flatnonzero(np.isin(table["row"].to_numpy(), self.wanted))
+            keys = table["content"].take(positions).to_pylist()
+            file = files.get(rows_digest(keys))
+            places: list[Place | None] = []
+            if file is not None:
+                places = [Place(file, i) for i in range(len(keys))]
+            elif keys:
+                # Rows that were in another shard once; needed when a pool grew or was reordered.
+                everything = self.store.places(self.role) if everything is None else everything
+                places = [everything.get(key) for key in keys]
+            yield positions, table, places
 
 
 class Featurise:
-    """Holds a representation; turns one shard of rows into one file of features."""
+    """Holds a representation; turns the missing rows of one shard into one file of the store."""
 
     def __init__(
         self,
-        name: str,
+        recipe: Recipe,
         sides: dict[str, Side],
-        model: ModelConfig,
-        template: str,
-        batch: Any,
-        device: str,
-        settings: Any,
-        out: Path,
-        checkpoints: list[Path] | None = None,
+        store: FeatureStore,
+        missing: dict[int, list[int]],
     ) -> None:
         logging.getLogger("transformers").setLevel(logging.ERROR)
-        self.sides, self.out, self.template = sides, out, template
-        self.dtype = np.dtype(settings.dtype)
-        self.needs_text = name != "less"
-        self.tokenizer = load_tokenizer(model) if self.needs_text else None
-        self.representation: Representation
-        if name == "less":
-            from tis_ray.representations.less import Less
+        self.store, self.missing = store, missing
+        self.reader = RowReader(recipe, sides)
+        self.dtype = recipe.dtype
+        self.representation = recipe.build()
 
-            assert checkpoints is not None
-            self.representation = Less(model, settings, batch, checkpoints, device)
-        else:
-            from tis_ray.representations.embed import Embed
-
-            self.representation = Embed(settings, batch.threads, device)
-
-    def __call__(self, shard: int) -> dict[str, Any]:
+    def __call__(self, number: int) -> dict[str, Any]:
         """Featurise one shard; query shards are numbered -1, -2, ..."""
         start = time.monotonic()
-        side, number = ("query", -1 - shard) if shard < 0 else ("pool", shard)
-        rows = self._rows(side, number)
-        found = self.representation.features(rows, side)
-        usable = [i for i in range(len(rows)) if i not in found.unusable]
-        lost = [
-            {
-                "side": side,
-                "file": "",
-                "line": str(rows[i]["row"]),
-                "id": rows[i]["id"],
-                "reason": reason,
-                "detail": "",
-            }
-            for i, reason in sorted(found.unusable.items())
-        ]
-        stem = self.out / f"{side}-{number:05d}"
-        write_parquet(
-            self.out / f"lost-{side}-{number:05d}.parquet", pa.Table.from_pylist(lost, QUARANTINE)
+        role, shard = ("query", -1 - number) if number < 0 else ("pool", number)
+        rows = self.reader.rows(role, shard, self.missing[number])
+        found = self.representation.features(rows, role)
+        self.store.write(
+            role,
+            FeatureShard(
+                keys=[row["content"] for row in rows],
+                values_ECK=found.values_ECK,
+                unusable=found.unusable,
+                columns={
+                    **found.columns,
+                    "response_tokens": np.array([r["response_tokens"] for r in rows], np.int32),
+                },
+            ),
+            "float32" if role == "query" else self.dtype,
         )
-        facts = {
-            "row": pa.array([rows[i]["row"] for i in usable], pa.int64()),
-            **{name: pa.array(list(values[usable])) for name, values in found.columns.items()},
-        }
-        write_parquet(stem.with_suffix(".parquet"), pa.table(facts))
-        # The array comes last: its presence says that the shard is done.
-        write_npy(stem.with_suffix(".npy"), found.values_ECK[usable].astype(self.dtype))
-        return {"rows": len(usable), "seconds": time.monotonic() - start}
+        return {"rows": len(rows), "seconds": time.monotonic() - start}
 
-    def _rows(self, side: str, shard: int) -> list[dict[str, Any]]:
-        tokens: list[dict[str, Any]] = self.sides[side].token_table(shard).to_pylist()
+
+class RowReader:
+    """Reads what a representation wants to see of a shard's rows: tokens, and text if it reads text."""
+
+    def __init__(self, recipe: Recipe, sides: dict[str, Side]) -> None:
+        self.sides, self.template, self.needs_text = sides, recipe.template, recipe.needs_text
+        self.tokenizer = load_tokenizer(recipe.model) if self.needs_text else None
+
+    def rows(
+        self, role: str, shard: int, positions: list[int] | None = None
+    ) -> list[dict[str, Any]]:
+        """Return the token rows at these positions of a shard (None: all), joined with their text."""
+        table = self.sides[role].token_table(shard)
+        rows: list[dict[str, Any]] = (
+            table if positions is None else table.take(positions)
+        ).to_pylist()
         if self.needs_text:
-            path = self.sides[side].rows / f"rows-{shard:05d}.parquet"
+            path = self.sides[role].rows / f"rows-{shard:05d}.parquet"
             texts = {row["row"]: row for row in row_dicts(path)}
-            for row in tokens:
-                row["text"] = self._text(texts[row["row"]], side)
-        return tokens
+            for row in rows:
+                row["text"] = self._text(texts[row["row"]], role)
+        return rows
 
-    def _text(self, row: dict[str, Any], side: str) -> str:
+    def _text(self, row: dict[str, Any], role: str) -> str:
         assert self.tokenizer is not None
-        if side == "pool" and "prompt" not in row:
+        if role == "pool" and "prompt" not in row:
             return format_tulu(row["messages"], self.tokenizer.eos_token)
         prompt, label = prompt_and_label(row, self.tokenizer, self.template)
         return f"{prompt} {label}"

@@ -63,9 +63,9 @@ def order(
         if budget > len(columns_N):
             raise InputError(
                 f"budget: {budget} exceeds the {len(columns_N)} pool rows that have a "
-                f"{representation} feature; lower the budget or enlarge the pool"
+                f"{representation} score; lower the budget or enlarge the pool"
             )
-        found = select_distributed(_shards(scores), selector, budget, cluster.actors)
+        found = select_distributed(score_shards(scores), selector, budget, cluster.actors)
         queries_M = np.load(scores / "queries.npy")
         table = found.to_table()
         index = columns_N[found.indices]
@@ -86,7 +86,8 @@ def order(
     return StudyOrdering(representation, selector, artifact)
 
 
-def _shards(scores: Artifact) -> list[ShardRef]:
+def score_shards(scores: Artifact) -> list[ShardRef]:
+    """Return the column shards of a scores artifact, as selector actors read them."""
     refs, start = [], 0
     for path in sorted(scores.path.glob("scores-*.npy")):
         stop = start + np.load(path, mmap_mode="r").shape[1]

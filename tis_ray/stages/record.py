@@ -9,6 +9,7 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from tis_ray.analysis.projection import principal_plane
 from tis_ray.config import Config
@@ -16,6 +17,8 @@ from tis_ray.report import StudyRecord
 from tis_ray.stages.featurize import FeatureSet
 from tis_ray.stages.log import RunLog
 from tis_ray.stages.order import StudyOrdering
+from tis_ray.stages.represent import Represented
+from tis_ray.stages.score import read_certificate
 from tis_ray.stages.tokens import Side
 
 SHOWN_ROWS = 200
@@ -28,14 +31,22 @@ def study_record(
     config: Config,
     cells: list[dict[str, Any]],
     orderings: list[StudyOrdering],
-    features: FeatureSet,
+    represented: list[Represented],
     pool: Side,
     query: Side,
     test: Side,
     log: RunLog,
     command: str,
 ) -> StudyRecord:
-    """Return the study as plain data; `features` are those of the map."""
+    """Return the study as plain data; the map is of the first representation that kept features."""
+    features = next(
+        (
+            found.features
+            for found in represented
+            if found.features and "pool" in found.features.shards
+        ),
+        None,
+    )
     wanted = {int(row) for o in orderings for row in o.table()["index"].to_pylist()[:SHOWN_ROWS]}
     texts = _texts(pool, wanted)
     query_texts = _texts(query, None)
@@ -68,14 +79,45 @@ def study_record(
         "config": config.model_dump(mode="json"),
         "cells": [{k: v for k, v in cell.items() if k != "train_loss"} for cell in cells],
         "orderings": shown,
-        "map": _map(features, orderings, dict(zip(rows_N.tolist(), sources.tolist(), strict=True))),
+        "map": _map(features, orderings, dict(zip(rows_N.tolist(), sources.tolist(), strict=True)))
+        if features
+        else None,
+        "certificates": _certificates(represented),
         "composition": composition,
         "stages": [vars(stage) for stage in log.stages],
-        "quarantined": [row for side in (pool, query, test) for row in side.quarantined()],
+        "quarantined": [
+            *(row for side in (pool, query, test) for row in side.quarantined()),
+            *(row for found in represented for row in _without_feature(found)),
+        ],
         "command": command,
         "environment": _environment(),
     }
     return StudyRecord(**content)
+
+
+def _certificates(represented: list[Represented]) -> list[dict[str, Any]]:
+    """Return, for each representation, how far its scores are from exact, and what a cascade lost."""
+    return [
+        {
+            "representation": found.name,
+            **read_certificate(found.scores),
+            **({"cascade": found.cascade} if found.cascade else {}),
+        }
+        for found in represented
+        if found.scores
+    ]
+
+
+def _without_feature(found: Represented) -> list[dict[str, str]]:
+    """Return the rows that a representation could not use, and why."""
+    artifacts = (found.features and found.features.artifact, found.scores)
+    rows = [
+        row
+        for artifact in artifacts
+        if artifact
+        for row in pq.read_table(artifact / "quarantine.parquet").to_pylist()
+    ]
+    return [{**row, "detail": f"representation {found.name}"} for row in rows]
 
 
 def _texts(side: Side, wanted: set[int] | None) -> dict[int, str]:
@@ -108,11 +150,16 @@ def _map(
             if (seen + i) % stride == 0 or int(row) in keep_always
         ]
         seen += len(numbers)
-        parts.append(np.asarray(features.values("pool", shard)[kept, heaviest], dtype=np.float32))
+        if kept:
+            parts.append(features.read("pool", shard)[0][kept, heaviest])
         rows += [int(numbers[i]) for i in kept]
     query_MD = np.concatenate(
-        [features.values("query", s)[:, heaviest] for s in range(features.shards["query"])]
-    ).astype(np.float32)
+        [
+            features.read("query", shard)[0][:, heaviest]
+            for shard in range(features.shards["query"])
+            if len(features.rows("query", shard))
+        ]
+    )
     pool_xy, query_xy = principal_plane(np.concatenate(parts), query_MD)
     place = {row: position for position, row in enumerate(rows)}
     return {

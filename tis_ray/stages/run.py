@@ -15,20 +15,24 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Console
+from rich.markup import escape
 
 from tis_ray.config import Config, config_yaml, parse_config
 from tis_ray.errors import InputError
 from tis_ray.report import StudyRecord, build_report
 from tis_ray.stages.cluster import Cluster, connect
-from tis_ray.stages.featurize import FeatureSet, featurize
 from tis_ray.stages.log import RunLog
 from tis_ray.stages.order import StudyOrdering, order
 from tis_ray.stages.record import study_record
-from tis_ray.stages.score import score
+from tis_ray.stages.represent import Represented, Representer
 from tis_ray.stages.sweep import plan_cells, sweep
 from tis_ray.stages.tokens import SIDES, Side, prepare_side, read_side
 from tis_ray.store import Artifact, fingerprint, write_bytes
+from tis_ray.store.features import DamagedShardError
 from tis_ray.tracking import NullRun, open_tracker
+
+REPAIRS = 3
+"""How many damaged feature shards one run repairs before it gives up: more is a failing disk."""
 
 Until = Literal["featurize", "select", "evaluate", "report"]
 
@@ -61,7 +65,7 @@ def run(
     log.event("start", until=until, command=_command(), pid=os.getpid())
     begun = time.monotonic()
     try:
-        result = _run(config, until, log)
+        result = _run_whole(config, until, log)
     except BaseException as error:
         log.event("failed", error=f"{type(error).__name__}: {error}")
         raise
@@ -70,9 +74,20 @@ def run(
     return result
 
 
+def _run_whole(config: Config, until: Until, log: RunLog) -> StudyResult:
+    """Run; when a stored feature shard turns out damaged, it has been put aside: make it again."""
+    for _ in range(REPAIRS):
+        try:
+            return _run(config, until, log)
+        except DamagedShardError as damage:
+            log.event("damaged", error=str(damage))
+            log.say(f"[yellow]damaged:[/yellow] {escape(str(damage))}; computing its rows again")
+    return _run(config, until, log)
+
+
 def _run(config: Config, until: Until, log: RunLog) -> StudyResult:
     # A missing or broken file is told before anything is started.
-    rows = {side: read_side(config, side) for side in SIDES}
+    rows: dict[str, Artifact] = {side: read_side(config, side) for side in SIDES}
     cluster = connect(config)
     log.say(
         f"[bold]{config.name}[/bold]: {cluster.actors} actor(s) x {cluster.threads} thread(s) on "
@@ -84,13 +99,15 @@ def _run(config: Config, until: Until, log: RunLog) -> StudyResult:
             f"budget: {max(config.budget)} exceeds the pool of {pool.usable} usable rows; "
             "lower the budget or enlarge the pool"
         )
-    features: dict[str, FeatureSet] = {
-        name: featurize(name, config, pool, query, cluster, log) for name in config.representation
-    }
-    _link(config, features)
+    sides = {"pool": pool, "query": query}
+    representer = Representer(config, rows, sides, cluster, log)
+    represented = [
+        representer.represent(name, scored=until != "featurize") for name in config.representation
+    ]
+    _link(config, represented)
     if until == "featurize":
         return StudyResult(config.run_dir, [], [])
-    orderings = _order(config, features, pool, query, cluster, log)
+    orderings = _order(config, represented, pool, query, cluster, log)
     if until == "select":
         return StudyResult(config.run_dir, orderings, [])
     tracker = open_tracker(
@@ -106,9 +123,8 @@ def _run(config: Config, until: Until, log: RunLog) -> StudyResult:
         cells = sweep(plan_cells(config, pool, orderings), config, pool, query, test, cluster, log)
         result = StudyResult(config.run_dir, orderings, cells)
         if until == "report":
-            first = features[config.representation[0]]
             result.record = study_record(
-                config, cells, orderings, first, pool, query, test, log, _command()
+                config, cells, orderings, represented, pool, query, test, log, _command()
             )
             result.record.save(config.run_dir / "report" / "record.json")
             build_report(result.record, config.run_dir / "report")
@@ -144,7 +160,7 @@ def _track(study: NullRun, result: StudyResult) -> None:
 
 def _order(
     config: Config,
-    features: dict[str, FeatureSet],
+    represented: list[Represented],
     pool: Side,
     query: Side,
     cluster: Cluster,
@@ -152,18 +168,21 @@ def _order(
 ) -> list[StudyOrdering]:
     orderings = []
     selectors = [name for name in config.selector if name != "random"]  # always a baseline
-    for name, feature_set in features.items():
-        scores = score(feature_set, config, cluster, log)
+    for found in represented:
+        assert found.scores is not None
         for selector in selectors:
-            ordering = order(name, selector, scores, config, pool, query, cluster, log)
-            _point(config.run_dir / "orderings" / f"{name}-{selector}", ordering.artifact)
+            ordering = order(found.name, selector, found.scores, config, pool, query, cluster, log)
+            _point(config.run_dir / "orderings" / f"{found.name}-{selector}", ordering.artifact)
             orderings.append(ordering)
     return orderings
 
 
-def _link(config: Config, features: dict[str, FeatureSet]) -> None:
-    for name, feature_set in features.items():
-        _point(config.run_dir / "features" / name, feature_set.artifact)
+def _link(config: Config, represented: list[Represented]) -> None:
+    for found in represented:
+        if found.features is not None:
+            _point(config.run_dir / "features" / found.name, found.features.artifact)
+        if found.scores is not None:
+            _point(config.run_dir / "scores" / found.name, found.scores)
 
 
 def _point(link: Path, artifact: Artifact) -> None:

@@ -1,75 +1,457 @@
 """Scores: `scores_MN` = learning-rate-weighted sums of cosines, by column shards on disk.
 
-`scores-00000.npy` is (M, n_s) float32; its columns are the usable pool rows of a feature shard, in
-pool order. `columns.npy` maps all columns to row numbers of the pool.
+`scores-00000.npy` is (M, n_s) float32; its columns are the usable pool rows of a token shard, in
+pool order, and `rows-00000.parquet` says which they are, with what was measured on the way (losses,
+norms). `columns.npy` maps all columns to row numbers of the pool, `queries.npy` the rows of the
+matrix to row numbers of the query set. `certificate.json` says how far the scores are from exact.
+
+Four ways lead here: from stored features, from features that are used once and dropped (`stream`),
+from whole gradients without a projection (`exact`), and from texts (BM25).
 """
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 
-from tis_ray.config import Config
-from tis_ray.representations import combine
+from tis_ray.analysis.fidelity import certificate
+from tis_ray.config import Bm25Config
+from tis_ray.errors import InputError
+from tis_ray.representations.similarity import QuerySide, Scored
 from tis_ray.stages.cluster import Cluster
-from tis_ray.stages.featurize import FeatureSet
+from tis_ray.stages.featurize import FeatureSet, RowReader, open_features
 from tis_ray.stages.log import RunLog
+from tis_ray.stages.recipe import Recipe
 from tis_ray.stages.shards import map_shards, pending
-from tis_ray.store import Artifact, write_npy
+from tis_ray.stages.tokens import QUARANTINE, Side
+from tis_ray.store import Artifact, fingerprint, write_json, write_npy, write_parquet
+from tis_ray.store.features import require_same_space
+
+CERTIFIED_COLUMNS = 8192
+"""Columns on which the certificate's overlap is predicted, spread evenly over the pool."""
+SHARES = (0.01, 0.05, 0.10)
 
 
-def score(features: FeatureSet, config: Config, cluster: Cluster, log: RunLog) -> Artifact:
-    """Compute the score shards of one representation."""
-    artifact = Artifact(
-        config.artifact_root,
-        f"scores-{features.representation}",
-        {"features": features.artifact.fingerprint, "weights": features.weights_C.tolist()},
-    )
+def score_features(
+    query: FeatureSet, pool: FeatureSet, root: Path, cluster: Cluster, log: RunLog, threads: int
+) -> Artifact:
+    """Score stored features; `query` and `pool` may be the views of one study or of two."""
+    inputs = {
+        "features": pool.artifact.fingerprint,
+        "query_features": query.artifact.fingerprint,
+        "weights": query.weights_C.tolist(),
+    }
+    arguments = {"query": query, "pool": pool, "threads": threads}
+    name, shards = pool.representation, pool.shards["pool"]
+    return _score(name, inputs, ScoreStored, arguments, shards, root, cluster, log)
+
+
+def score_stream(
+    recipe: Recipe,
+    query: FeatureSet,
+    sides: dict[str, Side],
+    root: Path,
+    cluster: Cluster,
+    log: RunLog,
+    wanted: np.ndarray | None = None,
+) -> Artifact:
+    """Score pool rows as they are featurised; their features are never written."""
+    inputs = {
+        "store": query.store.fingerprint,
+        "query_features": query.artifact.fingerprint,
+        "pool": sides["pool"].tokens.fingerprint,
+        "weights": recipe.weights_C.tolist(),
+        "wanted": None if wanted is None else fingerprint(wanted.tolist()),
+    }
+    arguments = {"recipe": recipe, "query": query, "sides": sides, "wanted": wanted}
+    shards = sides["pool"].shards
+    return _score(recipe.name, inputs, ScoreStreamed, arguments, shards, root, cluster, log, True)
+
+
+def score_exact(
+    recipe: Recipe,
+    sides: dict[str, Side],
+    root: Path,
+    cluster: Cluster,
+    log: RunLog,
+    wanted: np.ndarray | None = None,
+) -> Artifact:
+    """Score pool rows by whole gradients, without a projection."""
+    inputs = {
+        "space": {k: v for k, v in recipe.space.items() if k not in ("sketch", "dtype")},
+        "query": sides["query"].tokens.fingerprint,
+        "pool": sides["pool"].tokens.fingerprint,
+        "weights": recipe.weights_C.tolist(),
+        "wanted": None if wanted is None else fingerprint(wanted.tolist()),
+    }
+    arguments = {"recipe": recipe, "sides": sides, "wanted": wanted}
+    shards = sides["pool"].shards
+    return _score(recipe.name, inputs, ScoreExact, arguments, shards, root, cluster, log, True)
+
+
+def score_texts(
+    settings: Bm25Config, sides: dict[str, Side], root: Path, cluster: Cluster, log: RunLog
+) -> Artifact:
+    """Score pool rows by the words they share with the queries (BM25), in one process."""
+    inputs = {
+        "bm25": settings.model_dump(mode="json"),
+        "query": sides["query"].tokens.fingerprint,
+        "pool": sides["pool"].tokens.fingerprint,
+    }
+    arguments = {"settings": settings, "sides": sides}
+    shards = sides["pool"].shards
+    return _score("bm25", inputs, ScoreTexts, arguments, shards, root, cluster, log, whole=True)
+
+
+def score_folders(pool: Path, query: Path, out: Path) -> Path:
+    """Score one run's pool features against another run's queries, in this process.
+
+    Writes `scores.npy` (M, N), `columns.npy` and `queries.npy` (row numbers of both sides) and
+    `certificate.json`; returns the matrix' path. Raises InputError, naming what differs, unless both
+    are of one space.
+    """
+    ours, theirs = open_features(pool), open_features(query)
+    for features, folder, side in ((ours, pool, "pool"), (theirs, query, "query")):
+        if side not in features.shards:
+            raise InputError(f"{folder}: holds no {side} features")
+    # How pool features are stored is no property of the space: queries are always float32.
+    spaces = [
+        {
+            k: v
+            for k, v in {**f.store.space, "weights": f.weights_C.tolist()}.items()
+            if k != "dtype"
+        }
+        for f in (ours, theirs)
+    ]
+    require_same_space(spaces[0], spaces[1], (str(pool), str(query)))
+    out.mkdir(parents=True, exist_ok=True)
+    worker = ScoreStored(theirs, ours, threads=torch.get_num_threads(), out=out)
+    shards = ours.shards["pool"]
+    for shard in range(shards):
+        worker(shard)
+    write_npy(out / "columns.npy", np.concatenate([_rows(out, shard) for shard in range(shards)]))
+    write_json(out / "certificate.json", _certificate(out, ScoreStored.KIND, shards))
+    parts = [np.load(out / f"scores-{shard:05d}.npy", mmap_mode="r") for shard in range(shards)]
+    write_npy(out / "scores.npy", np.concatenate(parts, axis=1))
+    return out / "scores.npy"
+
+
+def _score(
+    name: str,
+    inputs: dict[str, Any],
+    worker: Any,
+    arguments: dict[str, Any],
+    shards: int,
+    root: Path,
+    cluster: Cluster,
+    log: RunLog,
+    model: bool = False,
+    whole: bool = False,
+) -> Artifact:
+    """Run a worker over the shards and bring the small files together.
+
+    model: the worker runs the model (on a GPU if there is one). whole: it needs the whole pool, so
+    it runs in this process, once.
+    """
+    artifact = Artifact(root, f"scores-{name}", {"worker": worker.__name__, **inputs})
     reused = artifact.complete
     if not reused:
         start = time.monotonic()
         artifact.path.mkdir(parents=True, exist_ok=True)
-        count = features.shards["pool"]
-        todo = pending(artifact.path, "scores-{:05d}.npy", count)
-        arguments = {"features": features, "out": artifact.path, "threads": config.batch.threads}
-        label = f"scores {features.representation}"
-        facts = map_shards(ScoreShard, arguments, todo, cluster, log, label, light=True)
-        columns_N = np.concatenate([features.rows("pool", shard) for shard in range(count)])
-        queries_M = np.concatenate(
-            [features.rows("query", shard) for shard in range(features.shards["query"])]
-        )
+        todo = pending(artifact.path, "scores-{:05d}.npy", shards)
+        arguments = {**arguments, "out": artifact.path}
+        if whole:
+            here = worker(**arguments)
+            facts = {"peak_mb": 0.0}
+            for shard in todo:
+                here(shard)
+        else:
+            facts = map_shards(
+                worker, arguments, todo, cluster, log, f"scores {name}", gpu=model, light=not model
+            )
+        columns_N = np.concatenate([_rows(artifact.path, shard) for shard in range(shards)])
+        queries_M = np.load(artifact / "queries.npy")
+        lost = [
+            row for path in sorted(artifact.path.glob("lost-*.parquet")) for row in _table(path)
+        ]
+        lost = [row for i, row in enumerate(lost) if row not in lost[:i]]
         write_npy(artifact / "columns.npy", columns_N)
-        write_npy(artifact / "queries.npy", queries_M)
+        write_parquet(artifact / "quarantine.parquet", pa.Table.from_pylist(lost, QUARANTINE))
+        write_json(artifact / "certificate.json", _certificate(artifact.path, worker.KIND, shards))
         artifact.commit(
             rows=len(columns_N),
+            quarantined=len(lost),
             seconds=time.monotonic() - start,
+            device=cluster.device if model else "cpu",
             peak_mb=facts["peak_mb"],
-            details={"shards": count, "queries": len(queries_M)},
+            details={"shards": shards, "queries": len(queries_M)},
         )
-    log.made(f"scores {features.representation}", artifact, reused)
+    log.made(f"scores {name}", artifact, reused, _noise_note(artifact))
     return artifact
 
 
-class ScoreShard:
-    """Holds the query features; scores one pool shard."""
+def read_certificate(scores: Artifact) -> dict[str, Any]:
+    """Return how far the scores are from exact, as `certificate.json` says."""
+    found: dict[str, Any] = json.loads((scores / "certificate.json").read_text())
+    return found
 
-    def __init__(self, features: FeatureSet, out: Path, threads: int) -> None:
+
+def _certificate(folder: Path, kind: str, shards: int) -> dict[str, Any]:
+    noises = [np.load(path) for path in sorted(folder.glob("noise-*.npy"))]
+    if not noises:
+        return {"projection": False, "kind": kind}
+    sums_M, squares_M = np.sum(noises, axis=0)
+    parts = [np.load(folder / f"scores-{s:05d}.npy", mmap_mode="r") for s in range(shards)]
+    total = sum(part.shape[1] for part in parts)
+    stride = -(-total // CERTIFIED_COLUMNS)
+    starts = np.cumsum([0, *(part.shape[1] for part in parts)])
+    sampled = [
+        np.asarray(part[:, (-start) % stride :: stride])
+        for part, start in zip(parts, starts[:-1].tolist(), strict=True)
+    ]
+    found = certificate(np.concatenate(sampled, axis=1), sums_M, squares_M, total, shares=SHARES)
+    return {"projection": True, "kind": kind, **found.to_dict()}
+
+
+def _noise_note(artifact: Artifact) -> str:
+    found = read_certificate(artifact)
+    if not found["projection"]:
+        return ""
+    overlap = found["predicted_overlap"]["0.05"]
+    return f"noise {found['noise']:.4f}; top 5% agree with exact scores to about {overlap:.0%}"
+
+
+def _rows(folder: Path, shard: int) -> np.ndarray:
+    table = pq.read_table(folder / f"rows-{shard:05d}.parquet", columns=["row"])
+    found: np.ndarray = table["row"].to_numpy()
+    return found
+
+
+def _table(path: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+    return rows
+
+
+class _Writer:
+    """Writes what a worker found of one shard; the scores come last and say that it is done."""
+
+    KIND = ""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+
+    def write_queries(self, rows_M: np.ndarray) -> None:
+        write_npy(self.out / "queries.npy", rows_M)
+
+    def write(
+        self,
+        shard: int,
+        rows_N: np.ndarray,
+        scored: Scored,
+        columns: dict[str, np.ndarray],
+        lost: list[dict[str, Any]] | None = None,
+    ) -> int:
+        facts = {name: pa.array(list(values)) for name, values in columns.items()}
+        facts = {"row": pa.array(rows_N, pa.int64()), **facts}
+        write_parquet(self.out / f"rows-{shard:05d}.parquet", pa.table(facts))
+        if lost:
+            write_parquet(
+                self.out / f"lost-{shard:05d}.parquet", pa.Table.from_pylist(lost, QUARANTINE)
+            )
+        if scored.noise_ME is not None:
+            noise = scored.noise_ME.astype(np.float64)
+            sums = np.stack([noise.sum(axis=1), np.square(noise).sum(axis=1)])
+            write_npy(self.out / f"noise-{shard:05d}.npy", sums)
+        write_npy(self.out / f"scores-{shard:05d}.npy", scored.scores_ME)
+        return len(rows_N)
+
+
+class ScoreStored(_Writer):
+    """Holds the queries' features; scores the stored features of one pool shard."""
+
+    KIND = "stored features"
+
+    def __init__(self, query: FeatureSet, pool: FeatureSet, threads: int, out: Path) -> None:
+        super().__init__(out)
         torch.set_num_threads(threads)
-        self.features, self.out = features, out
-        shards = range(features.shards["query"])
-        values_MCK = np.concatenate([features.values("query", shard) for shard in shards])
-        self.queries_MD = torch.from_numpy(combine(values_MCK, features.weights_C))
+        self.pool, self.queries = pool, _query_side(query)
+        self.count = sum(len(query.rows("query", s)) for s in range(query.shards["query"]))
+        self.write_queries(_query_rows(query))
 
     def __call__(self, shard: int) -> dict[str, Any]:
         """Write the scores of one pool shard."""
         start = time.monotonic()
-        pool_ND = torch.from_numpy(
-            combine(self.features.values("pool", shard), self.features.weights_C)
+        values_ECK, columns = self.pool.read("pool", shard)
+        rows_N = self.pool.rows("pool", shard)
+        scored = _scored(self.queries, self.count, values_ECK)
+        count = self.write(shard, rows_N, scored, columns)
+        return {"rows": count, "seconds": time.monotonic() - start}
+
+
+class ScoreStreamed(_Writer):
+    """Holds the model and the queries' features; featurises a pool shard and scores it at once."""
+
+    KIND = "streamed features"
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        query: FeatureSet,
+        sides: dict[str, Side],
+        wanted: np.ndarray | None,
+        out: Path,
+    ) -> None:
+        super().__init__(out)
+        self.reader, self.wanted = RowReader(recipe, sides), wanted
+        self.representation = recipe.build()
+        self.queries = _query_side(query)
+        self.count = sum(len(query.rows("query", s)) for s in range(query.shards["query"]))
+        self.write_queries(_query_rows(query))
+
+    def __call__(self, shard: int) -> dict[str, Any]:
+        """Write the scores of one pool shard."""
+        start = time.monotonic()
+        rows = _wanted_rows(self.reader, shard, self.wanted)
+        found = self.representation.features(rows, "pool")
+        kept = [i for i in range(len(rows)) if i not in found.unusable]
+        scored = _scored(self.queries, self.count, found.values_ECK[kept])
+        numbers = np.array([rows[i]["row"] for i in kept], dtype=np.int64)
+        columns = {name: values[kept] for name, values in found.columns.items()}
+        lost = _lost(rows, found.unusable, "pool")
+        count = self.write(shard, numbers, scored, columns, lost)
+        return {"rows": count, "seconds": time.monotonic() - start}
+
+
+class ScoreExact(_Writer):
+    """Holds the model and the queries' whole gradients."""
+
+    KIND = "exact gradients"
+
+    def __init__(
+        self, recipe: Recipe, sides: dict[str, Side], wanted: np.ndarray | None, out: Path
+    ) -> None:
+        from tis_ray.representations.exact import ExactLess
+
+        super().__init__(out)
+        self.reader, self.wanted = RowReader(recipe, sides), wanted
+        queries = [
+            row for s in range(sides["query"].shards) for row in self.reader.rows("query", s)
+        ]
+        self.exact = ExactLess(recipe.gradients(), queries, recipe.weights_C)
+        self.lost = _lost(queries, self.exact.unusable, "query")
+        rows_M = [row["row"] for i, row in enumerate(queries) if i not in self.exact.unusable]
+        self.write_queries(np.array(rows_M, dtype=np.int64))
+
+    def __call__(self, shard: int) -> dict[str, Any]:
+        """Write the scores of one pool shard."""
+        start = time.monotonic()
+        rows = _wanted_rows(self.reader, shard, self.wanted)
+        found = self.exact.scores(rows)
+        kept = [i for i in range(len(rows)) if i not in found.unusable]
+        numbers = np.array([rows[i]["row"] for i in kept], dtype=np.int64)
+        columns = {name: values[kept] for name, values in found.columns.items()}
+        lost = self.lost + _lost(rows, found.unusable, "pool")
+        count = self.write(shard, numbers, Scored(found.scores_ME[:, kept], None), columns, lost)
+        return {"rows": count, "seconds": time.monotonic() - start}
+
+
+class ScoreTexts(_Writer):
+    """Holds an index of the pool's words."""
+
+    KIND = "words"
+
+    def __init__(self, settings: Bm25Config, sides: dict[str, Side], out: Path) -> None:
+        from tis_ray.representations.bm25 import Bm25
+
+        super().__init__(out)
+        self.rows = [
+            sides["pool"].token_facts(shard)["row"].to_numpy()
+            for shard in range(sides["pool"].shards)
+        ]
+        self.index = Bm25(_texts(sides["pool"]), _texts(sides["query"]), settings)
+        self.starts = np.cumsum([0, *(len(rows) for rows in self.rows)]).tolist()
+        query_rows = np.concatenate(
+            [table["row"].to_numpy() for table in sides["query"].token_tables()]
         )
-        scores_MN = (self.queries_MD @ pool_ND.T).numpy()
-        write_npy(self.out / f"scores-{shard:05d}.npy", scores_MN)
-        return {"rows": scores_MN.shape[1], "seconds": time.monotonic() - start}
+        # A query without a word that the pool knows scores 0 everywhere and would pick by number.
+        self.spoken = np.setdiff1d(np.arange(len(query_rows)), self.index.silent)
+        if not len(self.spoken):
+            raise InputError("data.query: BM25 finds no word of any query in the pool")
+        self.lost = [
+            {
+                "side": "query",
+                "file": "",
+                "line": str(query_rows[i]),
+                "id": "",
+                "reason": "no_known_word",
+                "detail": "",
+            }
+            for i in self.index.silent
+        ]
+        self.write_queries(query_rows[self.spoken])
+
+    def __call__(self, shard: int) -> dict[str, Any]:
+        """Write the scores of one pool shard."""
+        start = time.monotonic()
+        scores_ME = self.index.scores(self.starts[shard], self.starts[shard + 1])[self.spoken]
+        count = self.write(shard, self.rows[shard], Scored(scores_ME, None), {}, self.lost)
+        return {"rows": count, "seconds": time.monotonic() - start}
+
+
+def _texts(side: Side) -> Iterator[str]:
+    """Yield what BM25 reads of each usable row, in order."""
+    from tis_ray.representations.bm25 import dialogue_text
+
+    for shard in range(side.shards):
+        usable = set(side.token_facts(shard)["row"].to_pylist())
+        for row in side.row_table(shard).to_pylist():
+            if row["row"] in usable:
+                yield dialogue_text(row["messages"], side.name)
+
+
+def _query_side(query: FeatureSet) -> QuerySide:
+    parts = [query.read("query", shard)[0] for shard in range(query.shards["query"])]
+    values_MCK = np.concatenate([part for part in parts if len(part)] or parts[:1])
+    if not len(values_MCK):
+        raise InputError("data.query: no query row has a feature; see the features' quarantine")
+    return QuerySide(values_MCK, query.weights_C, query.has_halves)
+
+
+def _query_rows(query: FeatureSet) -> np.ndarray:
+    return np.concatenate([query.rows("query", shard) for shard in range(query.shards["query"])])
+
+
+def _scored(queries: QuerySide, count: int, values_ECK: np.ndarray) -> Scored:
+    if len(values_ECK):
+        return queries.score(values_ECK)
+    nothing = np.zeros((count, 0), dtype=np.float32)
+    return Scored(nothing, nothing if queries.halves == 2 else None)
+
+
+def _wanted_rows(reader: RowReader, shard: int, wanted: np.ndarray | None) -> list[dict[str, Any]]:
+    if wanted is None:
+        return reader.rows("pool", shard)
+    numbers = reader.sides["pool"].token_facts(shard)["row"].to_numpy()
+    return reader.rows("pool", shard, np.flatnonzero(np.isin(numbers, wanted)).tolist())
+
+
+def _lost(rows: list[dict[str, Any]], unusable: dict[int, str], role: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "side": role,
+            "file": "",
+            "line": str(rows[i]["row"]),
+            "id": rows[i]["id"],
+            "reason": reason,
+            "detail": "",
+        }
+        for i, reason in sorted(unusable.items())
+    ]

@@ -24,7 +24,7 @@ FEW_SHARDS = 16
 class ShardWorker(Protocol):
     """Built once per actor; called with a shard number; returns facts about the shard (JSON-able)."""
 
-    def __call__(self, shard: int) -> dict[str, Any]:
+    def __call__(self, shard: int, /) -> dict[str, Any]:
         """Write the shard's file; return at least `rows` and `seconds`."""
         ...
 

@@ -3,7 +3,7 @@
 Two artifacts a side: `rows-*` (what was read, by shards of `batch.shard_rows` usable rows, and what
 was refused) and `tokens-*` (the same shards encoded for one tokenizer, template and length; a row
 whose labels are all cut off is quarantined here). `row` is a row's number in its rows artifact: the
-`index` of orderings.
+`index` of orderings; `content` is a hash of what it says, the key of its feature in a store.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from tis_ray.data import (
     Row,
     TemplateError,
     content_fingerprint,
+    content_id,
     count_response_tokens,
     encode_messages,
     encode_query_row,
@@ -47,6 +48,7 @@ ROWS = pa.schema(
         ("messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))),
         ("prompt", pa.string()),
         ("label", pa.string()),
+        ("content", pa.string()),
     ]
 )
 TOKENS = pa.schema(
@@ -57,6 +59,7 @@ TOKENS = pa.schema(
         ("input_ids", pa.list_(pa.int32())),
         ("labels", pa.list_(pa.int32())),
         ("response_tokens", pa.int32()),
+        ("content", pa.string()),
     ]
 )
 QUARANTINE = pa.schema(
@@ -86,6 +89,11 @@ class Side:
         """Read the same shard's tokens; rows without a usable label are missing."""
         return pq.read_table(self.tokens / f"tokens-{shard:05d}.parquet")
 
+    def token_facts(self, shard: int) -> pa.Table:
+        """Read a shard's tokens without the tokens: row, id, source, content."""
+        columns = ["row", "id", "source", "content"]
+        return pq.read_table(self.tokens / f"tokens-{shard:05d}.parquet", columns=columns)
+
     def row_tables(self) -> Iterator[pa.Table]:
         """Read the rows, shard by shard."""
         return (self.row_table(shard) for shard in range(self.shards))
@@ -112,9 +120,19 @@ class Side:
 
 
 def prepare_side(
-    config: Config, name: SideName, rows: Artifact, cluster: Cluster, log: RunLog
+    config: Config,
+    name: SideName,
+    rows: Artifact,
+    cluster: Cluster,
+    log: RunLog,
+    model: ModelConfig | None = None,
 ) -> Side:
-    """Encode the rows that `read_side` left; finished artifacts are used as they are."""
+    """Encode the rows that `read_side` left; finished artifacts are used as they are.
+
+    `model` is whose tokenizer reads them, if it is not the one that is fine-tuned.
+    """
+    label = name if model is None else f"{name} for {Path(model.name).name}"
+    model = model or config.model
     shards = int(rows.manifest().details["shards"])
     tokens = Artifact(
         config.artifact_root,
@@ -122,7 +140,7 @@ def prepare_side(
         {
             "rows": rows.fingerprint,
             "role": "query" if name != "pool" else "pool",
-            "tokenizer": model_identity(config.model),
+            "tokenizer": model_identity(model),
             "template": config.data.template,
             "max_length": config.data.max_length,
         },
@@ -134,11 +152,11 @@ def prepare_side(
             "rows": rows.path,
             "out": tokens.path,
             "side": name,
-            "model": config.model,
+            "model": model,
             "template": config.data.template,
             "max_length": config.data.max_length,
         }
-        facts = map_shards(Tokenise, arguments, todo, cluster, log, f"tokens {name}", light=True)
+        facts = map_shards(Tokenise, arguments, todo, cluster, log, f"tokens {label}", light=True)
         tables = [pq.read_table(p) for p in sorted(tokens.path.glob("quarantine-*.parquet"))]
         lost = pa.concat_tables(tables)
         write_parquet(tokens / "quarantine.parquet", lost)
@@ -158,7 +176,7 @@ def prepare_side(
         )
     log.finished(
         StageRecord(
-            stage=f"{name}",
+            stage=label,
             artifact=str(tokens.path),
             seconds=manifest.seconds + rows.manifest().seconds,
             reused=reused,
@@ -204,7 +222,7 @@ def read_side(config: Config, name: SideName) -> Artifact:
                     }
                 )
                 continue
-            yield {**row, "row": kept}
+            yield {**row, "row": kept, "content": content_id(row)}
             kept += 1
 
     stream, shard = usable(), 0
@@ -244,14 +262,21 @@ class Tokenise:
         self.template, self.max_length = template, max_length
         self.tokenizer = load_tokenizer(model)
 
+    @classmethod
+    def for_side(cls, config: Config, rows: Path, side: SideName) -> Tokenise:
+        """Return the encoder of one side of a study; it writes nothing until it is called."""
+        data = config.data
+        return cls(rows, rows, side, config.model, data.template, data.max_length)
+
     def __call__(self, shard: int) -> dict[str, Any]:
         """Encode one shard; write its tokens and its quarantine."""
         start = time.monotonic()
         kept, lost = [], []
         for row in row_dicts(self.rows / f"rows-{shard:05d}.parquet"):
-            fact = {"row": row.pop("row"), "id": row["id"], "source": row["source"]}
+            fact = {name: row[name] for name in ("row", "id", "source", "content")}
+            del row["row"], row["content"]
             try:
-                encoded = self._encode(cast(Row, row))
+                encoded = self.encode(cast(Row, row))
                 count = count_response_tokens(encoded["labels"])
                 problem = (
                     None
@@ -275,7 +300,8 @@ class Tokenise:
         write_parquet(self.out / f"tokens-{shard:05d}.parquet", pa.Table.from_pylist(kept, TOKENS))
         return {"rows": len(kept), "seconds": time.monotonic() - start}
 
-    def _encode(self, row: Row) -> Encoded:
+    def encode(self, row: Row) -> Encoded:
+        """Return a row as token ids and labels; TemplateError if the template does not take it."""
         if self.side == "pool" and "prompt" not in row:
             return encode_messages(row["messages"], self.tokenizer, self.max_length, self.template)
         return encode_query_row(row, self.tokenizer, self.max_length, self.template)

@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from ray.train.torch import TorchTrainer
 
-from tis_ray.config import Config
+from tis_ray.config import Config, ModelConfig
 from tis_ray.evaluation import exact_matches, example_losses, generate
 from tis_ray.gradients import IGNORED
 from tis_ray.models.loading import load_model, load_tokenizer, model_identity
@@ -69,23 +69,30 @@ def run_training(
     shutil.rmtree(config.artifact_root / "ray-train" / name, ignore_errors=True)
 
 
-def warmup_artifact(config: Config, pool: Side) -> Artifact:
+def warmup_artifact(config: Config, model: ModelConfig, pool: Side) -> Artifact:
     """Return LESS's warm-up artifact: `epoch-*` checkpoints with moments and learning rates."""
     return Artifact(
         config.artifact_root,
         "warmup",
         {
             "tokens": pool.tokens.fingerprint,
-            "model": model_identity(config.model),
+            "model": model_identity(model),
             "lora": config.less.lora.model_dump(mode="json"),
-            "training": config.less.warmup.model_dump(mode="json"),
+            "training": config.less.warmup.model_dump(mode="json", exclude={"checkpoints"}),
             "seed": config.less.seed,
             "threads": config.batch.threads,
         },
     )
 
 
-def warm_up(artifact: Artifact, config: Config, pool: Side, cluster: Cluster, log: RunLog) -> int:
+def warm_up(
+    artifact: Artifact,
+    config: Config,
+    model: ModelConfig,
+    pool: Side,
+    cluster: Cluster,
+    log: RunLog,
+) -> int:
     """Train the warm-up adapters on a random share of the pool; return the number of rows."""
     start = time.monotonic()
     warmup = config.less.warmup
@@ -95,7 +102,7 @@ def warm_up(artifact: Artifact, config: Config, pool: Side, cluster: Cluster, lo
     write_parquet(artifact / "examples.parquet", take_examples(pool, rows))
     spec: Spec = {
         "folder": artifact.path,
-        "model": config.model,
+        "model": model,
         "lora": config.less.lora,
         "training": warmup,
         "seed": config.less.seed,

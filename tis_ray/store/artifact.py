@@ -16,7 +16,7 @@ from tis_ray.store.atomic import write_bytes, write_json
 from tis_ray.store.fingerprint import fingerprint
 from tis_ray.version import __version__
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass

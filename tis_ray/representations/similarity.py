@@ -1,0 +1,70 @@
+"""From features to scores: weighted sums of cosines over checkpoints, and how noisy they are.
+
+A sketch comes in two halves that share no randomness. Each alone gives an estimate of a cosine;
+half the difference of the two has the variance of the error of their mean, which is what the whole
+sketch gives. So scores carry their own error estimate, without any exact gradient.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+
+class Scored(NamedTuple):
+    """Scores of M queries and E candidates, and the halves' differences.
+
+    scores_ME: float32, sum_c w_c <q_c, p_c>.
+    noise_ME: float32, sum_c w_c (cos0_c - cos1_c) / 2 with cos_h the cosine of half h alone; None
+        if the features have no halves. Its mean square estimates the variance of a score's error.
+    """
+
+    scores_ME: np.ndarray
+    noise_ME: np.ndarray | None
+
+
+class QuerySide:
+    """The queries' features, ready to be scored against any number of candidates."""
+
+    def __init__(self, values_MCK: np.ndarray, weights_C: np.ndarray, halves: bool) -> None:
+        self.weights = weights_C.tolist()
+        self.halves = 2 if halves else 1
+        self.parts = _parts(values_MCK, self.halves)
+
+    def score(self, values_ECK: np.ndarray) -> Scored:
+        """Score candidates (E, C, K), unit or zero vectors."""
+        candidates = _parts(values_ECK, self.halves)
+        examples = values_ECK.shape[0]
+        scores_ME = torch.zeros(self.parts[0][0].values_EK.shape[0], examples)
+        noise_ME = torch.zeros_like(scores_ME) if self.halves == 2 else None
+        for weight, queries, pool in zip(self.weights, self.parts, candidates, strict=True):
+            cosines = []
+            for q, p in zip(queries, pool, strict=True):
+                products_ME = q.values_EK @ p.values_EK.T
+                scores_ME.add_(products_ME, alpha=weight)
+                if noise_ME is not None:
+                    cosines.append(products_ME.div_(q.norms_E[:, None]).div_(p.norms_E))
+            if noise_ME is not None:
+                noise_ME.add_(cosines[0] - cosines[1], alpha=weight / 2)
+        return Scored(scores_ME.numpy(), None if noise_ME is None else noise_ME.numpy())
+
+
+class _Part(NamedTuple):
+    """One half of the features at one checkpoint; the norm of a zero vector counts as 1."""
+
+    values_EK: torch.Tensor
+    norms_E: torch.Tensor
+
+
+def _parts(values_ECK: np.ndarray, halves: int) -> list[list[_Part]]:
+    values = torch.from_numpy(np.ascontiguousarray(values_ECK, dtype=np.float32))
+    parts = []
+    for c in range(values.shape[1]):
+        pieces = values[:, c].chunk(halves, dim=1)
+        norms = [torch.linalg.vector_norm(piece, dim=1) for piece in pieces]
+        parts.append(
+            [_Part(v, torch.where(n > 0, n, 1.0)) for v, n in zip(pieces, norms, strict=True)]
+        )
+    return parts

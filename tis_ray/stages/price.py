@@ -1,0 +1,306 @@
+"""What a study will cost, before it is paid for: measured on a few rows, extrapolated to all.
+
+The pool is read (its size is needed) but only a sample of it is tokenised, featurised and trained on,
+by one actor with the resources that the stages' actors get. Everything else is multiplication:
+seconds a token, tokens a row, rows. What is not in it: starting Ray, loading the model once for each
+actor, and waiting for other users of the machine.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import ray
+import torch
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from tis_ray.config import Config, TrainingConfig
+from tis_ray.data import Row, TemplateError, count_response_tokens
+from tis_ray.evaluation import example_losses, generate
+from tis_ray.gradients import IGNORED
+from tis_ray.models.loading import load_model
+from tis_ray.models.lora import attach_lora
+from tis_ray.models.training import train_lora
+from tis_ray.stages.cluster import Cluster, connect
+from tis_ray.stages.recipe import Recipe, representation_model
+from tis_ray.stages.tokens import SIDES, SideName, Tokenise, read_side, row_dicts
+from tis_ray.store import Artifact
+
+SAMPLE = 64
+"""Pool rows that are measured."""
+ANSWERS = 4
+"""Test rows whose answers are generated."""
+BYTES = {"float32": 4.0, "float16": 2.0, "int8": 1.0, "int4": 0.5, "int2": 0.25}
+
+
+@dataclass(frozen=True)
+class StagePrice:
+    """The estimate for one stage: `seconds` is the sum over actors, `gigabytes` what it writes."""
+
+    stage: str
+    rows: int
+    tokens: float
+    seconds: float
+    gigabytes: float = 0.0
+
+
+@dataclass(frozen=True)
+class Price:
+    """The estimate for a study."""
+
+    stages: list[StagePrice]
+    actors: int
+    threads: int
+    device: str
+    sample: int
+    spread: float
+    """Half the 95% interval of tokens a row, as a share: how far the sample may mislead."""
+
+    @property
+    def seconds(self) -> float:
+        """Wall time, with every actor busy."""
+        return sum(stage.seconds for stage in self.stages) / self.actors
+
+    @property
+    def device_hours(self) -> float:
+        """GPU-hours, or CPU-core-hours without a GPU."""
+        each = 1 if self.device == "cuda" else self.threads
+        return sum(stage.seconds for stage in self.stages) * each / 3600
+
+
+def price(config: Config) -> Price:
+    """Measure a sample and return what the whole study would cost."""
+    rows = {side: read_side(config, side) for side in SIDES}
+    cluster = connect(config)
+    counts = {side: artifact.manifest().rows for side, artifact in rows.items()}
+    task = ray.remote(_measure).options(**cluster.actor_resources)  # type: ignore[attr-defined]
+    facts: dict[str, Any] = ray.get(task.remote(config, rows, cluster.device))
+    return estimate(config, counts, facts, cluster)
+
+
+def estimate(
+    config: Config, counts: dict[SideName, int], facts: dict[str, Any], cluster: Cluster
+) -> Price:
+    """Extrapolate what `_measure` found to all rows."""
+    pool, query, test = (counts[side] for side in SIDES)
+    each = facts["tokens_per_row"]
+    stages = [StagePrice("tokens", pool, pool * each, pool * facts["tokenise"], 8e-9 * pool * each)]
+    kept = pool
+    less, cascade = config.less, config.less.cascade
+    names = list(config.representation)
+    if "less" in names and cascade is not None:
+        kept = round(pool * cascade.keep) + cascade.sample
+        names = list(dict.fromkeys([cascade.by, *names]))
+    for name in names:
+        if name == "less" and less.warmup.checkpoints is None:
+            rows = min(pool, max(less.warmup.min_rows, round(less.warmup.share * pool)))
+            tokens = rows * each * less.warmup.epochs
+            stages.append(StagePrice("warm-up", rows, tokens, tokens * facts["train"]))
+        passes = less.warmup.epochs if name == "less" else 1
+        rows = (kept if name == "less" else pool) + query
+        stores = name != "bm25" and (name != "less" or less.scoring == "store")
+        width = facts["width"].get(name, 0) * passes
+        size = width * BYTES[getattr(config, name).dtype] if stores else 0.0
+        tokens, seconds = rows * each * passes, rows * passes * facts["feature"][name]
+        stages.append(StagePrice(f"features {name}", rows, tokens, seconds, rows * size * 1e-9))
+        flops = 2.0 * query * rows * width
+        stages.append(
+            StagePrice(f"scores {name}", rows, 0, flops / facts["flops"], 4e-9 * query * rows)
+        )
+    methods = 1 + len(config.representation) * len([s for s in config.selector if s != "random"])
+    trained = methods * len(config.seed) * sum(config.budget)
+    tokens = trained * each * config.finetune.epochs
+    stages.append(StagePrice("fine-tune", trained, tokens, tokens * facts["train"]))
+    models = 1 + methods * len(config.seed) * len(config.budget)
+    stages.append(
+        StagePrice(
+            "evaluate",
+            models * (query + test),
+            models * (query + test) * facts["target_tokens"],
+            models * ((query + test) * facts["loss"] + test * facts["answer"]),
+        )
+    )
+    return Price(
+        stages, cluster.actors, cluster.threads, cluster.device, facts["sample"], facts["spread"]
+    )
+
+
+def print_price(found: Price, console: Console) -> None:
+    """Print the estimate, stage by stage."""
+    unit = "GPU-hours" if found.device == "cuda" else "core-hours"
+    each = 1 if found.device == "cuda" else found.threads
+    table = Table(
+        title=f"estimate: measured on {found.sample} pool rows, {found.actors} actor(s) on {found.device}",
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+    )
+    for column in ("stage", "rows", "tokens", "hours", unit, "GB"):
+        table.add_column(column, justify="left" if column == "stage" else "right", no_wrap=True)
+    total = StagePrice(
+        "in all",
+        0,
+        sum(stage.tokens for stage in found.stages),
+        sum(stage.seconds for stage in found.stages),
+        sum(stage.gigabytes for stage in found.stages),
+    )
+    for stage in (*found.stages, total):
+        hours = stage.seconds / 3600
+        table.add_row(
+            stage.stage,
+            f"{stage.rows:,}" if stage.rows else "",
+            f"{stage.tokens:,.0f}" if stage.tokens else "",
+            f"{hours / found.actors:.3g}",
+            f"{hours * each:.3g}",
+            f"{stage.gigabytes:.3g}",
+            style="bold" if stage is total else None,
+        )
+    console.print(table)
+    console.print(
+        f"tokens a row: ± {found.spread:.0%} (95%, from {found.sample} rows); not counted: starting "
+        "Ray, loading models, other users of the machine",
+        highlight=False,
+    )
+
+
+def _measure(config: Config, rows: dict[SideName, Artifact], device: str) -> dict[str, Any]:
+    """Tokenise, featurise, train on, and evaluate a sample; return seconds a row or a token."""
+    torch.set_num_threads(config.batch.threads)
+    start = time.monotonic()
+    sample = _sample(config, rows["pool"], "pool", SAMPLE)
+    tokenise = (time.monotonic() - start) / max(len(sample), 1)
+    target = _sample(config, rows["test"], "test", 2 * ANSWERS)
+    lengths = np.array([len(row["input_ids"]) for row in sample])
+    width: dict[str, int] = {}
+    feature: dict[str, float] = {"bm25": 1e-4}
+    with tempfile.TemporaryDirectory() as scratch:
+        train, checkpoint = _time_training(config, sample, device, Path(scratch))
+        cascade = config.less.cascade
+        names = {*config.representation, *([cascade.by] if cascade else [])} - {"bm25"}
+        for name in sorted(names):
+            feature[name], width[name] = _time_features(name, config, sample, device, checkpoint)
+    model = load_model(config.model, device)
+    start = time.monotonic()
+    example_losses(model, target)
+    loss = (time.monotonic() - start) / len(target)
+    answer = 0.0
+    if config.evaluation.exact_match:
+        tokenizer = Tokenise.for_side(config, rows["test"].path, "test").tokenizer
+        prompts = [_prompt(row) for row in target[:ANSWERS]]
+        start = time.monotonic()
+        generate(model, tokenizer, prompts, config.evaluation.max_new_tokens, len(prompts))
+        answer = (time.monotonic() - start) / len(prompts)
+    return {
+        "sample": len(sample),
+        "tokens_per_row": float(lengths.mean()),
+        "spread": float(1.96 * lengths.std() / np.sqrt(len(lengths)) / lengths.mean()),
+        "target_tokens": float(np.mean([len(row["input_ids"]) for row in target])),
+        "tokenise": tokenise,
+        "train": train,
+        "feature": feature,
+        "width": width,
+        "loss": loss,
+        "answer": answer,
+        "flops": _flops(),
+    }
+
+
+def _sample(config: Config, rows: Artifact, side: SideName, count: int) -> list[dict[str, Any]]:
+    """Encode usable rows spread evenly over a side."""
+    encoder = Tokenise.for_side(config, rows.path, side)
+    manifest = rows.manifest()
+    shards = int(manifest.details["shards"])
+    each = max(1, -(-count // shards))
+    found: list[dict[str, Any]] = []
+    for shard in np.linspace(0, shards - 1, min(shards, count)).astype(int).tolist():
+        candidates = row_dicts(rows / f"rows-{shard:05d}.parquet")
+        for row in candidates[:: max(1, len(candidates) // each)][:each]:
+            try:
+                encoded = encoder.encode(cast(Row, row))
+            except TemplateError:
+                continue
+            if count_response_tokens(encoded["labels"]):
+                # What EMBED reads; the template's marks are a few characters.
+                text = "\n".join(turn["content"] for turn in row["messages"])
+                found.append({**row, **encoded, "text": text, "response_tokens": 1})
+    return found[:count]
+
+
+def _time_training(
+    config: Config, sample: list[dict[str, Any]], device: str, folder: Path
+) -> tuple[float, Path]:
+    """Return seconds a token of LoRA training, and the checkpoint it left."""
+    model = attach_lora(load_model(config.model, device), config.finetune.lora, seed=0)
+    times: list[float] = []
+    batch = max(1, len(sample) // 4)
+    settings = TrainingConfig(
+        epochs=1,
+        batch_size=batch,
+        learning_rate=1e-5,
+        micro_tokens=config.finetune.micro_tokens,
+    )
+    kept = train_lora(
+        model,
+        sample,
+        settings,
+        seed=0,
+        folder=folder / "train",
+        keep_all=True,
+        on_step=lambda step, total: times.append(time.monotonic()),
+    )
+    # The first step also warms up; the tokens of the others are near their mean.
+    steps = max(len(times) - 1, 1)
+    tokens = sum(len(row["input_ids"]) for row in sample) * steps / max(len(times), 1)
+    return (times[-1] - times[0]) / tokens if len(times) > 1 else 0.0, kept[-1].path
+
+
+def _time_features(
+    name: str, config: Config, sample: list[dict[str, Any]], device: str, checkpoint: Path
+) -> tuple[float, int]:
+    """Return seconds a row (at one checkpoint), and the features' width."""
+    proxy = representation_model(name, config)
+    recipe = Recipe(
+        name=name,
+        settings=getattr(config, name),
+        model=proxy or config.model,
+        template=config.data.template,
+        batch=config.batch,
+        device=device,
+        space={},
+        weights_C=np.ones(1),
+        checkpoints=(checkpoint,),
+    )
+    if proxy is not None and name == "less":
+        model = attach_lora(load_model(proxy, device), config.less.lora, seed=0)
+        settings = TrainingConfig(epochs=1, batch_size=4, learning_rate=1e-5)
+        folder = checkpoint.parent.parent / "proxy"
+        kept = train_lora(model, sample[:4], settings, seed=0, folder=folder, keep_all=True)
+        recipe = replace(recipe, checkpoints=(kept[-1].path,))
+    representation = recipe.build()
+    width = representation.features(sample[:2], "pool").values_ECK.shape[2]
+    start = time.monotonic()
+    representation.features(sample, "pool")
+    return (time.monotonic() - start) / len(sample), width
+
+
+def _prompt(row: dict[str, Any]) -> list[int]:
+    first = next(i for i, label in enumerate(row["labels"]) if label != IGNORED)
+    prompt: list[int] = row["input_ids"][:first]
+    return prompt
+
+
+def _flops() -> float:
+    """Return operations a second of a float32 matrix product on the CPU, where scores are made."""
+    a = torch.rand(64, 4096)
+    b = torch.rand(4096, 512)
+    a @ b
+    start = time.monotonic()
+    for _ in range(4):
+        a @ b
+    return 4 * 2 * 64 * 4096 * 512 / (time.monotonic() - start)

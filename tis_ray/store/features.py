@@ -1,0 +1,199 @@
+"""The feature store: immutable shards of features, found by the content of their rows.
+
+A store belongs to one *space*: everything that decides what a row's feature is (model, checkpoints,
+template, sketch, ...). Within a space a feature depends on its row alone, so a pool that grows, is
+reordered or is merged with another pays for its new rows only, and new queries cost only themselves.
+
+One shard is one file, `<side>/<rows>-<checksum>.safetensors`: its name says which rows it holds and
+what its bytes are. It appears whole by rename and never changes; every read checks the bytes, and
+a file that fails is put aside, so that the next run computes its rows again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import safetensors.numpy
+import xxhash
+from safetensors import SafetensorError, safe_open
+
+from tis_ray.errors import InputError
+from tis_ray.store.atomic import write_bytes, write_json
+from tis_ray.store.codec import Encoded, decode, encode
+from tis_ray.store.fingerprint import fingerprint
+
+SUFFIX = ".safetensors"
+
+
+class DamagedShardError(RuntimeError):
+    """A shard's bytes are not those that were written; the file was put aside."""
+
+
+@dataclass
+class FeatureShard:
+    """Features of E rows.
+
+    keys: E row keys (32 hexadecimal digits each), in the order of the rows.
+    values_ECK: float32; the vectors of a row in `unusable` are zero.
+    unusable: position of each row without a feature, and why.
+    columns: facts about each row, (E,) or (E, C): losses, norms, token counts.
+    """
+
+    keys: list[str]
+    values_ECK: np.ndarray
+    unusable: dict[int, str] = field(default_factory=dict)
+    columns: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+class Place(NamedTuple):
+    """Where a row's feature lies: a file of the store and the row's position in it."""
+
+    file: str
+    position: int
+
+
+class FeatureStore:
+    """The shards of one space, for both sides ("pool" and "query")."""
+
+    def __init__(self, root: str | Path, space: dict[str, Any]) -> None:
+        self.space = space
+        self.fingerprint = fingerprint(space)
+        self.path = Path(root).absolute() / f"store-{space['representation']}-{self.fingerprint}"
+
+    @classmethod
+    def open(cls, folder: str | Path) -> FeatureStore:
+        """Open a store by its folder. Raises InputError if there is none."""
+        folder = Path(folder).resolve()
+        try:
+            space = json.loads((folder / "space.json").read_text())
+        except (OSError, json.JSONDecodeError) as error:
+            raise InputError(f"{folder}: no feature store there ({error})") from None
+        store = cls(folder.parent, space)
+        store.path = folder
+        return store
+
+    def write(self, side: str, shard: FeatureShard, dtype: str) -> str:
+        """Encode a shard as `dtype`, write it, and return its file name."""
+        if not (self.path / "space.json").exists():
+            write_json(self.path / "space.json", self.space)
+        encoded = encode(shard.values_ECK, dtype)
+        tensors = {f"column.{name}": np.asarray(c) for name, c in shard.columns.items()}
+        tensors["values"] = encoded.data
+        if encoded.scales is not None:
+            tensors["scales"] = encoded.scales
+        keys = np.frombuffer(bytes.fromhex("".join(shard.keys)), np.uint8).reshape(-1, 16)
+        # One metadata entry: with several, their order in the file would be arbitrary.
+        facts = {"dtype": dtype, "unusable": {str(i): r for i, r in shard.unusable.items()}}
+        content = safetensors.numpy.save(
+            {
+                name: np.ascontiguousarray(tensor)
+                for name, tensor in {**tensors, "keys": keys}.items()
+            },
+            {"tis_ray": json.dumps(facts, sort_keys=True)},
+        )
+        name = f"{rows_digest(shard.keys)}-{xxhash.xxh3_64_hexdigest(content)}{SUFFIX}"
+        write_bytes(self.path / side / name, content)
+        return name
+
+    def read(self, side: str, file: str) -> FeatureShard:
+        """Read a shard. Raises DamagedShardError, after putting the file aside, if it was changed."""
+        tensors, facts = self._load(side, file)
+        encoded = Encoded(tensors["values"], tensors.get("scales"), facts["dtype"])
+        prefix = "column."
+        return FeatureShard(
+            keys=_hex_keys(tensors["keys"]),
+            values_ECK=decode(encoded),
+            unusable={int(i): reason for i, reason in facts["unusable"].items()},
+            columns={n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)},
+        )
+
+    def files(self, side: str) -> dict[str, str]:
+        """Return the shards that are there: file names by the digest of their rows."""
+        paths = sorted((self.path / side).glob(f"*{SUFFIX}"))
+        return {path.name.partition("-")[0]: path.name for path in paths}
+
+    def places(self, side: str) -> dict[str, Place]:
+        """Return where each row of every shard lies, by row key. Reads the keys, not the values."""
+        found: dict[str, Place] = {}
+        for file in self.files(side).values():
+            try:
+                with safe_open(self.path / side / file, framework="np") as shard:
+                    keys = _hex_keys(shard.get_tensor("keys"))
+            except (SafetensorError, OSError):
+                self._put_aside(self.path / side / file)
+                continue  # its rows are missing now, and will be computed again
+            found |= {key: Place(file, position) for position, key in enumerate(keys)}
+        return found
+
+    def unusable(self, side: str, file: str) -> dict[int, str]:
+        """Return the positions of a shard's rows that have no feature, and why."""
+        with safe_open(self.path / side / file, framework="np") as shard:
+            facts = json.loads(shard.metadata()["tis_ray"])
+        return {int(position): reason for position, reason in facts["unusable"].items()}
+
+    def _put_aside(self, path: Path) -> None:
+        path.replace(path.with_suffix(".damaged"))
+
+    def _load(self, side: str, file: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        path = self.path / side / file
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            raise DamagedShardError(f"{path}: this feature shard is gone") from None
+        checksum = path.stem.partition("-")[2]
+        if xxhash.xxh3_64_hexdigest(content) != checksum:
+            self._put_aside(path)
+            raise DamagedShardError(f"{path}: its bytes are not those that were written")
+        try:
+            size = int.from_bytes(content[:8], "little")
+            header = json.loads(content[8 : 8 + size])
+            return safetensors.numpy.load(content), json.loads(header["__metadata__"]["tis_ray"])
+        except (SafetensorError, ValueError, KeyError) as error:
+            raise DamagedShardError(f"{path}: not a feature shard ({error})") from None
+
+
+def rows_digest(keys: Sequence[str]) -> str:
+    """Return 16 hexadecimal digits that name a sequence of row keys."""
+    return blake2b("".join(keys).encode(), digest_size=8).hexdigest()
+
+
+def require_same_space(
+    ours: dict[str, Any], theirs: dict[str, Any], names: tuple[str, str]
+) -> None:
+    """Raise InputError, listing each field that differs, unless two spaces are the same."""
+    a, b = _leaves(ours), _leaves(theirs)
+    differing = [key for key in sorted({*a, *b}) if a.get(key) != b.get(key)]
+    if differing:
+        lines = [
+            f"{key}: {_short(a.get(key, 'absent'))} against {_short(b.get(key, 'absent'))}"
+            for key in differing
+        ]
+        raise InputError(
+            f"{names[0]} and {names[1]} hold features of different spaces, whose dot products mean "
+            f"nothing; they differ in {'; '.join(lines)}"
+        )
+
+
+def _leaves(value: Any, path: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {path: value}
+    found: dict[str, Any] = {}
+    for key, child in value.items():
+        found |= _leaves(child, f"{path}.{key}" if path else key)
+    return found
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _hex_keys(keys_E16: np.ndarray) -> list[str]:
+    text = keys_E16.tobytes().hex()
+    return [text[i : i + 32] for i in range(0, len(text), 32)]
