@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -126,37 +127,46 @@ def _measure(
         for side, rows in sides.items()
     }
     for c, weight in enumerate(weights_C.tolist()):
-        whole: dict[str, torch.Tensor] = {}
-        squares = {
-            side: torch.zeros(len(rows), dtype=torch.float64) for side, rows in sides.items()
-        }
-        products_MN = torch.zeros(len(queries), len(pool), dtype=torch.float64)
-        for side, rows in sides.items():
-
-            def work(members: list[int], side: str = side, rows: Any = rows, c: int = c) -> None:
-                sums = {key: found[c].new(len(members)) for key, found in sketches.items()}
-
-                def sink(name: str, block_E: torch.Tensor) -> None:
-                    flat_EP = block_E.reshape(len(members), -1)
-                    for key, total in sums.items():
-                        sketches[key][c].add(total, name, block_E)
-                    squares[side][members] += flat_EP.double().square().sum(dim=1)
-                    if side == "query":
-                        if name not in whole:
-                            whole[name] = flat_EP.new_zeros(len(rows), flat_EP.shape[1])
-                        whole[name][members] = flat_EP
-                    else:
-                        products_MN[:, members] += whole[name] @ flat_EP.T
-
-                gradients.directions([rows[i] for i in members], c, side, sink)
-                for key, total in sums.items():
-                    unit = unit_rows(sketches[key][c].finish(total))
-                    features[side][key][members, c] = unit.numpy()
-
-            gradients.each_batch(rows, c, work)
-        norms = squares["query"].sqrt()[:, None] * squares["pool"].sqrt()
-        exact_MN += weight * (products_MN / norms).numpy()
+        exact_MN += weight * _cosines(gradients, c, sketches, sides, features)
     return exact_MN, features["query"], features["pool"]
+
+
+def _cosines(
+    gradients: Gradients,
+    c: int,
+    sketches: dict[tuple[int, bool], list[Sketch]],
+    sides: dict[str, list[dict[str, Any]]],
+    features: dict[str, dict[tuple[int, bool], np.ndarray]],
+) -> np.ndarray:
+    """Return the cosines of whole gradients (M, N) at one checkpoint; fill in its features."""
+    whole: dict[str, torch.Tensor] = {}  # the queries' gradients
+    squares = {side: torch.zeros(len(rows), dtype=torch.float64) for side, rows in sides.items()}
+    products_MN = torch.zeros(len(sides["query"]), len(sides["pool"]), dtype=torch.float64)
+
+    def work(side: str, members: list[int]) -> None:
+        rows = sides[side]
+        sums = {key: found[c].new(len(members)) for key, found in sketches.items()}
+
+        def sink(name: str, block_E: torch.Tensor) -> None:
+            flat_EP = block_E.reshape(len(members), -1)
+            for key, total in sums.items():
+                sketches[key][c].add(total, name, block_E)
+            squares[side][members] += flat_EP.double().square().sum(dim=1)
+            if side == "pool":
+                products_MN[:, members] += whole[name] @ flat_EP.T
+                return
+            if name not in whole:
+                whole[name] = flat_EP.new_zeros(len(rows), flat_EP.shape[1])
+            whole[name][members] = flat_EP
+
+        gradients.directions([rows[i] for i in members], c, side, sink)
+        for key, total in sums.items():
+            unit = unit_rows(sketches[key][c].finish(total))
+            features[side][key][members, c] = unit.numpy()
+
+    for side, rows in sides.items():  # queries first
+        gradients.each_batch(rows, c, partial(work, side))
+    return (products_MN / (squares["query"].sqrt()[:, None] * squares["pool"].sqrt())).numpy()
 
 
 def _tokens(config: Config, side: SideName, count: int) -> list[dict[str, Any]]:
