@@ -1,4 +1,4 @@
-"""Small random LoRA models, random examples, and the loop that every batched result must equal."""
+"""Small random models, random examples, and the loop that every batched result must equal."""
 
 import json
 from collections.abc import Callable
@@ -11,7 +11,13 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+)
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "less"
 VOCABULARY = 61
@@ -60,11 +66,68 @@ def build_model(
 
 
 @cache
-def cached_model(hidden: int, kv_heads: int, rank: int, targets: Any, rslora: bool, tied: bool):
+def cached_model(
+    hidden: int,
+    kv_heads: int,
+    rank: int,
+    targets: Any,
+    rslora: bool,
+    tied: bool,
+    dtype: torch.dtype = torch.float32,
+):
     names = list(targets) if isinstance(targets, tuple) else targets
-    return build_model(
+    model = build_model(
         hidden=hidden, kv_heads=kv_heads, r=rank, target_modules=names, use_rslora=rslora, tied=tied
     )
+    return model.to(dtype)
+
+
+FULL_MODELS: dict[str, dict[str, Any]] = {
+    "llama": {"model_type": "llama", "tie_word_embeddings": False},
+    "llama, tied": {"model_type": "llama", "tie_word_embeddings": True},
+    # Biases of q, k and v; a norm of each head's queries and keys; LayerNorms and biases everywhere.
+    "qwen2": {"model_type": "qwen2", "tie_word_embeddings": True},
+    "qwen3": {"model_type": "qwen3", "tie_word_embeddings": False, "head_dim": 8},
+    "gpt_neox": {"model_type": "gpt_neox", "tie_word_embeddings": False},
+    "phi": {"model_type": "phi", "tie_word_embeddings": False},
+    "gpt2": {"model_type": "gpt2", "n_positions": 64, "bos_token_id": 0, "eos_token_id": 0},
+    "gemma2": {"model_type": "gemma2", "head_dim": 8},
+}
+
+
+def build_full_model(kind: str, seed: int = 0, **changes: Any) -> PreTrainedModel:
+    """A model without an adapter, all of whose parameters train."""
+    torch.manual_seed(seed)
+    shape = {
+        "vocab_size": VOCABULARY,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 128,
+        "initializer_range": 0.1,
+    }
+    settings = shape | FULL_MODELS[kind] | changes
+    config = AutoConfig.for_model(settings.pop("model_type"), **settings)
+    model = AutoModelForCausalLM.from_config(config)
+    for parameter in model.parameters():
+        # Norms start at 1 and biases at 0, where mistakes in their formulas would not show.
+        if parameter.dim() == 1:
+            parameter.data += 0.2 * torch.randn_like(parameter)
+    return model
+
+
+@cache
+def cached_full_model(kind: str) -> PreTrainedModel:
+    return build_full_model(kind)
+
+
+def train_only(model: torch.nn.Module, *parts: str) -> list[str]:
+    """Freeze what has none of these in its name; returns the names of the rest."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(any(part in name for part in parts))
+    return [name for name, parameter in model.named_parameters() if parameter.requires_grad]
 
 
 def random_examples(seed: int, lengths: list[int]) -> list[dict[str, list[int]]]:
@@ -78,7 +141,7 @@ def random_examples(seed: int, lengths: list[int]) -> list[dict[str, list[int]]]
     return examples
 
 
-def loop_gradients(model: PeftModel, examples: list[dict[str, list[int]]]):
+def loop_gradients(model: torch.nn.Module, examples: list[dict[str, list[int]]]):
     """Plain autograd, one example at a time, through PEFT's own layers and the model's own loss."""
     was_training = model.training
     model.eval()
@@ -106,6 +169,24 @@ def loop_gradients(model: PeftModel, examples: list[dict[str, list[int]]]):
     return torch.stack(rows), torch.stack(losses)
 
 
+def batch_gradient(model: torch.nn.Module, examples: list[dict[str, list[int]]]) -> torch.Tensor:
+    """Autograd's own gradient of the summed losses of one padded batch, flat: (P,)."""
+    longest = max(len(example["input_ids"]) for example in examples)
+
+    def padded(key: str, fill: int) -> torch.Tensor:
+        return torch.tensor([e[key] + [fill] * (longest - len(e[key])) for e in examples])
+
+    labels = padded("labels", -100)[:, 1:]
+    was_training = model.training
+    model.eval()
+    logits = model(input_ids=padded("input_ids", 0), use_cache=False).logits[:, :-1]
+    losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), labels, reduction="none")
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    grads = torch.autograd.grad((losses.sum(dim=1) / (labels != -100).sum(dim=1)).sum(), parameters)
+    model.train(was_training)
+    return torch.cat([grad.flatten() for grad in grads])
+
+
 def relative_error(found: torch.Tensor, truth: torch.Tensor) -> float:
     """Largest over rows of |found - truth| / |truth|."""
     difference = torch.linalg.vector_norm((found - truth).double(), dim=1)
@@ -120,8 +201,12 @@ def lab() -> SimpleNamespace:
         vocabulary=VOCABULARY,
         build_model=build_model,
         cached_model=cached_model,
+        build_full_model=build_full_model,
+        cached_full_model=cached_full_model,
+        train_only=train_only,
         random_examples=random_examples,
         loop_gradients=loop_gradients,
+        batch_gradient=batch_gradient,
         relative_error=relative_error,
     )
 
@@ -142,6 +227,16 @@ def golden() -> SimpleNamespace:
 @pytest.fixture
 def small_model(lab: SimpleNamespace) -> PeftModel:
     return lab.build_model()
+
+
+@pytest.fixture
+def plain(lab: SimpleNamespace) -> PreTrainedModel:
+    return lab.build_full_model("llama")
+
+
+@pytest.fixture
+def tied(lab: SimpleNamespace) -> PreTrainedModel:
+    return lab.build_full_model("llama, tied")
 
 
 SinkRecorder = Callable[[], tuple[dict[str, torch.Tensor], Callable[[str, torch.Tensor], None]]]

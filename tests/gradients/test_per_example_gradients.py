@@ -6,14 +6,20 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from peft import LoraConfig, PromptTuningConfig, get_peft_model
+from peft import (
+    AdaLoraConfig,
+    IA3Config,
+    LoHaConfig,
+    LoraConfig,
+    PromptTuningConfig,
+    VeraConfig,
+    get_peft_model,
+)
 from transformers import (
     Gemma2Config,
     Gemma2ForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
-    LlamaConfig,
-    LlamaForCausalLM,
 )
 
 from tis_ray.errors import InputError
@@ -48,6 +54,33 @@ def test_batched_gradients_equal_the_loop(
     assert lab.relative_error(found, truth) <= TIGHT
 
 
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    seed=st.integers(0, 2**31),
+    lengths=LENGTHS,
+    shape=st.sampled_from([(32, 4), (32, 1), (48, 2)]),
+    rank=st.sampled_from([1, 8, 128]),
+    targets=st.sampled_from(
+        [
+            ("q_proj", "k_proj", "v_proj", "o_proj"),
+            "all-linear",
+            ("lm_head",),
+            ("lm_head", "q_proj", "down_proj"),
+        ]
+    ),
+    rslora=st.booleans(),
+    tied=st.booleans(),
+)
+def test_every_rank_and_target_in_double_precision(
+    lab, seed, lengths, shape, rank, targets, rslora, tied
+):
+    """With float64 weights, sums that cancel cost no digits, so that any adapter can be drawn."""
+    model = lab.cached_model(*shape, rank, targets, rslora, tied, torch.float64)
+    examples = lab.random_examples(seed, lengths)
+    truth, _ = lab.loop_gradients(model, examples)
+    assert lab.relative_error(per_example_gradients(model, examples), truth) <= TIGHT
+
+
 @pytest.mark.parametrize("rank", [1, 128])
 @pytest.mark.parametrize("rslora", [False, True])
 def test_ranks_one_and_above_the_hidden_size(lab, rank, rslora):
@@ -58,9 +91,10 @@ def test_ranks_one_and_above_the_hidden_size(lab, rank, rslora):
     assert lab.relative_error(per_example_gradients(model, examples), truth) <= TIGHT
 
 
+@pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("targets", [["lm_head"], ["lm_head", "q_proj", "up_proj"]])
-def test_adapter_on_the_output_head(lab, targets):
-    model = lab.build_model(target_modules=targets)
+def test_adapter_on_the_output_head(lab, targets, tied):
+    model = lab.build_model(target_modules=targets, tied=tied)
     examples = lab.random_examples(1, [4, 20, 11, 2])
     truth, _ = lab.loop_gradients(model, examples)
     assert lab.relative_error(per_example_gradients(model, examples), truth) <= TIGHT
@@ -194,6 +228,7 @@ def test_block_sums_equal_autograds_weight_gradient(lab, small_model, recorder):
     assert sorted(blocks) == sorted(names)
     total = torch.cat([blocks[name].sum(dim=0).flatten() for name in names])
     assert lab.relative_error(total[None], truth.sum(dim=0)[None]) <= TIGHT
+    assert lab.relative_error(total[None], lab.batch_gradient(small_model, examples)[None]) <= TIGHT
 
 
 def test_finite_differences(lab):
@@ -315,6 +350,11 @@ def test_no_examples_give_no_rows(small_model):
         ({"lora_bias": True}, "has a LoRA bias"),
         ({"inference_mode": True}, "is_trainable=True"),
         ({"trainable_token_indices": [3]}, "is trainable but is not a LoRA weight"),
+        ({"alora_invocation_tokens": [1]}, r"'.*q_proj' uses the LoRA variant ALora"),
+        (
+            {"target_parameters": ["q_proj.weight"], "target_modules": [], "lora_dropout": 0},
+            r"'.*q_proj' is a LoRA ParamWrapper",
+        ),
     ],
 )
 def test_other_adapters_are_refused_by_name(lab, lora, message):
@@ -322,6 +362,13 @@ def test_other_adapters_are_refused_by_name(lab, lora, message):
     examples = lab.random_examples(20, [5])
     with pytest.raises(InputError, match=message):
         per_example_gradients(model, examples)
+
+
+def test_trained_biases_of_the_base_are_refused_by_name(lab):
+    config = LoraConfig(r=2, target_modules=["q_proj"], bias="lora_only", task_type="CAUSAL_LM")
+    model = get_peft_model(lab.build_full_model("qwen2"), config)
+    with pytest.raises(InputError, match=r"q_proj\.base_layer\.bias' is trainable"):
+        per_example_gradients(model, lab.random_examples(20, [5]))
 
 
 def test_trainable_base_weights_are_refused_by_name(lab, small_model):
@@ -340,19 +387,32 @@ def test_merged_and_disabled_adapters_are_refused(lab, small_model):
         per_example_gradients(small_model, examples)
 
 
-def test_models_without_lora_are_refused(lab):
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=lab.vocabulary,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=1,
-        num_attention_heads=4,
-    )
-    plain = LlamaForCausalLM(config)
+def test_adapters_that_are_not_lora_are_refused(lab):
     examples = lab.random_examples(20, [5])
-    with pytest.raises(InputError, match="LlamaForCausalLM without an adapter"):
-        per_example_gradients(plain, examples)
-    prompt = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)
-    with pytest.raises(InputError, match="PROMPT_TUNING"):
-        per_example_gradients(get_peft_model(plain, prompt), examples)
+    layers = {"target_modules": ["q_proj", "down_proj"], "task_type": "CAUSAL_LM"}
+    for config, message in (
+        (PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2), "PROMPT_TUNING"),
+        (IA3Config(feedforward_modules=["down_proj"], **layers), "IA3"),
+        (LoHaConfig(**layers), "LOHA"),
+        (AdaLoraConfig(total_step=10, **layers), "ADALORA"),
+        (VeraConfig(**layers), "VERA"),
+    ):
+        model = get_peft_model(lab.build_full_model("llama"), config)
+        with pytest.raises(InputError, match=f"type {message}; only LORA"):
+            per_example_gradients(model, examples)
+
+
+def test_more_than_one_active_adapter_is_refused(lab, small_model):
+    small_model.add_adapter("second", LoraConfig(r=2, target_modules=["q_proj"]))
+    small_model.base_model.set_adapter(["default", "second"])
+    with pytest.raises(InputError, match=r"2 active adapters .*second"):
+        per_example_gradients(small_model, lab.random_examples(20, [5]))
+
+
+def test_only_the_active_adapter_counts(lab, small_model):
+    """Another adapter that is loaded but not active plays no part."""
+    examples = lab.random_examples(20, [5, 9])
+    before = per_example_gradients(small_model, examples)
+    small_model.add_adapter("second", LoraConfig(r=2, target_modules=["q_proj", "up_proj"]))
+    small_model.set_adapter("default")
+    assert torch.equal(per_example_gradients(small_model, examples), before)

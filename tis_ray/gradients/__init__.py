@@ -13,7 +13,7 @@ from tis_ray.gradients.batches import (
     needed_length,
     plan_batches,
 )
-from tis_ray.gradients.lora_tap import Sink
+from tis_ray.gradients.dropout import DROPOUT_VERSION
 from tis_ray.gradients.loss import batch_losses
 from tis_ray.gradients.per_example import backward_per_example, per_example_gradients
 from tis_ray.gradients.sketch import (
@@ -23,9 +23,11 @@ from tis_ray.gradients.sketch import (
     unit_rows,
     unusable_rows,
 )
+from tis_ray.gradients.tap import Sink
 from tis_ray.gradients.weights import learning_rate_weights
 
 __all__ = [
+    "DROPOUT_VERSION",
     "IGNORED",
     "Batch",
     "DirectionKind",

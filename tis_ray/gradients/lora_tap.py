@@ -1,18 +1,15 @@
-"""Taps on LoRA layers: per-example weight gradients as the backward pass goes by.
+"""Taps on LoRA layers.
 
-A LoRA layer adds `s·B A x` to its base layer. Its weight gradients are products of two things a
-backward pass holds anyway, the layer's input x and the gradient dy of its output:
+A LoRA layer adds `s·B A (m∘x)` to its base layer, with m its dropout mask (1 where dropout is off).
+Its weight gradients are products of its input x and the gradient dy of its output:
 
-    dB = s Σ_t dy_t (A x_t)ᵀ        dA = Σ_t (s Bᵀ dy_t) x_tᵀ
+    dB = s Σ_t dy_t (A m_t∘x_t)ᵀ        dA = Σ_t (s Bᵀ dy_t) (m_t∘x_t)ᵀ
 
-Summing over the tokens t of one example at a time, as batched matrix products, gives every
-example's own gradient from one pass over a batch; autograd never forms a weight gradient. (The
-same observation carries Opacus, dattri and bergson; here it needs LoRA weights only.)
+The base layer is left to autograd: its weights are frozen.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,168 +20,105 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tis_ray.errors import InputError
-
-Sink = Callable[[str, Tensor], None]
-"""Takes a parameter's name and its per-example gradients (E, *shape), once per parameter."""
-
-
-@dataclass(frozen=True)
-class LoraPair:
-    """The two weights of one LoRA layer; a name is None if that weight is frozen."""
-
-    module_name: str
-    module: LoraLinear
-    a: nn.Parameter
-    b: nn.Parameter
-    scaling: float
-    a_name: str | None
-    b_name: str | None
+from tis_ray.gradients.dropout import keep_mask
+from tis_ray.gradients.tap import Pass, Tap, token_products
 
 
-def lora_pairs(model: PeftModel) -> list[LoraPair]:
-    """The LoRA layers whose weights are the model's trainable parameters, and nothing else.
+def lora_taps(model: PeftModel, trainable: Mapping[str, nn.Parameter]) -> list[Tap]:
+    """Taps on the LoRA layers whose weights are the model's trainable parameters, and nothing else.
 
     Raises InputError, naming the parameter or module, for anything whose gradient the taps would
     get wrong or miss: no LoRA adapter or several active ones, DoRA and other variants, layers
     other than linear ones, LoRA biases, merged or disabled adapters, and trainable parameters
-    outside LoRA (`modules_to_save`, trained embeddings, full fine-tuning).
+    outside LoRA (`modules_to_save`, trained embeddings).
     """
     adapter = _only_adapter(model)
-    names = {id(p): name for name, p in model.named_parameters() if p.requires_grad}
-    pairs = []
+    names = {id(parameter): name for name, parameter in trainable.items()}
+    taps: list[Tap] = []
     for module_name, module in model.named_modules():
         if not isinstance(module, LoraLayer) or adapter not in _adapters_of(module):
             continue
         _refuse_unusual(module_name, module, adapter)
         a, b = module.lora_A[adapter].weight, module.lora_B[adapter].weight
-        a_name, b_name = names.pop(id(a), None), names.pop(id(b), None)
-        if a_name or b_name:
+        own = {key: names.pop(id(p)) for key, p in (("A", a), ("B", b)) if id(p) in names}
+        if own:
             scaling = float(module.scaling[adapter])
-            pairs.append(LoraPair(module_name, module, a, b, scaling, a_name, b_name))
+            rate = float(getattr(module.lora_dropout[adapter], "p", 0.0))
+            taps.append(LoraTap(module_name, module, own, a, b, scaling, rate))
     if names:
         raise InputError(
             f"parameter {next(iter(names.values()))!r} is trainable but is not a LoRA weight of a "
-            "linear layer; per-example gradients are taken of LoRA weights alone: freeze it, or "
-            "train without modules_to_save, biases or embeddings"
+            "linear layer; with an adapter, per-example gradients are taken of LoRA weights alone: "
+            "freeze it, or train without modules_to_save, biases or embeddings"
         )
-    if not pairs:
+    if not taps:
         raise InputError(
             f"LoRA adapter {adapter!r} has no trainable weight; "
             "load it with PeftModel.from_pretrained(..., is_trainable=True)"
         )
-    return pairs
+    return taps
 
 
-@contextmanager
-def tapped(pairs: list[LoraPair], examples: int, tokens: int, sink: Sink) -> Iterator[None]:
-    """Within this context a backward pass hands each LoRA weight's per-example gradients to `sink`.
+@dataclass(frozen=True, eq=False)
+class LoraTap(Tap):
+    """Stands in for a LoRA layer; `names` has "A" and "B", or the one of them that trains."""
 
-    The sink gets each parameter once, as backward reaches it (on leaving the context if it never
-    does: then a block of zeros, or what was gathered by then). LoRA dropout is not applied.
+    a: nn.Parameter
+    b: nn.Parameter
+    scaling: float
+    rate: float
 
-    examples, tokens: shape (E, T) of the batch that will pass through.
-    """
-    taps = [_Tap(pair, examples, tokens, sink) for pair in pairs]
-    # A module called through `forward` set on the instance keeps its class, hooks and names.
-    previous = [tap.pair.module.__dict__.get("forward") for tap in taps]
-    try:
-        for tap in taps:
-            tap.pair.module.forward = tap.forward
-        yield
-        for tap in taps:
-            tap.flush()
-    finally:
-        for tap, forward in zip(taps, previous, strict=True):
-            if forward is None:
-                tap.pair.module.__dict__.pop("forward", None)
-            else:
-                tap.pair.module.forward = forward
-
-
-@dataclass
-class _Tap:
-    """Stands in for one LoRA layer's forward and collects its gradients."""
-
-    pair: LoraPair
-    examples: int
-    tokens: int
-    sink: Sink
-    calls_open: int = 0  # forward calls whose backward is still to come (shared layers: several)
-    gathered: dict[str, Tensor] = field(default_factory=dict)
-    flushed: bool = False
-
-    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        by_example = x.dim() > 2 and x.shape[0] == self.examples
-        flattened = x.dim() == 2 and x.shape[0] == self.examples * self.tokens
-        if not (by_example or flattened):
-            raise InputError(
-                f"module {self.pair.module_name!r} gets input of shape {tuple(x.shape)} for "
-                f"{self.examples} examples of {self.tokens} tokens, so its rows cannot be told "
-                "apart by example; leave it out of the LoRA target_modules"
-            )
-        result: Tensor = self.pair.module.base_layer(x, *args, **kwargs)
-        self.calls_open += 1
-        delta: Tensor = _LoraDelta.apply(x, self.pair.a, self.pair.b, self)
+    def forward(self, run: Pass, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """The base layer's output plus LoRA's, with the run's dropout."""
+        run.check_rows(self, x.shape[:-1])
+        result: Tensor = self.module.get_submodule("base_layer")(x, *args, **kwargs)
+        delta: Tensor = _LoraDelta.apply(x, self.a, self.b, self._keep(run, x), self, run)
         return (result + delta).to(result.dtype)
 
-    def gather(self, name: str, block_E___: Tensor) -> None:
-        earlier = self.gathered.get(name)
-        self.gathered[name] = block_E___ if earlier is None else earlier + block_E___
+    def dropped(self, x: Tensor, keep: Tensor | None) -> Tensor:
+        """Inverted dropout, of the input and (being diagonal) of its gradient alike."""
+        return x if keep is None else (x * keep).mul_(1 / (1 - self.rate))
 
-    def flush(self) -> None:
-        """Hand the blocks over and let go of them; the second and later times do nothing."""
-        if self.flushed:
-            return
-        self.flushed = True
-        for name, weight in ((self.pair.a_name, self.pair.a), (self.pair.b_name, self.pair.b)):
-            if name is not None:
-                block = self.gathered.pop(name, None)
-                if block is None:
-                    block = weight.new_zeros((self.examples, *weight.shape))
-                self.sink(name, block)
+    def _keep(self, run: Pass, x: Tensor) -> Tensor | None:
+        if run.dropout_seeds is None or self.rate == 0:
+            return None
+        positions = run.positions(self.module)
+        features = x.numel() // positions.numel()
+        keep = keep_mask(run.dropout_seeds, self.module_name, positions, features, self.rate)
+        return keep.view(x.shape)
 
 
 class _LoraDelta(torch.autograd.Function):
-    """`s·B A x`; A and B are inputs so that autograd calls backward, but get no gradient from it."""
+    """`s·B A (m∘x)`; A and B are inputs so that autograd calls backward, but get no gradient."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, a: Tensor, b: Tensor, tap: _Tap) -> Tensor:
-        # The adapter's own dtype computes, as in PEFT; x is kept as it came (bf16 takes half).
-        u = functional.linear(x.to(a.dtype), a).mul_(tap.pair.scaling)
-        ctx.save_for_backward(x, u, a, b)
-        ctx.tap = tap
+    def forward(
+        ctx: Any, x: Tensor, a: Tensor, b: Tensor, keep: Tensor | None, tap: LoraTap, run: Pass
+    ) -> Tensor:
+        # The adapter's own dtype computes, as in PEFT; x is kept as it came (bf16 takes half), and
+        # is shared with the other layers that read it, which its masked copy would not be.
+        u = functional.linear(tap.dropped(x.to(a.dtype), keep), a).mul_(tap.scaling)
+        ctx.save_for_backward(x, u, a, b, keep)
+        ctx.tap, ctx.run = tap, run
         return functional.linear(u, b)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, None, None, None]:
-        x, u, a, b = ctx.saved_tensors
-        tap: _Tap = ctx.tap
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, u, a, b, keep = ctx.saved_tensors
+        tap: LoraTap = ctx.tap
+        run: Pass = ctx.run
         dy = grads[0]
-        du = (dy @ b).mul_(tap.pair.scaling)
-        if tap.pair.b_name is not None:
-            tap.gather(tap.pair.b_name, _token_products(dy, u, tap.examples))
-        if tap.pair.a_name is not None:
-            tap.gather(tap.pair.a_name, _token_products(du, x.to(a.dtype), tap.examples))
-        tap.calls_open -= 1
-        if tap.calls_open == 0:
-            tap.flush()
-        dx = (du @ a).to(x.dtype) if ctx.needs_input_grad[0] else None
-        return dx, None, None, None
-
-
-def _token_products(left: Tensor, right: Tensor, examples: int) -> Tensor:
-    """Σ_t left_t right_tᵀ within each example: (E, ..., p) and (E, ..., q) to (E, p, q)."""
-    left_ETp = left.reshape(examples, -1, left.shape[-1])
-    right_ETq = right.reshape(examples, -1, right.shape[-1])
-    return torch.bmm(left_ETp.transpose(1, 2), right_ETq)
+        du = (dy @ b).mul_(tap.scaling)
+        if "B" in tap.names:
+            run.add(tap.names["B"], token_products(dy, u, run.examples))
+        if "A" in tap.names:
+            kept = tap.dropped(x.to(a.dtype), keep)
+            run.add(tap.names["A"], token_products(du, kept, run.examples))
+        dx = tap.dropped(du @ a, keep).to(x.dtype) if ctx.needs_input_grad[0] else None
+        return dx, None, None, None, None, None
 
 
 def _only_adapter(model: PeftModel) -> str:
-    if not isinstance(model, PeftModel):
-        raise InputError(
-            f"model is a {type(model).__name__} without an adapter; per-example gradients are "
-            "taken of LoRA weights: wrap it with peft.get_peft_model or load an adapter"
-        )
     active = list(model.active_adapters)
     if len(active) != 1:
         raise InputError(f"model has {len(active)} active adapters {active}; activate exactly one")

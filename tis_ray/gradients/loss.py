@@ -31,8 +31,7 @@ def batch_losses(base: Any, batch: Batch, by_example: bool = False) -> Tensor:
     targets_ET = batch.targets
     counts_E = batch.label_counts
     if by_example:
-        columns = torch.argsort((targets_ET == IGNORED).to(torch.int8), dim=1, stable=True)
-        columns = columns[:, : int(counts_E.max())]
+        columns = label_columns(batch)
         rows = torch.arange(len(counts_E), device=columns.device)[:, None].expand_as(columns)
     else:
         flat_rows, flat_columns = (targets_ET != IGNORED).nonzero(as_tuple=True)
@@ -49,6 +48,12 @@ def batch_losses(base: Any, batch: Batch, by_example: bool = False) -> Tensor:
     spread_ET = token_losses.new_zeros(targets_ET.shape)
     spread_ET = spread_ET.index_put((rows, columns), token_losses.view(rows.shape))
     return spread_ET.sum(dim=1) / counts_E
+
+
+def label_columns(batch: Batch) -> Tensor:
+    """Positions that predict a label, (E, most labels) int64: an example's own in order, then others."""
+    unlabelled_ET = (batch.targets == IGNORED).to(torch.int8)
+    return torch.argsort(unlabelled_ET, dim=1, stable=True)[:, : int(batch.label_counts.max())]
 
 
 @contextmanager

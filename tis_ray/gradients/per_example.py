@@ -1,8 +1,9 @@
-"""Per-example gradients of a LoRA model: one forward and one backward pass for a whole batch.
+"""Per-example gradients of a model: one forward and one backward pass for a whole batch.
 
 An example's loss is the mean cross-entropy over its own label tokens (LESS, Xia et al. 2024), so
 each example's gradient is what a pass over it alone would give, whatever else is in the batch.
-Featurising is deterministic: the model is in evaluation mode and LoRA dropout is off.
+Featurising is deterministic: the model is in evaluation mode, and LoRA dropout is either off or
+drawn from a seed that belongs to the example.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,13 +13,22 @@ from typing import Any
 import torch
 from peft import PeftModel
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
+from tis_ray.errors import InputError
 from tis_ray.gradients.batches import Batch, Example, collate, needed_length, plan_batches
-from tis_ray.gradients.lora_tap import Sink, lora_pairs, tapped
-from tis_ray.gradients.loss import batch_losses
+from tis_ray.gradients.full_tap import full_taps
+from tis_ray.gradients.lora_tap import lora_taps
+from tis_ray.gradients.loss import batch_losses, label_columns
+from tis_ray.gradients.tap import Pass, Sink, tapped
 
 
-def backward_per_example(model: PeftModel, batch: Batch, sink: Sink) -> Tensor:
+def backward_per_example(
+    model: PeftModel | PreTrainedModel,
+    batch: Batch,
+    sink: Sink,
+    dropout_seeds: Sequence[int] | None = None,
+) -> Tensor:
     """Stream every trainable parameter's per-example gradients to `sink`; return the losses.
 
     `sink(name, block)` is called exactly once for each trainable parameter, in the order backward
@@ -26,19 +36,36 @@ def backward_per_example(model: PeftModel, batch: Batch, sink: Sink) -> Tensor:
     the parameter's dtype. Nothing holds the block afterwards, so memory stays at one layer's. A
     sink may change the block in place; what it raises reaches the caller.
 
+    model: a causal language model with one plain LoRA adapter (a PeftModel), or a `transformers`
+        one whose trainable parameters belong to linear layers, embeddings and norms: all of them,
+        or those that are not frozen. A weight that several layers share comes once, as their sum.
+    dropout_seeds: one integer for each example switches LoRA dropout on, at the adapter's own rate
+        and with a mask that depends on the example's seed alone (see `keep_mask`). None: off.
+
     Returns (E,) float32: each example's mean loss over its label tokens, in nats, equal to what
     `transformers` computes for it alone. A non-finite example leaves the others untouched. The
     model's weights, `.grad` fields and training modes are as before afterwards.
-    Raises InputError if the model is not a causal language model with a plain LoRA adapter.
+    Raises InputError, naming the parameter or module, if the model is another, and if the number
+    of seeds is not that of the examples.
     """
-    pairs = lora_pairs(model)
-    base: Any = model.get_base_model()  # a transformers causal LM
+    trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    adapted = isinstance(model, PeftModel)
+    taps = lora_taps(model, trainable) if adapted else full_taps(model, trainable)
+    base: Any = model.get_base_model() if adapted else model  # a transformers causal LM
+    if dropout_seeds is not None:
+        _check_seeds(dropout_seeds, len(batch.input_ids))
+        if not adapted:
+            raise InputError(
+                f"dropout_seeds are given but model {type(model).__name__} has no LoRA adapter, and "
+                "only LoRA dropout can be seeded by example; leave them out"
+            )
     batch = batch.to(base.get_input_embeddings().weight.device)
-    examples, tokens = batch.input_ids.shape
+    head = base.get_output_embeddings()
+    run = Pass(batch, sink, trainable, head, label_columns(batch), dropout_seeds)
     recording = (torch.inference_mode(False), torch.enable_grad())
-    with _evaluation_mode(model), recording[0], recording[1], tapped(pairs, examples, tokens, sink):
+    with _evaluation_mode(model), recording[0], recording[1], tapped(taps, run):
         # A tapped head must see rows grouped by example.
-        head_is_tapped = any(pair.module is base.get_output_embeddings() for pair in pairs)
+        head_is_tapped = any(tap.module in run.head_modules for tap in taps)
         losses_E = batch_losses(base, batch, by_example=head_is_tapped)
         # Losses of different examples share no activation, so the gradient of their sum holds each
         # one's own gradient in its own rows (and a NaN stays in the rows it came from).
@@ -47,10 +74,11 @@ def backward_per_example(model: PeftModel, batch: Batch, sink: Sink) -> Tensor:
 
 
 def per_example_gradients(
-    model: PeftModel,
+    model: PeftModel | PreTrainedModel,
     examples: Sequence[Example],
     batch_size: int | None = None,
     token_budget: int = 2048,
+    dropout_seeds: Sequence[int] | None = None,
 ) -> Tensor:
     """Gradients of every example's loss, (E, P) float32, rows in the order of `examples`.
 
@@ -59,6 +87,7 @@ def per_example_gradients(
 
     batch_size, token_budget: see `plan_batches`; they change memory and speed, not the result
         (beyond the order of floating-point sums, about 1e-6 relative).
+    dropout_seeds: None, or one integer for each example, as for `backward_per_example`.
     Raises InputError, naming the example by its index, if one has no label token that enters the
     loss, and as `backward_per_example` does.
     """
@@ -68,6 +97,8 @@ def per_example_gradients(
     for name, parameter in trainable:
         offsets[name] = total
         total += parameter.numel()
+    if dropout_seeds is not None:
+        _check_seeds(dropout_seeds, len(examples))
     lengths = [needed_length(example, index) for index, example in enumerate(examples)]
     grads_EP = torch.empty(len(examples), total, dtype=torch.float32)
     for rows in plan_batches(lengths, batch_size, token_budget):
@@ -76,8 +107,17 @@ def per_example_gradients(
             flat = block.reshape(len(rows), -1)
             grads_EP[rows, offsets[name] : offsets[name] + flat.shape[1]] = flat.to("cpu").float()
 
-        backward_per_example(model, collate([examples[row] for row in rows]), store)
+        seeds = None if dropout_seeds is None else [dropout_seeds[row] for row in rows]
+        backward_per_example(model, collate([examples[row] for row in rows]), store, seeds)
     return grads_EP
+
+
+def _check_seeds(dropout_seeds: Sequence[int], examples: int) -> None:
+    if len(dropout_seeds) != examples:
+        raise InputError(
+            f"{len(dropout_seeds)} dropout_seeds for {examples} examples; "
+            "give one integer for each example, or None to leave dropout off"
+        )
 
 
 @contextmanager

@@ -1,0 +1,163 @@
+"""Taps on layers: per-example weight gradients as the backward pass goes by.
+
+A weight's gradient is a sum over the tokens of a whole batch, of products of two things a backward
+pass holds anyway: a layer's input and the gradient of its output. A tap stands in for a layer,
+computes the same output, and on the way back sums over the tokens of one example at a time. So one
+pass over a batch gives every example's own gradient, and autograd never forms a weight gradient.
+(The same observation carries Opacus, dattri and bergson.)
+
+Which layers are tapped, and how, is the business of `lora_tap` and `full_tap`; what all taps share
+is here: when a parameter's block is complete, who gets it, and that nothing is missed.
+"""
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tis_ray.errors import InputError
+from tis_ray.gradients.batches import Batch
+
+Sink = Callable[[str, Tensor], None]
+"""Takes a parameter's name and its per-example gradients (E, *shape), once per parameter."""
+
+
+class Pass:
+    """One batch on its way through a tapped model, and what has been gathered from it so far.
+
+    trainable: by name, the parameters whose blocks the sink will get.
+    head, label_columns_EL: the output head sees these positions of each example only.
+    dropout_seeds: one for each example, or None to leave LoRA dropout off.
+    """
+
+    def __init__(
+        self,
+        batch: Batch,
+        sink: Sink,
+        trainable: Mapping[str, nn.Parameter],
+        head: nn.Module | None,
+        label_columns_EL: Tensor,
+        dropout_seeds: Sequence[int] | None = None,
+    ) -> None:
+        self.examples, self.tokens = batch.input_ids.shape
+        self.trainable, self.dropout_seeds = trainable, dropout_seeds
+        self._sink = sink
+        self.head_modules = set() if head is None else set(head.modules())
+        self._label_columns_EL = label_columns_EL
+        self._waiting = dict(trainable)
+        self._gathered: dict[str, Tensor] = {}
+        # Calls whose backward is still to come: several for a shared layer or a tied weight.
+        self._open: Counter[str] = Counter()
+
+    def call(self, tap: "Tap", *args: Any, **kwargs: Any) -> Tensor:
+        """The tap's forward, called in its module's stead."""
+        self._open.update(tap.names.values())
+        return tap.forward(self, *args, **kwargs)
+
+    def add(self, name: str, block_E___: Tensor) -> None:
+        """Take what one call gives of a parameter's block; the last call's completes it."""
+        earlier = self._gathered.pop(name, None)
+        if earlier is not None:
+            block_E___ = earlier.add_(block_E___)
+        self._open[name] -= 1
+        if self._open[name]:
+            self._gathered[name] = block_E___
+        else:
+            self._hand_over(name, block_E___)
+
+    def finish(self) -> None:
+        """Hand over what backward did not reach: what was gathered by then, or zeros."""
+        for name, parameter in list(self._waiting.items()):
+            block = self._gathered.pop(name, None)
+            if block is None:
+                block = parameter.new_zeros((self.examples, *parameter.shape))
+            self._hand_over(name, block)
+            del block
+
+    def positions(self, module: nn.Module) -> Tensor:
+        """Token position of each input row of a module, (E, T), or (E, labels) at the head."""
+        if module in self.head_modules:
+            return self._label_columns_EL
+        device = self._label_columns_EL.device
+        return torch.arange(self.tokens, device=device).expand(self.examples, -1)
+
+    def check_rows(self, tap: "Tap", rows: torch.Size) -> None:
+        """Raise InputError unless an input with these leading sizes goes example by example."""
+        by_example = len(rows) > 1 and rows[0] == self.examples
+        flattened = len(rows) == 1 and rows[0] == self.examples * self.tokens
+        if not (by_example or flattened):
+            raise InputError(
+                f"module {tap.module_name!r} gets input rows of shape {tuple(rows)} for "
+                f"{self.examples} examples of {self.tokens} tokens, so its rows cannot be told "
+                "apart by example; leave it out of the LoRA target_modules, or freeze it"
+            )
+
+    def _hand_over(self, name: str, block_E___: Tensor) -> None:
+        del self._waiting[name]
+        self._sink(name, block_E___)
+
+
+@dataclass(frozen=True, eq=False)
+class Tap(ABC):
+    """Stands in for one layer.
+
+    names: the layer's trainable weights, by the tap's word for them, as the sink knows them.
+    """
+
+    module_name: str
+    module: nn.Module
+    names: Mapping[str, str]
+
+    @abstractmethod
+    def forward(self, run: Pass, *args: Any, **kwargs: Any) -> Tensor:
+        """The module's output; its backward calls `run.add` once for each of `names`."""
+
+
+@contextmanager
+def tapped(taps: Sequence[Tap], run: Pass) -> Iterator[None]:
+    """Within this context a backward pass hands each parameter's per-example gradients to the sink.
+
+    The sink gets each parameter once: as soon as backward has left the last layer that uses it, or
+    on leaving the context if backward never does.
+    """
+    # A module called through `forward` set on the instance keeps its class, hooks and names.
+    previous = [tap.module.__dict__.get("forward") for tap in taps]
+    guards = [
+        parameter.register_hook(partial(_refuse_gradient, name))
+        for name, parameter in run.trainable.items()
+    ]
+    try:
+        for tap in taps:
+            tap.module.forward = partial(run.call, tap)
+        yield
+        run.finish()
+    finally:
+        for guard in guards:
+            guard.remove()
+        for tap, forward in zip(taps, previous, strict=True):
+            if forward is None:
+                tap.module.__dict__.pop("forward", None)
+            else:
+                tap.module.forward = forward
+
+
+def token_products(left: Tensor, right: Tensor, examples: int) -> Tensor:
+    """Σ_t left_t right_tᵀ within each example: (E, ..., p) and (E, ..., q) to (E, p, q)."""
+    left_ETp = left.reshape(examples, -1, left.shape[-1])
+    right_ETq = right.reshape(examples, -1, right.shape[-1])
+    return torch.bmm(left_ETp.transpose(1, 2), right_ETq)
+
+
+def _refuse_gradient(name: str, grad: Tensor | None) -> None:
+    """Autograd brings a tapped parameter no gradient, unless something goes past the tap."""
+    if grad is not None:
+        raise InputError(
+            f"parameter {name!r} is used outside the layer that owns it, where its gradient cannot "
+            "be told apart by example; freeze it"
+        )
