@@ -57,6 +57,16 @@ def make_record(pool=200, budgets=(100, 500), seeds=(0, 1, 2), gain=0.2, methods
             "query_xy": [[0.0, 0.0], [0.5, 0.5]],
             "selected": {name: list(range(20)) for name in names},
         },
+        certificates=[
+            {"representation": "less", "projection": True, "kind": "stored features"}
+            | {"noise": 0.011, "noise_within_query": 0.0104, "spread": 0.057, "columns": 200}
+            | {"predicted_overlap": {"0.01": 0.85, "0.05": 0.9}, "queries": 2}
+            | {
+                "cascade": {"by": "bm25", "kept": 40, "pool": 200, "sample": 60}
+                | {"recall": [{"share": 0.05, "rows": 10, "kept": 7, "low": 0.4, "high": 0.89}]}
+            },
+            {"representation": "bm25", "projection": False, "kind": "words"},
+        ],
         composition={"pool": {s: int((source == k).sum()) for k, s in enumerate(sources)}}
         | {f"{name} @ 100": {"gsm8k": 90, HOSTILE: 10} for name in names},
         stages=[

@@ -171,3 +171,18 @@ def test_a_large_study_stays_small(tmp_path, make):
     assert len(html.encode()) < 3_000_000
     assert "more characters]" in html
     assert "All 20,000 points are drawn, as a picture" in html
+
+
+def test_the_exactness_of_scores_and_the_recall_of_a_cascade_are_told(html):
+    text = " ".join(Page(html).text)
+    assert "estimated error 0.0104 (scores of a query spread by 0.0570)" in text
+    assert "predicted agreement with exact scores, top 1%: 85%, top 5%: 90%" in text
+    assert "BM25 kept 40 of 200 rows; of the 10 rows that full LESS would take from" in text
+    assert "7 were kept: recall 70% [40%, 89%]" in text
+    assert "no projection: exact" in text
+
+
+def test_a_study_without_certificates_or_map_has_neither_section(make, tmp_path):
+    record = make()
+    record.certificates, record.map = [], None
+    assert 'id="trust"' not in html_of(record, tmp_path)

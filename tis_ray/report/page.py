@@ -22,7 +22,7 @@ from tis_ray.analysis import Comparison, TableRow, summarise
 from tis_ray.analysis.statistics import LOWER_IS_BETTER
 from tis_ray.report import svg
 from tis_ray.report.figures import Drawing, drawings
-from tis_ray.report.record import StageCost, StudyRecord
+from tis_ray.report.record import Certificate, StageCost, StudyRecord
 from tis_ray.report.words import (
     METRIC_NAMES,
     decimals,
@@ -82,6 +82,7 @@ def build_report(record: StudyRecord, out_dir: str | Path) -> Path:
         examples=_examples(record),
         open_examples=OPEN_EXAMPLES,
         shares=_shares(record),
+        trust=[_trust(certificate) for certificate in record.certificates],
         costs=_costs(record.stages),
         total=_total(record.stages),
         quarantined=_quarantined(record),
@@ -252,6 +253,32 @@ def _shares(record: StudyRecord) -> dict[str, Any] | None:
             for source in order
         ],
     }
+
+
+def _trust(found: Certificate) -> dict[str, Any]:
+    """Return in words how far scores are from exact, and what a cascade kept and lost."""
+    name = method_name(found["representation"], None)
+    line: dict[str, Any] = {"name": name, "scored": found.get("kind", ""), "lost": ""}
+    if found.get("projection"):
+        overlaps = found.get("predicted_overlap") or {}
+        agree = ", ".join(f"top {float(p):.0%}: {share:.0%}" for p, share in overlaps.items())
+        line["noise"] = (
+            f"estimated error {found['noise_within_query']:.4f} (scores of a query spread by "
+            f"{found['spread']:.4f}); predicted agreement with exact scores, {agree}"
+        )
+    else:
+        line["noise"] = "no projection: exact"
+    cascade = found.get("cascade")
+    if cascade:
+        by = method_name(cascade["by"], None)
+        line["lost"] = f"{by} kept {cascade['kept']:,} of {cascade['pool']:,} rows"
+        for entry in cascade.get("recall", [])[:1]:
+            line["lost"] += (
+                f"; of the {entry['rows']} rows that full {name} would take from a sample of "
+                f"{cascade['sample']:,}, {entry['kept']} were kept: recall "
+                f"{entry['kept'] / entry['rows']:.0%} [{entry['low']:.0%}, {entry['high']:.0%}]"
+            )
+    return line
 
 
 def _costs(stages: Iterable[StageCost]) -> list[dict[str, Any]]:

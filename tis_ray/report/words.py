@@ -20,6 +20,7 @@ METRIC_NAMES = {"test_loss": "test loss", "query_loss": "query loss", "exact_mat
 _NAMES = {
     "less": "LESS",
     "rds": "RDS+",
+    "bm25": "BM25",
     "embed": "EMBED",
     "round_robin": "round robin",
     "doubly_greedy": "doubly greedy",
