@@ -8,30 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.selectors.strategies import tied_scores
 from tis_ray.selectors import select
 from tis_ray.selectors.protocol import Layout, TopShard, answer_locally, best_positions, drive
 from tis_ray.selectors.round_robin import coordinate
 
 SETTINGS = settings(max_examples=300, deadline=None)
-
-
-@st.composite
-def tied_scores(draw: st.DrawFn) -> tuple[np.ndarray, list[int], int]:
-    """Scores with few distinct values (often equal rows), cuts into 1..7 shards, a budget."""
-    queries, candidates = draw(st.integers(1, 12)), draw(st.integers(1, 60))
-    levels = draw(st.sampled_from([1, 2, 3, 10, 1000]))
-    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    scores_MN = rng.integers(0, levels, (queries, candidates)).astype(
-        draw(st.sampled_from([np.float32, np.float64]))
-    )
-    if draw(st.booleans()):
-        scores_MN[:] = scores_MN[0]
-    if draw(st.booleans()):
-        scores_MN = np.sort(scores_MN, axis=1)[:, :: draw(st.sampled_from([1, -1]))]
-    scores_MN = scores_MN * draw(st.sampled_from([1.0, -1.0, 0.0, -0.0]))
-    cuts = draw(st.lists(st.integers(0, candidates), max_size=6))
-    budget = draw(st.one_of(st.integers(1, candidates), st.just(candidates)))
-    return scores_MN, cuts, budget
 
 
 def test_full_ordering_equals_the_reference(golden):
@@ -158,12 +140,3 @@ def test_best_positions_of_long_rows_equal_a_stable_sort(kind, count):
     }[kind]
     expected = np.argsort(-values, kind="stable")[:count]
     np.testing.assert_array_equal(best_positions(values, count), expected)
-
-
-def test_memory_mapped_strided_and_foreign_byte_order_give_the_same(tmp_path, same):
-    scores_MN = np.random.default_rng(0).standard_normal((4, 90)).astype(np.float32)
-    expected = select(scores_MN, "round_robin", 60)
-    np.save(tmp_path / "s.npy", scores_MN)
-    same(select(np.load(tmp_path / "s.npy", mmap_mode="r"), "round_robin", 60), expected)
-    same(select(np.asfortranarray(scores_MN), "round_robin", 60), expected)
-    same(select(scores_MN.astype(">f4"), "round_robin", 60), expected)

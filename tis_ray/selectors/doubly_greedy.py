@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tis_ray.selectors.ordering import Indices, Ordering, Scores
-from tis_ray.selectors.protocol import Call, Layout, Rounds, TopLists, TopShard
+from tis_ray.selectors.protocol import Layout, Rounds, TopLists, TopShard, ask_about
 from tis_ray.selectors.round_robin import take_turns
 
 # Columns gathered at once when looking up queries: bounds the copy of a memory-mapped matrix.
@@ -23,12 +23,7 @@ BLOCK = 8192
 def coordinate(layout: Layout, budget: int) -> Rounds:
     """Return the `budget` candidates with the highest maxima, by (score down, index up)."""
     indices, scores = yield from take_turns(Layout(1, layout.sizes), budget)
-    held = layout.split(indices)
-    calls = [Call(shard, "pulled_by", (mine,)) for shard, mine in enumerate(held) if mine.size]
-    replies: list[NDArray[np.int32]] = yield calls
-    # The replies together are about the candidates in ascending order.
-    queries = np.empty(budget, dtype=np.int32)
-    queries[np.argsort(indices)] = np.concatenate(replies)
+    queries = yield from ask_about(layout, indices, "pulled_by")
     return Ordering(indices, scores, queries, "doubly_greedy")
 
 

@@ -71,6 +71,24 @@ def answer_locally(shards: Sequence[Any]) -> Callable[[list[Call]], list[Any]]:
     ]
 
 
+def ask_about(
+    layout: Layout, indices: Indices, method: str, *arguments: Any
+) -> Generator[list[Call], list[Any], NDArray[Any]]:
+    """Ask the shards that hold these candidates; return the answers, one a candidate, in order.
+
+    method: is called with `arguments` and the shard's part of the candidates, ascending.
+    """
+    parts = layout.split(indices)
+    replies = yield [
+        Call(s, method, (*arguments, part)) for s, part in enumerate(parts) if part.size
+    ]
+    # Together, the replies are about the candidates in ascending order.
+    answers = np.concatenate(replies)
+    ordered = np.empty_like(answers)
+    ordered[np.argsort(indices)] = answers
+    return ordered
+
+
 class TopLists(NamedTuple):
     """Best candidates of several queries, one list after the other.
 
@@ -92,6 +110,10 @@ class TopShard:
         self.scores_Mn = np.asarray(scores_Mn)
         self.offset = offset
 
+    def row(self, query: int) -> Scores:
+        """Return what the candidates are ranked by for one query, (n,)."""
+        return self.scores_Mn[query]
+
     def top(self, queries: Indices, counts: Indices, used: Indices) -> TopLists:
         """Return the best `counts[k]` candidates of row `queries[k]` that are not in `used`.
 
@@ -100,7 +122,7 @@ class TopShard:
         free = np.delete(np.arange(self.scores_Mn.shape[1]), used - self.offset)
         lists = []
         for query, count in zip(queries.tolist(), counts.tolist(), strict=True):
-            row = self.scores_Mn[query]
+            row = self.row(query)
             if used.size:
                 row = row[free]
             best = best_positions(row, count)
