@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,8 +11,21 @@ import pytest
 import tis_ray
 from tis_ray.errors import InputError
 from tis_ray.selectors import SELECTORS, select
+from tis_ray.selectors.protocol import Layout, drive
 
 SCORES = np.arange(12, dtype=np.float32).reshape(3, 4)
+
+
+def needed(selector: str, shape: tuple[int, int]) -> dict[str, Any]:
+    """Values for the parameters that have no default."""
+    queries, candidates = shape
+    values = {
+        "features": np.eye(candidates, dtype=np.float32),
+        "groups": range(queries),
+        "lengths": range(candidates),
+        "target": range(candidates),
+    }
+    return {name: values[name] for name in SELECTORS[selector].needed}
 
 
 def refusal(*arguments, **params) -> str:
@@ -24,7 +39,7 @@ def refusal(*arguments, **params) -> str:
 def test_unknown_selector_lists_the_known_and_suggests():
     message = refusal(SCORES, "round_robbin", 1)
     assert "'round_robbin' is unknown (did you mean 'round_robin'?)" in message
-    assert "round_robin, doubly_greedy, random" in message
+    assert "round_robin, doubly_greedy, uot" in message
     assert "did you mean" not in refusal(SCORES, "xyz", 1)
 
 
@@ -41,7 +56,49 @@ def test_a_score_that_is_not_finite_is_refused_by_its_place(selector, value):
     scores_MN = np.zeros((3, 50))
     scores_MN[1, 7] = scores_MN[1, 9] = scores_MN[2, 0] = value
     name = "NaN" if np.isnan(value) else str(value)
-    assert f"{name} for query 1, candidate 7:" in refusal(scores_MN, selector, 1)
+    assert f"{name} for query 1, candidate 7:" in refusal(
+        scores_MN, selector, 1, **needed(selector, (3, 50))
+    )
+
+
+@pytest.mark.parametrize(
+    ("selector", "params"), [*((name, {}) for name in SELECTORS), ("uot", {"reg_m1": 1.0})]
+)
+def test_shards_hold_no_state_and_calls_travel(selector, params, same):
+    """Any call may be answered by a new process: what a shard remembers only saves time."""
+    scores_MN = np.random.default_rng(0).uniform(-0.2, 0.6, (6, 300))
+    params = {**needed(selector, scores_MN.shape), **params}
+    rule, bounds = SELECTORS[selector], [0, 60, 61, 300]
+
+    def answer(calls):
+        return [
+            pickle.loads(pickle.dumps(one(*pickle.loads(pickle.dumps(call))))) for call in calls
+        ]
+
+    def one(shard, method, arguments):
+        start, stop = bounds[shard : shard + 2]
+        return getattr(rule.shard(scores_MN[:, start:stop], start), method)(*arguments)
+
+    layout = Layout(6, tuple(np.diff(bounds).tolist()))
+    same(
+        drive(rule.rounds(layout, 200, params), answer),
+        select(scores_MN, selector, 200, **params),
+    )
+
+
+@pytest.mark.parametrize("selector", sorted(SELECTORS))
+def test_how_the_matrix_is_laid_out_in_memory_changes_nothing(selector, tmp_path, same):
+    scores_MN = np.random.default_rng(0).uniform(-0.2, 0.6, (4, 90)).astype(np.float32)
+    params = needed(selector, scores_MN.shape)
+    expected = select(scores_MN, selector, 60, **params)
+    np.save(tmp_path / "s.npy", scores_MN)
+    for other in (
+        np.load(tmp_path / "s.npy", mmap_mode="r"),
+        np.asfortranarray(scores_MN),
+        scores_MN.astype(">f4"),
+        np.repeat(scores_MN, 2, axis=1)[:, ::2],
+    ):
+        same(select(other, selector, 60, **params), expected)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +139,7 @@ def test_input_is_not_changed():
     scores_MN = SCORES.copy()
     scores_MN.setflags(write=False)
     for selector in SELECTORS:
-        select(scores_MN, selector, 4)
+        select(scores_MN, selector, 4, **needed(selector, (3, 4)))
     np.testing.assert_array_equal(scores_MN, SCORES)
 
 

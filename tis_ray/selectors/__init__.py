@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from tis_ray.errors import InputError
-from tis_ray.selectors import doubly_greedy, round_robin, uniform
+from tis_ray.selectors import doubly_greedy, round_robin, transport, uniform, uot
 from tis_ray.selectors.ordering import (
     Ordering,
     Scores,
@@ -49,6 +49,14 @@ class Selector:
         arguments = inspect.signature(self.coordinate).parameters.values()
         return [argument.name for argument in arguments if argument.kind is argument.KEYWORD_ONLY]
 
+    @property
+    def needed(self) -> list[str]:
+        """Names of the parameters that have no default."""
+        arguments = inspect.signature(self.coordinate).parameters
+        return [
+            name for name in self.parameters if arguments[name].default is inspect.Parameter.empty
+        ]
+
     def rounds(self, layout: Layout, budget: int, params: dict[str, Any]) -> Rounds:
         """Return the coordinator for one run; InputError on a bad budget or parameter name."""
         for name in params:
@@ -57,6 +65,11 @@ class Selector:
                 raise InputError(
                     f"{self.name}: parameter {name!r} is unknown{_nearest(name, self.parameters)}; "
                     + (f"known: {known}" if known else "this selector takes none")
+                )
+        for name in self.needed:
+            if name not in params:
+                raise InputError(
+                    f"{self.name}: parameter {name!r} is missing; this selector needs it"
                 )
         budget = checked_budget(budget, layout.candidates)
         return self.coordinate(layout, budget, **params)
@@ -67,6 +80,7 @@ SELECTORS = {
     for selector in (
         Selector("round_robin", round_robin.coordinate),
         Selector("doubly_greedy", doubly_greedy.coordinate, doubly_greedy.Shard),
+        Selector("uot", uot.coordinate, transport.Shard),
         Selector("random", uniform.coordinate),
     )
 }
@@ -85,9 +99,9 @@ def select(scores_MN: Scores, selector: str, budget: int, **params: Any) -> Orde
 
     scores_MN: (M, N) float32 or float64, similarity of query i to candidate j, all finite; may be
         memory-mapped.
-    selector: "round_robin", "doubly_greedy" or "random".
+    selector: one of `SELECTORS`.
     budget: B examples, 1 <= B <= N. A smaller budget gives a prefix of the same ordering.
-    params: the selector's own parameters (random: seed).
+    params: the selector's own parameters, the keyword arguments of its `coordinate`.
 
     Equal scores are taken in the order of their index. Raises InputError on a bad argument, naming
     the (query, candidate) of the first score that is not finite.
