@@ -18,8 +18,15 @@ CASES = ["gaussian", "clustered", "tight", "many_queries", "single_query"]
 
 @pytest.fixture(scope="session", params=CASES)
 def golden(request: pytest.FixtureRequest, golden_dir: Path) -> dict[str, np.ndarray]:
-    with np.load(golden_dir / "selectors" / f"{request.param}.npz") as arrays:
-        return dict(arrays)
+    """Scores, the orderings made of them, and the features that the scores came from."""
+    features = Path(__file__).parent / "features"
+    with (
+        np.load(golden_dir / "selectors" / f"{request.param}.npz") as arrays,
+        np.load(features / f"{request.param}.npz") as more,
+    ):
+        # Checkpoints side by side, so that dot products are their weighted sums.
+        blocks = np.sqrt(more["lr_weights"])[:, None, None] * more["pool_feats"]
+        return {**arrays, "features": np.concatenate(blocks, axis=1).astype(np.float32)}
 
 
 @pytest.fixture(scope="session")

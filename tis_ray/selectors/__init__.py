@@ -15,7 +15,16 @@ from typing import Any
 import numpy as np
 
 from tis_ray.errors import InputError
-from tis_ray.selectors import doubly_greedy, round_robin, transport, uniform, uot
+from tis_ray.selectors import (
+    doubly_greedy,
+    knn_kde,
+    knn_uniform,
+    neighbours,
+    round_robin,
+    transport,
+    uniform,
+    uot,
+)
 from tis_ray.selectors.ordering import (
     Ordering,
     Scores,
@@ -81,6 +90,8 @@ SELECTORS = {
         Selector("round_robin", round_robin.coordinate),
         Selector("doubly_greedy", doubly_greedy.coordinate, doubly_greedy.Shard),
         Selector("uot", uot.coordinate, transport.Shard),
+        Selector("knn_uniform", knn_uniform.coordinate, neighbours.Shard),
+        Selector("knn_kde", knn_kde.coordinate, neighbours.Shard),
         Selector("random", uniform.coordinate),
     )
 }

@@ -1,0 +1,117 @@
+"""KNN-KDE: as KNN-Uniform, but near-duplicates share the probability of one candidate.
+
+From TSDS (Liu, Karbasi, Rekatsinas, NeurIPS 2024, arXiv 2410.11303), with the cosine distances of
+the paper (arXiv 2602.14696, appendix F): d_(i,k) = max(1 - score, 0) to the k-th nearest candidate
+of query i, whose density among all neighbours is rho_(i,k) (see `density`).
+
+Query i puts mass 1 / (M s rho) on each of its first neighbours until its 1/M is spent; what is left
+goes to the next one. So a larger s spreads the mass over more candidates. With the running sums
+c_(i,k) = sum_{l <= k} 1 / rho_(i,l), query i gives its k-th neighbour a full share once
+s >= c_(i,k); the values c_(i,k) of all queries are gone through in ascending order, and the first
+at which spreading costs more than it gains becomes s:
+
+    (alpha / C) sum_i cost_i(s) >= (1 - alpha) M,
+    cost_i = d_(i,k+1) c_(i,k) - sum_{l <= k} d_(i,l) / rho_(i,l),    k the last with c_(i,k) <= s.
+
+TSDS does this with a heap; here one sort of the c_(i,k) and a prefix sum of the costs' increments,
+(d_(i,k+1) - d_(i,k)) c_(i,k) >= 0, give the same s. Where TSDS then samples, the paper and this
+module take the most probable candidates.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tis_ray.errors import InputError
+from tis_ray.selectors.density import Features, densities
+from tis_ray.selectors.heads import merged_heads
+from tis_ray.selectors.knn_uniform import checked_trade_off
+from tis_ray.selectors.neighbours import checked_ties, nearest_queries, ranked
+from tis_ray.selectors.protocol import Layout, Rounds
+from tis_ray.selectors.sums import Doubles
+
+
+def coordinate(
+    layout: Layout,
+    budget: int,
+    *,
+    features: Features | NDArray[Any],
+    neighbours: int = 5000,
+    density_neighbours: int = 1000,
+    sigma: float = 0.75,
+    alpha: float = 0.01,
+    C: float = 5.0,
+    ties: str = "scores",
+) -> Rounds:
+    """Return the `budget` most probable candidates.
+
+    The ordering's scores are the probabilities; its queries are, of those that give a candidate
+    mass, the nearest. Candidates without probability follow, see `ties`.
+
+    features: unit vectors of the pool, (N, D), or an object that returns some of their rows, see
+        `density.Features`; only those of candidates near some query are asked for.
+    neighbours: most neighbours of a query; density_neighbours: most that count for a density. Both
+        are also bounded by a tenth of the pool.
+    sigma: width of the kernel, > 0. alpha: weight of spreading against distance, in [0, 1]. C:
+        scale of the distances, > 0. ties: "scores" or "paper".
+    """
+    checked_ties(ties, "knn_kde")
+    checked_trade_off("knn_kde", alpha, C, min(neighbours, density_neighbours))
+    if not sigma > 0:
+        raise InputError(f"knn_kde: sigma {sigma} must be a positive number")
+    if isinstance(features, np.ndarray) and len(features) != layout.candidates:
+        raise InputError(
+            f"knn_kde: {len(features)} features for {layout.candidates} candidates; give one each"
+        )
+    tenth = max(1, layout.candidates // 10)
+    # Even with a cap of 1, what is left of the mass goes to a second neighbour.
+    length = max(2, min(neighbours, tenth))
+    indices_MK, closeness_MK = yield from merged_heads(layout, length, "nearest")
+
+    candidates, places = np.unique(indices_MK, return_inverse=True)
+    density_n = densities(features, candidates, sigma, min(density_neighbours, tenth))
+    shares_MK = 1 / density_n[places.reshape(indices_MK.shape)]
+    masses_MK, total = spread(-closeness_MK.astype(np.float64), shares_MK, alpha, C)
+
+    mass_n = np.bincount(places.ravel(), weights=masses_MK.ravel())
+    probabilities: Doubles = mass_n / (layout.queries * total)
+    given = probabilities > 0
+    candidates, probabilities = candidates[given], probabilities[given]
+    some = masses_MK > 0
+    pulled_by = nearest_queries(
+        candidates, indices_MK[some], np.nonzero(some)[0], closeness_MK[some]
+    )
+    return (
+        yield from ranked(layout, budget, candidates, probabilities, pulled_by, ties, "knn_kde")
+    )
+
+
+def spread(
+    distances_MK: Doubles, shares_MK: Doubles, alpha: float, C: float
+) -> tuple[Doubles, float]:
+    """Return the mass each neighbour gets, in units of 1 / (M s), and s.
+
+    distances_MK: ascending along rows; shares_MK: 1 / rho.
+    """
+    queries, length = distances_MK.shape
+    if length == 1:
+        return np.ones((queries, 1)), 1.0
+    # Step (k, i) gives the k-th neighbour of query i a full share; k-major, so that a stable sort
+    # takes equal sums by k, then i.
+    sums_KM = np.cumsum(shares_MK[:, :-1], axis=1).T
+    increments_KM = np.diff(distances_MK, axis=1).T * sums_KM
+    order = np.argsort(sums_KM, axis=None, kind="stable")
+    costs = np.cumsum(increments_KM.ravel()[order])
+    enough = alpha / C * costs >= (1 - alpha) * queries
+    steps = int(np.argmax(enough)) if enough.any() else len(order)
+    total = float(sums_KM.ravel()[order[min(steps, len(order) - 1)]])
+
+    # The first neighbour always has its share, even if the steps ended before.
+    taken = np.maximum(np.bincount(order[:steps] % queries, minlength=queries), 1)
+    spent_M = sums_KM[taken - 1, np.arange(queries)]
+    mass_MK = np.where(np.arange(length) < taken[:, None], shares_MK, 0)
+    mass_MK[np.arange(queries), taken] = np.maximum(total - spent_M, 0)
+    return mass_MK, total

@@ -1,0 +1,76 @@
+"""KNN-Uniform: the K nearest candidates of every query share one probability.
+
+From TSDS (Liu, Karbasi, Rekatsinas, NeurIPS 2024, arXiv 2410.11303), as the paper (arXiv
+2602.14696, appendix F) applies it to cosine distances d = 1 - score. With d_(i,k) the distance of
+query i to its k-th nearest candidate, K is the first number of neighbours for which spreading the
+mass further costs more than it gains,
+
+    (alpha / C) sum_i sum_{k <= K} (d_(i,K+1) - d_(i,k)) >= (1 - alpha) M,
+
+or the cap, `neighbours`. The inner sum is K d_(i,K+1) minus a prefix sum of distances, so all K
+are tried in O(M K). A candidate's probability is the share of the M K votes that it gets.
+
+Few distinct probabilities arise, so `ties` matters: see `neighbours`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tis_ray.errors import InputError
+from tis_ray.selectors.heads import merged_heads
+from tis_ray.selectors.neighbours import checked_ties, nearest_queries, ranked
+from tis_ray.selectors.ordering import Scores
+from tis_ray.selectors.protocol import Layout, Rounds
+
+
+def coordinate(
+    layout: Layout,
+    budget: int,
+    *,
+    neighbours: int = 5000,
+    alpha: float = 0.01,
+    C: float = 5.0,
+    ties: str = "scores",
+) -> Rounds:
+    """Return the `budget` most probable candidates.
+
+    The ordering's scores are the probabilities; its queries are, of those that count a candidate
+    among their neighbours, the nearest. Candidates without probability follow, see `ties`.
+
+    neighbours: most neighbours of a query. alpha: weight of spreading against distance, in [0, 1].
+    C: scale of the distances, > 0. ties: "scores" or "paper".
+    """
+    checked_ties(ties, "knn_uniform")
+    checked_trade_off("knn_uniform", alpha, C, neighbours)
+    indices_ML, scores_ML = yield from merged_heads(layout, neighbours)
+    count = neighbourhood_size(1 - scores_ML, alpha, C)
+    indices, scores = indices_ML[:, :count].ravel(), scores_ML[:, :count].ravel()
+    queries = np.repeat(np.arange(layout.queries), count)
+    candidates, votes = np.unique(indices, return_counts=True)
+    probabilities = votes / (count * layout.queries)
+    pulled_by = nearest_queries(candidates, indices, queries, scores)
+    return (
+        yield from ranked(layout, budget, candidates, probabilities, pulled_by, ties, "knn_uniform")
+    )
+
+
+def neighbourhood_size(distances_ML: Scores, alpha: float, C: float) -> int:
+    """Return K for distances in ascending order; L when no smaller K is enough."""
+    queries, length = distances_ML.shape
+    distances_ML = distances_ML.astype(np.float64, copy=False)
+    sizes = np.arange(1, length)
+    spent_ML = np.cumsum(distances_ML, axis=1)
+    gaps = (sizes * distances_ML[:, 1:] - spent_ML[:, :-1]).sum(axis=0)
+    enough = (alpha / C) * gaps >= (1 - alpha) * queries
+    return int(np.argmax(enough)) + 1 if enough.any() else length
+
+
+def checked_trade_off(selector: str, alpha: float, C: float, neighbours: int) -> None:
+    """Raise InputError on parameters that have no meaning."""
+    if not 0 <= alpha <= 1:
+        raise InputError(f"{selector}: alpha {alpha} must be between 0 and 1")
+    if not C > 0:
+        raise InputError(f"{selector}: C {C} must be a positive number")
+    if neighbours < 1:
+        raise InputError(f"{selector}: neighbours {neighbours} must be at least 1")

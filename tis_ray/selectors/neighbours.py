@@ -1,0 +1,136 @@
+"""Ranking by a probability that comes from nearest neighbours: what KNN-Uniform and KNN-KDE share.
+
+Both give the candidates near some query a probability and the rest none. The probability takes few
+distinct values (with M queries, KNN-Uniform's takes at most M), so how ties are broken decides most
+of a small budget:
+
+    "scores": a higher mean score over the queries goes first, then the lower index; candidates
+        without probability follow, by their best score, then index;
+    "paper": the lower index goes first, as in the paper's released code, where a budget is biased
+        towards the head of the pool file, and candidates without probability follow by index.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tis_ray.errors import InputError
+from tis_ray.selectors import doubly_greedy
+from tis_ray.selectors.heads import merged_heads
+from tis_ray.selectors.ordering import Indices, Ordering, Scores
+from tis_ray.selectors.protocol import Call, Layout, TopLists, TopShard, ask_about
+from tis_ray.selectors.sums import Doubles, column_sums
+
+# Entries gathered at once: bounds the copy of a memory-mapped matrix.
+BLOCK_ENTRIES = 2**20
+
+
+def ranked(
+    layout: Layout,
+    budget: int,
+    candidates: Indices,
+    probabilities: Doubles,
+    queries: NDArray[np.int32],
+    ties: str,
+    selector: str,
+) -> Generator[list[Call], list[Any], Ordering]:
+    """Return the ordering by probability.
+
+    candidates: those with probability, ascending; probabilities, queries: theirs, a query being the
+        one that pulled the candidate.
+    """
+    if candidates.size > budget:
+        # Only these can be in the budget; the others need no second look.
+        cut = np.partition(probabilities, candidates.size - budget)[candidates.size - budget]
+        likely = probabilities >= cut
+        candidates, queries = candidates[likely], queries[likely]
+        probabilities = probabilities[likely]
+    keys: tuple[Any, ...] = (candidates, -probabilities)
+    if ties == "scores":
+        means = yield from ask_about(layout, candidates, "means")
+        keys = (candidates, -means, -probabilities)
+    order = np.lexsort(keys)[:budget]
+
+    left = max(0, budget - order.size)
+    tail, pulled = yield from _tail(layout, left, candidates, ties)
+    return Ordering(
+        np.concatenate([candidates[order], tail]),
+        np.concatenate([probabilities[order], np.zeros(left)]),
+        np.concatenate([queries[order], pulled]),
+        selector,
+    )
+
+
+def _tail(
+    layout: Layout, count: int, used: Indices, ties: str
+) -> Generator[list[Call], list[Any], tuple[Indices, NDArray[np.int32]]]:
+    """Return the first `count` candidates that are not used, and the queries that pulled them."""
+    if count == 0 or ties == "paper":
+        first = np.setdiff1d(np.arange(count + used.size), used)[:count]
+        return first, np.full(count, -1, dtype=np.int32)
+    one_row = Layout(1, layout.sizes)
+    (indices,), _ = yield from merged_heads(one_row, count, "best", used=used)
+    queries = yield from ask_about(layout, indices, "pulled_by")
+    return indices, queries
+
+
+def nearest_queries(
+    candidates: Indices, indices: Indices, queries: Indices, scores: Scores
+) -> NDArray[np.int32]:
+    """Return for each of the candidates (ascending) its nearest of the queries that hold it.
+
+    indices, queries, scores: (query, candidate) pairs; the lowest query goes first among equals.
+    """
+    order = np.lexsort((queries, -scores, indices))
+    first = np.searchsorted(indices[order], candidates)
+    return queries[order][first].astype(np.int32)
+
+
+def checked_ties(ties: str, selector: str) -> str:
+    """Return `ties`, or raise InputError unless it is known."""
+    if ties not in ("scores", "paper"):
+        raise InputError(f"{selector}: ties {ties!r} is unknown; known: scores, paper")
+    return ties
+
+
+class Shard(TopShard):
+    """Columns `offset`, `offset + 1`, ... of `scores_MN`; lists of neighbours, and more."""
+
+    @cached_property
+    def _greedy(self) -> doubly_greedy.Shard:
+        return doubly_greedy.Shard(self.scores_Mn, self.offset)
+
+    def nearest(self, queries: Indices, counts: Indices, used: Indices) -> TopLists:
+        """As `top`, by cosine distance and then index: see `Distances`."""
+        return Distances(self.scores_Mn, self.offset).top(queries, counts, used)
+
+    def best(self, queries: Indices, counts: Indices, used: Indices) -> TopLists:
+        """As `top`, for the single row of column maxima."""
+        return self._greedy.top(queries, counts, used)
+
+    def pulled_by(self, indices: Indices) -> NDArray[np.int32]:
+        """Return the lowest query that attains each candidate's maximum."""
+        return self._greedy.pulled_by(indices)
+
+    def means(self, indices: Indices) -> Doubles:
+        """Return each candidate's mean score."""
+        rows = len(self.scores_Mn)
+        columns, width = indices - self.offset, max(1, BLOCK_ENTRIES // rows)
+        blocks = np.split(columns, range(width, len(columns), width))
+        sums = [column_sums(self.scores_Mn[:, block].astype(np.float64)) for block in blocks]
+        means: Doubles = np.concatenate(sums) / rows
+        return means
+
+
+class Distances(TopShard):
+    """Ranks by max(1 - score, 0) in the scores' own type, which is coarser than the scores."""
+
+    def row(self, query: int) -> Scores:
+        """Return the negative distances."""
+        row: Scores = -np.maximum(1 - self.scores_Mn[query], 0)
+        return row
