@@ -101,6 +101,12 @@ def test_how_the_matrix_is_laid_out_in_memory_changes_nothing(selector, tmp_path
         same(select(other, selector, 60, **params), expected)
 
 
+def test_a_parameter_without_default_is_asked_for():
+    assert refusal(SCORES, "subtask", 1) == (
+        "subtask: parameter 'groups' is missing; this selector needs it"
+    )
+
+
 @pytest.mark.parametrize(
     ("budget", "message"),
     [

@@ -19,8 +19,10 @@ from tis_ray.selectors import (
     doubly_greedy,
     knn_kde,
     knn_uniform,
+    length_matched,
     neighbours,
     round_robin,
+    subtask,
     transport,
     uniform,
     uot,
@@ -92,6 +94,8 @@ SELECTORS = {
         Selector("uot", uot.coordinate, transport.Shard),
         Selector("knn_uniform", knn_uniform.coordinate, neighbours.Shard),
         Selector("knn_kde", knn_kde.coordinate, neighbours.Shard),
+        Selector("subtask", subtask.coordinate, subtask.Shard),
+        Selector("length_matched", length_matched.coordinate),
         Selector("random", uniform.coordinate),
     )
 }
