@@ -239,6 +239,9 @@ class LessConfig(Model):
 
     model: ModelConfig | None = None
     """Model whose gradients are taken, if it is not the one that is fine-tuned (proxy features)."""
+    semantics: Literal["default", "paper"] = "default"
+    """`paper` does as the paper's code: adapter dropout (0.1) stays on while features are made, here
+    with a mask fixed by the row; the sketch is dense, and the same for all checkpoints."""
     lora: LoraConfig = LoraConfig()
     """Adapters of the warm-up."""
     warmup: WarmupConfig = WarmupConfig()
@@ -260,6 +263,20 @@ class LessConfig(Model):
     """Rank only the part of the pool that a cheap representation keeps; null ranks all of it."""
     seed: Seed = 0
     """Seed of the warm-up: its sample, its adapters and its batches."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _paper_defaults(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or values.get("semantics") != "paper":
+            return values
+        sections: dict[str, dict[str, Any]] = {
+            "sketch": {"kind": "rademacher", "shared_seed": True},
+            "lora": {"dropout": 0.1},
+        }
+        given = {name: values.get(name) or {} for name in sections}
+        if not all(isinstance(section, dict) for section in given.values()):
+            return values
+        return {**values, **{name: sections[name] | given[name] for name in sections}}
 
 
 class RdsConfig(Model):

@@ -284,6 +284,33 @@ def test_a_batch_that_runs_out_of_memory_is_halved_and_the_result_is_the_same(
     np.testing.assert_allclose(again.scores_ME, exact.scores_ME, atol=1e-6)
 
 
+def test_paper_semantics_keep_dropout_on_and_project_densely_with_one_seed(
+    lab: SimpleNamespace, tmp_path: Path
+) -> None:
+    paper = LessConfig(semantics="paper", sketch={"width": 64})
+    assert (paper.sketch.kind, paper.sketch.shared_seed, paper.sketch.width) == (
+        "rademacher",
+        True,
+        64,
+    )
+    assert paper.lora.dropout == 0.1
+    kept = train_lora(
+        attach_lora(load_model(lab.model), LoraConfig(rank=4, dropout=0.3), seed=0),
+        lab.rows[:8],
+        TrainingConfig(epochs=1, batch_size=4, learning_rate=1e-2),
+        seed=0,
+        folder=tmp_path,
+        keep_all=True,
+    )
+    given: dict[str, Any] = {"checkpoints": [kept[0].path], "sketch": paper.sketch}
+    with_it = features(lab, semantics="paper", **given)
+    assert cosine_error(with_it, features(lab, **given)) > 1e-3
+    assert cosine_error(with_it, features(lab, semantics="paper", seed=1, **given)) > 1e-3
+    # A row's mask is its own, whatever the batch: so a run can be resumed.
+    batched = features(lab, semantics="paper", batch=BatchConfig(examples=1), **given)
+    assert cosine_error(with_it, batched) < 1e-6
+
+
 def test_checkpoint_weights_are_mean_learning_rates_and_sum_to_one() -> None:
     rates = [(1, 2.0), (1, 4.0), (2, 2.0), (2, 1.0)]
     steps = [{"epoch": epoch, "learning_rate": rate} for epoch, rate in rates]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,11 @@ class Gradients:
         def turned(name: str, block_E: torch.Tensor) -> None:
             sink(name, direction(kind, block_E, first[name], second[name]))
 
-        return backward_per_example(self.model, collate(examples), turned)
+        seeds = None
+        if self.config.semantics == "paper":
+            epoch = self.checkpoints[checkpoint].epoch
+            seeds = [_dropout_seed(self.config.seed, epoch, row["input_ids"]) for row in examples]
+        return backward_per_example(self.model, collate(examples), turned, seeds)
 
     def _moments(self, checkpoint: Checkpoint) -> tuple[dict[str, torch.Tensor], ...]:
         return tuple(
@@ -134,6 +139,12 @@ class Less:
             self.gradients.each_batch(rows, c, work)
         values_ECK[list(unusable)] = 0.0
         return Features(values_ECK, unusable, {"loss": losses_EC, "norm": norms_EC})
+
+
+def _dropout_seed(seed: int, epoch: int, input_ids: Sequence[int]) -> int:
+    """Return a row's seed at one checkpoint: a function of its tokens, wherever they lie."""
+    text = f"{seed}|{epoch}|{','.join(map(str, input_ids))}"
+    return int.from_bytes(blake2b(text.encode(), digest_size=4).digest())
 
 
 def broken_reason(loss: torch.Tensor, direction_K: torch.Tensor) -> str:

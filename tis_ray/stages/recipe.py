@@ -15,6 +15,7 @@ import numpy as np
 
 from tis_ray.config import BatchConfig, Config, EmbedConfig, LessConfig, ModelConfig, RdsConfig
 from tis_ray.errors import InputError
+from tis_ray.gradients import DROPOUT_VERSION
 from tis_ray.gradients.sketch import VERSION as SKETCH_VERSION
 from tis_ray.models.loading import model_identity
 from tis_ray.models.training import Checkpoint, checkpoints
@@ -109,6 +110,7 @@ def make_recipe(name: str, config: Config, pool: Side, cluster: Cluster, log: Ru
         directions = {"pool": settings.pool_direction, "query": settings.query_direction}
         space |= {
             "direction": directions,
+            "dropout": [DROPOUT_VERSION, settings.seed] if settings.semantics == "paper" else None,
             "sketch": {"version": SKETCH_VERSION, **settings.sketch.model_dump(mode="json")},
             "checkpoint": {f"{checkpoint.epoch}": checkpoint.identity() for checkpoint in found},
         }
