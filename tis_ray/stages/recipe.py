@@ -24,6 +24,7 @@ from tis_ray.stages.cluster import Cluster
 from tis_ray.stages.log import RunLog
 from tis_ray.stages.tokens import Side
 from tis_ray.stages.train import warm_up, warmup_artifact
+from tis_ray.store.codec import VERSION as CODEC_VERSION
 
 if TYPE_CHECKING:
     from tis_ray.representations.less import Gradients
@@ -95,6 +96,7 @@ def make_recipe(name: str, config: Config, pool: Side, cluster: Cluster, log: Ru
     space: dict[str, Any] = {
         "representation": name,
         "dtype": settings.dtype,
+        "codec": CODEC_VERSION,
         "template": config.data.template,
         "max_length": config.data.max_length,
         "model": model_identity(model),

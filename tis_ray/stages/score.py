@@ -178,13 +178,20 @@ def _score(
                 worker, arguments, todo, cluster, log, f"scores {name}", gpu=model, light=not model
             )
         columns_N = np.concatenate([_rows(artifact.path, shard) for shard in range(shards)])
+        if not len(columns_N):
+            raise InputError(
+                f"data.pool: no row has a {name} score; see the quarantine of features"
+            )
         queries_M = np.load(artifact / "queries.npy")
-        lost = [
-            row for path in sorted(artifact.path.glob("lost-*.parquet")) for row in _table(path)
-        ]
-        lost = [row for i, row in enumerate(lost) if row not in lost[:i]]
+        # Every worker that met a query without a score wrote it down.
+        lost = {
+            tuple(row.values()): row
+            for path in sorted(artifact.path.glob("lost-*.parquet"))
+            for row in pq.read_table(path).to_pylist()
+        }
+        table = pa.Table.from_pylist(list(lost.values()), QUARANTINE)
+        write_parquet(artifact / "quarantine.parquet", table)
         write_npy(artifact / "columns.npy", columns_N)
-        write_parquet(artifact / "quarantine.parquet", pa.Table.from_pylist(lost, QUARANTINE))
         write_json(artifact / "certificate.json", _certificate(artifact.path, worker.KIND, shards))
         artifact.commit(
             rows=len(columns_N),
@@ -233,11 +240,6 @@ def _rows(folder: Path, shard: int) -> np.ndarray:
     table = pq.read_table(folder / f"rows-{shard:05d}.parquet", columns=["row"])
     found: np.ndarray = table["row"].to_numpy()
     return found
-
-
-def _table(path: Path) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
-    return rows
 
 
 class _Writer:
