@@ -72,18 +72,17 @@ def coordinate(
     indices_MK, closeness_MK = yield from merged_heads(layout, length, "nearest")
 
     candidates, places = np.unique(indices_MK, return_inverse=True)
+    places_MK = places.reshape(indices_MK.shape)
     density_n = densities(features, candidates, sigma, min(density_neighbours, tenth))
-    shares_MK = 1 / density_n[places.reshape(indices_MK.shape)]
-    masses_MK, total = spread(-closeness_MK.astype(np.float64), shares_MK, alpha, C)
+    distances_MK = -closeness_MK.astype(np.float64)
+    masses_MK, total = spread(distances_MK, 1 / density_n[places_MK], alpha, C)
 
-    mass_n = np.bincount(places.ravel(), weights=masses_MK.ravel())
-    probabilities: Doubles = mass_n / (layout.queries * total)
-    given = probabilities > 0
-    candidates, probabilities = candidates[given], probabilities[given]
-    some = masses_MK > 0
-    pulled_by = nearest_queries(
-        candidates, indices_MK[some], np.nonzero(some)[0], closeness_MK[some]
-    )
+    mass_n = np.bincount(places_MK.ravel(), weights=masses_MK.ravel())
+    counted_MK = np.where(masses_MK > 0, closeness_MK, -np.inf)
+    pulled_by = nearest_queries(places_MK, counted_MK, candidates.size)
+    given = mass_n > 0
+    candidates, pulled_by = candidates[given], pulled_by[given]
+    probabilities: Doubles = mass_n[given] / (layout.queries * total)
     return (
         yield from ranked(layout, budget, candidates, probabilities, pulled_by, ties, "knn_kde")
     )

@@ -79,16 +79,18 @@ def _tail(
     return indices, queries
 
 
-def nearest_queries(
-    candidates: Indices, indices: Indices, queries: Indices, scores: Scores
-) -> NDArray[np.int32]:
-    """Return for each of the candidates (ascending) its nearest of the queries that hold it.
+def nearest_queries(places_MK: Indices, scores_MK: Scores, count: int) -> NDArray[np.int32]:
+    """Return for each of `count` candidates the nearest, then lowest, query that lists it.
 
-    indices, queries, scores: (query, candidate) pairs; the lowest query goes first among equals.
+    places_MK: which candidate each entry is; scores_MK: theirs, -inf where an entry does not count.
     """
-    order = np.lexsort((queries, -scores, indices))
-    first = np.searchsorted(indices[order], candidates)
-    return queries[order][first].astype(np.int32)
+    best_n = np.full(count, -np.inf)
+    queries_n = np.full(count, -1, dtype=np.int32)
+    for query, (places, scores) in enumerate(zip(places_MK, scores_MK, strict=True)):
+        nearer = scores > best_n[places]
+        best_n[places[nearer]] = scores[nearer]
+        queries_n[places[nearer]] = query
+    return queries_n
 
 
 def checked_ties(ties: str, selector: str) -> str:

@@ -1,8 +1,8 @@
 """Transport from queries to candidates, as seen by one column shard.
 
-Everything is in terms of the kernel with its row maxima divided out,
+Everything is in terms of the kernel with a factor of each row divided out,
 
-    kernel[i, j] = exp((scores[i, j] - highest[i]) / width),    width = 2 reg,
+    kernel[i, j] = exp((scores[i, j] - shift[i]) / width) <= 1,    width = 2 reg,
 
 and of a potential g, (M,): the mass from query i to candidate j is exp(g_i) kernel[i, j] v_j, with
 v_j = ((1/N) / sum_i exp(g_i) kernel[i, j])^damping. A shard can work out v from g alone, so calls
@@ -23,40 +23,28 @@ from numpy.typing import NDArray
 
 from tis_ray.selectors.ordering import Indices, Scores
 from tis_ray.selectors.protocol import TopLists, TopShard
-from tis_ray.selectors.sums import Doubles, FixedPoint, column_sums
+from tis_ray.selectors.sums import Counts, Doubles, FixedPoint, column_sums
 
-# Entries in one block of columns: a few arrays of it stay in the second-level cache.
-BLOCK_ENTRIES = 2**17
+# Entries in one block of columns: 3 MiB in float64, all that is held of the scores.
+BLOCK_ENTRIES = 3 * 2**17
 
 
 class Kernel(NamedTuple):
     """The kernel of one run.
 
-    highest_M: maxima of the rows; width: 2 reg; dtype: what its exponential is computed in.
+    shift_M: at least the maxima of the rows, in the type that the exponential is computed in.
+    width: 2 reg.
     damping: reg_m2 / (reg_m2 + reg); candidates: N, of all shards.
     """
 
-    highest_M: Scores
+    shift_M: Scores
     width: float
-    dtype: str
     damping: float
     candidates: int
 
-    def exponents(self, scores_Mb: Scores) -> Scores:
-        """Return (scores - row maximum) / width, at most 0, as a new array."""
-        highest_M = self.highest_M.astype(self.dtype)
-        shifted_Mb = np.subtract(scores_Mb, highest_M[:, None], dtype=self.dtype, order="C")
-        shifted_Mb *= shifted_Mb.dtype.type(1 / self.width)
-        return shifted_Mb
-
-    def values(self, scores_Mb: Scores) -> Doubles:
-        """Return the kernel of a block in float64."""
-        exponents_Mb = self.exponents(scores_Mb)
-        return np.exp(exponents_Mb, out=exponents_Mb).astype(np.float64, copy=False)
-
     def key(self, potential_M: Doubles) -> tuple[Any, ...]:
         """Return what column sums depend on, beside the scores."""
-        return self.width, self.dtype, potential_M.tobytes()
+        return self.width, self.shift_M.tobytes(), potential_M.tobytes()
 
     def scalings(self, sums_n: Doubles) -> Doubles:
         """Return v from the column sums of exp(g) * kernel."""
@@ -71,7 +59,7 @@ class Kernel(NamedTuple):
 class Sweep(NamedTuple):
     """What one pass over a shard found.
 
-    totals: by row, counts of sum_j kernel v; or, in logarithms, the maxima of kernel v.
+    totals: counts of sum_j kernel v, (levels, M); or, in logarithms, the maxima of kernel v, (M,).
     log_change, log_largest: logarithms of the largest change of v and of the largest v.
     """
 
@@ -97,23 +85,22 @@ class Shard:
         highest = [row.max(initial=-np.inf) for row in self.scores_Mn]
         return np.array(lowest), np.array(highest)
 
-    def row_sums(self, kernel: Kernel, grid: FixedPoint) -> NDArray[np.int64]:
+    def row_sums(self, kernel: Kernel, grid: FixedPoint) -> Counts:
         """Return the counts of sum_j kernel: v = 1."""
-        counts = grid.nothing()
-        for part in self._parts():
-            counts += grid.counts(kernel.values(self.scores_Mn[:, part]))
+        counts = grid.nothing(len(self.scores_Mn))
+        for _, kernel_Mb in self._kernel(kernel):
+            counts += grid.counts(kernel_Mb)
         return counts
 
     def sweep(
         self, kernel: Kernel, potential_M: Doubles, before_M: Doubles | None, grid: FixedPoint
     ) -> Sweep:
         """Return the sums that potential_M leads to, and how v differs from that of before_M."""
-        weights_M = np.exp(potential_M)[:, None]
+        weights_M = np.exp(potential_M)
         sums_n, scalings_n = np.empty((2, self.scores_Mn.shape[1]))
-        counts = grid.nothing()
-        for part in self._parts():
-            kernel_Mb = kernel.values(self.scores_Mn[:, part])
-            sums_n[part] = column_sums(kernel_Mb * weights_M)
+        counts = grid.nothing(len(self.scores_Mn))
+        for part, kernel_Mb in self._kernel(kernel):
+            sums_n[part] = column_sums(kernel_Mb, weights_M)
             scalings_n[part] = kernel.scalings(sums_n[part])
             kernel_Mb *= scalings_n[part]
             counts += grid.counts(kernel_Mb)
@@ -128,8 +115,8 @@ class Shard:
         """Return the maxima of kernel v instead, and the same about v."""
         scalings_n = kernel.log_scalings(self._log_column_sums(kernel, potential_M))
         highest_M = np.full(len(self.scores_Mn), -np.inf)
-        for part in self._parts():
-            terms_Mb = kernel.exponents(self.scores_Mn[:, part]) + scalings_n[part]
+        for part, terms_Mb in self._exponents(kernel):
+            terms_Mb += scalings_n[part]
             np.maximum(highest_M, terms_Mb.max(axis=1), out=highest_M)
         before_n: Doubles | float = 0.0
         if before_M is not None:
@@ -141,12 +128,12 @@ class Shard:
 
     def log_row_sums(
         self, kernel: Kernel, potential_M: Doubles, highest_M: Doubles, grid: FixedPoint
-    ) -> NDArray[np.int64]:
+    ) -> Counts:
         """Return the counts of sum_j kernel v / exp(highest)."""
         scalings_n = kernel.log_scalings(self._log_column_sums(kernel, potential_M))
-        counts = grid.nothing()
-        for part in self._parts():
-            terms_Mb = kernel.exponents(self.scores_Mn[:, part]) + scalings_n[part]
+        counts = grid.nothing(len(self.scores_Mn))
+        for part, terms_Mb in self._exponents(kernel):
+            terms_Mb += scalings_n[part]
             terms_Mb -= highest_M[:, None]
             counts += grid.counts(np.exp(terms_Mb, out=terms_Mb))
         return counts
@@ -174,27 +161,52 @@ class Shard:
     ) -> NDArray[np.int32]:
         """Return the lowest query that sends each candidate the largest mass."""
         columns = indices - self.offset
-        found = [
-            (kernel.exponents(self.scores_Mn[:, columns[part]]) + potential_M[:, None]).argmax(0)
-            for part in self._parts(len(columns))
-        ]
-        return np.concatenate(found).astype(np.int32)
+        queries = np.empty(len(columns), dtype=np.int32)
+        for part, terms_Mb in self._exponents(kernel, columns):
+            queries[part] = (terms_Mb + potential_M[:, None]).argmax(axis=0)
+        return queries
 
-    def _parts(self, columns: int | None = None) -> Iterator[slice]:
-        queries, held = self.scores_Mn.shape
-        columns = held if columns is None else columns
-        width = min(65536, max(256, BLOCK_ENTRIES // queries))
-        return (slice(start, start + width) for start in range(0, columns, width))
+    def _exponents(
+        self, kernel: Kernel, columns: Indices | None = None
+    ) -> Iterator[tuple[slice, Scores]]:
+        """Yield (scores - shift) / width, at most 0, block by block, in the same memory.
+
+        columns: which, instead of all in turn.
+        """
+        rows, count = self.scores_Mn.shape
+        count = count if columns is None else len(columns)
+        width = min(count, 65536, max(256, BLOCK_ENTRIES // rows))
+        dtype = kernel.shift_M.dtype
+        memory = np.empty(rows * width, dtype=dtype)
+        for start in range(0, count, max(width, 1)):
+            part = slice(start, min(start + width, count))
+            scores_Mb = self.scores_Mn[:, part if columns is None else columns[part]]
+            block_Mb = memory[: scores_Mb.size].reshape(scores_Mb.shape)
+            np.subtract(scores_Mb, kernel.shift_M[:, None], dtype=dtype, out=block_Mb)
+            block_Mb *= dtype.type(1 / kernel.width)
+            yield part, block_Mb
+
+    def _kernel(self, kernel: Kernel) -> Iterator[tuple[slice, Doubles]]:
+        """Yield the kernel block by block, in the same memory."""
+        memory = np.empty(0)
+        for part, block_Mb in self._exponents(kernel):
+            np.exp(block_Mb, out=block_Mb)
+            if block_Mb.dtype == np.float64:
+                yield part, block_Mb.astype(np.float64, copy=False)
+                continue
+            memory = memory if memory.size else np.empty(block_Mb.size)
+            double_Mb = memory[: block_Mb.size].reshape(block_Mb.shape)
+            double_Mb[:] = block_Mb
+            yield part, double_Mb
 
     def _column_sums(self, kernel: Kernel, potential_M: Doubles) -> Doubles:
         """Return sum_i exp(g_i) kernel, as `sweep` found it or again."""
         key = ("sums", *kernel.key(potential_M))
         if key not in self._remembered:
-            weights_M = np.exp(potential_M)[:, None]
+            weights_M = np.exp(potential_M)
             sums_n = np.empty(self.scores_Mn.shape[1])
-            for part in self._parts():
-                kernel_Mb = kernel.values(self.scores_Mn[:, part])
-                sums_n[part] = column_sums(np.multiply(kernel_Mb, weights_M, out=kernel_Mb))
+            for part, kernel_Mb in self._kernel(kernel):
+                sums_n[part] = column_sums(kernel_Mb, weights_M)
             self._remember(key, sums_n)
         return self._remembered[key]
 
@@ -203,8 +215,8 @@ class Shard:
         key = ("log sums", *kernel.key(potential_M))
         if key not in self._remembered:
             log_sums_n = np.empty(self.scores_Mn.shape[1])
-            for part in self._parts():
-                terms_Mb = kernel.exponents(self.scores_Mn[:, part]) + potential_M[:, None]
+            for part, terms_Mb in self._exponents(kernel):
+                terms_Mb += potential_M[:, None]
                 highest_b = terms_Mb.max(axis=0)
                 terms_Mb -= highest_b
                 sums_b = column_sums(np.exp(terms_Mb, out=terms_Mb))

@@ -10,8 +10,8 @@ are hardly pressed to take equal shares. The solution is found by the scaling it
 Peyré, Schmitzer and Vialard ("Scaling algorithms for unbalanced optimal transport problems", 2018)
 with the stopping rule of POT's `sinkhorn_unbalanced`, so masses and iteration counts are POT's.
 
-Three facts make it cheap and distributed. A factor of a row of the kernel is absorbed by u when
-reg_m1 is infinite, so row maxima are divided out and nothing underflows. u then depends on the
+Three facts make it cheap and distributed. A factor of a row of the kernel is absorbed by u, so the
+rows are divided by their sums and nothing underflows: the kernel is a softmax. u then depends on the
 shards by M sums only; and within one pass over a block of columns v follows from u, and the sums
 for the next u from v. With the paper's values v is raised to the power 0.0099 at each step, which
 is why four passes are enough. The plan itself is never formed.
@@ -36,8 +36,9 @@ from tis_ray.selectors.protocol import Call, Layout, Rounds, ask_about
 from tis_ray.selectors.sums import Doubles, FixedPoint
 from tis_ray.selectors.transport import Extent, Kernel, Sweep
 
-# How far the exponents of a kernel may reach down and still give normal numbers.
-REACH = {"float32": 80.0, "float64": 600.0}
+# How far the scores / (2 reg) of a row may lie apart: exponentials then are normal numbers, even
+# after division by a row's sum.
+REACH = {"float32": 60.0, "float64": 600.0}
 # One pass a step is used while log v stays within this of 0.
 MODERATE = 8 * math.log(2)
 
@@ -67,28 +68,28 @@ def coordinate(
     _check(reg, reg_m1, reg_m2, tolerance, max_iterations, precision)
     extents: list[Extent] = yield [Call(s, "extent", ()) for s in range(len(layout.sizes))]
     problem = _Problem.of(layout, extents, reg, reg_m1, reg_m2, precision)
-    potential_M = yield from _iterate(problem, tolerance, max_iterations)
+    problem, potential_M = yield from _solve(problem, tolerance, max_iterations)
 
-    solution = (problem.kernel, potential_M)
-    heads = merged_heads(
-        Layout(1, layout.sizes), budget, "heaviest", (*solution, problem.logarithms)
-    )
+    solution, logarithms = (problem.kernel, potential_M), problem.largest is None
+    heads = merged_heads(Layout(1, layout.sizes), budget, "heaviest", (*solution, logarithms))
     (indices,), (masses,) = yield from heads
     queries = yield from ask_about(layout, indices, "pulled_by", *solution)
-    return Ordering(indices, np.exp(masses) if problem.logarithms else masses, queries, "uot")
+    return Ordering(indices, np.exp(masses) if logarithms else masses, queries, "uot")
 
 
 class _Problem(NamedTuple):
-    """What is solved. With g the shards' potential, POT's log u is g + offset."""
+    """What is solved, on the scale of the shards.
+
+    kernel: with a factor of each row divided out; offset_M: its logarithm and that of M N, so that
+        POT's log u is the potential plus the offset.
+    damping: reg_m1 / (reg_m1 + reg). largest: bound on v, or none where v needs logarithms.
+    """
 
     kernel: Kernel
     shards: range
-    queries: int
-    reach: float
-    ratio: float
-    damping: float
     offset_M: Doubles
-    logarithms: bool
+    damping: float
+    largest: float | None
 
     @classmethod
     def of(
@@ -102,49 +103,63 @@ class _Problem(NamedTuple):
     ) -> _Problem:
         lowest_M = np.min([lowest for lowest, _ in extents], axis=0)
         highest_M = np.max([highest for _, highest in extents], axis=0)
-        rows, columns = layout.queries, layout.candidates
         reach = float((highest_M.astype(float) - lowest_M).max()) / (2 * reg)
-        # By induction over the steps, v stays in [columns^-ratio, exp(ratio reach)].
+        # By induction over the steps, log v stays in [-ratio log N, ratio reach].
         ratio = reg_m2 / reg
-        moderate = ratio * (reach + math.log(columns)) <= MODERATE and reach <= REACH["float64"]
-        logarithms = not (moderate and reg_m1 == math.inf)
-        single = precision == "scores" and highest_M.dtype == np.float32 and not logarithms
-        dtype = "float32" if single and reach <= REACH["float32"] else "float64"
-        kernel = Kernel(highest_M, 2 * reg, dtype, _damping(reg_m2, reg), columns)
-        offset_M = (1 - highest_M.astype(float)) / (2 * reg) + math.log(rows * columns)
+        moderate = ratio * (reach + math.log(layout.candidates)) <= MODERATE
+        if not (moderate and reach <= REACH["float64"] and reg_m1 == math.inf):
+            dtype, largest = "float64", None
+        else:
+            single = precision == "scores" and reach <= REACH[highest_M.dtype.name]
+            dtype, largest = highest_M.dtype.name if single else "float64", math.exp(ratio * reach)
+        kernel = Kernel(highest_M.astype(dtype), 2 * reg, _damping(reg_m2, reg), layout.candidates)
+        offset_M = (1 - highest_M.astype(float)) / (2 * reg)
+        offset_M += math.log(layout.queries * layout.candidates)
         shards = range(len(layout.sizes))
-        damping = _damping(reg_m1, reg)
-        return cls(kernel, shards, rows, reach, ratio, damping, offset_M, logarithms)
+        return cls(kernel, shards, offset_M, _damping(reg_m1, reg), largest)
+
+    def normalised(self, log_sums_M: Doubles) -> tuple[_Problem, Doubles]:
+        """Divide the rows by about their sums, which u absorbs; also return what is left of those.
+
+        Sums of kernel v are all about 1 then, and one grid is right for all rows.
+        """
+        before_M = self.kernel.shift_M
+        shift_M = (before_M + self.kernel.width * log_sums_M).astype(before_M.dtype)
+        moved_M = (shift_M.astype(float) - before_M) / self.kernel.width
+        kernel = self.kernel._replace(shift_M=shift_M)
+        return self._replace(kernel=kernel, offset_M=self.offset_M - moved_M), log_sums_M - moved_M
 
     def potential(self, log_sums_M: Doubles) -> Doubles:
         """Return g from log sum_j kernel v: the update of u."""
-        exact_M = -math.log(self.queries) - log_sums_M
+        exact_M = -math.log(len(log_sums_M)) - log_sums_M
         if self.damping == 1:
             return exact_M
         return self.damping * (exact_M + self.offset_M) - self.offset_M
 
+    def ask(self, method: str, *arguments: Any) -> list[Call]:
+        """Return a call to every shard."""
+        return [Call(shard, method, (self.kernel, *arguments)) for shard in self.shards]
 
-def _iterate(
+
+def _solve(
     problem: _Problem, tolerance: float, max_iterations: int
-) -> Generator[list[Call], list[Any], Doubles]:
-    """Return the potential at which POT stops."""
-    kernel, columns, logarithms = problem.kernel, problem.kernel.candidates, problem.logarithms
-
-    def ask(method: str, *arguments: Any) -> list[Call]:
-        return [Call(shard, method, (kernel, *arguments)) for shard in problem.shards]
-
-    totals_M = np.full(problem.queries, float(columns))
-    grid = FixedPoint.bounded(1.0, totals_M, columns, levels=2 if logarithms else 1)
-    sums_M = grid.value(np.sum((yield ask("row_sums", grid)), axis=0))
-    if not logarithms:
-        largest = 2 * math.exp(problem.ratio * problem.reach)
-        grid = FixedPoint.bounded(largest, largest * sums_M, columns)
-    before_M, potential_M = None, problem.potential(np.log(sums_M))
-    log_u_M, log_v = np.zeros(problem.queries), 0.0
+) -> Generator[list[Call], list[Any], tuple[_Problem, Doubles]]:
+    """Return the problem with its rows normalised, and the potential at which POT stops."""
+    columns = problem.kernel.candidates
+    grid = FixedPoint.bounded(1.0, float(columns), columns, levels=2)
+    counts = yield problem.ask("row_sums", grid)
+    problem, log_sums_M = problem.normalised(np.log(grid.value(np.sum(counts, axis=0))))
+    if problem.largest is not None:
+        grid = FixedPoint.bounded(2 * problem.largest, 2 * problem.largest, columns)
+    before_M, potential_M = None, problem.potential(log_sums_M)
+    log_u_M, log_v = np.zeros_like(potential_M), 0.0
 
     for iteration in range(1, max_iterations + 1):
-        method, rest = ("log_sweep", ()) if logarithms else ("sweep", (grid,))
-        sweeps: list[Sweep] = yield ask(method, potential_M, before_M, *rest)
+        sweeps: list[Sweep]
+        if problem.largest is None:
+            sweeps = yield problem.ask("log_sweep", potential_M, before_M)
+        else:
+            sweeps = yield problem.ask("sweep", potential_M, before_M, grid)
         before_u_M, log_u_M = log_u_M, potential_M + problem.offset_M
         before_v, log_v = log_v, max(sweep.log_largest for sweep in sweeps)
         scale_u = max(float(log_u_M.max()), float(before_u_M.max()), 0.0)
@@ -156,14 +171,14 @@ def _iterate(
         if iteration == max_iterations:
             _warn(iteration, error, tolerance)
             break
-        if logarithms:
+        if problem.largest is None:
             highest_M = np.max([sweep.totals for sweep in sweeps], axis=0)
-            counts: list[Any] = yield ask("log_row_sums", potential_M, highest_M, grid)
+            counts = yield problem.ask("log_row_sums", potential_M, highest_M, grid)
             log_sums_M = highest_M + np.log(grid.value(np.sum(counts, axis=0)))
         else:
             log_sums_M = np.log(grid.value(np.sum([sweep.totals for sweep in sweeps], axis=0)))
         before_M, potential_M = potential_M, problem.potential(log_sums_M)
-    return potential_M
+    return problem, potential_M
 
 
 def _damping(weight: float, reg: float) -> float:
