@@ -26,7 +26,16 @@ from pydantic import (
 from tis_ray.errors import InputError
 
 RepresentationName = Literal["less", "rds", "embed", "bm25"]
-SelectorName = Literal["round_robin", "doubly_greedy", "random"]
+SelectorName = Literal[
+    "round_robin",
+    "doubly_greedy",
+    "uot",
+    "knn_uniform",
+    "knn_kde",
+    "subtask",
+    "length_matched",
+    "random",
+]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
@@ -312,6 +321,34 @@ class EmbedConfig(Model):
     """Type of stored pool features."""
 
 
+class UotConfig(Model):
+    """UOT: unbalanced optimal transport from queries to candidates (paper section 3)."""
+
+    reg: float = Field(0.01, gt=0)
+    """Weight of the entropy."""
+    reg_m1: float | None = Field(None, ge=0)
+    """Weight of the queries' marginal; null makes it exact."""
+    reg_m2: float | None = Field(1e-4, ge=0)
+    """Weight of the candidates' marginal; null makes it exact."""
+
+
+class KnnConfig(Model):
+    """KNN-Uniform and KNN-KDE (TSDS, Liu et al. 2024; paper section 3)."""
+
+    neighbours: int = Field(5000, ge=1)
+    """Most candidates that share a query's mass."""
+    alpha: float = Field(0.01, ge=0, le=1)
+    """Weight of spreading the mass against keeping it near."""
+    scale: float = Field(5.0, gt=0)
+    """Scale C of the distances."""
+    ties: Literal["scores", "paper"] = "scores"
+    """Among equally probable candidates: higher mean score first, or pool order as in the paper."""
+    density_neighbours: int = Field(1000, ge=1)
+    """KNN-KDE: most near-duplicates that count for a density."""
+    sigma: float = Field(0.75, gt=0)
+    """KNN-KDE: width of the kernel."""
+
+
 class FinetuneConfig(TrainingConfig):
     """Fine-tuning on a subset."""
 
@@ -383,7 +420,9 @@ class Config(Model):
     representation: Annotated[list[RepresentationName], BeforeValidator(_as_list)] = ["less"]
     """How an example becomes a feature: one name, or a list."""
     selector: Annotated[list[SelectorName], BeforeValidator(_as_list)] = ["round_robin"]
-    """How scores become an ordering: one name, or a list."""
+    """How scores become an ordering: one name, or a list. `subtask` is LESS's original rule, a query's
+    subtask being its `source`. `length_matched` draws at random, a subset for each seed, with the
+    lengths of the round-robin subset: what of a gain is length."""
     budget: Annotated[list[int], BeforeValidator(_as_list)]
     """Number of examples to train on: one number, or a list."""
     seed: Annotated[list[Seed], BeforeValidator(_as_list)] = [0, 1, 2]
@@ -392,6 +431,8 @@ class Config(Model):
     rds: RdsConfig = RdsConfig()
     embed: EmbedConfig = EmbedConfig()
     bm25: Bm25Config = Bm25Config()
+    uot: UotConfig = UotConfig()
+    knn: KnnConfig = KnnConfig()
     finetune: FinetuneConfig = FinetuneConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     batch: BatchConfig = BatchConfig()

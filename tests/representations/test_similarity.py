@@ -6,6 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tis_ray.representations import combine
 from tis_ray.representations.similarity import QuerySide
 
 
@@ -42,6 +43,16 @@ def test_noise_is_half_the_difference_of_the_halves_cosines(seed):
         expected += weight * (cosines[0] - cosines[1]) / 2
     found = QuerySide(query, weights, halves=True).score(pool).noise_ME
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_products_of_combined_features_are_the_scores():
+    rng = np.random.default_rng(0)
+    pool, query = rng.standard_normal((2, 5, 3, 8)).astype(np.float32)
+    weights = np.array([0.5, 0.3, 0.2])
+    scores = QuerySide(query, weights, halves=False).score(pool).scores_ME
+    np.testing.assert_allclose(
+        combine(query, weights) @ combine(pool, weights).T, scores, atol=1e-5
+    )
 
 
 def test_rows_without_a_feature_score_zero():

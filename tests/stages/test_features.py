@@ -20,7 +20,9 @@ from tis_ray.config import ModelConfig
 from tis_ray.data import builtin
 from tis_ray.errors import InputError
 from tis_ray.models.loading import load_tokenizer
+from tis_ray.representations import combine
 from tis_ray.representations.less import Gradients
+from tis_ray.selectors import select
 from tis_ray.stages import featurize as featurize_module
 from tis_ray.stages.featurize import Featurise, open_features
 from tis_ray.stages.run import run
@@ -234,3 +236,28 @@ def test_a_killed_actor_a_broken_row_and_a_full_memory(
             assert 1 - (feature * before[name]).sum(axis=1).min() < 1e-6
         else:
             assert np.array_equal(feature, before[name]), name
+
+
+def test_every_selector_in_one_study(copied, undisturbed):
+    """Each equals the pure function on the joined matrix; what each needs is found."""
+    names = ["round_robin", "doubly_greedy", "uot", "knn_uniform", "knn_kde", "length_matched"]
+    study = small_study(copied, selector=names, seed=[0, 1])
+    made = {ordering.name: ordering for ordering in run(study, until="select").orderings}
+    assert {*made} == {
+        *(f"less-{name}" for name in names[:-1]),
+        "less-length_matched-seed-0",
+        "less-length_matched-seed-1",
+    }
+    link = copied / "runs" / "small" / "scores" / "less"
+    columns, matrix = np.load(link / "columns.npy"), scores(copied)
+    found = features(copied)
+    values = np.concatenate([found.read("pool", shard)[0] for shard in range(4)])
+    for name in names[:-1]:
+        params = {"features": combine(values, found.weights_C)} if name == "knn_kde" else {}
+        expected = columns[select(matrix, name, 12, **params).indices]
+        assert made[f"less-{name}"].table()["index"].to_pylist() == expected.tolist(), name
+    drawn = [made[f"less-length_matched-seed-{seed}"].table() for seed in (0, 1)]
+    assert drawn[0]["index"].to_pylist() != drawn[1]["index"].to_pylist()
+    assert set(drawn[0]["query_id"].to_pylist()) == {None}
+    with pytest.raises(InputError, match="every query has the source"):
+        run(small_study(copied, selector="subtask"), until="select")

@@ -129,6 +129,9 @@ def featurize(
             note = f"{total - lacking} of {total} rows were in the store"
         arguments = {"recipe": recipe, "sides": sides, "store": store, "missing": missing}
         facts = map_shards(Featurise, arguments, list(missing), cluster, log, label, gpu=True)
+        if facts["cut"]:
+            told = f"{facts['cut']} texts were longer than the encoder reads, and cut"
+            note = f"{note}; {told}" if note else told
         lost, files = [], {}
         for role, view in views.items():
             files[role] = view.write(artifact)
@@ -146,6 +149,7 @@ def featurize(
                 "halves": recipe.has_halves,
                 "shards": shards,
                 "computed": lacking,
+                "cut": facts["cut"],
                 "files": files,
             },
         )
@@ -290,7 +294,8 @@ class Featurise:
             ),
             "float32" if role == "query" else self.dtype,
         )
-        return {"rows": len(rows), "seconds": time.monotonic() - start}
+        cut = int(found.columns["truncated"].sum()) if "truncated" in found.columns else 0
+        return {"rows": len(rows), "seconds": time.monotonic() - start, "cut": cut}
 
 
 class RowReader:

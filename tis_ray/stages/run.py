@@ -22,7 +22,7 @@ from tis_ray.errors import InputError
 from tis_ray.report import StudyRecord, build_report
 from tis_ray.stages.cluster import Cluster, connect
 from tis_ray.stages.log import RunLog
-from tis_ray.stages.order import StudyOrdering, order
+from tis_ray.stages.order import StudyOrdering, order_all
 from tis_ray.stages.record import study_record
 from tis_ray.stages.represent import Represented, Representer
 from tis_ray.stages.sweep import plan_cells, sweep
@@ -142,8 +142,7 @@ def _track(study: NullRun, result: StudyResult) -> None:
     """Record the study and each cell, once however often it is run."""
     study.log_artifact(result.run_dir / "config.yaml")
     for ordering in result.orderings:
-        name = f"{ordering.representation}-{ordering.selector}"
-        study.log_artifact(ordering.file, f"orderings/{name}")
+        study.log_artifact(ordering.file, f"orderings/{ordering.name}")
     if result.record is not None:
         study.log_artifact(result.run_dir / "report", "report")
     for cell in result.cells:
@@ -167,13 +166,14 @@ def _order(
     log: RunLog,
 ) -> list[StudyOrdering]:
     orderings = []
-    selectors = [name for name in config.selector if name != "random"]  # always a baseline
     for found in represented:
         assert found.scores is not None
-        for selector in selectors:
-            ordering = order(found.name, selector, found.scores, config, pool, query, cluster, log)
-            _point(config.run_dir / "orderings" / f"{found.name}-{selector}", ordering.artifact)
-            orderings.append(ordering)
+        made = order_all(
+            found.name, found.scores, found.features, config, pool, query, cluster, log
+        )
+        for ordering in made:
+            _point(config.run_dir / "orderings" / ordering.name, ordering.artifact)
+        orderings += made
     return orderings
 
 

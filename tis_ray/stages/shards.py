@@ -25,7 +25,7 @@ class ShardWorker(Protocol):
     """Built once per actor; called with a shard number; returns facts about the shard (JSON-able)."""
 
     def __call__(self, shard: int, /) -> dict[str, Any]:
-        """Write the shard's file; return at least `rows` and `seconds`."""
+        """Write the shard's file; return `rows`, `seconds` and, if any, `cut` (texts cut short)."""
         ...
 
 
@@ -40,6 +40,7 @@ class _Actor:
         return {
             "rows": [fact["rows"] for fact in facts],
             "seconds": [fact["seconds"] for fact in facts],
+            "cut": [fact.get("cut", 0) for fact in facts],
             "peak_mb": [peak_mb()] * len(facts),
         }
 
@@ -54,20 +55,20 @@ def map_shards(
     gpu: bool = False,
     light: bool = False,
 ) -> dict[str, Any]:
-    """Run the worker over `shards` in an actor pool; return totals: rows, seconds, peak_mb.
+    """Run the worker over `shards` in an actor pool; return totals: rows, seconds, cut, peak_mb.
 
     `arguments` must be picklable. An exception in a worker ends the run with that exception.
     `light` work on few shards is done in this process: it ends before an actor would have started.
     """
-    totals = {"rows": 0, "seconds": 0.0, "peak_mb": 0.0}
+    totals = {"rows": 0, "seconds": 0.0, "cut": 0, "peak_mb": 0.0}
     if not shards:
         return totals
     if light and len(shards) <= FEW_SHARDS:
         here = worker_class(**arguments)
         for shard in shards:
             fact = here(shard)
-            totals["rows"] += fact["rows"]
-            totals["seconds"] += fact["seconds"]
+            for name in ("rows", "seconds", "cut"):
+                totals[name] += fact.get(name, 0)
         return {**totals, "peak_mb": peak_mb()}
     size = min(cluster.actors, len(shards))
     resources = dict(cluster.actor_resources)
@@ -87,8 +88,8 @@ def map_shards(
     )
     with log.progress(label, len(shards), "shards") as advance:
         for row in dataset.iter_rows():
-            totals["rows"] += row["rows"]
-            totals["seconds"] += row["seconds"]
+            for name in ("rows", "seconds", "cut"):
+                totals[name] += row[name]
             totals["peak_mb"] = max(totals["peak_mb"], row["peak_mb"])
             advance(1)
     return totals

@@ -47,8 +47,7 @@ def print_summary(result: StudyResult, config: Config, config_file: Path, consol
     console.print(results_table(result.cells))
     console.print(f"report     {result.report}", highlight=False, soft_wrap=True)
     for ordering in result.orderings:
-        name = f"{ordering.representation}-{ordering.selector}"
-        place = result.run_dir / "orderings" / name / "ordering.parquet"
+        place = result.run_dir / "orderings" / ordering.name / "ordering.parquet"
         console.print(f"ordering   {place}", highlight=False, soft_wrap=True)
     adapters = config.artifact_root / "cell-*" / "adapter"
     console.print(f"adapters   {adapters}  (PEFT folders)", highlight=False, soft_wrap=True)

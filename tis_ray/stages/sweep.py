@@ -72,6 +72,7 @@ def plan_cells(config: Config, pool: Side, orderings: list[StudyOrdering]) -> li
             CellPlan(ordering.representation, ordering.selector, budget, seed, places[:budget])
             for budget in config.budget
             for seed in config.seed
+            if ordering.seed in (None, seed)
         ]
     return cells
 
