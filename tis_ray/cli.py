@@ -138,7 +138,7 @@ def select(
 
         result = run_study(loaded, until="select", console=console)
         for ordering in result.orderings:
-            _say(f"{ordering.representation} + {ordering.selector}: {ordering.file}")
+            _say(f"{ordering.name}: {ordering.file}")
         _say(f"next: tis-ray finetune --config {config}")
         return
     if budget is None or out is None:
