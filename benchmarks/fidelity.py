@@ -98,6 +98,7 @@ def _line(
         np.square(noise_MN).sum(axis=1),
         rows,
         shares=[SHARE],
+        noise_Ms=noise_MN,
     )
     error_MN = found.scores_ME - exact_MN
     true = float(np.sqrt(np.mean(error_MN**2)))

@@ -243,3 +243,39 @@ def test_bad_input_is_named() -> None:
             top_overlap(good, good, share)
     with pytest.raises(ValueError, match="must match"):
         top_overlap(good, good[:, :4], 0.5)
+
+
+def test_errors_that_similar_candidates_share_reorder_less_and_their_differences_tell() -> None:
+    """Sixty groups of fifty alike: most of an error moves a whole group, and the top is a few groups."""
+    rng = np.random.default_rng(11)
+    queries, groups, each = 24, 60, 50
+
+    def grouped(across: float, within: float) -> np.ndarray:
+        shared = rng.normal(0, across, (queries, groups, 1))
+        own = rng.normal(0, within, (queries, groups, each))
+        return (shared + own).reshape(queries, -1)
+
+    truth = grouped(1.0, 0.05)
+    error, difference = grouped(0.3, 0.02), grouped(0.3, 0.02)
+    scores = truth + error
+    sums = difference.sum(axis=1), np.square(difference).sum(axis=1)
+    measured = top_overlap(scores, truth, 0.05)
+    told = certificate(scores, *sums, groups * each, [0.05], noise_Ms=difference)
+    blind = certificate(scores, *sums, groups * each, [0.05])
+    assert abs(told.predicted_overlap["0.05"] - measured) < 0.05
+    assert abs(told.predicted_overlap["0.05"] - measured) < abs(
+        blind.predicted_overlap["0.05"] - measured
+    )
+
+
+def test_differences_of_independent_errors_predict_as_drawn_ones_do() -> None:
+    rng = np.random.default_rng(12)
+    truth = rng.standard_normal((40, 4000))
+    error, difference = rng.normal(0, 0.3, (2, 40, 4000))
+    sums = difference.sum(axis=1), np.square(difference).sum(axis=1)
+    told = [
+        certificate(truth + error, *sums, 4000, [0.05], noise_Ms=noise).predicted_overlap["0.05"]
+        for noise in (difference, None)
+    ]
+    assert abs(told[0] - told[1]) < 0.01
+    assert abs(told[0] - top_overlap(truth + error, truth, 0.05)) < 0.03

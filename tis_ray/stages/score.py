@@ -51,7 +51,8 @@ def score_features(
     }
     arguments = {"query": query, "pool": pool, "threads": threads}
     name, shards = pool.representation, pool.shards["pool"]
-    return _score(name, inputs, ScoreStored, arguments, shards, root, cluster, log)
+    count = pool.artifact.manifest().rows
+    return _score(name, inputs, ScoreStored, arguments, shards, count, root, cluster, log)
 
 
 def score_stream(
@@ -73,7 +74,10 @@ def score_stream(
     }
     arguments = {"recipe": recipe, "query": query, "sides": sides, "wanted": wanted}
     shards = sides["pool"].shards
-    return _score(recipe.name, inputs, ScoreStreamed, arguments, shards, root, cluster, log, True)
+    count = sides["pool"].usable if wanted is None else len(wanted)
+    return _score(
+        recipe.name, inputs, ScoreStreamed, arguments, shards, count, root, cluster, log, True
+    )
 
 
 def score_exact(
@@ -94,7 +98,10 @@ def score_exact(
     }
     arguments = {"recipe": recipe, "sides": sides, "wanted": wanted}
     shards = sides["pool"].shards
-    return _score(recipe.name, inputs, ScoreExact, arguments, shards, root, cluster, log, True)
+    count = sides["pool"].usable if wanted is None else len(wanted)
+    return _score(
+        recipe.name, inputs, ScoreExact, arguments, shards, count, root, cluster, log, True
+    )
 
 
 def score_texts(
@@ -107,8 +114,10 @@ def score_texts(
         "pool": sides["pool"].tokens.fingerprint,
     }
     arguments = {"settings": settings, "sides": sides}
-    shards = sides["pool"].shards
-    return _score("bm25", inputs, ScoreTexts, arguments, shards, root, cluster, log, whole=True)
+    shards, count = sides["pool"].shards, sides["pool"].usable
+    return _score(
+        "bm25", inputs, ScoreTexts, arguments, shards, count, root, cluster, log, whole=True
+    )
 
 
 def score_folders(pool: Path, query: Path, out: Path) -> Path:
@@ -138,7 +147,7 @@ def score_folders(pool: Path, query: Path, out: Path) -> Path:
     for shard in range(shards):
         worker(shard)
     write_npy(out / "columns.npy", np.concatenate([_rows(out, shard) for shard in range(shards)]))
-    write_json(out / "certificate.json", _certificate(out, ScoreStored.KIND, shards))
+    write_json(out / "certificate.json", _certificate(out, ScoreStored.KIND))
     parts = [np.load(out / f"scores-{shard:05d}.npy", mmap_mode="r") for shard in range(shards)]
     write_npy(out / "scores.npy", np.concatenate(parts, axis=1))
     return out / "scores.npy"
@@ -150,6 +159,7 @@ def _score(
     worker: Any,
     arguments: dict[str, Any],
     shards: int,
+    pool_rows: int,
     root: Path,
     cluster: Cluster,
     log: RunLog,
@@ -158,7 +168,7 @@ def _score(
 ) -> Artifact:
     """Run a worker over the shards and bring the small files together.
 
-    model: the worker runs the model (on a GPU if there is one). whole: it needs the whole pool, so
+    pool_rows: about how many columns there will be. model: the worker runs the model (on a GPU if there is one). whole: it needs the whole pool, so
     it runs in this process, once.
     """
     artifact = Artifact(root, f"scores-{name}", {"worker": worker.__name__, **inputs})
@@ -167,7 +177,8 @@ def _score(
         start = time.monotonic()
         artifact.path.mkdir(parents=True, exist_ok=True)
         todo = pending(artifact.path, "scores-{:05d}.npy", shards)
-        arguments = {**arguments, "out": artifact.path}
+        stride = max(1, pool_rows // CERTIFIED_COLUMNS)
+        arguments = {**arguments, "out": artifact.path, "stride": stride}
         if whole:
             here = worker(**arguments)
             facts = {"peak_mb": 0.0}
@@ -192,7 +203,7 @@ def _score(
         table = pa.Table.from_pylist(list(lost.values()), QUARANTINE)
         write_parquet(artifact / "quarantine.parquet", table)
         write_npy(artifact / "columns.npy", columns_N)
-        write_json(artifact / "certificate.json", _certificate(artifact.path, worker.KIND, shards))
+        write_json(artifact / "certificate.json", _certificate(artifact.path, worker.KIND))
         artifact.commit(
             rows=len(columns_N),
             quarantined=len(lost),
@@ -211,20 +222,15 @@ def read_certificate(scores: Artifact) -> dict[str, Any]:
     return found
 
 
-def _certificate(folder: Path, kind: str, shards: int) -> dict[str, Any]:
+def _certificate(folder: Path, kind: str) -> dict[str, Any]:
     noises = [np.load(path) for path in sorted(folder.glob("noise-*.npy"))]
     if not noises:
         return {"projection": False, "kind": kind}
     sums_M, squares_M = np.sum(noises, axis=0)
-    parts = [np.load(folder / f"scores-{s:05d}.npy", mmap_mode="r") for s in range(shards)]
-    total = sum(part.shape[1] for part in parts)
-    stride = -(-total // CERTIFIED_COLUMNS)
-    starts = np.cumsum([0, *(part.shape[1] for part in parts)])
-    sampled = [
-        np.asarray(part[:, (-start) % stride :: stride])
-        for part, start in zip(parts, starts[:-1].tolist(), strict=True)
-    ]
-    found = certificate(np.concatenate(sampled, axis=1), sums_M, squares_M, total, shares=SHARES)
+    count = sum(pq.read_metadata(path).num_rows for path in sorted(folder.glob("rows-*.parquet")))
+    samples = [np.load(path) for path in sorted(folder.glob("sample-*.npy"))]
+    scores_Ms, noise_Ms = np.concatenate(samples, axis=2)
+    found = certificate(scores_Ms, sums_M, squares_M, count, SHARES, noise_Ms=noise_Ms)
     return {"projection": True, "kind": kind, **found.to_dict()}
 
 
@@ -247,8 +253,8 @@ class _Writer:
 
     KIND = ""
 
-    def __init__(self, out: Path) -> None:
-        self.out = out
+    def __init__(self, out: Path, stride: int = 1) -> None:
+        self.out, self.stride = out, stride
 
     def write_queries(self, rows_M: np.ndarray) -> None:
         write_npy(self.out / "queries.npy", rows_M)
@@ -272,6 +278,9 @@ class _Writer:
             noise = scored.noise_ME.astype(np.float64)
             sums = np.stack([noise.sum(axis=1), np.square(noise).sum(axis=1)])
             write_npy(self.out / f"noise-{shard:05d}.npy", sums)
+            sampled = rows_N % self.stride == 0
+            sample = np.stack([scored.scores_ME[:, sampled], scored.noise_ME[:, sampled]])
+            write_npy(self.out / f"sample-{shard:05d}.npy", sample)
         write_npy(self.out / f"scores-{shard:05d}.npy", scored.scores_ME)
         return len(rows_N)
 
@@ -281,8 +290,10 @@ class ScoreStored(_Writer):
 
     KIND = "stored features"
 
-    def __init__(self, query: FeatureSet, pool: FeatureSet, threads: int, out: Path) -> None:
-        super().__init__(out)
+    def __init__(
+        self, query: FeatureSet, pool: FeatureSet, threads: int, out: Path, stride: int = 1
+    ) -> None:
+        super().__init__(out, stride)
         torch.set_num_threads(threads)
         self.pool, self.queries = pool, _query_side(query)
         self.count = sum(len(query.rows("query", s)) for s in range(query.shards["query"]))
@@ -310,8 +321,9 @@ class ScoreStreamed(_Writer):
         sides: dict[str, Side],
         wanted: np.ndarray | None,
         out: Path,
+        stride: int = 1,
     ) -> None:
-        super().__init__(out)
+        super().__init__(out, stride)
         self.reader, self.wanted = RowReader(recipe, sides), wanted
         self.representation = recipe.build()
         self.queries = _query_side(query)
@@ -338,11 +350,16 @@ class ScoreExact(_Writer):
     KIND = "exact gradients"
 
     def __init__(
-        self, recipe: Recipe, sides: dict[str, Side], wanted: np.ndarray | None, out: Path
+        self,
+        recipe: Recipe,
+        sides: dict[str, Side],
+        wanted: np.ndarray | None,
+        out: Path,
+        stride: int = 1,
     ) -> None:
         from tis_ray.representations.exact import ExactLess
 
-        super().__init__(out)
+        super().__init__(out, stride)
         self.reader, self.wanted = RowReader(recipe, sides), wanted
         queries = [
             row for s in range(sides["query"].shards) for row in self.reader.rows("query", s)
@@ -370,10 +387,12 @@ class ScoreTexts(_Writer):
 
     KIND = "words"
 
-    def __init__(self, settings: Bm25Config, sides: dict[str, Side], out: Path) -> None:
+    def __init__(
+        self, settings: Bm25Config, sides: dict[str, Side], out: Path, stride: int = 1
+    ) -> None:
         from tis_ray.representations.bm25 import Bm25
 
-        super().__init__(out)
+        super().__init__(out, stride)
         self.rows = [
             sides["pool"].token_facts(shard)["row"].to_numpy()
             for shard in range(sides["pool"].shards)
