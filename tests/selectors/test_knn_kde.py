@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tis_ray.errors import InputError
 from tis_ray.selectors import select
+from tis_ray.selectors.neighbours import Shard
 
 
 def plain_probabilities(
@@ -102,6 +103,26 @@ def test_probabilities_equal_the_algorithm(alpha, duplicates, caps, noise):
     expected = plain_probabilities(scores_MN, features, **params)
     ordering = select(scores_MN, "knn_kde", 600, features=features, **params)
     np.testing.assert_allclose(probabilities(ordering), expected, rtol=1e-4, atol=1e-6 / 6)
+
+
+@pytest.mark.parametrize("alpha", [0.5, 0.75, 0.8, 0.9])
+def test_equal_shares_are_given_by_rank_then_query(alpha):
+    """Without near-duplicates every step ties with those of the other queries."""
+    scores_MN = np.random.default_rng(0).uniform(-1, 0.5, (40, 300)).astype(np.float32)
+    features = np.eye(300, dtype=np.float32)
+    expected = plain_probabilities(scores_MN, features, alpha=alpha)
+    ordering = select(scores_MN, "knn_kde", 300, features=features, alpha=alpha)
+    np.testing.assert_allclose(probabilities(ordering), expected, rtol=1e-9, atol=1e-15)
+
+
+def test_neighbours_go_by_distance_in_the_scores_own_type():
+    """1 - score is coarser than the score: what it cannot tell apart goes by index."""
+    close = np.float32(0.1) + np.float32(2.0**-27) * np.arange(8, dtype=np.float32)
+    above = np.float32(1) + np.float32(2.0**-23) * np.arange(4, dtype=np.float32)
+    scores_Mn = np.concatenate([close, above])[None]
+    assert len(set((1 - close).tolist())) == 1 < len(set(close.tolist()))
+    lists = Shard(scores_Mn, 5).nearest(np.array([0]), np.array([12]), np.empty(0, dtype=int))
+    assert lists.indices.tolist() == [13, 14, 15, 16, 5, 6, 7, 8, 9, 10, 11, 12]
 
 
 @pytest.mark.parametrize("candidates", [1, 2, 3, 9, 19, 20, 29])

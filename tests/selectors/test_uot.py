@@ -125,6 +125,22 @@ def test_any_matrix_gives_the_masses_of_the_reference_solver(seed, shape, spread
     assert mine.sum() == pytest.approx(1, rel=1e-2)
 
 
+@pytest.mark.parametrize(
+    "scores_MN",
+    [
+        np.ones((1, 1)),
+        np.ones((3, 8)),
+        # Costs below 0: u is tiny, and its changes do not count.
+        np.random.default_rng(0).uniform(1.1, 1.6, (6, 70)),
+        np.random.default_rng(0).uniform(0.9, 1.1, (6, 70)),
+    ],
+)
+def test_the_stop_rule_counts_changes_below_one_absolutely(scores_MN):
+    plan, steps = plan_of_pot(scores_MN)
+    assert iterations(scores_MN) == steps
+    np.testing.assert_allclose(masses(scores_MN), plan.sum(axis=0), rtol=1e-9)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_extreme_cosines_stay_exact(dtype):
     """A range of e^100 underflows float32; columns that no query likes keep their order."""
