@@ -15,6 +15,7 @@ from tis_ray.gradients.batches import (
 )
 from tis_ray.gradients.dropout import DROPOUT_VERSION
 from tis_ray.gradients.loss import batch_losses
+from tis_ray.gradients.packing import check_packing
 from tis_ray.gradients.per_example import backward_per_example, per_example_gradients
 from tis_ray.gradients.sketch import (
     Sketch,
@@ -38,6 +39,7 @@ __all__ = [
     "adam_direction",
     "backward_per_example",
     "batch_losses",
+    "check_packing",
     "checkpoint_seed",
     "collate",
     "direction",

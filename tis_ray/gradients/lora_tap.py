@@ -10,6 +10,7 @@ The base layer is left to autograd: its weights are frozen.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -83,9 +84,8 @@ class LoraTap(Tap):
         if run.dropout_seeds is None or self.rate == 0:
             return None
         positions = run.positions(self.module)
-        features = x.numel() // positions.numel()
-        keep = keep_mask(run.dropout_seeds, self.module_name, positions, features, self.rate)
-        return keep.view(x.shape)
+        keep = keep_mask(run.dropout_seeds, self.module_name, positions, x.shape[-1], self.rate)
+        return run.as_rows(self.module, keep, x.shape)
 
 
 class _LoraDelta(torch.autograd.Function):
@@ -109,11 +109,12 @@ class _LoraDelta(torch.autograd.Function):
         run: Pass = ctx.run
         dy = grads[0]
         du = (dy @ b).mul_(tap.scaling)
+        grouped = partial(run.by_example, tap.module)
         if "B" in tap.names:
-            run.add(tap.names["B"], token_products(dy, u, run.examples))
+            run.add(tap.names["B"], token_products(grouped(dy), grouped(u), run.examples))
         if "A" in tap.names:
             kept = tap.dropped(x.to(a.dtype), keep)
-            run.add(tap.names["A"], token_products(du, kept, run.examples))
+            run.add(tap.names["A"], token_products(grouped(du), grouped(kept), run.examples))
         dx = tap.dropped(du @ a, keep).to(x.dtype) if ctx.needs_input_grad[0] else None
         return dx, None, None, None, None, None
 

@@ -7,7 +7,7 @@ loss.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from tis_ray.errors import InputError
 from tis_ray.gradients.batches import IGNORED, Batch
+from tis_ray.gradients.packing import packed_attention
 
 
 def batch_losses(base: Any, batch: Batch, by_example: bool = False) -> Tensor:
@@ -24,34 +25,43 @@ def batch_losses(base: Any, batch: Batch, by_example: bool = False) -> Tensor:
     base: a transformers causal language model, in whatever mode it is (adapters injected into it
         take part, dropout too while it trains); `batch` lies on its device.
     by_example: keep the head's input rows grouped by example, (E, most labels, width) instead of
-        (1, labels, width). Needed when something looks at the head example by example.
+        (1, labels, width). Needed when something looks at the head example by example. (The rows of
+        a packed batch lie end to end there as everywhere.)
 
-    Raises InputError if the model has no separate decoder and output head.
+    Raises InputError if the model has no separate decoder and output head, and as `check_packing`
+    does if the batch is packed.
     """
-    targets_ET = batch.targets
-    counts_E = batch.label_counts
-    if by_example:
+    segments = batch.segments
+    if by_example and segments is None:
         columns = label_columns(batch)
-        rows = torch.arange(len(counts_E), device=columns.device)[:, None].expand_as(columns)
+        rows = torch.arange(batch.examples, device=columns.device)[:, None].expand_as(columns)
     else:
-        flat_rows, flat_columns = (targets_ET != IGNORED).nonzero(as_tuple=True)
+        flat_rows, flat_columns = (batch.targets != IGNORED).nonzero(as_tuple=True)
         rows, columns = flat_rows[None], flat_columns[None]
-    with _hidden_states_at(base, rows, columns):
+    apart = nullcontext() if segments is None else packed_attention(base, segments)
+    with apart, _hidden_states_at(base, rows, columns):
         # No attention mask: a causal model sees nothing of the padding on the right.
-        logits = base(input_ids=batch.input_ids, use_cache=False, return_dict=True).logits
+        logits = base(**batch.inputs, use_cache=False, return_dict=True).logits
     token_losses = functional.cross_entropy(
         logits.float().flatten(0, 1),
-        targets_ET[rows, columns].flatten(),
+        batch.targets[rows, columns].flatten(),
         ignore_index=IGNORED,
         reduction="none",
     )
-    spread_ET = token_losses.new_zeros(targets_ET.shape)
+    tokens = batch.input_ids.shape[1]
+    if segments is not None:  # a token's place among all becomes its example and its place there
+        rows, columns = segments.examples_R[columns], segments.positions_R[columns]
+        tokens = segments.longest
+    spread_ET = token_losses.new_zeros(batch.examples, tokens)
     spread_ET = spread_ET.index_put((rows, columns), token_losses.view(rows.shape))
-    return spread_ET.sum(dim=1) / counts_E
+    return spread_ET.sum(dim=1) / batch.label_counts
 
 
 def label_columns(batch: Batch) -> Tensor:
     """Positions that predict a label, (E, most labels) int64: an example's own in order, then others."""
+    if batch.segments is not None and batch.label_segments is not None:
+        own_R = batch.segments.positions_R[batch.targets[0] != IGNORED]
+        return batch.label_segments.by_example(own_R)
     unlabelled_ET = (batch.targets == IGNORED).to(torch.int8)
     return torch.argsort(unlabelled_ET, dim=1, stable=True)[:, : int(batch.label_counts.max())]
 

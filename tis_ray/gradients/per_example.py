@@ -6,13 +6,12 @@ Featurising is deterministic: the model is in evaluation mode, and LoRA dropout 
 drawn from a seed that belongs to the example.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from peft import PeftModel
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from tis_ray.errors import InputError
@@ -20,6 +19,8 @@ from tis_ray.gradients.batches import Batch, Example, collate, needed_length, pl
 from tis_ray.gradients.full_tap import full_taps
 from tis_ray.gradients.lora_tap import lora_taps
 from tis_ray.gradients.loss import batch_losses, label_columns
+from tis_ray.gradients.modes import evaluation_mode
+from tis_ray.gradients.packing import check_packing
 from tis_ray.gradients.tap import Pass, Sink, tapped
 
 
@@ -42,6 +43,8 @@ def backward_per_example(
     dropout_seeds: one integer for each example switches LoRA dropout on, at the adapter's own rate
         and with a mask that depends on the example's seed alone (see `keep_mask`). None: off.
 
+    A packed `batch` gives the same gradients (LoRA only, see `check_packing`).
+
     Returns (E,) float32: each example's mean loss over its label tokens, in nats, equal to what
     `transformers` computes for it alone. A non-finite example leaves the others untouched. The
     model's weights, `.grad` fields and training modes are as before afterwards.
@@ -53,18 +56,25 @@ def backward_per_example(
     taps = lora_taps(model, trainable) if adapted else full_taps(model, trainable)
     base: Any = model.get_base_model() if adapted else model  # a transformers causal LM
     if dropout_seeds is not None:
-        _check_seeds(dropout_seeds, len(batch.input_ids))
+        _check_seeds(dropout_seeds, batch.examples)
         if not adapted:
             raise InputError(
                 f"dropout_seeds are given but model {type(model).__name__} has no LoRA adapter, and "
                 "only LoRA dropout can be seeded by example; leave them out"
             )
+    if batch.segments is not None:
+        if not adapted:
+            raise InputError(
+                f"model {type(model).__name__} has no LoRA adapter, and packed batches are for LoRA "
+                "gradients alone; collate without packed"
+            )
+        check_packing(base, batch.segments.longest)  # before the taps are in place
     batch = batch.to(base.get_input_embeddings().weight.device)
     head = base.get_output_embeddings()
     run = Pass(batch, sink, trainable, head, label_columns(batch), dropout_seeds)
     recording = (torch.inference_mode(False), torch.enable_grad())
-    with _evaluation_mode(model), recording[0], recording[1], tapped(taps, run):
-        # A tapped head must see rows grouped by example.
+    with evaluation_mode(model), recording[0], recording[1], tapped(taps, run):
+        # A tapped head must see rows grouped by example (as packed ones are anyway).
         head_is_tapped = any(tap.module in run.head_modules for tap in taps)
         losses_E = batch_losses(base, batch, by_example=head_is_tapped)
         # Losses of different examples share no activation, so the gradient of their sum holds each
@@ -79,13 +89,14 @@ def per_example_gradients(
     batch_size: int | None = None,
     token_budget: int = 2048,
     dropout_seeds: Sequence[int] | None = None,
+    packed: bool = False,
 ) -> Tensor:
     """Gradients of every example's loss, (E, P) float32, rows in the order of `examples`.
 
     Columns are the trainable parameters, flattened and laid end to end in `named_parameters`
     order. For small E x P; `backward_per_example` streams the same blocks without this buffer.
 
-    batch_size, token_budget: see `plan_batches`; they change memory and speed, not the result
+    batch_size, token_budget, packed: see `plan_batches`; they change memory and speed, not the result
         (beyond the order of floating-point sums, about 1e-6 relative).
     dropout_seeds: None, or one integer for each example, as for `backward_per_example`.
     Raises InputError, naming the example by its index, if one has no label token that enters the
@@ -101,14 +112,15 @@ def per_example_gradients(
         _check_seeds(dropout_seeds, len(examples))
     lengths = [needed_length(example, index) for index, example in enumerate(examples)]
     grads_EP = torch.empty(len(examples), total, dtype=torch.float32)
-    for rows in plan_batches(lengths, batch_size, token_budget):
+    for rows in plan_batches(lengths, batch_size, token_budget, packed):
 
         def store(name: str, block: Tensor, rows: list[int] = rows) -> None:
             flat = block.reshape(len(rows), -1)
             grads_EP[rows, offsets[name] : offsets[name] + flat.shape[1]] = flat.to("cpu").float()
 
         seeds = None if dropout_seeds is None else [dropout_seeds[row] for row in rows]
-        backward_per_example(model, collate([examples[row] for row in rows]), store, seeds)
+        batch = collate([examples[row] for row in rows], packed=packed)
+        backward_per_example(model, batch, store, seeds)
     return grads_EP
 
 
@@ -118,15 +130,3 @@ def _check_seeds(dropout_seeds: Sequence[int], examples: int) -> None:
             f"{len(dropout_seeds)} dropout_seeds for {examples} examples; "
             "give one integer for each example, or None to leave dropout off"
         )
-
-
-@contextmanager
-def _evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside; afterwards every module is in the mode it was in."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True

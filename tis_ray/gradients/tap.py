@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from tis_ray.errors import InputError
 from tis_ray.gradients.batches import Batch
+from tis_ray.gradients.segments import Segments
 
 Sink = Callable[[str, Tensor], None]
 """Takes a parameter's name and its per-example gradients (E, *shape), once per parameter."""
@@ -45,7 +46,9 @@ class Pass:
         label_columns_EL: Tensor,
         dropout_seeds: Sequence[int] | None = None,
     ) -> None:
-        self.examples, self.tokens = batch.input_ids.shape
+        self.examples, self._segments = batch.examples, batch.segments
+        self.tokens = batch.input_ids.shape[1]
+        self._label_segments = batch.label_segments
         self.trainable, self.dropout_seeds = trainable, dropout_seeds
         self._sink = sink
         self.head_modules = set() if head is None else set(head.modules())
@@ -84,19 +87,44 @@ class Pass:
         """Token position of each input row of a module, (E, T), or (E, labels) at the head."""
         if module in self.head_modules:
             return self._label_columns_EL
-        device = self._label_columns_EL.device
-        return torch.arange(self.tokens, device=device).expand(self.examples, -1)
+        tokens = self.tokens if self._segments is None else self._segments.longest
+        return torch.arange(tokens, device=self._label_columns_EL.device).expand(self.examples, -1)
+
+    def by_example(self, module: nn.Module, rows: Tensor) -> Tensor:
+        """A module's rows (..., D), each example's in a block of its own: (E, T, D).
+
+        Packed ones are filled up with zeros, which add nothing to a sum over tokens. (torch's
+        grouped_mm needs no filling, but takes bfloat16 alone, and adapters are float32.)
+        """
+        segments = self._segments_at(module)
+        if segments is None:
+            return rows.reshape(self.examples, -1, rows.shape[-1])
+        return segments.by_example(rows.reshape(-1, rows.shape[-1]))
+
+    def as_rows(self, module: nn.Module, by_example_ETD: Tensor, shape: torch.Size) -> Tensor:
+        """Undo `by_example`, for rows of this shape."""
+        segments = self._segments_at(module)
+        rows = by_example_ETD if segments is None else segments.end_to_end(by_example_ETD)
+        return rows.reshape(shape)
 
     def check_rows(self, tap: "Tap", rows: torch.Size) -> None:
         """Raise InputError unless an input with these leading sizes goes example by example."""
-        by_example = len(rows) > 1 and rows[0] == self.examples
-        flattened = len(rows) == 1 and rows[0] == self.examples * self.tokens
-        if not (by_example or flattened):
+        segments = self._segments_at(tap.module)
+        if segments is None:
+            by_example = len(rows) > 1 and rows[0] == self.examples
+            fits = by_example or tuple(rows) == (self.examples * self.tokens,)
+        else:
+            fits = tuple(rows) in ((1, segments.rows), (segments.rows,))
+        if not fits:
+            packed = "" if segments is None else " in all, packed"
             raise InputError(
                 f"module {tap.module_name!r} gets input rows of shape {tuple(rows)} for "
-                f"{self.examples} examples of {self.tokens} tokens, so its rows cannot be told "
-                "apart by example; leave it out of the LoRA target_modules, or freeze it"
+                f"{self.examples} examples of {self.tokens} tokens{packed}, so its rows cannot be "
+                "told apart by example; leave it out of the LoRA target_modules, or freeze it"
             )
+
+    def _segments_at(self, module: nn.Module) -> Segments | None:
+        return self._label_segments if module in self.head_modules else self._segments
 
     def _hand_over(self, name: str, block_E___: Tensor) -> None:
         del self._waiting[name]
