@@ -391,6 +391,9 @@ class BatchConfig(Model):
     """Tokens, with padding, in one batch of gradients."""
     examples: int | None = Field(None, ge=1)
     """Most examples in one batch; null leaves it to `tokens`."""
+    packed: bool | None = None
+    """Lay LESS's examples end to end instead of padding them; null: packed on a GPU (unless the model
+    cannot be), padded on a CPU."""
     threads: int = Field(1, ge=1)
     """CPU threads of each actor."""
 

@@ -111,6 +111,42 @@ def test_features_do_not_depend_on_the_batches(
     assert cosine_error(found, features(lab)) < 1e-6
 
 
+@pytest.mark.parametrize("tokens", [1, 300, 4096])
+@pytest.mark.parametrize("side", ["pool", "query"])
+def test_packed_features_equal_padded_ones(lab: SimpleNamespace, tokens: int, side: str) -> None:
+    packed = features(lab, side, batch=BatchConfig(tokens=tokens, packed=True))
+    padded = features(lab, side, batch=BatchConfig(packed=False))
+    assert cosine_error(packed, padded) < 1e-6
+    for name in ("loss", "norm"):
+        np.testing.assert_allclose(packed.columns[name], padded.columns[name], rtol=1e-5)
+
+
+def test_rows_are_packed_where_that_is_said_or_faster(
+    lab: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen = []
+
+    def spy(examples: list[Any], packed: bool) -> Any:
+        seen.append(packed)
+        return collate(examples, packed=packed)
+
+    monkeypatch.setattr("tis_ray.representations.less.collate", spy)
+    for setting, expected in ((None, False), (False, False), (True, True)):
+        seen.clear()
+        features(lab, batch=BatchConfig(packed=setting))
+        assert set(seen) == {expected}
+    on_gpu = gradients(lab)
+    on_gpu.device = "cuda"
+    assert on_gpu._packs(96)
+
+    def refuse(*_: Any) -> None:
+        raise InputError("model X cannot be packed")
+
+    monkeypatch.setattr("tis_ray.representations.less.check_packing", refuse)
+    assert not on_gpu._packs(96)
+    assert "model X cannot be packed" in caplog.text
+
+
 def test_features_do_not_depend_on_the_other_rows_or_their_order(lab: SimpleNamespace) -> None:
     whole = features(lab)
     some = features(lab, rows=[lab.rows[9], lab.rows[2]])

@@ -7,6 +7,7 @@ sums of their dot products over checkpoints, weighted by learning rate.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from hashlib import blake2b
@@ -17,10 +18,12 @@ import numpy as np
 import torch
 
 from tis_ray.config import BatchConfig, LessConfig, ModelConfig
+from tis_ray.errors import InputError
 from tis_ray.gradients import (
     Sink,
     Sketch,
     backward_per_example,
+    check_packing,
     checkpoint_seed,
     collate,
     direction,
@@ -32,9 +35,11 @@ from tis_ray.gradients import (
 )
 from tis_ray.gradients.memory import in_halves
 from tis_ray.models.loading import load_model
-from tis_ray.models.lora import load_adapter, with_adapter
+from tis_ray.models.lora import load_adapter, with_adapter, without_wrapper
 from tis_ray.models.training import Checkpoint
 from tis_ray.representations import Features
+
+log = logging.getLogger(__name__)
 
 
 def checkpoint_weights(steps: list[dict[str, float]]) -> np.ndarray:
@@ -58,6 +63,10 @@ class Gradients:
         self.checkpoints = [Checkpoint(path) for path in checkpoints]
         first = self.checkpoints[0].adapter
         self.model = with_adapter(load_model(model, device), first, trainable=True)
+        if device != "cpu" and model.dtype != "float32":
+            # The float32 adapters of a half-precision base: TF32, as what they read has fewer bits.
+            torch.set_float32_matmul_precision("high")
+        self.packed = False
         self.moments = [self._moments(checkpoint) for checkpoint in self.checkpoints]
 
     def each_batch(
@@ -65,11 +74,13 @@ class Gradients:
     ) -> None:
         """Call `work` with the members (positions in `rows`) of every batch, at one checkpoint.
 
-        A batch that runs out of memory is halved. The plan depends on these rows alone.
+        A batch that runs out of memory is halved. The plan depends on these rows, the model and the
+        kind of device alone.
         """
         lengths = [needed_length(row, index) for index, row in enumerate(rows)]
         load_adapter(self.model, self.checkpoints[checkpoint].adapter)
-        for members in plan_batches(lengths, self.batch.examples, self.batch.tokens):
+        self.packed = self._packs(max(lengths, default=1))
+        for members in plan_batches(lengths, self.batch.examples, self.batch.tokens, self.packed):
             in_halves(members, work)
 
     def directions(
@@ -86,7 +97,19 @@ class Gradients:
         if self.config.semantics == "paper":
             epoch = self.checkpoints[checkpoint].epoch
             seeds = [_dropout_seed(self.config.seed, epoch, row["input_ids"]) for row in examples]
-        return backward_per_example(self.model, collate(examples), turned, seeds)
+        batch = collate(examples, packed=self.packed)
+        return backward_per_example(self.model, batch, turned, seeds)
+
+    def _packs(self, longest: int) -> bool:
+        """Whether rows of up to this length are packed: what the config says, or where it is faster."""
+        if self.batch.packed is not None or self.device == "cpu":
+            return bool(self.batch.packed)
+        try:
+            check_packing(without_wrapper(self.model), longest)
+        except InputError as error:
+            log.warning("batch.packed: %s", error)
+            return False
+        return True
 
     def _moments(self, checkpoint: Checkpoint) -> tuple[dict[str, torch.Tensor], ...]:
         return tuple(
