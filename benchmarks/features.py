@@ -1,71 +1,102 @@
-"""LESS features against their floor (a plain batched LoRA forward and backward) and the loop."""
+"""LESS features (gradients, Adam direction, sketch, unit rows) over their floor: plain passes.
+
+A plain pass is a batched forward and backward of the same adapter over the same batches, which
+gives one summed gradient and no feature. Two of them: with logits at every position, as
+`transformers` makes them, and the kinder one, with logits at label positions only, as ours.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from torch.nn import functional
 
-from benchmarks.timing import ratio
-from tis_ray.config import LoraConfig
-from tis_ray.data import builtin, encode_messages
-from tis_ray.gradients import (
-    Sketch,
-    adam_direction,
-    backward_per_example,
-    collate,
-    needed_length,
-    plan_batches,
-)
-from tis_ray.models.builtin import PATH
-from tis_ray.models.lora import attach_lora, trainable_parameters
+from benchmarks.lab import Lab, checkpoint, machine, open_lab, quiet
+from benchmarks.timing import interleaved, verdict
+from tis_ray.config import ModelConfig
+from tis_ray.data import builtin
+from tis_ray.gradients import IGNORED, Batch, batch_losses, collate
+from tis_ray.models.lora import without_wrapper
 
-ROWS = 64
+BUILTIN_ROWS, BUILTIN_REPEATS = 256, 5
+SMOLLM2_ROWS, LONG_ROWS, SMOLLM2_REPEATS = 16, 4, 3
+LONG_PARTS = 6
+TARGET = "<= 1.25"
+
+
+def long_rows(rows: int, parts: int) -> list[dict[str, Any]]:
+    """Return rows of one question and an answer of several sentences, most tokens being labels."""
+    pool = builtin.pool_rows(rows * parts, seed=2)
+    texts = [row["messages"][0]["content"] for row in pool]
+    return [
+        {
+            "messages": [
+                {"role": "user", "content": texts[start]},
+                {"role": "assistant", "content": " ".join(texts[start + 1 : start + parts])},
+            ]
+        }
+        for start in range(0, len(texts), parts)
+    ]
+
+
+def logits_everywhere(model: Any, batch: Batch) -> None:
+    model.zero_grad()
+    logits = model(input_ids=batch.input_ids, use_cache=False).logits
+    targets = batch.targets.flatten()
+    functional.cross_entropy(logits.float().flatten(0, 1), targets, ignore_index=IGNORED).backward()
+
+
+def logits_at_labels(model: Any, batch: Batch) -> None:
+    model.zero_grad()
+    batch_losses(without_wrapper(model), batch).sum().backward()
+
+
+def one_at_a_time(lab: Lab) -> None:
+    for row in lab.rows:
+        logits_everywhere(lab.model, collate([row]))
+
+
+def measure(lab: Lab, repeats: int, loop: bool = False) -> None:
+    """Print our time over that of the plain passes; `loop` adds the pass over one example each."""
+
+    def plain(step: Callable[[Any, Batch], None]) -> None:
+        for batch in lab.batches:
+            step(lab.model, batch)
+
+    def features(rows: list[dict[str, Any]] = lab.rows) -> None:
+        lab.less.features(rows, "pool")
+
+    features(lab.rows[:1])  # makes the sketch's tables
+    logits_everywhere(lab.model, collate(lab.rows[:1]))
+    works: dict[str, Callable[[], Any]] = {
+        "features": features,
+        "plain batched forward + backward": lambda: plain(logits_everywhere),
+        "the same, logits at label positions only": lambda: plain(logits_at_labels),
+    }
+    if loop:
+        works["one example at a time, no projection"] = lambda: one_at_a_time(lab)
+    found = interleaved(works, repeats)
+    print(f"  {lab.describe()}; {repeats} interleaved repeats")
+    for name in list(works)[1:3]:
+        verdict(f"features ÷ {name}", found["features"], found[name], TARGET)
+    for name in list(works)[3:]:
+        verdict(f"{name} ÷ features", found[name], found["features"], ">= 1")
 
 
 def main() -> None:
+    quiet()
     torch.set_num_threads(1)
-    tokenizer = AutoTokenizer.from_pretrained(PATH)
-    model = attach_lora(AutoModelForCausalLM.from_pretrained(PATH), LoraConfig(), seed=0).eval()
-    examples: list[Any] = [
-        encode_messages(row["messages"], tokenizer, 128) for row in builtin.pool_rows(ROWS, 0)
-    ]
-    plan = plan_batches([needed_length(example) for example in examples], token_budget=2048)
-    batches = [[examples[i] for i in members] for members in plan]
-    moments = {name: torch.rand_like(p) * 1e-4 for name, p in trainable_parameters(model).items()}
-    sketch = Sketch(8192, seed=0)
+    print(f"  CPU seconds; {machine()}")
+    small, real = ModelConfig(), ModelConfig(name="smollm2")
+    with checkpoint(small) as path:
+        rows = builtin.pool_rows(BUILTIN_ROWS, seed=0)
+        measure(open_lab("built-in model", small, path, rows), BUILTIN_REPEATS, loop=True)
+    with checkpoint(real) as path:
+        for raw in (builtin.pool_rows(SMOLLM2_ROWS, seed=0), long_rows(LONG_ROWS, LONG_PARTS)):
+            measure(open_lab("SmolLM2-135M", real, path, raw), SMOLLM2_REPEATS)
 
-    def features() -> None:
-        for batch in batches:
-            accumulator = sketch.new(len(batch))
 
-            def sink(name: str, block: torch.Tensor, into: torch.Tensor = accumulator) -> None:
-                moment = moments[name]
-                sketch.add(into, name, adam_direction(block, moment, moment))
-
-            backward_per_example(model, collate(batch), sink)
-
-    def plain(groups: list[list[Any]]) -> None:
-        for group in groups:
-            longest = max(len(example["input_ids"]) for example in group)
-            ids = torch.zeros(len(group), longest, dtype=torch.long)
-            labels = torch.full((len(group), longest), -100)
-            for row, example in enumerate(group):
-                ids[row, : len(example["input_ids"])] = torch.tensor(example["input_ids"])
-                labels[row, : len(example["labels"])] = torch.tensor(example["labels"])
-            model.zero_grad()
-            model(input_ids=ids, labels=labels, use_cache=False).loss.backward()
-
-    features()  # fills the sketch's tables
-    print(f"built-in model, LoRA r 8, {ROWS} rows, one thread")
-    ratio(
-        "LESS features, peer: plain batched forward + backward (the floor)",
-        lambda: plain(batches),
-        features,
-    )
-    ratio(
-        "LESS features, peer: one example at a time, without projection",
-        lambda: plain([[example] for example in examples]),
-        features,
-    )
+if __name__ == "__main__":
+    main()
