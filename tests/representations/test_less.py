@@ -139,12 +139,14 @@ def test_rows_are_packed_where_that_is_said_or_faster(
     on_gpu.device = "cuda"
     assert on_gpu._packs(96)
 
-    def refuse(*_: Any) -> None:
-        raise InputError("model X cannot be packed")
+    for error in (InputError("model X cannot be packed"), RuntimeError("no kernel image")):
 
-    monkeypatch.setattr("tis_ray.representations.less.check_packing", refuse)
-    assert not on_gpu._packs(96)
-    assert "model X cannot be packed" in caplog.text
+        def refuse(*_: Any, error: Exception = error) -> None:
+            raise error
+
+        monkeypatch.setattr("tis_ray.representations.less.check_packing", refuse)
+        assert not on_gpu._packs(96)
+        assert f"padded: {error}" in caplog.text
 
 
 def test_features_do_not_depend_on_the_other_rows_or_their_order(lab: SimpleNamespace) -> None:

@@ -106,8 +106,8 @@ class Gradients:
             return bool(self.batch.packed)
         try:
             check_packing(without_wrapper(self.model), longest)
-        except InputError as error:
-            log.warning("batch.packed: %s", error)
+        except (InputError, RuntimeError) as error:  # RuntimeError: no kernel for this GPU
+            log.warning("batch.packed: examples are padded: %s", error)
             return False
         return True
 
