@@ -73,8 +73,8 @@ class LoraTap(Tap):
         """The base layer's output plus LoRA's, with the run's dropout."""
         run.check_rows(self, x.shape[:-1])
         result: Tensor = self.module.get_submodule("base_layer")(x, *args, **kwargs)
-        delta: Tensor = _LoraDelta.apply(x, self.a, self.b, self._keep(run, x), self, run)
-        return (result + delta).to(result.dtype)
+        summed: Tensor = _LoraSum.apply(result, x, self.a, self.b, self._keep(run, x), self, run)
+        return summed
 
     def dropped(self, x: Tensor, keep: Tensor | None) -> Tensor:
         """Inverted dropout, of the input and (being diagonal) of its gradient alike."""
@@ -88,26 +88,39 @@ class LoraTap(Tap):
         return run.as_rows(self.module, keep, x.shape)
 
 
-class _LoraDelta(torch.autograd.Function):
-    """`s·B A (m∘x)`; A and B are inputs so that autograd calls backward, but get no gradient."""
+class _LoraSum(torch.autograd.Function):
+    """`result + s·B A (m∘x)`; A and B are inputs so that autograd calls backward, but get no gradient."""
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, a: Tensor, b: Tensor, keep: Tensor | None, tap: LoraTap, run: Pass
+        ctx: Any,
+        result: Tensor,
+        x: Tensor,
+        a: Tensor,
+        b: Tensor,
+        keep: Tensor | None,
+        tap: LoraTap,
+        run: Pass,
     ) -> Tensor:
         # The adapter's own dtype computes, as in PEFT; x is kept as it came (bf16 takes half), and
         # is shared with the other layers that read it, which its masked copy would not be.
         u = functional.linear(tap.dropped(x.to(a.dtype), keep), a).mul_(tap.scaling)
         ctx.save_for_backward(x, u, a, b, keep)
         ctx.tap, ctx.run = tap, run
-        return functional.linear(u, b)
+        if result.dtype != b.dtype:
+            return (result + functional.linear(u, b)).to(result.dtype)
+        # The product adds to the base layer's output where it lies: a pass over memory less, and one
+        # activation less.
+        result.view(-1, result.shape[-1]).addmm_(u.view(-1, u.shape[-1]), b.T)
+        ctx.mark_dirty(result)
+        return result
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, u, a, b, keep = ctx.saved_tensors
         tap: LoraTap = ctx.tap
         run: Pass = ctx.run
-        dy = grads[0]
+        dy = grads[0].to(b.dtype)
         du = (dy @ b).mul_(tap.scaling)
         grouped = partial(run.by_example, tap.module)
         if "B" in tap.names:
@@ -115,8 +128,8 @@ class _LoraDelta(torch.autograd.Function):
         if "A" in tap.names:
             kept = tap.dropped(x.to(a.dtype), keep)
             run.add(tap.names["A"], token_products(grouped(du), grouped(kept), run.examples))
-        dx = tap.dropped(du @ a, keep).to(x.dtype) if ctx.needs_input_grad[0] else None
-        return dx, None, None, None, None, None
+        dx = tap.dropped(du @ a, keep).to(x.dtype) if ctx.needs_input_grad[1] else None
+        return grads[0], dx, None, None, None, None, None
 
 
 def _only_adapter(model: PeftModel) -> str:
