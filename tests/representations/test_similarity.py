@@ -36,10 +36,11 @@ def test_noise_is_half_the_difference_of_the_halves_cosines(seed):
     expected = np.zeros((5, 5))
     for c, weight in enumerate(weights):
         cosines = []
+        lengths = np.linalg.norm(query[:, c], axis=1)[:, None] * np.linalg.norm(pool[:, c], axis=1)
         for half in (slice(0, 4), slice(4, 8)):
             q, p = query[:, c, half].astype(float), pool[:, c, half].astype(float)
             norms = np.linalg.norm(q, axis=1)[:, None] * np.linalg.norm(p, axis=1)
-            cosines.append(q @ p.T / norms)
+            cosines.append(q @ p.T / norms * lengths)
         expected += weight * (cosines[0] - cosines[1]) / 2
     found = QuerySide(query, weights, halves=True).score(pool).noise_ME
     np.testing.assert_allclose(found, expected, atol=1e-5)

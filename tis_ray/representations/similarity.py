@@ -17,8 +17,9 @@ class Scored(NamedTuple):
     """Scores of M queries and E candidates, and the halves' differences.
 
     scores_ME: float32, sum_c w_c <q_c, p_c>.
-    noise_ME: float32, sum_c w_c (cos0_c - cos1_c) / 2 with cos_h the cosine of half h alone; None
-        if the features have no halves. Its mean square estimates the variance of a score's error.
+    noise_ME: float32, sum_c w_c |q_c| |p_c| (cos0_c - cos1_c) / 2 with cos_h the cosine of half h
+        alone (lengths are 1, but for what coarse storage adds); None if the features have no
+        halves. Its mean square estimates the variance of a score's error.
     """
 
     scores_ME: np.ndarray
@@ -45,17 +46,20 @@ class QuerySide:
                 products_ME = q.values_EK @ p.values_EK.T
                 scores_ME.add_(products_ME, alpha=weight)
                 if noise_ME is not None:
-                    cosines.append(products_ME.div_(q.norms_E[:, None]).div_(p.norms_E))
+                    cosines.append(products_ME.div_(q.shares_E[:, None]).div_(p.shares_E))
             if noise_ME is not None:
                 noise_ME.add_(cosines[0] - cosines[1], alpha=weight / 2)
         return Scored(scores_ME.numpy(), None if noise_ME is None else noise_ME.numpy())
 
 
 class _Part(NamedTuple):
-    """One half of the features at one checkpoint; the norm of a zero vector counts as 1."""
+    """One half of the features at one checkpoint, and its share of each vector's length.
+
+    The share of a zero half counts as 1.
+    """
 
     values_EK: torch.Tensor
-    norms_E: torch.Tensor
+    shares_E: torch.Tensor
 
 
 def _parts(values_ECK: np.ndarray, halves: int) -> list[list[_Part]]:
@@ -63,8 +67,8 @@ def _parts(values_ECK: np.ndarray, halves: int) -> list[list[_Part]]:
     parts = []
     for c in range(values.shape[1]):
         pieces = values[:, c].chunk(halves, dim=1)
-        norms = [torch.linalg.vector_norm(piece, dim=1) for piece in pieces]
-        parts.append(
-            [_Part(v, torch.where(n > 0, n, 1.0)) for v, n in zip(pieces, norms, strict=True)]
-        )
+        lengths = [torch.linalg.vector_norm(piece, dim=1) for piece in pieces]
+        whole = torch.linalg.vector_norm(values[:, c], dim=1)
+        shares = [torch.where(length > 0, length / whole, 1.0) for length in lengths]
+        parts.append([_Part(*part) for part in zip(pieces, shares, strict=True)])
     return parts
