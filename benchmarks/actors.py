@@ -2,7 +2,8 @@
 
 Wall time of the whole stage: starting the actors, loading the model in each, every shard, and the
 view written at the end. Nothing is subtracted; there are enough shards for the start to be a small
-part. Other work on the machine takes cores from the two actors first, so the load is printed too.
+part. Ray's workers run at a low priority, so any other work on the machine takes cores from the two
+actors first; hence the load beside each figure.
 """
 
 from __future__ import annotations
@@ -23,21 +24,25 @@ TARGET = ">= 1.8"
 def main() -> None:
     quiet()
     print(f"  wall seconds; {machine()}")
+    loads: dict[str, list[float]] = {"one": [], "two": []}
     with stage(SHARDS, SHARD_ROWS) as found:
-        loads: list[float] = []
 
-        def run(actors: int) -> None:
-            loads.append(os.getloadavg()[0])
+        def run(name: str, actors: int) -> None:
+            loads[name].append(os.getloadavg()[0])
             found.featurize(actors)
 
-        times = interleaved({"one": lambda: run(1), "two": lambda: run(2)}, REPEATS, time.monotonic)
+        times = interleaved(
+            {"one": lambda: run("one", 1), "two": lambda: run("two", 2)}, REPEATS, time.monotonic
+        )
     print(
         f"  built-in model, {SHARDS} shards of {SHARD_ROWS} rows, {REPEATS} interleaved repeats; "
-        f"load at the start of each {', '.join(f'{load:.1f}' for load in loads)}"
+        "in brackets the load when a run began, which the run before it is part of"
     )
     for name, walls in times.items():
+        each = ", ".join(
+            f"{seconds(w)} ({load:.1f})" for w, load in zip(walls, loads[name], strict=True)
+        )
         rate = SHARDS * SHARD_ROWS / statistics.median(walls)
-        each = ", ".join(seconds(wall) for wall in walls)
         print(f"  {name}: {each}; {rate:.0f} rows/s")
     verdict("one actor ÷ two", times["one"], times["two"], TARGET)
 
