@@ -2,14 +2,17 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tis_ray.errors import InputError
-from tis_ray.selectors import select
+from tis_ray.selectors import SELECTORS, select
+from tis_ray.selectors.matrix import open_scores
+from tis_ray.selectors.protocol import Call
 from tis_ray.stages import select as stage
-from tis_ray.stages.select import ShardRef, select_distributed
+from tis_ray.stages.select import ShardRef, hold_scores, select_distributed
 
 pytestmark = pytest.mark.ray
 
@@ -56,33 +59,91 @@ def test_actors_and_shards_do_not_change_the_ordering(
     assert ordering.scores.dtype == expected.scores.dtype
 
 
-def test_actors_killed_in_every_round_do_not_change_the_ordering(
-    ray_cluster, tmp_path, monkeypatch
+def needed(selector: str, shape: tuple[int, int]) -> dict[str, Any]:
+    """Values for the parameters that have no default."""
+    queries, candidates = shape
+    rng = np.random.default_rng(1)
+    values = {
+        "features": np.eye(candidates, dtype=np.float32)[rng.integers(0, 200, candidates)],
+        "groups": ["ab"[i % 2] for i in range(queries)],
+        "lengths": rng.integers(1, 50, candidates),
+        "target": rng.integers(1, 50, candidates),
+    }
+    return {name: values[name] for name in SELECTORS[selector].needed}
+
+
+def test_scores_held_once_serve_every_selector(ray_cluster, tmp_path):
+    scores_MN = near_equal_queries()
+    shards = write_shards(tmp_path, scores_MN, UNEVEN)
+    with hold_scores(shards, 2) as scores:
+        for name in [*SELECTORS, "uot", "round_robin"]:
+            params = needed(name, scores_MN.shape)
+            expected = select(scores_MN, name, 450, **params)
+            found = scores.select(name, 450, **params)
+            assert found.to_table().equals(expected.to_table(), check_metadata=True), name
+        with pytest.raises(InputError, match="budget 601 exceeds the pool of 600"):
+            scores.select("uot", 601)
+        with pytest.raises(InputError, match="parameter 'regg' is unknown"):
+            scores.select("uot", 5, regg=1.0)
+        assert scores.select("doubly_greedy", 600).prefix(3).indices.tolist() == (
+            select(scores_MN, "doubly_greedy", 3).indices.tolist()
+        )
+
+
+def test_files_are_opened_once_and_what_a_selector_remembered_goes_with_it(tmp_path, monkeypatch):
+    scores_MN = near_equal_queries()
+    (ref,) = write_shards(tmp_path, scores_MN, ONE_SHARD)
+    opened = []
+
+    def open_and_count(path):
+        opened.append(path)
+        return open_scores(path)
+
+    monkeypatch.setattr(stage, "open_scores", open_and_count)
+    holder = stage._ShardHolder({0: ref})
+    assert holder.facts()[0].shape == (9, 600)
+    first, second = stage._Run(1, "uot"), stage._Run(2, "subtask")
+    holder.answer(first, [Call(0, "extent", ())])
+    remembered = holder.shards[0]
+    holder.answer(first, [Call(0, "extent", ())])
+    assert holder.shards[0] is remembered
+    holder.answer(second, [Call(0, "pulled_by", (np.zeros(9, dtype=int), np.arange(5)))])
+    assert type(holder.shards[0]) is SELECTORS["subtask"].shard
+    assert opened == [ref.path]
+
+
+@pytest.mark.parametrize("selector", list(SELECTORS))
+def test_actors_killed_in_the_middle_do_not_change_the_ordering(
+    ray_cluster, tmp_path, monkeypatch, selector
 ):
     """Before they are asked, and with the answers of the round still under way."""
     scores_MN = near_equal_queries()
     shards = write_shards(tmp_path, scores_MN, [0, 50, 300, 600])
+    params = needed(selector, scores_MN.shape)
     ask, receive = stage._ask, stage._receive
     rounds, pool = [], []
 
-    def ask_and_kill(actors, calls):
+    def ask_and_kill(actors, run, calls):
         rounds.append(calls)
         pool[:] = actors
         if len(rounds) == 2:
             ray_cluster.kill(actors[1], no_restart=False)
-        return ask(actors, calls)
+        return ask(actors, run, calls)
 
     def kill_and_receive(futures):
-        if len(rounds) in (3, 4):
+        if len(rounds) in (1, 3, 4):
             for actor in pool:
                 ray_cluster.kill(actor, no_restart=False)
         return receive(futures)
 
-    monkeypatch.setattr(stage, "_ask", ask_and_kill)
-    monkeypatch.setattr(stage, "_receive", kill_and_receive)
-    ordering = select_distributed(shards, "round_robin", 600, 2)
-    assert len(rounds) >= 4
-    expected = select(scores_MN, "round_robin", 600)
+    with hold_scores(shards, 2) as scores:
+        monkeypatch.setattr(stage, "_ask", ask_and_kill)
+        monkeypatch.setattr(stage, "_receive", kill_and_receive)
+        ordering = scores.select(selector, 600, **params)
+    # Those that draw at random ask nothing.
+    fewest = {"random": 0, "length_matched": 0, "round_robin": 3, "uot": 4}
+    assert len(rounds) >= fewest.get(selector, 2)
+    expected = select(scores_MN, selector, 600, **params)
     assert ordering.to_table().equals(expected.to_table(), check_metadata=True)
 
 

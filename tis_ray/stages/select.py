@@ -1,14 +1,17 @@
 """Selecting from column shards of the scores, held by actors; the result is that of one machine.
 
-Each actor memory-maps some of the shard files and answers the calls of the selector's coordinator,
-which runs in the driver and sees short lists only. An actor holds nothing but open files, so Ray
-may restart it anywhere that sees them and ask again; which actor holds which shard, and how the
-columns are cut into shards, does not change one byte of the ordering.
+Each actor memory-maps some of the shard files and answers the calls of the selectors' coordinators,
+which run in the driver and see short lists only. The actors are started, and the scores checked,
+once for all selectors of a study (`hold_scores`). An actor holds nothing but open files and what a
+selector can work out of them again, so Ray may restart it anywhere that sees them and ask again;
+which actor holds which shard, and how the columns are cut into shards, does not change one byte of
+an ordering.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,7 +21,13 @@ from ray.exceptions import RayTaskError
 from tis_ray.errors import InputError
 from tis_ray.selectors import find_selector
 from tis_ray.selectors.matrix import open_scores
-from tis_ray.selectors.ordering import NonFinite, Ordering, first_non_finite, require_finite
+from tis_ray.selectors.ordering import (
+    NonFinite,
+    Ordering,
+    Scores,
+    first_non_finite,
+    require_finite,
+)
 from tis_ray.selectors.protocol import Call, Layout, drive
 
 CPUS_PER_ACTOR = 0.25
@@ -44,28 +53,68 @@ def select_distributed(
 ) -> Ordering:
     """Return what `tis_ray.select` would on the whole matrix, without bringing it together.
 
+    One selector over scores that are held for it alone: see `hold_scores`, which takes several.
+    """
+    find_selector(selector)  # an unknown one is refused before anything starts
+    with hold_scores(score_shards, num_actors) as scores:
+        return scores.select(selector, budget, **params)
+
+
+@contextmanager
+def hold_scores(score_shards: Sequence[ShardRef], num_actors: int) -> Iterator[HeldScores]:
+    """Start the actors that hold the scores, for as many selections as are wanted.
+
+        with hold_scores(shards, num_actors=4) as scores:
+            orderings = [scores.select(name, budget) for name in ("round_robin", "uot")]
+
     score_shards: files that cover columns 0..N-1 without gap or overlap, in any order, all of one
         floating type and with the same M rows.
     num_actors: how many processes share the shards; no more than there are shards are started.
 
-    Ray must be running (or starts by its own defaults). The driver holds O(M x list length). Raises
-    InputError as `select` does, and on shards that do not fit together.
+    Ray must be running (or starts by its own defaults). Raises InputError on shards that do not fit
+    together, and names the first score that is not finite.
     """
     if num_actors < 1:
         raise InputError(f"num_actors {num_actors} is too small: use at least 1")
-    rule = find_selector(selector)
     shards = _in_order(score_shards)
-    actors = _start_actors(shards, selector, min(num_actors, len(shards)))
+    actors = _start_actors(shards, min(num_actors, len(shards)))
     try:
-        facts: list[_Facts] = _ask(actors, [Call(s, "facts", ()) for s in range(len(shards))])
-        layout = _layout(shards, facts)
-        rounds = rule.rounds(layout, budget, params)
-        found = [fact.non_finite for fact in facts if fact.non_finite is not None]
-        require_finite(min(found, default=None))
-        return drive(rounds, lambda calls: _ask(actors, calls))
+        facts: dict[int, _Facts] = {}
+        for found in _receive([actor.facts.remote() for actor in actors]):
+            facts |= found
+        layout = _layout(shards, [facts[shard] for shard in range(len(shards))])
+        broken = [fact.non_finite for fact in facts.values() if fact.non_finite is not None]
+        require_finite(min(broken, default=None))
+        yield HeldScores(layout, actors)
     finally:
         for actor in actors:
             ray.kill(actor)
+
+
+class HeldScores:
+    """Checked scores in the memory of actors; made by `hold_scores`."""
+
+    def __init__(self, layout: Layout, actors: list[Any]) -> None:
+        self.layout = layout
+        self._actors = actors
+        self._runs = 0
+
+    def select(self, selector: str, budget: int, **params: Any) -> Ordering:
+        """Return what `tis_ray.select` would on the whole matrix; its errors are the same.
+
+        The driver holds O(M x list length).
+        """
+        rounds = find_selector(selector).rounds(self.layout, budget, params)
+        self._runs += 1
+        run = _Run(self._runs, selector)
+        return drive(rounds, lambda calls: _ask(self._actors, run, calls))
+
+
+class _Run(NamedTuple):
+    """One selection: its number among those of these actors, and the selector's name."""
+
+    number: int
+    selector: str
 
 
 class _Facts(NamedTuple):
@@ -77,27 +126,40 @@ class _Facts(NamedTuple):
 
 
 class _ShardHolder:
-    """The actor: opens its files on the first call and answers for them."""
+    """The actor: maps each of its files once and answers for them, one run after the other."""
 
-    def __init__(self, shards: dict[int, ShardRef], selector: str) -> None:
-        self.refs = shards
-        self.selector = selector
+    def __init__(self, refs: dict[int, ShardRef]) -> None:
+        self.refs = refs
+        self.scores: dict[int, Scores] = {}
+        self.run: _Run | None = None
         self.shards: dict[int, Any] = {}
 
-    def answer(self, calls: list[Call]) -> list[Any]:
-        """Reply to each call in order."""
-        return [self._reply(*call) for call in calls]
+    def facts(self) -> dict[int, _Facts]:
+        """Read all scores once and say what they are."""
+        return {shard: self._facts(shard) for shard in self.refs}
 
-    def _reply(self, shard: int, method: str, arguments: tuple[Any, ...]) -> Any:
-        ref = self.refs[shard]
-        if method == "facts":
-            scores_Mn = open_scores(ref.path)
-            bad = first_non_finite(scores_Mn, ref.start)
-            return _Facts(scores_Mn.shape, scores_Mn.dtype.name, bad)
+    def answer(self, run: _Run, calls: list[Call]) -> list[Any]:
+        """Reply to each call in order."""
+        if run != self.run:
+            # What shards remember serves one run, and is found again if that is not over.
+            self.run, self.shards = run, {}
+        return [self._reply(run, *call) for call in calls]
+
+    def _facts(self, shard: int) -> _Facts:
+        scores_Mn = self._open(shard)
+        bad = first_non_finite(scores_Mn, self.refs[shard].start)
+        return _Facts(scores_Mn.shape, scores_Mn.dtype.name, bad)
+
+    def _reply(self, run: _Run, shard: int, method: str, arguments: tuple[Any, ...]) -> Any:
         if shard not in self.shards:
-            build = find_selector(self.selector).shard
-            self.shards[shard] = build(open_scores(ref.path), ref.start)
+            build = find_selector(run.selector).shard
+            self.shards[shard] = build(self._open(shard), self.refs[shard].start)
         return getattr(self.shards[shard], method)(*arguments)
+
+    def _open(self, shard: int) -> Scores:
+        if shard not in self.scores:
+            self.scores[shard] = open_scores(self.refs[shard].path)
+        return self.scores[shard]
 
 
 def _in_order(score_shards: Sequence[ShardRef]) -> list[ShardRef]:
@@ -116,7 +178,7 @@ def _in_order(score_shards: Sequence[ShardRef]) -> list[ShardRef]:
     return shards
 
 
-def _start_actors(shards: list[ShardRef], selector: str, count: int) -> list[Any]:
+def _start_actors(shards: list[ShardRef], count: int) -> list[Any]:
     # A string strategy also escapes the placement group of a Tune trial around us.
     remote = ray.remote(_ShardHolder).options(
         num_cpus=CPUS_PER_ACTOR,
@@ -127,7 +189,7 @@ def _start_actors(shards: list[ShardRef], selector: str, count: int) -> list[Any
     dealt: list[dict[int, ShardRef]] = [{} for _ in range(count)]
     for number, shard in enumerate(shards):
         dealt[number % count][number] = shard
-    return [remote.remote(mine, selector) for mine in dealt]
+    return [remote.remote(mine) for mine in dealt]
 
 
 def _layout(shards: list[ShardRef], facts: list[_Facts]) -> Layout:
@@ -143,12 +205,14 @@ def _layout(shards: list[ShardRef], facts: list[_Facts]) -> Layout:
     return Layout(first.shape[0], tuple(shard.stop - shard.start for shard in shards))
 
 
-def _ask(actors: list[Any], calls: list[Call]) -> list[Any]:
+def _ask(actors: list[Any], run: _Run, calls: list[Call]) -> list[Any]:
     """Answer one round: one message to each actor concerned, all at once."""
     mine: dict[int, list[int]] = {}
     for position, call in enumerate(calls):
         mine.setdefault(call.shard % len(actors), []).append(position)
-    futures = [actors[a].answer.remote([calls[p] for p in places]) for a, places in mine.items()]
+    futures = [
+        actors[a].answer.remote(run, [calls[p] for p in places]) for a, places in mine.items()
+    ]
     replies: list[Any] = [None] * len(calls)
     for places, answers in zip(mine.values(), _receive(futures), strict=True):
         for position, reply in zip(places, answers, strict=True):
@@ -156,10 +220,10 @@ def _ask(actors: list[Any], calls: list[Call]) -> list[Any]:
     return replies
 
 
-def _receive(futures: list[Any]) -> list[list[Any]]:
+def _receive(futures: list[Any]) -> list[Any]:
     """Wait for the replies; an InputError raised in an actor comes out as itself."""
     try:
-        answers: list[list[Any]] = ray.get(futures)
+        answers: list[Any] = ray.get(futures)
     except RayTaskError as error:
         if isinstance(error.cause, InputError):
             raise error.cause from None
