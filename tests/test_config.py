@@ -233,7 +233,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         ),
         ({"representation": ["less", "gist"]}, "`representation`: found 'gist', expected one of"),
         ({"selector": []}, "`selector`: give at least one value"),
-        ({"budget": 0}, "`budget`: budgets count examples and start at 1; found 0"),
+        ({"budget": 0}, "`budget`: budgets start at 1; found 0"),
         ({"budget": "many"}, "`budget`: Input should be a valid integer"),
         ({"budget": [5, 5]}, "`budget`: a value is there twice; give each once; found [5, 5]"),
         ({"seed": [1, 2, 1]}, "`seed`: a value is there twice; give each once; found [1, 2, 1]"),

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -349,6 +350,61 @@ class KnnConfig(Model):
     """KNN-KDE: width of the kernel."""
 
 
+class OverlapConfig(Model):
+    """The overlap guard: pool rows that repeat query or test rows, found before anything is selected."""
+
+    test: Literal["drop", "keep"] = "drop"
+    """What becomes of pool rows that repeat a test row: dropped ones go to the quarantine."""
+    query: Literal["drop", "keep"] = "keep"
+    """The same for pool rows that repeat a query. They are reported either way."""
+    ngram: int = Field(8, ge=5)
+    """Words in a run. A row overlaps if it has, in such runs, half of a target's words."""
+    threshold: float = Field(0.5, gt=0, le=1)
+    """The share of a target's words that makes an overlap."""
+    embedding: float | None = Field(None, gt=0, le=1)
+    """Cosine (of `embed.model`) from which rows overlap, such as 0.95; null compares no embeddings,
+    which would read the whole pool with the encoder."""
+
+
+def _ids(value: Any) -> Any:
+    return [str(name) for name in value] if isinstance(value, list | tuple) else value
+
+
+def _amounts(values: dict[str, float]) -> dict[str, float]:
+    for source, amount in values.items():
+        if amount < 0 or (amount > 1 and amount != int(amount)):
+            raise ValueError(
+                f"{source}: found {amount:g}; give a whole amount, or a share below 1 of the budget"
+            )
+    return values
+
+
+Amounts = Annotated[dict[str, float], AfterValidator(_amounts)]
+Weights = dict[str, Annotated[float, Field(gt=0)]]
+
+
+class ConstraintsConfig(Model):
+    """Conditions on every subset, random ones too. Caps and quotas count in the budget's unit."""
+
+    include: Annotated[list[str] | str, BeforeValidator(_ids)] = []
+    """Ids of pool rows that every subset must have, or a file with one id a line."""
+    exclude: Annotated[list[str] | str, BeforeValidator(_ids)] = []
+    """Ids of pool rows that are not to be used for anything, or a file with one id a line."""
+    cap: Amounts = {}
+    """Most of a budget that a source may have: `{flan: 0.3, code: 200}`; `*` is every other source."""
+    quota: Amounts = {}
+    """Least of a budget that a source must have, in the same form."""
+    radius: float | None = Field(None, gt=0, le=2)
+    """Leave out rows whose cosine with a better-ranked one, in the representation's features, is
+    1 - radius or more (0.05 is a good start). Random subsets have no features, and no radius."""
+    query_weights: Weights = {}
+    """Weight of a query, by its id or its source; 1 if it is not named. Queries of weight 2 pull twice
+    as much."""
+    targets: Weights = {}
+    """Several target tasks at once: each query source and its share of the budget. Each task selects
+    by itself, and they take turns. Empty: all queries are one task."""
+
+
 class FinetuneConfig(TrainingConfig):
     """Fine-tuning on a subset."""
 
@@ -427,13 +483,18 @@ class Config(Model):
     subtask being its `source`. `length_matched` draws at random, a subset for each seed, with the
     lengths of the round-robin subset: what of a gain is length."""
     budget: Annotated[list[int], BeforeValidator(_as_list)]
-    """Number of examples to train on: one number, or a list."""
+    """How much to train on: one number, or a list."""
+    budget_unit: Literal["examples", "tokens"] = "examples"
+    """What budgets count. `tokens` are those the model reads in one epoch, prompts and responses; a
+    subset is the longest beginning of its ordering that fits."""
     seed: Annotated[list[Seed], BeforeValidator(_as_list)] = [0, 1, 2]
     """Seeds of fine-tuning and of the random baseline: one number, or a list."""
     less: LessConfig = LessConfig()
     rds: RdsConfig = RdsConfig()
     embed: EmbedConfig = EmbedConfig()
     bm25: Bm25Config = Bm25Config()
+    overlap: OverlapConfig = OverlapConfig()
+    constraints: ConstraintsConfig = ConstraintsConfig()
     uot: UotConfig = UotConfig()
     knn: KnnConfig = KnnConfig()
     finetune: FinetuneConfig = FinetuneConfig()
@@ -455,8 +516,8 @@ class Config(Model):
     @classmethod
     def _positive(cls, values: list[int]) -> list[int]:
         if min(values) < 1:
-            raise ValueError("budgets count examples and start at 1")
-        return values
+            raise ValueError("budgets start at 1")
+        return sorted(values)
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:

@@ -66,7 +66,8 @@ class Row(TypedDict):
 
 
 class RejectReason(StrEnum):
-    """Why a row cannot be used. The last two are found when the row is encoded."""
+    """Why a row cannot be used. The last five are found after reading: two when the row is encoded,
+    three when the pool is screened (`tis_ray.stages.screen`)."""
 
     BAD_JSON = "bad_json"
     WRONG_TYPE = "wrong_type"
@@ -77,6 +78,9 @@ class RejectReason(StrEnum):
     DUPLICATE_ID = "duplicate_id"
     LABELS_ALL_MASKED = "labels_all_masked"
     TEMPLATE_REJECTED = "template_rejected"
+    OVERLAPS_TEST = "overlaps_test"
+    OVERLAPS_QUERY = "overlaps_query"
+    EXCLUDED = "excluded"
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +18,22 @@ import pyarrow.parquet as pq
 from tis_ray.config import Config
 from tis_ray.errors import InputError
 from tis_ray.representations import combine
+from tis_ray.selectors import Ordering, find_selector
+from tis_ray.selectors.constraints import Filled
 from tis_ray.stages.cluster import Cluster
+from tis_ray.stages.constrain import Constrainer
 from tis_ray.stages.featurize import FeatureSet
 from tis_ray.stages.log import RunLog, peak_mb
-from tis_ray.stages.select import ShardRef, select_distributed
+from tis_ray.stages.select import HeldScores, ShardRef, hold_scores
+from tis_ray.stages.targets import Targets
 from tis_ray.stages.tokens import Side
-from tis_ray.store import Artifact, fingerprint, write_parquet
+from tis_ray.store import Artifact, fingerprint, write_json, write_parquet
 
 
 @dataclass(frozen=True)
 class StudyOrdering:
     """An ordering of the pool: `ordering.parquet` with index (row of the pool), rank, score, query
-    (row of the query set), id, source and query_id.
+    (row of the query set), id, source and query_id; `budgets.json` says what each budget came to.
 
     seed: the one seed it is for, of a selector that draws; None if it is for all of them.
     """
@@ -51,6 +58,11 @@ class StudyOrdering:
         """Read the ordering, best first."""
         return pq.read_table(self.file)
 
+    def filled(self) -> dict[int, Filled]:
+        """Read what each budget came to; its subset is the ordering's first `rows` rows."""
+        told = json.loads((self.artifact / "budgets.json").read_text())
+        return {entry["budget"]: Filled(**entry) for entry in told}
+
 
 def order_all(
     representation: str,
@@ -63,18 +75,24 @@ def order_all(
     log: RunLog,
 ) -> list[StudyOrdering]:
     """Rank the pool by every selector of the study but random, which is a baseline anyway."""
-    study = _Orderer(representation, scores, features, config, pool, query, cluster, log)
     found: list[StudyOrdering] = []
-    for selector in config.selector:
-        if selector == "length_matched":
-            found += [study.order(selector, seed) for seed in config.seed]
-        elif selector != "random":
-            found.append(study.order(selector))
+    with ExitStack() as actors:
+        study = _Orderer(
+            representation, scores, features, config, pool, query, cluster, log, actors
+        )
+        for selector in config.selector:
+            if selector == "length_matched":
+                found += [study.order(selector, seed) for seed in config.seed]
+            elif selector != "random":
+                found.append(study.order(selector))
     return found
 
 
 class _Orderer:
-    """Orders the candidates of one score matrix; knows what each selector needs beside it."""
+    """Orders the candidates of one score matrix; knows what each selector needs beside it.
+
+    Actors hold the scores from the first selector that has work to do until `actors` is closed.
+    """
 
     def __init__(
         self,
@@ -86,17 +104,19 @@ class _Orderer:
         query: Side,
         cluster: Cluster,
         log: RunLog,
+        actors: ExitStack,
     ) -> None:
         self.representation, self.scores, self.features = representation, scores, features
         self.config, self.pool, self.query = config, pool, query
-        self.cluster, self.log = cluster, log
+        self.cluster, self.log, self.actors = cluster, log, actors
         self.columns_N = np.load(scores / "columns.npy")
-        self.budget = max(config.budget)
-        if self.budget > len(self.columns_N):
+        self.constrainer = Constrainer(config, pool)
+        if config.budget_unit == "examples" and max(config.budget) > len(self.columns_N):
             raise InputError(
-                f"budget: {self.budget} exceeds the {len(self.columns_N)} pool rows that have a "
-                f"{representation} score; lower the budget or enlarge the pool"
+                f"budget: {max(config.budget)} exceeds the {len(self.columns_N)} pool rows that "
+                f"have a {representation} score; lower the budget or enlarge the pool"
             )
+        self.targets = Targets(config.constraints, query, np.load(scores / "queries.npy"))
 
     def order(self, selector: str, seed: int | None = None) -> StudyOrdering:
         """Rank the pool by one selector, over score shards held by actors."""
@@ -107,24 +127,67 @@ class _Orderer:
             {
                 "scores": self.scores.fingerprint,
                 "selector": selector,
-                "budget": self.budget,
                 "parameters": settings,
+                "subsets": self.constrainer.identity,
+                "features": self._spacing_features and self._spacing_features.identity,
             },
         )
         ordering = StudyOrdering(self.representation, selector, artifact, seed)
         reused = artifact.complete
         if not reused:
             start = time.monotonic()
-            found = select_distributed(
-                score_shards(self.scores), selector, self.budget, self.cluster.actors, **params
-            )
-            write_parquet(ordering.file, self._named(found.to_table(), found))
-            artifact.commit(rows=self.budget, seconds=time.monotonic() - start, peak_mb=peak_mb())
+            rows, filled, ranked = self._fill(selector, params)
+            write_parquet(ordering.file, self._named(rows, ranked))
+            write_json(artifact / "budgets.json", [asdict(entry) for entry in filled])
+            artifact.commit(rows=len(rows), seconds=time.monotonic() - start, peak_mb=peak_mb())
         self.log.made(ordering.name.replace("-", " ", 1), artifact, reused)
         return ordering
 
+    @cached_property
+    def held(self) -> HeldScores:
+        """The scores in the memory of actors."""
+        return self.actors.enter_context(
+            hold_scores(score_shards(self.scores), self.cluster.actors)
+        )
+
+    @cached_property
+    def _spacing_features(self) -> PoolFeatures | None:
+        """What tells near-duplicates, if any are to be kept out."""
+        if self.config.constraints.radius is None:
+            return None
+        return self._pool_features("constraints.radius")
+
+    def _fill(
+        self, selector: str, params: dict[str, Any]
+    ) -> tuple[np.ndarray, list[Filled], Ordering]:
+        """Return the rows of the largest budget, what each came to, and the ordering behind them."""
+        found: list[Ordering] = []
+
+        def ranked(length: int) -> np.ndarray:
+            found[:] = [self.targets.select(self.held, selector, length, params)]
+            rows: np.ndarray = self.columns_N[found[0].indices]
+            return rows
+
+        candidates = len(self.columns_N)
+        if selector == "length_matched":
+            candidates = len(params["target"])
+        rows, filled = self.constrainer.fill(ranked, candidates, self._spacing_features)
+        return rows, filled, found[0]
+
     def _parameters(self, selector: str, seed: int | None) -> tuple[Any, dict[str, Any]]:
         """Return a selector's settings (for the fingerprint) and its arguments."""
+        settings, params = self._own_parameters(selector, seed)
+        weights_M = self.targets.weights_M
+        if weights_M is None or selector == "length_matched":  # whose target has the weights
+            return settings, params
+        if "weights" not in find_selector(selector).parameters:
+            raise InputError(
+                f"constraints.query_weights: {selector} cannot weigh queries; drop it from "
+                "`selector`, or the weights"
+            )
+        return settings, {**params, "weights": weights_M}
+
+    def _own_parameters(self, selector: str, seed: int | None) -> tuple[Any, dict[str, Any]]:
         if selector == "uot":
             uot = self.config.uot
             marginals = {name: getattr(uot, name) for name in ("reg_m1", "reg_m2")}
@@ -140,7 +203,10 @@ class _Orderer:
             }
             if selector == "knn_kde":
                 params |= {"density_neighbours": knn.density_neighbours, "sigma": knn.sigma}
-                return dict(params), {**params, "features": self._pool_features()}
+                return dict(params), {
+                    **params,
+                    "features": self._pool_features("selector: knn_kde"),
+                }
             return dict(params), params
         if selector == "subtask":
             groups = self._subtasks()
@@ -155,13 +221,13 @@ class _Orderer:
             return settings, {"lengths": lengths_N, "target": lengths_N[places], "seed": seed}
         return {}, {}
 
-    def _pool_features(self) -> PoolFeatures:
+    def _pool_features(self, field: str) -> PoolFeatures:
         if self.features is None or "pool" not in self.features.shards:
             raise InputError(
-                f"selector: knn_kde compares pool rows with each other and needs their features; "
-                f"{self.representation} keeps none (set less.scoring to `store`, or drop knn_kde)"
+                f"{field} compares pool rows with each other and needs their features; "
+                f"{self.representation} keeps none (set less.scoring to `store`, or drop {field})"
             )
-        return PoolFeatures(self.features)
+        return PoolFeatures(self.features, self.columns_N)
 
     def _subtasks(self) -> list[str]:
         """Return the source of each query that has scores: its subtask."""
@@ -183,30 +249,63 @@ class _Orderer:
             counts.update(zip(part["row"], part["response_tokens"], strict=True))
         return np.array([counts[row] for row in self.columns_N.tolist()])
 
-    def _named(self, table: pa.Table, found: Any) -> pa.Table:
-        """Return the ordering in row numbers of pool and query set, with ids and sources."""
+    def _named(self, rows: np.ndarray, ranked: Ordering) -> pa.Table:
+        """Return the ordering's table: pool rows with score, query, ids and sources."""
+        place_of = dict(
+            zip(self.columns_N[ranked.indices].tolist(), range(len(ranked)), strict=True)
+        )
+        places = np.array([place_of.get(row, -1) for row in rows.tolist()])
+        scores, queries = ranked.scores[places].astype(np.float64), ranked.queries[places]
+        for k in np.flatnonzero(places < 0).tolist():  # had to be in, and ranks too low to be there
+            scores[k], queries[k] = self._best(int(rows[k]))
         queries_M = np.load(self.scores / "queries.npy")
-        index = self.columns_N[found.indices]
-        by_row, query_ids = _facts(self.pool, index), _facts(self.query, queries_M)
+        by_row, query_ids = _facts(self.pool, rows), _facts(self.query, queries_M)
         # -1: no query pulled the row.
-        pulled = np.where(found.queries < 0, -1, queries_M[np.maximum(found.queries, 0)])
-        table = table.set_column(0, "index", pa.array(index, pa.int64()))
-        place = table.schema.get_field_index("query")
-        table = table.set_column(place, "query", pa.array(pulled, pa.int32()))
-        table = table.append_column("id", pa.array([by_row[i][0] for i in index.tolist()]))
-        table = table.append_column("source", pa.array([by_row[i][1] for i in index.tolist()]))
-        names = [query_ids[q][0] if q >= 0 else None for q in pulled.tolist()]
-        return table.append_column("query_id", pa.array(names, pa.string()))
+        pulled = np.where(queries < 0, -1, queries_M[np.maximum(queries, 0)])
+        return pa.table(
+            {
+                "index": pa.array(rows, pa.int64()),
+                "rank": pa.array(np.arange(len(rows)), pa.int64()),
+                "score": pa.array(scores, pa.float64()),
+                "query": pa.array(pulled, pa.int32()),
+                "id": pa.array([by_row[row][0] for row in rows.tolist()], pa.string()),
+                "source": pa.array([by_row[row][1] for row in rows.tolist()], pa.string()),
+                "query_id": pa.array(
+                    [query_ids[q][0] if q >= 0 else None for q in pulled.tolist()], pa.string()
+                ),
+            }
+        ).replace_schema_metadata({"selector": ranked.selector})
+
+    def _best(self, row: int) -> tuple[float, int]:
+        """Return a row's best score and its query."""
+        column = int(np.searchsorted(self.columns_N, row))
+        if column == len(self.columns_N) or self.columns_N[column] != row:
+            raise InputError(
+                f"constraints.include: {_facts(self.pool, np.array([row]))[row][0]!r} has no "
+                f"{self.representation} score; see the quarantine"
+            )
+        shard = next(ref for ref in score_shards(self.scores) if column < ref.stop)
+        scores_M = np.load(shard.path, mmap_mode="r")[:, column - shard.start]
+        return float(scores_M.max()), int(scores_M.argmax())
 
 
 class PoolFeatures:
     """Features of candidates by their column in the scores, as unit vectors whose dot products are
     the candidates' similarities; see `tis_ray.selectors.density.Features`."""
 
-    def __init__(self, features: FeatureSet) -> None:
-        self.features = features
+    def __init__(self, features: FeatureSet, columns_N: np.ndarray) -> None:
+        self.features, self.columns_N = features, columns_N
         shards = range(features.shards["pool"])
         self.starts = np.cumsum([0, *(len(features.rows("pool", shard)) for shard in shards)])
+
+    @property
+    def identity(self) -> str:
+        """What names the features."""
+        return self.features.artifact.fingerprint
+
+    def of_rows(self, rows: np.ndarray) -> np.ndarray:
+        """Return the same for rows of the pool."""
+        return self.rows(np.searchsorted(self.columns_N, rows))
 
     def rows(self, indices: np.ndarray) -> np.ndarray:
         """Return (n, C * K) float32 features; reads each shard concerned once."""

@@ -115,7 +115,8 @@ def estimate(
             StagePrice(f"scores {name}", rows, 0, flops / facts["flops"], 4e-9 * query * rows)
         )
     methods = 1 + len(config.representation) * len([s for s in config.selector if s != "random"])
-    trained = methods * len(config.seed) * sum(config.budget)
+    size = each if config.budget_unit == "tokens" else 1
+    trained = round(methods * len(config.seed) * sum(config.budget) / size)
     tokens = trained * each * config.finetune.epochs
     stages.append(StagePrice("fine-tune", trained, tokens, tokens * facts["train"]))
     models = 1 + methods * len(config.seed) * len(config.budget)

@@ -60,9 +60,9 @@ def study_record(
     shown = []
     for ordering in orderings:
         table = ordering.table()
-        for budget in config.budget:
+        for budget, filled in ordering.filled().items():
             name = f"{ordering.representation} + {ordering.selector} @ {budget}"
-            composition[name] = dict(Counter(table["source"].to_pylist()[:budget]))
+            composition[name] = dict(Counter(table["source"].to_pylist()[: filled.rows]))
         rows = [
             {**row, "text": texts[row["index"]], "query_text": query_texts.get(row["query"], "")}
             for row in table.slice(0, SHOWN_ROWS).to_pylist()
@@ -92,6 +92,7 @@ def study_record(
             *(row for found in represented for row in _without_feature(found)),
         ],
         "command": command,
+        "budget_unit": config.budget_unit,
         "environment": _environment(),
     }
     return StudyRecord(**content)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,8 +53,9 @@ class Representer:
         sides: dict[str, Side],
         cluster: Cluster,
         log: RunLog,
+        dropped: Mapping[str, tuple[str, str]],
     ) -> None:
-        self.config, self.rows, self.sides = config, rows, sides
+        self.config, self.rows, self.sides, self.dropped = config, rows, sides, dropped
         self.cluster, self.log, self.root = cluster, log, config.artifact_root
         self.by_model: dict[str, dict[str, Side]] = {}
 
@@ -116,7 +118,13 @@ class Representer:
             roles: tuple[SideName, ...] = ("pool", "query")
             self.by_model[key] = {
                 role: prepare_side(
-                    self.config, role, self.rows[role], self.cluster, self.log, model
+                    self.config,
+                    role,
+                    self.rows[role],
+                    self.cluster,
+                    self.log,
+                    model,
+                    self.dropped if role == "pool" else None,
                 )
                 for role in roles
             }
@@ -134,7 +142,7 @@ class Representer:
         assert cheap is not None
         columns_N = np.load(cheap / "columns.npy")
         count = max(1, round(cascade.keep * len(columns_N)))
-        if count < max(self.config.budget):
+        if self.config.budget_unit == "examples" and count < max(self.config.budget):
             raise InputError(
                 f"less.cascade.keep: {cascade.keep:g} of {len(columns_N)} rows are {count}, fewer "
                 f"than the budget of {max(self.config.budget)}; raise it"

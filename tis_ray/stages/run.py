@@ -25,6 +25,7 @@ from tis_ray.stages.log import RunLog
 from tis_ray.stages.order import StudyOrdering, order_all
 from tis_ray.stages.record import study_record
 from tis_ray.stages.represent import Represented, Representer
+from tis_ray.stages.screen import screen_pool
 from tis_ray.stages.sweep import plan_cells, sweep
 from tis_ray.stages.tokens import SIDES, Side, prepare_side, read_side
 from tis_ray.store import Artifact, fingerprint, write_bytes
@@ -93,14 +94,21 @@ def _run(config: Config, until: Until, log: RunLog) -> StudyResult:
         f"[bold]{config.name}[/bold]: {cluster.actors} actor(s) x {cluster.threads} thread(s) on "
         f"{cluster.device}; Ray has {cluster.cpus} CPU(s), {cluster.gpus:g} GPU(s)"
     )
-    pool, query, test = (prepare_side(config, side, rows[side], cluster, log) for side in SIDES)
-    if max(config.budget) > pool.usable:
+    screen = screen_pool(config, rows, cluster, log)
+    dropped = screen.dropped()
+    pool, query, test = (
+        prepare_side(
+            config, side, rows[side], cluster, log, dropped=dropped if side == "pool" else None
+        )
+        for side in SIDES
+    )
+    if config.budget_unit == "examples" and max(config.budget) > pool.usable:
         raise InputError(
             f"budget: {max(config.budget)} exceeds the pool of {pool.usable} usable rows; "
             "lower the budget or enlarge the pool"
         )
     sides = {"pool": pool, "query": query}
-    representer = Representer(config, rows, sides, cluster, log)
+    representer = Representer(config, rows, sides, cluster, log, dropped)
     represented = [
         representer.represent(name, scored=until != "featurize") for name in config.representation
     ]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import ray
@@ -99,22 +99,30 @@ class HeldScores:
         self._actors = actors
         self._runs = 0
 
-    def select(self, selector: str, budget: int, **params: Any) -> Ordering:
+    def select(
+        self, selector: str, budget: int, queries: Sequence[int] | None = None, **params: Any
+    ) -> Ordering:
         """Return what `tis_ray.select` would on the whole matrix; its errors are the same.
+
+        queries: select by these rows of the matrix alone, in this order; the ordering counts its
+            queries among them.
 
         The driver holds O(M x list length).
         """
-        rounds = find_selector(selector).rounds(self.layout, budget, params)
+        chosen = None if queries is None else tuple(int(query) for query in queries)
+        layout = self.layout if chosen is None else replace(self.layout, queries=len(chosen))
+        rounds = find_selector(selector).rounds(layout, budget, params)
         self._runs += 1
-        run = _Run(self._runs, selector)
+        run = _Run(self._runs, selector, chosen)
         return drive(rounds, lambda calls: _ask(self._actors, run, calls))
 
 
 class _Run(NamedTuple):
-    """One selection: its number among those of these actors, and the selector's name."""
+    """One selection: its number among those of these actors, the selector, rows (None: all)."""
 
     number: int
     selector: str
+    queries: tuple[int, ...] | None
 
 
 class _Facts(NamedTuple):
@@ -153,13 +161,23 @@ class _ShardHolder:
     def _reply(self, run: _Run, shard: int, method: str, arguments: tuple[Any, ...]) -> Any:
         if shard not in self.shards:
             build = find_selector(run.selector).shard
-            self.shards[shard] = build(self._open(shard), self.refs[shard].start)
+            scores_Mn = self._open(shard)
+            if run.queries is not None:
+                scores_Mn = scores_Mn[_rows(run.queries)]
+            self.shards[shard] = build(scores_Mn, self.refs[shard].start)
         return getattr(self.shards[shard], method)(*arguments)
 
     def _open(self, shard: int) -> Scores:
         if shard not in self.scores:
             self.scores[shard] = open_scores(self.refs[shard].path)
         return self.scores[shard]
+
+
+def _rows(queries: tuple[int, ...]) -> Any:
+    """Return an index of these rows; a slice where they are neighbours, which copies nothing."""
+    if queries == tuple(range(queries[0], queries[-1] + 1)):
+        return slice(queries[0], queries[-1] + 1)
+    return list(queries)
 
 
 def _in_order(score_shards: Sequence[ShardRef]) -> list[ShardRef]:

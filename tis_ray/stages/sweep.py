@@ -10,7 +10,8 @@ import json
 import shutil
 import time
 import traceback
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,9 @@ from ray import tune
 
 from tis_ray.config import Config
 from tis_ray.models.loading import model_identity
+from tis_ray.selectors.constraints import Filled
 from tis_ray.stages.cluster import Cluster
+from tis_ray.stages.constrain import Constrainer
 from tis_ray.stages.log import RunLog, StageRecord
 from tis_ray.stages.order import StudyOrdering
 from tis_ray.stages.tokens import Side
@@ -28,13 +31,17 @@ from tis_ray.store import Artifact, fingerprint, write_parquet
 
 @dataclass(frozen=True)
 class CellPlan:
-    """One point of the study; `positions` are the subset's places among the usable pool rows."""
+    """One point of the study.
+
+    positions: the subset's places among the usable pool rows. filled: what its budget came to.
+    """
 
     representation: str
     selector: str | None
     budget: int
     seed: int | None
     positions: np.ndarray
+    filled: Filled | None = None
 
     @property
     def label(self) -> str:
@@ -56,25 +63,40 @@ class StudyFailedError(RuntimeError):
 def plan_cells(config: Config, pool: Side, orderings: list[StudyOrdering]) -> list[CellPlan]:
     """Return every cell of the study, with zero-shot and random at each budget and seed.
 
-    Random draws a permutation of the usable pool for each seed; its budgets are prefixes too.
+    Random draws a permutation of the usable pool for each seed; its budgets are prefixes too, and
+    its subsets keep to the study's constraints.
     """
-    rows_N = np.concatenate([table["row"].to_numpy() for table in pool.token_tables()])
+    constrainer = Constrainer(config, pool)
+    rows_N = constrainer.rows
     cells = [CellPlan("zero_shot", None, 0, None, np.array([], dtype=np.int64))]
     for seed in config.seed:
-        permutation = np.random.default_rng(seed).permutation(len(rows_N))
+        shuffled_N = np.random.default_rng(seed).permutation(rows_N)
+        rows, filled = constrainer.fill(_first_of(shuffled_N), len(rows_N))
+        places = np.searchsorted(rows_N, rows)
         cells += [
-            CellPlan("random", "random", budget, seed, permutation[:budget])
-            for budget in config.budget
+            CellPlan("random", "random", each.budget, seed, places[: each.rows], each)
+            for each in filled
         ]
     for ordering in orderings:
         places = np.searchsorted(rows_N, ordering.table()["index"].to_numpy())
         cells += [
-            CellPlan(ordering.representation, ordering.selector, budget, seed, places[:budget])
-            for budget in config.budget
+            CellPlan(
+                ordering.representation,
+                ordering.selector,
+                each.budget,
+                seed,
+                places[: each.rows],
+                each,
+            )
+            for each in ordering.filled().values()
             for seed in config.seed
             if ordering.seed in (None, seed)
         ]
     return cells
+
+
+def _first_of(rows_N: np.ndarray) -> Callable[[int], np.ndarray]:
+    return lambda count: rows_N[:count]
 
 
 def cell_artifact(cell: CellPlan, config: Config, pool: Side, query: Side, test: Side) -> Artifact:
@@ -241,6 +263,7 @@ def _result(cell: CellPlan, artifact: Artifact) -> dict[str, Any]:
         "selector": cell.selector,
         "budget": cell.budget,
         "seed": cell.seed,
+        "subset": asdict(cell.filled) if cell.filled else None,
         "fingerprint": artifact.fingerprint,
         "artifact": str(artifact.path),
         **metrics,

@@ -9,7 +9,7 @@ whose labels are all cut off is quarantined here). `row` is a row's number in it
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -38,7 +38,7 @@ from tis_ray.models.loading import load_tokenizer, model_identity
 from tis_ray.stages.cluster import Cluster
 from tis_ray.stages.log import RunLog, StageRecord, peak_mb
 from tis_ray.stages.shards import map_shards, pending
-from tis_ray.store import Artifact, write_parquet
+from tis_ray.store import Artifact, fingerprint, write_parquet
 
 ROWS = pa.schema(
     [
@@ -126,10 +126,12 @@ def prepare_side(
     cluster: Cluster,
     log: RunLog,
     model: ModelConfig | None = None,
+    dropped: Mapping[str, tuple[str, str]] | None = None,
 ) -> Side:
     """Encode the rows that `read_side` left; finished artifacts are used as they are.
 
-    `model` is whose tokenizer reads them, if it is not the one that is fine-tuned.
+    `model` is whose tokenizer reads them, if it is not the one that is fine-tuned. `dropped` are ids
+    of rows that go to the quarantine, with reason and detail.
     """
     label = name if model is None else f"{name} for {Path(model.name).name}"
     model = model or config.model
@@ -143,6 +145,7 @@ def prepare_side(
             "tokenizer": model_identity(model),
             "template": config.data.template,
             "max_length": config.data.max_length,
+            "dropped": fingerprint(dropped) if dropped else None,
         },
     )
     start, reused = time.monotonic(), tokens.complete
@@ -155,6 +158,7 @@ def prepare_side(
             "model": model,
             "template": config.data.template,
             "max_length": config.data.max_length,
+            "dropped": dropped,
         }
         facts = map_shards(Tokenise, arguments, todo, cluster, log, f"tokens {label}", light=True)
         tables = [pq.read_table(p) for p in sorted(tokens.path.glob("quarantine-*.parquet"))]
@@ -257,9 +261,10 @@ class Tokenise:
         model: ModelConfig,
         template: TemplateName,
         max_length: int,
+        dropped: Mapping[str, tuple[str, str]] | None = None,
     ) -> None:
         self.rows, self.out, self.side = rows, out, side
-        self.template, self.max_length = template, max_length
+        self.template, self.max_length, self.dropped = template, max_length, dropped or {}
         self.tokenizer = load_tokenizer(model)
 
     @classmethod
@@ -275,22 +280,18 @@ class Tokenise:
         for row in row_dicts(self.rows / f"rows-{shard:05d}.parquet"):
             fact = {name: row[name] for name in ("row", "id", "source", "content")}
             del row["row"], row["content"]
-            try:
-                encoded = self.encode(cast(Row, row))
-                count = count_response_tokens(encoded["labels"])
-                problem = (
-                    None
-                    if count
-                    else (
-                        RejectReason.LABELS_ALL_MASKED,
-                        f"no response token within {self.max_length} tokens",
-                    )
-                )
-            except TemplateError as error:
-                problem = (RejectReason.TEMPLATE_REJECTED, str(error))
+            problem = self.dropped.get(fact["id"])
             if problem is None:
-                kept.append({**fact, **encoded, "response_tokens": count})
-                continue
+                try:
+                    encoded = self.encode(cast(Row, row))
+                    count = count_response_tokens(encoded["labels"])
+                    if count:
+                        kept.append({**fact, **encoded, "response_tokens": count})
+                        continue
+                    detail = f"no response token within {self.max_length} tokens"
+                    problem = (RejectReason.LABELS_ALL_MASKED, detail)
+                except TemplateError as error:
+                    problem = (RejectReason.TEMPLATE_REJECTED, str(error))
             reason, detail = problem
             place = {"side": self.side, "file": "", "line": str(fact["row"]), "id": fact["id"]}
             lost.append({**place, "reason": str(reason), "detail": detail})

@@ -1,0 +1,262 @@
+"""Screening the pool before anything is made of it: overlaps with query and test rows, exclusions.
+
+What is dropped here goes to the pool's quarantine with its reason, so no later stage (warm-up,
+features, random subsets) ever sees it. What overlaps and is kept is listed all the same. The pool
+streams by shard by shard, twice; see `tis_ray.data.overlap` for what counts as an overlap.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tis_ray.config import Config, EmbedConfig, OverlapConfig
+from tis_ray.data import RejectReason, Row, format_tulu
+from tis_ray.data.overlap import (
+    Overlap,
+    OverlapIndex,
+    TargetSide,
+    best,
+    counts,
+    embedding_overlaps,
+    strongest,
+)
+from tis_ray.errors import InputError
+from tis_ray.stages.cluster import Cluster
+from tis_ray.stages.log import RunLog, peak_mb
+from tis_ray.stages.shards import map_shards, pending
+from tis_ray.stages.tokens import row_dicts
+from tis_ray.store import Artifact, write_json, write_parquet
+
+OVERLAPS = pa.schema(
+    [
+        *((name, pa.string()) for name in ("pool_id", "side", "target_id", "kind", "part")),
+        ("value", pa.float64()),
+        ("excerpt", pa.string()),
+    ]
+)
+DROPPED = pa.schema([(name, pa.string()) for name in ("id", "reason", "detail")])
+TARGETS: tuple[TargetSide, ...] = ("query", "test")
+_REASONS = {"query": RejectReason.OVERLAPS_QUERY, "test": RejectReason.OVERLAPS_TEST}
+
+
+@dataclass(frozen=True)
+class Screen:
+    """What screening found.
+
+    artifact: with `overlaps.parquet` (every overlap) and `dropped.parquet` (id, reason, detail).
+    """
+
+    artifact: Artifact
+
+    def overlaps(self) -> pa.Table:
+        """Read the overlaps, the strongest of each pool row with each target first."""
+        return pq.read_table(self.artifact / "overlaps.parquet")
+
+    def dropped(self) -> dict[str, tuple[str, str]]:
+        """Return reason and detail of each pool row that is not to be used, by id."""
+        table = pq.read_table(self.artifact / "dropped.parquet").to_pydict()
+        return {
+            name: (reason, detail)
+            for name, reason, detail in zip(
+                table["id"], table["reason"], table["detail"], strict=True
+            )
+        }
+
+
+def screen_pool(config: Config, rows: dict[str, Artifact], cluster: Cluster, log: RunLog) -> Screen:
+    """Find what the pool shares with query and test rows, and what of it is dropped."""
+    excluded = read_ids(config.constraints.exclude, "constraints.exclude")
+    inputs: dict[str, Any] = {side: artifact.fingerprint for side, artifact in rows.items()}
+    inputs |= {"overlap": config.overlap.model_dump(mode="json"), "exclude": sorted(excluded)}
+    encoder = config.embed if config.overlap.embedding is not None else None
+    if encoder is not None:
+        from tis_ray.representations.embed import encoder_identity
+
+        inputs["encoder"] = encoder_identity(encoder)
+    artifact = Artifact(config.artifact_root, "screen", inputs)
+    reused = artifact.complete
+    if not reused:
+        start = time.monotonic()
+        overlaps = _find_overlaps(config, artifact, rows, encoder, cluster, log)
+        dropped = _dropped(config.overlap, overlaps, excluded, rows["pool"])
+        table = pa.Table.from_pylist([asdict(o) for o in strongest(overlaps)], schema=OVERLAPS)
+        write_parquet(artifact / "overlaps.parquet", table)
+        write_parquet(artifact / "dropped.parquet", pa.Table.from_pylist(dropped, schema=DROPPED))
+        artifact.commit(
+            rows=int(rows["pool"].manifest().rows),
+            seconds=time.monotonic() - start,
+            peak_mb=peak_mb(),
+            details={
+                "overlaps": counts(overlaps),
+                "dropped": dict(Counter(row["reason"] for row in dropped)),
+            },
+        )
+    log.made("screen", artifact, reused, _told(artifact.manifest().details))
+    return Screen(artifact)
+
+
+def read_ids(value: list[str] | str, field: str) -> set[str]:
+    """Return a list of ids, or those of a file with one a line."""
+    if not isinstance(value, str):
+        return set(value)
+    try:
+        lines = Path(value).expanduser().read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{field}: {value} cannot be read ({error}); give a file with one id a line, or a list"
+        ) from None
+    return {line.strip() for line in lines if line.strip()}
+
+
+class FindOverlaps:
+    """Looks up one shard of the pool: once for how frequent texts are, then for overlaps."""
+
+    def __init__(
+        self,
+        pool: Path,
+        targets: dict[TargetSide, Path],
+        out: Path,
+        settings: OverlapConfig,
+        frequencies: Path | None = None,
+        encoder: EmbedConfig | None = None,
+        threads: int = 1,
+        device: str = "cpu",
+    ) -> None:
+        self.pool, self.out, self.settings = pool, out, settings
+        rows = {side: list(_rows_of(path)) for side, path in targets.items()}
+        self.index = OverlapIndex(rows, n=settings.ngram, threshold=settings.threshold)
+        self.second = frequencies is not None
+        if frequencies is not None:
+            told = json.loads(frequencies.read_text())
+            self.index.pass_over(told["frequencies"], told["rows"])
+        self.embed = None
+        if self.second and encoder is not None:
+            from tis_ray.representations.embed import Embed
+
+            self.embed = Embed(encoder, threads, device)
+            self.ids = {side: [row["id"] for row in found] for side, found in rows.items()}
+            self.targets = {side: self._embed(found) for side, found in rows.items()}
+
+    def __call__(self, shard: int) -> dict[str, Any]:
+        """Read one shard of the pool; write its frequencies or its overlaps."""
+        start = time.monotonic()
+        rows = [cast(Row, row) for row in row_dicts(self.pool / f"rows-{shard:05d}.parquet")]
+        if self.second:
+            found = [asdict(overlap) for overlap in self._find(rows)]
+            table = pa.Table.from_pylist(found, schema=OVERLAPS)
+            write_parquet(self.out / f"overlaps-{shard:05d}.parquet", table)
+        else:
+            found_frequencies = dict(sorted(self.index.frequencies(rows).items()))
+            write_json(self.out / f"frequencies-{shard:05d}.json", found_frequencies)
+        return {"rows": len(rows), "seconds": time.monotonic() - start}
+
+    def _find(self, rows: list[Row]) -> Iterator[Overlap]:
+        yield from self.index.find(rows)
+        if self.embed is None:
+            return
+        rows_EK = self._embed(rows)
+        for side, targets_MK in self.targets.items():
+            assert self.settings.embedding is not None
+            yield from embedding_overlaps(
+                rows, rows_EK, side, self.ids[side], targets_MK, threshold=self.settings.embedding
+            )
+
+    def _embed(self, rows: list[Row]) -> Any:
+        """Return unit vectors of whole rows, with the paper's template and no prefix."""
+        assert self.embed is not None
+        texts = [{"text": format_tulu(row["messages"], "")} for row in rows]
+        return self.embed.features(texts, "pool").values_ECK[:, 0]
+
+
+def _find_overlaps(
+    config: Config,
+    artifact: Artifact,
+    rows: dict[str, Artifact],
+    encoder: EmbedConfig | None,
+    cluster: Cluster,
+    log: RunLog,
+) -> list[Overlap]:
+    shards = int(rows["pool"].manifest().details["shards"])
+    arguments: dict[str, Any] = {
+        "pool": rows["pool"].path,
+        "targets": {side: rows[side].path for side in TARGETS},
+        "out": artifact.path,
+        "settings": config.overlap,
+    }
+    counted = artifact / "frequencies.json"
+    if not counted.exists():
+        todo = pending(artifact.path, "frequencies-{:05d}.json", shards)
+        map_shards(FindOverlaps, arguments, todo, cluster, log, "screen: words", light=True)
+        total: Counter[str] = Counter()
+        for path in sorted(artifact.path.glob("frequencies-*.json")):
+            total.update(json.loads(path.read_text()))
+        told = {"rows": rows["pool"].manifest().rows, "frequencies": dict(sorted(total.items()))}
+        write_json(counted, told)
+    arguments |= {"frequencies": counted, "encoder": encoder, "threads": config.batch.threads}
+    arguments["device"] = cluster.device
+    todo = pending(artifact.path, "overlaps-{:05d}.parquet", shards)
+    light = encoder is None
+    map_shards(
+        FindOverlaps, arguments, todo, cluster, log, "screen: overlaps", gpu=not light, light=light
+    )
+    tables = [pq.read_table(p) for p in sorted(artifact.path.glob("overlaps-*.parquet"))]
+    return [Overlap(**row) for table in tables for row in table.to_pylist()]
+
+
+def _dropped(
+    settings: OverlapConfig, overlaps: list[Overlap], excluded: set[str], pool: Artifact
+) -> list[dict[str, str]]:
+    """Return the pool rows that are not to be used, one reason each."""
+    found: dict[str, dict[str, str]] = {}
+    if excluded:
+        left = set(excluded)
+        for row in _rows_of(pool.path, ["id"]):
+            left.discard(row["id"])
+        if left:
+            raise InputError(
+                f"constraints.exclude: {sorted(left)[0]!r} is no id of the pool"
+                + (f" (nor are {len(left) - 1} more)" if len(left) > 1 else "")
+                + "; check the spelling"
+            )
+        reason = str(RejectReason.EXCLUDED)
+        detail = "named by constraints.exclude"
+        found = {name: {"id": name, "reason": reason, "detail": detail} for name in excluded}
+    sides = {side for side in TARGETS if getattr(settings, side) == "drop"}
+    # One row may overlap with both sides: the test set is the worse.
+    for overlap in sorted(best(overlaps), key=lambda o: o.side != "test"):
+        if overlap.side in sides:
+            detail = (
+                f"{overlap.kind} overlap, {overlap.value:.2f}, with the {overlap.part} of "
+                f"{overlap.side} row {overlap.target_id}: {overlap.excerpt}"
+            )
+            entry = {"id": overlap.pool_id, "reason": str(_REASONS[overlap.side])}
+            found.setdefault(overlap.pool_id, {**entry, "detail": detail})
+    return [found[name] for name in sorted(found)]
+
+
+def _rows_of(folder: Path, columns: list[str] | None = None) -> Iterator[Any]:
+    for path in sorted(folder.glob("rows-*.parquet")):
+        if columns is None:
+            yield from row_dicts(path)
+        else:
+            yield from pq.read_table(path, columns=columns).to_pylist()
+
+
+def _told(details: dict[str, Any]) -> str:
+    """Return the screen's line of the log."""
+    parts = []
+    for side, kinds in details["overlaps"].items():
+        rows = sum(count for kind, count in kinds.items() if kind != "targets")
+        parts.append(f"{rows} overlap with {kinds['targets']} {side} rows")
+    if lost := sum(details["dropped"].values()):
+        parts.append(f"{lost} dropped")
+    return "; ".join(parts) or "no overlap with query or test rows"

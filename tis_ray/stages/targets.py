@@ -1,0 +1,76 @@
+"""What pulls: the queries' weights, and several target tasks with a share of the budget each."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from tis_ray.config import ConstraintsConfig
+from tis_ray.errors import InputError
+from tis_ray.selectors import Ordering
+from tis_ray.selectors.merge import merge_orderings
+from tis_ray.stages.constrain import known_name
+from tis_ray.stages.select import HeldScores
+from tis_ray.stages.tokens import Side
+
+_PER_QUERY = ("weights", "groups")
+"""Parameters of selectors that have an entry for each query."""
+
+
+class Targets:
+    """The queries of one score matrix, by weight and by task.
+
+    weights_M: None where all are equal. tasks: share and rows of the scores, for each target task.
+    """
+
+    def __init__(self, settings: ConstraintsConfig, query: Side, queries_M: np.ndarray) -> None:
+        facts: dict[int, tuple[str, str]] = {}
+        for shard in range(query.shards):
+            part = query.token_facts(shard).select(["row", "id", "source"]).to_pydict()
+            named = zip(part["id"], part["source"], strict=True)
+            facts |= dict(zip(part["row"], named, strict=True))
+        names = [facts[row] for row in queries_M.tolist()]
+        self.weights_M = _weights(settings.query_weights, names)
+        self.tasks = _tasks(settings.targets, [source for _, source in names])
+
+    def select(
+        self, held: HeldScores, selector: str, length: int, params: dict[str, Any]
+    ) -> Ordering:
+        """Return the first `length` candidates by a selector, each task having its share of them."""
+        if not self.tasks:
+            return held.select(selector, length, **params)
+        orderings = []
+        for _, places in self.tasks:
+            own = {
+                name: np.asarray(value)[places] if name in _PER_QUERY else value
+                for name, value in params.items()
+            }
+            found = held.select(selector, length, queries=places.tolist(), **own)
+            pulled = np.where(found.queries < 0, -1, places[np.maximum(found.queries, 0)])
+            orderings.append(replace(found, queries=pulled))
+        return merge_orderings(orderings, [share for share, _ in self.tasks], length)
+
+
+def _weights(given: dict[str, float], names: list[tuple[str, str]]) -> np.ndarray | None:
+    if not given:
+        return None
+    for name in given:
+        known = [*dict.fromkeys(source for _, source in names), *(own for own, _ in names)]
+        known_name(name, known, "constraints.query_weights", "id or source of a query")
+    return np.array([given.get(own, given.get(source, 1.0)) for own, source in names])
+
+
+def _tasks(given: dict[str, float], sources: list[str]) -> list[tuple[float, np.ndarray]]:
+    if not given:
+        return []
+    there = list(dict.fromkeys(sources))
+    for name in given:
+        known_name(name, there, "constraints.targets", "source of a query")
+    if left := [source for source in there if source not in given]:
+        raise InputError(
+            f"constraints.targets: the queries of source {left[0]!r} have no share; name every "
+            "source of the queries, or leave those rows out of the query set"
+        )
+    return [(share, np.flatnonzero([s == name for s in sources])) for name, share in given.items()]
