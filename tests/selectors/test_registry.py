@@ -46,8 +46,8 @@ def test_unknown_selector_lists_the_known_and_suggests():
 def test_unknown_parameter_is_refused():
     message = refusal(SCORES, "random", 1, sed=1)
     assert message == "random: parameter 'sed' is unknown (did you mean 'seed'?); known: seed"
-    message = refusal(SCORES, "round_robin", 1, seed=1)
-    assert message == "round_robin: parameter 'seed' is unknown; this selector takes none"
+    message = refusal(SCORES, "doubly_greedy", 1, seed=1)
+    assert message == "doubly_greedy: parameter 'seed' is unknown; this selector takes none"
 
 
 @pytest.mark.parametrize("selector", sorted(SELECTORS))

@@ -102,13 +102,13 @@ def test_files_are_opened_once_and_what_a_selector_remembered_goes_with_it(tmp_p
     monkeypatch.setattr(stage, "open_scores", open_and_count)
     holder = stage._ShardHolder({0: ref})
     assert holder.facts()[0].shape == (9, 600)
-    first, second = stage._Run(1, "uot"), stage._Run(2, "subtask")
+    first, second = stage._Run(1, "uot", None), stage._Run(2, "doubly_greedy", None)
     holder.answer(first, [Call(0, "extent", ())])
     remembered = holder.shards[0]
     holder.answer(first, [Call(0, "extent", ())])
     assert holder.shards[0] is remembered
-    holder.answer(second, [Call(0, "pulled_by", (np.zeros(9, dtype=int), np.arange(5)))])
-    assert type(holder.shards[0]) is SELECTORS["subtask"].shard
+    holder.answer(second, [Call(0, "pulled_by", (np.arange(5),))])
+    assert type(holder.shards[0]) is SELECTORS["doubly_greedy"].shard
     assert opened == [ref.path]
 
 

@@ -22,7 +22,8 @@ BLOCK = 8192
 
 def coordinate(layout: Layout, budget: int) -> Rounds:
     """Return the `budget` candidates with the highest maxima, by (score down, index up)."""
-    indices, scores = yield from take_turns(Layout(1, layout.sizes), budget)
+    one_row = Layout(1, layout.sizes)
+    indices, scores = yield from take_turns(one_row, np.zeros(budget, dtype=np.int32))
     queries = yield from ask_about(layout, indices, "pulled_by")
     return Ordering(indices, scores, queries, "doubly_greedy")
 

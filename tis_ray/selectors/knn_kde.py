@@ -15,7 +15,8 @@ at which spreading costs more than it gains becomes s:
 
 TSDS does this with a heap; here one sort of the c_(i,k) and a prefix sum of the costs' increments,
 (d_(i,k+1) - d_(i,k)) c_(i,k) >= 0, give the same s. Where TSDS then samples, the paper and this
-module take the most probable candidates.
+module take the most probable candidates. A query of weight w, the mean weight being 1, has the mass
+w / M to give, and its cost counts w times.
 """
 
 from __future__ import annotations
@@ -23,15 +24,16 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from tis_ray.errors import InputError
 from tis_ray.selectors.density import Features, densities
 from tis_ray.selectors.heads import merged_heads
 from tis_ray.selectors.knn_uniform import checked_trade_off
-from tis_ray.selectors.neighbours import checked_ties, nearest_queries, ranked
+from tis_ray.selectors.neighbours import Ranked, checked_ties, nearest_queries, ranked
 from tis_ray.selectors.protocol import Layout, Rounds
 from tis_ray.selectors.sums import Doubles
+from tis_ray.selectors.weights import checked_weights, relative
 
 
 def coordinate(
@@ -45,6 +47,7 @@ def coordinate(
     alpha: float = 0.01,
     C: float = 5.0,
     ties: str = "scores",
+    weights: ArrayLike | None = None,
 ) -> Rounds:
     """Return the `budget` most probable candidates.
 
@@ -57,7 +60,9 @@ def coordinate(
         are also bounded by a tenth of the pool.
     sigma: width of the kernel, > 0. alpha: weight of spreading against distance, in [0, 1]. C:
         scale of the distances, > 0. ties: "scores" or "paper".
+    weights: (M,) positive, how much each query counts; equal ones if not given.
     """
+    weights_M = relative(checked_weights("knn_kde", weights, layout.queries))
     checked_ties(ties, "knn_kde")
     checked_trade_off("knn_kde", alpha, C, min(neighbours, density_neighbours))
     if not sigma > 0:
@@ -75,7 +80,7 @@ def coordinate(
     places_MK = places.reshape(indices_MK.shape)
     density_n = densities(features, candidates, sigma, min(density_neighbours, tenth))
     distances_MK = -closeness_MK.astype(np.float64)
-    masses_MK, total = spread(distances_MK, 1 / density_n[places_MK], alpha, C)
+    masses_MK, total = spread(distances_MK, 1 / density_n[places_MK], weights_M, alpha, C)
 
     mass_n = np.bincount(places_MK.ravel(), weights=masses_MK.ravel())
     counted_MK = np.where(masses_MK > 0, closeness_MK, -np.inf)
@@ -83,25 +88,24 @@ def coordinate(
     given = mass_n > 0
     candidates, pulled_by = candidates[given], pulled_by[given]
     probabilities: Doubles = mass_n[given] / (layout.queries * total)
-    return (
-        yield from ranked(layout, budget, candidates, probabilities, pulled_by, ties, "knn_kde")
-    )
+    rows = Ranked(candidates, probabilities, pulled_by)
+    return (yield from ranked(layout, budget, rows, weights_M, ties, "knn_kde"))
 
 
 def spread(
-    distances_MK: Doubles, shares_MK: Doubles, alpha: float, C: float
+    distances_MK: Doubles, shares_MK: Doubles, weights_M: Doubles, alpha: float, C: float
 ) -> tuple[Doubles, float]:
     """Return the mass each neighbour gets, in units of 1 / (M s), and s.
 
-    distances_MK: ascending along rows; shares_MK: 1 / rho.
+    distances_MK: ascending along rows; shares_MK: 1 / rho; weights_M: of mean 1.
     """
     queries, length = distances_MK.shape
     if length == 1:
-        return np.ones((queries, 1)), 1.0
+        return weights_M[:, None], 1.0
     # Step (k, i) gives the k-th neighbour of query i a full share; k-major, so that a stable sort
     # takes equal sums by k, then i.
     sums_KM = np.cumsum(shares_MK[:, :-1], axis=1).T
-    increments_KM = np.diff(distances_MK, axis=1).T * sums_KM
+    increments_KM = np.diff(distances_MK, axis=1).T * sums_KM * weights_M
     order = np.argsort(sums_KM, axis=None, kind="stable")
     costs = np.cumsum(increments_KM.ravel()[order])
     enough = alpha / C * costs >= (1 - alpha) * queries
@@ -113,4 +117,4 @@ def spread(
     spent_M = sums_KM[taken - 1, np.arange(queries)]
     mass_MK = np.where(np.arange(length) < taken[:, None], shares_MK, 0)
     mass_MK[np.arange(queries), taken] = np.maximum(total - spent_M, 0)
-    return mass_MK, total
+    return mass_MK * weights_M[:, None], total

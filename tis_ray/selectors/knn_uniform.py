@@ -8,7 +8,8 @@ mass further costs more than it gains,
     (alpha / C) sum_i sum_{k <= K} (d_(i,K+1) - d_(i,k)) >= (1 - alpha) M,
 
 or the cap, `neighbours`. The inner sum is K d_(i,K+1) minus a prefix sum of distances, so all K
-are tried in O(M K). A candidate's probability is the share of the M K votes that it gets.
+are tried in O(M K). A candidate's probability is the share of the M K votes that it gets. A query of
+weight w, the mean weight being 1, counts w times: its gaps, and its votes.
 
 Few distinct probabilities arise, so `ties` matters: see `neighbours`.
 """
@@ -16,12 +17,15 @@ Few distinct probabilities arise, so `ties` matters: see `neighbours`.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from tis_ray.errors import InputError
 from tis_ray.selectors.heads import merged_heads
-from tis_ray.selectors.neighbours import checked_ties, nearest_queries, ranked
+from tis_ray.selectors.neighbours import Ranked, checked_ties, nearest_queries, ranked
 from tis_ray.selectors.ordering import Scores
 from tis_ray.selectors.protocol import Layout, Rounds
+from tis_ray.selectors.sums import Doubles
+from tis_ray.selectors.weights import checked_weights, relative
 
 
 def coordinate(
@@ -32,6 +36,7 @@ def coordinate(
     alpha: float = 0.01,
     C: float = 5.0,
     ties: str = "scores",
+    weights: ArrayLike | None = None,
 ) -> Rounds:
     """Return the `budget` most probable candidates.
 
@@ -40,27 +45,29 @@ def coordinate(
 
     neighbours: most neighbours of a query. alpha: weight of spreading against distance, in [0, 1].
     C: scale of the distances, > 0. ties: "scores" or "paper".
+    weights: (M,) positive, how much each query counts; equal ones if not given.
     """
+    weights_M = relative(checked_weights("knn_uniform", weights, layout.queries))
     checked_ties(ties, "knn_uniform")
     checked_trade_off("knn_uniform", alpha, C, neighbours)
     indices_ML, scores_ML = yield from merged_heads(layout, neighbours)
-    count = neighbourhood_size(1 - scores_ML, alpha, C)
+    count = neighbourhood_size(1 - scores_ML, alpha, C, weights_M)
     candidates, places = np.unique(indices_ML[:, :count], return_inverse=True)
     places_MK = places.reshape(layout.queries, count)
-    probabilities = np.bincount(places_MK.ravel()) / (count * layout.queries)
+    votes = np.bincount(places_MK.ravel(), weights=np.repeat(weights_M, count))
+    probabilities = votes / (count * layout.queries)
     pulled_by = nearest_queries(places_MK, scores_ML[:, :count], candidates.size)
-    return (
-        yield from ranked(layout, budget, candidates, probabilities, pulled_by, ties, "knn_uniform")
-    )
+    rows = Ranked(candidates, probabilities, pulled_by)
+    return (yield from ranked(layout, budget, rows, weights_M, ties, "knn_uniform"))
 
 
-def neighbourhood_size(distances_ML: Scores, alpha: float, C: float) -> int:
+def neighbourhood_size(distances_ML: Scores, alpha: float, C: float, weights_M: Doubles) -> int:
     """Return K for distances in ascending order; L when no smaller K is enough."""
     queries, length = distances_ML.shape
     distances_ML = distances_ML.astype(np.float64, copy=False)
     sizes = np.arange(1, length)
     spent_ML = np.cumsum(distances_ML, axis=1)
-    gaps = (sizes * distances_ML[:, 1:] - spent_ML[:, :-1]).sum(axis=0)
+    gaps = (weights_M[:, None] * (sizes * distances_ML[:, 1:] - spent_ML[:, :-1])).sum(axis=0)
     enough = (alpha / C) * gaps >= (1 - alpha) * queries
     return int(np.argmax(enough)) + 1 if enough.any() else length
 

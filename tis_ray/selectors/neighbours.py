@@ -4,8 +4,8 @@ Both give the candidates near some query a probability and the rest none. The pr
 distinct values (with M queries, KNN-Uniform's takes at most M), so how ties are broken decides most
 of a small budget:
 
-    "scores": a higher mean score over the queries goes first, then the lower index; candidates
-        without probability follow, by their best score, then index;
+    "scores": a higher mean score over the queries, weighted as they are, goes first, then the lower
+        index; candidates without probability follow, by their best score, then index;
     "paper": the lower index goes first, as in the paper's released code, where a budget is biased
         towards the head of the pool file, and candidates without probability follow by index.
 """
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,20 +30,25 @@ from tis_ray.selectors.sums import Doubles, column_sums
 BLOCK_ENTRIES = 2**20
 
 
+class Ranked(NamedTuple):
+    """The candidates with probability, in the order of their index.
+
+    queries: those that pulled them.
+    """
+
+    candidates: Indices
+    probabilities: Doubles
+    queries: NDArray[np.int32]
+
+
 def ranked(
-    layout: Layout,
-    budget: int,
-    candidates: Indices,
-    probabilities: Doubles,
-    queries: NDArray[np.int32],
-    ties: str,
-    selector: str,
+    layout: Layout, budget: int, rows: Ranked, weights_M: Doubles, ties: str, selector: str
 ) -> Generator[list[Call], list[Any], Ordering]:
     """Return the ordering by probability.
 
-    candidates: those with probability, ascending; probabilities, queries: theirs, a query being the
-        one that pulled the candidate.
+    weights_M: of the queries, of mean 1.
     """
+    candidates, probabilities, queries = rows
     if candidates.size > budget:
         # Only these can be in the budget; the others need no second look.
         cut = np.partition(probabilities, candidates.size - budget)[candidates.size - budget]
@@ -52,7 +57,7 @@ def ranked(
         probabilities = probabilities[likely]
     keys: tuple[Any, ...] = (candidates, -probabilities)
     if ties == "scores":
-        means = yield from ask_about(layout, candidates, "means")
+        means = yield from ask_about(layout, candidates, "means", weights_M)
         keys = (candidates, -means, -probabilities)
     order = np.lexsort(keys)[:budget]
 
@@ -119,12 +124,14 @@ class Shard(TopShard):
         """Return the lowest query that attains each candidate's maximum."""
         return self._greedy.pulled_by(indices)
 
-    def means(self, indices: Indices) -> Doubles:
-        """Return each candidate's mean score."""
+    def means(self, weights_M: Doubles, indices: Indices) -> Doubles:
+        """Return each candidate's mean score, the weights being of mean 1."""
         rows = len(self.scores_Mn)
         columns, width = indices - self.offset, max(1, BLOCK_ENTRIES // rows)
         blocks = np.split(columns, range(width, len(columns), width))
-        sums = [column_sums(self.scores_Mn[:, block].astype(np.float64)) for block in blocks]
+        sums = [
+            column_sums(self.scores_Mn[:, block].astype(np.float64), weights_M) for block in blocks
+        ]
         means: Doubles = np.concatenate(sums) / rows
         return means
 

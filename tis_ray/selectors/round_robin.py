@@ -4,6 +4,10 @@ Turn t belongs to query t mod M, which takes the free candidate with the highest
 equals the one with the lowest index. That is the ordering of the paper's LESS-RR, made there by a
 masked argmax over the whole row at each turn, B * N steps in all.
 
+Queries may have weights. The turns of query i then fall at the times 1/w_i, 2/w_i, 3/w_i, ..., so that
+it has had floor(w_i t) turns by time t, and those of equal time are taken in the order of the
+queries (stride scheduling). With equal weights that is turn t to query t mod M again.
+
 Here each query holds a short ranked list and a pointer, and the lists are merged from any number
 of column shards. Why the result is exact: a shard has shipped, for query i, the best of its free
 candidates, so whatever it holds back ranks below the last entry it shipped. Entries of the merged
@@ -23,24 +27,51 @@ from collections.abc import Generator
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from tis_ray.selectors.ordering import Indices, Ordering, Scores
 from tis_ray.selectors.protocol import Call, Layout, Rounds, TopLists
+from tis_ray.selectors.sums import Doubles
+from tis_ray.selectors.weights import checked_weights
 
 
-def coordinate(layout: Layout, budget: int) -> Rounds:
-    """Return the first `budget` picks; see the module docstring."""
-    indices, scores = yield from take_turns(layout, budget)
-    queries = np.arange(budget) % layout.queries
-    return Ordering(indices, scores, queries.astype(np.int32), "round_robin")
+def coordinate(layout: Layout, budget: int, *, weights: ArrayLike | None = None) -> Rounds:
+    """Return the first `budget` picks; see the module docstring.
+
+    weights: (M,) positive, a query's share of the turns; equal ones if not given.
+    """
+    weights_M = checked_weights("round_robin", weights, layout.queries)
+    queries = turns(weights_M, budget)
+    indices, scores = yield from take_turns(layout, queries)
+    return Ordering(indices, scores, queries, "round_robin")
+
+
+def turns(weights_M: Doubles, budget: int) -> NDArray[np.int32]:
+    """Return whose turn it is, (B,)."""
+    if (weights_M == weights_M[0]).all():
+        return (np.arange(budget) % len(weights_M)).astype(np.int32)
+    # Exact, and out of the reach of overflow.
+    weights_M = np.ldexp(weights_M, -np.frexp(weights_M.max())[1])
+    # Up to this time, rounding included, the queries have at least B turns together.
+    until = (budget + 2 * len(weights_M)) / weights_M.sum()
+    counts = (until * weights_M).astype(np.int64) + 1
+    queries = np.repeat(np.arange(len(weights_M), dtype=np.int32), counts)
+    first = np.repeat(np.cumsum(counts) - counts, counts)
+    times = (np.arange(1, len(queries) + 1) - first) / weights_M[queries]
+    return queries[np.lexsort((queries, times))[:budget]]
 
 
 def take_turns(
-    layout: Layout, budget: int
+    layout: Layout, queries: NDArray[np.int32]
 ) -> Generator[list[Call], list[Any], tuple[Indices, Scores]]:
-    """Play `budget` turns over shards that answer `top`; return indices and scores (B,)."""
-    lists = [_RankedList(layout, budget) for _ in range(layout.queries)]
+    """Let the queries (B,) take their turns over shards that answer `top`.
+
+    Returns the picks and their scores, (B,).
+    """
+    budget = len(queries)
+    schedule = queries.tolist()
+    counts = np.bincount(queries, minlength=layout.queries).tolist()
+    lists = [_RankedList(layout, count) for count in counts]
     picked: list[int] = []
     values: list[float] = []
     # Pages of zeros that are never written take no memory, so this costs O(B), not O(N).
@@ -50,7 +81,7 @@ def take_turns(
 
     while len(picked) < budget:
         turn = len(picked)
-        ranked = lists[turn % layout.queries]
+        ranked = lists[schedule[turn]]
         position = ranked.position
         items = ranked.items
         while position < ranked.certain and used[items[position]]:
@@ -63,7 +94,7 @@ def take_turns(
             continue
         # All queries walk at about the same pace: refilling every one that runs low spares it a
         # round trip a few turns later. Those with no turn left before the last pick need nothing.
-        due = [t % layout.queries for t in range(turn, min(budget, turn + layout.queries))]
+        due = dict.fromkeys(schedule[turn : turn + layout.queries])
         low = {query: lists[query] for query in due if lists[query].runs_low(taken)}
         calls = _refill_calls(low, layout, np.array(picked, dtype=np.int64), budget - turn)
         replies: list[TopLists] = yield calls
@@ -85,8 +116,7 @@ class _RankedList:
 
     __slots__ = ("certain", "counts", "items", "last", "open", "position", "starts", "values")
 
-    def __init__(self, layout: Layout, budget: int) -> None:
-        turns = -(-budget // layout.queries)
+    def __init__(self, layout: Layout, turns: int) -> None:
         shards = len(layout.sizes)
         # Four times the picks this query will make, since others take some of its best.
         first = max(8, -(-4 * turns // shards))

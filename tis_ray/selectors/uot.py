@@ -4,7 +4,7 @@ The plan T minimises
 
     <T, C> + reg KL(T | a b') + reg_m1 KL(T 1 | a) + reg_m2 KL(T' 1 | b),    C = (1 - scores) / 2,
 
-with uniform a over the queries and b over the candidates. The paper (arXiv 2602.14696, appendix
+with b uniform over the candidates, and a over the queries or as their weights are. The paper (arXiv 2602.14696, appendix
 F.2) takes reg 0.01 and reg_m = (inf, 1e-4): every query gives away all of its mass, and candidates
 are hardly pressed to take equal shares. The solution is found by the scaling iteration of Chizat,
 Peyré, Schmitzer and Vialard ("Scaling algorithms for unbalanced optimal transport problems", 2018)
@@ -28,6 +28,7 @@ from collections.abc import Generator
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from tis_ray.errors import InputError
 from tis_ray.selectors.heads import merged_heads
@@ -35,6 +36,7 @@ from tis_ray.selectors.ordering import Ordering
 from tis_ray.selectors.protocol import Call, Layout, Rounds, ask_about
 from tis_ray.selectors.sums import Doubles, FixedPoint
 from tis_ray.selectors.transport import Extent, Kernel, Sweep
+from tis_ray.selectors.weights import checked_weights, relative
 
 # How far the scores / (2 reg) of a row may lie apart: exponentials then are normal numbers, even
 # after division by a row's sum.
@@ -53,6 +55,7 @@ def coordinate(
     tolerance: float = 1e-6,
     max_iterations: int = 1000,
     precision: str = "scores",
+    weights: ArrayLike | None = None,
 ) -> Rounds:
     """Return the `budget` candidates with the largest masses, by (mass down, index up).
 
@@ -64,10 +67,12 @@ def coordinate(
         when the limit came first.
     precision: "scores" computes the kernel of float32 scores in float32 (masses within about 1e-5
         of themselves), "float64" does not. Sums are as fine as float64 either way.
+    weights: (M,) positive, a query's share of the mass; equal ones if not given.
     """
+    weights_M = relative(checked_weights("uot", weights, layout.queries))
     _check(reg, reg_m1, reg_m2, tolerance, max_iterations, precision)
     extents: list[Extent] = yield [Call(s, "extent", ()) for s in range(len(layout.sizes))]
-    problem = _Problem.of(layout, extents, reg, reg_m1, reg_m2, precision)
+    problem = _Problem.of(layout, extents, weights_M, reg, reg_m1, reg_m2, precision)
     problem, potential_M = yield from _solve(problem, tolerance, max_iterations)
 
     solution, logarithms = (problem.kernel, potential_M), problem.largest is None
@@ -80,14 +85,15 @@ def coordinate(
 class _Problem(NamedTuple):
     """What is solved, on the scale of the shards.
 
-    kernel: with a factor of each row divided out; offset_M: its logarithm and that of M N, so that
-        POT's log u is the potential plus the offset.
+    kernel: with a factor of each row divided out; offset_M: its logarithm less that of a b, so that
+        POT's log u is the potential plus the offset. log_mass_M: log a.
     damping: reg_m1 / (reg_m1 + reg). largest: bound on v, or none where v needs logarithms.
     """
 
     kernel: Kernel
     shards: range
     offset_M: Doubles
+    log_mass_M: Doubles
     damping: float
     largest: float | None
 
@@ -96,6 +102,7 @@ class _Problem(NamedTuple):
         cls,
         layout: Layout,
         extents: list[Extent],
+        weights_M: Doubles,
         reg: float,
         reg_m1: float,
         reg_m2: float,
@@ -114,9 +121,10 @@ class _Problem(NamedTuple):
             dtype, largest = highest_M.dtype.name if single else "float64", math.exp(ratio * reach)
         kernel = Kernel(highest_M.astype(dtype), 2 * reg, _damping(reg_m2, reg), layout.candidates)
         offset_M = (1 - highest_M.astype(float)) / (2 * reg)
-        offset_M += math.log(layout.queries * layout.candidates)
+        log_mass_M = np.log(weights_M) - math.log(layout.queries)
+        offset_M -= log_mass_M - math.log(layout.candidates)
         shards = range(len(layout.sizes))
-        return cls(kernel, shards, offset_M, _damping(reg_m1, reg), largest)
+        return cls(kernel, shards, offset_M, log_mass_M, _damping(reg_m1, reg), largest)
 
     def normalised(self, log_sums_M: Doubles) -> tuple[_Problem, Doubles]:
         """Divide the rows by about their sums, which u absorbs; also return what is left of those.
@@ -131,7 +139,7 @@ class _Problem(NamedTuple):
 
     def potential(self, log_sums_M: Doubles) -> Doubles:
         """Return g from log sum_j kernel v: the update of u."""
-        exact_M = -math.log(len(log_sums_M)) - log_sums_M
+        exact_M = self.log_mass_M - log_sums_M
         if self.damping == 1:
             return exact_M
         return self.damping * (exact_M + self.offset_M) - self.offset_M
