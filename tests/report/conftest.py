@@ -9,6 +9,39 @@ from tis_ray.report.words import method_name
 HOSTILE = '<script>alert(1)</script> $x_1$ & "q" \x00\x1b'
 
 
+def make_distances(methods, budgets, seeds):
+    """Distances of one representation: its subsets, random's by seed, the pool thinned."""
+
+    def measured(value, method="network simplex", **names):
+        w1 = {"value": value, "upper": value + 0.002 * (method == "sinkhorn")}
+        w1 |= {"method": method, "reg": None}
+        plain = {"assignment": value, "query_to_subset": 0.1, "subset_to_query": 0.2}
+        more = {"chamfer": 0.3, "mmd": {"linear": 0.4, "rbf": 0.5, "bandwidth": 1.0}}
+        terms = {"sampling": 1.5, "deviation": 0.1, "chord": w1, "w1": w1}
+        return {"queries": 2, "candidates": 100, **plain, **more, **terms, **names}
+
+    return {
+        "representation": "less",
+        "columns": 200,
+        "pool": measured(0.9, "sinkhorn"),
+        "dimension": {"intrinsic": 4.25, "participation": 7.5, "neighbours": 10, "rows": 100},
+        "subsets": [
+            measured(0.8 + 0.01 * seed, representation="random", selector="random")
+            | {"budget": budget, "seed": seed, "digest": f"{seed} {budget}", "rows": budget}
+            for seed in seeds
+            for budget in budgets
+        ]
+        + [
+            measured(0.405, representation="less", selector=selector, budget=budget, seed=seed)
+            | {"digest": selector, "rows": 100}
+            for representation, selector in methods
+            if representation == "less"
+            for budget in budgets
+            for seed in seeds
+        ],
+    }
+
+
 def make_record(pool=200, budgets=(100, 500), seeds=(0, 1, 2), gain=0.2, methods=None):
     rng = np.random.default_rng(0)
     sources = [HOSTILE, "gsm8k", "code", *(f"s{i}" for i in range(13))]
@@ -66,6 +99,10 @@ def make_record(pool=200, budgets=(100, 500), seeds=(0, 1, 2), gain=0.2, methods
                 | {"recall": [{"share": 0.05, "rows": 10, "kept": 7, "low": 0.4, "high": 0.89}]}
             },
             {"representation": "bm25", "projection": False, "kind": "words"},
+        ],
+        distances=[
+            make_distances(methods, budgets, seeds),
+            {"representation": "bm25", "reason": "its scores are no cosines"},
         ],
         composition={"pool": {s: int((source == k).sum()) for k, s in enumerate(sources)}}
         | {f"{name} @ 100": {"gsm8k": 90, HOSTILE: 10} for name in names},

@@ -11,7 +11,7 @@ from tis_ray.report.figures import budget_curve, comparison, drawings
 from tis_ray.report.pool_figures import composition, map_caption, pool_map
 
 NAMES = {f"{kind}_{m}" for kind in ("budget", "difference") for m in
-         ("test_loss", "query_loss", "exact_match")} | {"map", "composition", "scores", "cost"}  # fmt: skip
+         ("test_loss", "query_loss", "exact_match")} | {"map", "composition", "scores", "distances", "cost"}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +75,18 @@ def test_one_budget_gives_dots_with_both_baselines(make):
     assert "Zero-shot" in figure
     assert "Random" in figure
     assert "at budget 100" in figure
+
+
+def test_distance_and_loss_are_one_dot_a_cell(drawn, make):
+    points = ElementTree.fromstring(drawn["distances"].svg)
+    marks = [node for node in points.iter() if node.get("id", "").startswith("distances-line2d")]
+    assert "LESS + round robin at 100: 0.405, 0.3" in points[1].text
+    assert points[1].text.count(" at 100: ") == points[1].text.count(" at 500: ") == 2 * 3
+    assert len(marks) >= 12
+    lossless = make()
+    for cell in lossless.cells:
+        cell.pop("test_loss")
+    assert "distances" not in drawings(lossless, summarise(lossless.cells))
 
 
 def test_hostile_names_are_text(drawn):

@@ -125,7 +125,7 @@ def test_quarantine_is_counted_by_reason(html):
 
 def test_tables_have_captions_and_figures_have_names(html):
     assert html.count("<table") == html.count("<caption>")
-    assert html.count("<svg") == html.count('role="img"') == html.count("<figcaption>") == 10
+    assert html.count("<svg") == html.count('role="img"') == html.count("<figcaption>") == 11
 
 
 def test_ids_are_unique(html):
@@ -141,7 +141,12 @@ def test_in_page_links_lead_somewhere(html):
 
 @pytest.mark.parametrize(
     "missing",
-    [("cells",), ("orderings", "stages"), ("map", "config", "quarantined"), ("composition",)],
+    [
+        ("cells",),
+        ("orderings", "stages"),
+        ("map", "config", "quarantined"),
+        ("composition", "distances"),
+    ],
 )
 def test_any_part_may_be_missing(missing, tmp_path, make):
     record = make(budgets=(100,))
@@ -180,6 +185,28 @@ def test_the_exactness_of_scores_and_the_recall_of_a_cascade_are_told(html):
     assert "BM25 kept 40 of 200 rows; of the 10 rows that full LESS would take from" in text
     assert "7 were kept: recall 70% [40%, 89%]" in text
     assert "no projection: exact" in text
+
+
+def test_distances_stand_beside_loss_and_random(html):
+    (section,) = re.findall(r'<section id="distances">.*?</section>', html, re.S)
+    text = " ".join(" ".join(Page(section).text).split())
+    assert "Pool, 100 of 200 rows 0.900 [0.900, 0.902] Sinkhorn" in text
+    assert re.search(r"Random mean of 3 subsets 100 0\.\d+ 0\.810 0\.810 0\.100", text)
+    # The mean over seeds of random's 0.80, 0.81 and 0.82 is the yardstick.
+    assert re.search(r"LESS \+ round robin 100 0\.\d+ 0\.405 50% of random", text)
+    assert "Random mean of 3 subsets 100 of 500 rows have a score 500" in text
+    assert "Effective dimension 4.2 (participation ratio 7.5), from 100 rows of the pool." in text
+    assert "BM25 Not measured: its scores are no cosines." in text
+
+
+def test_distances_without_features_say_what_is_missing(make, tmp_path):
+    record = make(seeds=(0,))
+    (found, _) = record.distances
+    found["dimension"] = None
+    for cell in (found["pool"], *found["subsets"]):
+        cell |= {"mmd": None, "sampling": None}
+    text = " ".join(Page(html_of(record, tmp_path)).text)
+    assert "No features are kept, so there is no MMD" in text
 
 
 def test_a_study_without_certificates_or_map_has_neither_section(make, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -57,3 +58,10 @@ def undisturbed(ray_cluster, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("undisturbed")
     run(small_study(folder, compute__actors=2))
     return folder
+
+
+@pytest.fixture
+def copied(undisturbed, tmp_path) -> Path:
+    """A copy of the finished study that a test may change."""
+    shutil.copytree(undisturbed, tmp_path / "study", symlinks=True)
+    return tmp_path / "study"

@@ -31,13 +31,6 @@ from tis_ray.stages.score import score_folders
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
 
-@pytest.fixture
-def copied(undisturbed, tmp_path) -> Path:
-    """A copy of the finished study that a test may change."""
-    shutil.copytree(undisturbed, tmp_path / "study", symlinks=True)
-    return tmp_path / "study"
-
-
 def warmup(folder: Path) -> str:
     (found,) = (folder / "artifacts").glob("warmup-*")
     return str(found)

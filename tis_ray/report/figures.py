@@ -21,6 +21,7 @@ from matplotlib.transforms import ScaledTranslation
 from tis_ray.analysis import Interval, TableRow, summarise
 from tis_ray.analysis.statistics import LOWER_IS_BETTER, ZERO_SHOT
 from tis_ray.report import svg
+from tis_ray.report.distances import distance_figure
 from tis_ray.report.pool_figures import (
     composition,
     map_caption,
@@ -64,6 +65,11 @@ def drawings(record: StudyRecord, rows: Sequence[TableRow]) -> dict[str, Drawing
     found.append(Drawing("composition", "Composition by source", caption, composition(record)))
     caption = "The score of each selected example, best first. Scales differ between methods."
     found.append(Drawing("scores", "Score by rank", caption, score_by_rank(record)))
+    caption = (
+        "One dot a cell, larger for larger budgets. Left is closer to the queries, low is better."
+    )
+    title = "Distance to the queries, and test loss"
+    found.append(Drawing("distances", title, caption, distance_figure(record)))
     caption = "Wall time by stage. Pale: an earlier run's artifact was reused, at no cost now."
     found.append(Drawing("cost", "What each stage cost", caption, stage_cost(record)))
     return {drawing.name: drawing for drawing in found if drawing.svg}

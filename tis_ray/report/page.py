@@ -21,6 +21,7 @@ from markupsafe import Markup
 from tis_ray.analysis import Comparison, TableRow, summarise
 from tis_ray.analysis.statistics import LOWER_IS_BETTER
 from tis_ray.report import svg
+from tis_ray.report.distances import distance_tables
 from tis_ray.report.figures import Drawing, drawings
 from tis_ray.report.record import Certificate, StageCost, StudyRecord
 from tis_ray.report.words import (
@@ -82,6 +83,7 @@ def build_report(record: StudyRecord, out_dir: str | Path) -> Path:
         examples=_examples(record),
         open_examples=OPEN_EXAMPLES,
         shares=_shares(record),
+        distances=distance_tables(record, rows),
         trust=[_trust(certificate) for certificate in record.certificates],
         costs=_costs(record.stages),
         total=_total(record.stages),

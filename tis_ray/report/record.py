@@ -110,6 +110,46 @@ class Certificate(TypedDict, total=False):
     cascade: dict[str, Any]
 
 
+class SubsetDistances(TypedDict, total=False):
+    """How far one subset is from the queries (`analysis.distances`, `analysis.bounds`).
+
+    `digest` names the subset; equal subsets have the same. `candidates` of its `rows` have a score. `chord` is Wasserstein-1
+    over the chord, the cost of the bounds.
+    """
+
+    representation: str
+    selector: str
+    budget: int
+    seed: int | None
+    digest: str
+    rows: int
+    queries: int
+    candidates: int
+    w1: dict[str, Any]
+    assignment: float | None
+    query_to_subset: float
+    subset_to_query: float
+    chamfer: float
+    mmd: dict[str, float] | None
+    chord: dict[str, Any]
+    sampling: float | None
+    deviation: float | None
+
+
+class RepresentationDistances(TypedDict, total=False):
+    """The distances in one representation: of its subsets, of random's, of the pool.
+
+    `reason` says why there are none.
+    """
+
+    representation: str
+    reason: str
+    columns: int
+    pool: SubsetDistances
+    dimension: dict[str, Any] | None
+    subsets: list[SubsetDistances]
+
+
 @dataclass
 class StudyRecord:
     """A finished or partial study. Every part but the name may be empty."""
@@ -122,6 +162,7 @@ class StudyRecord:
     orderings: list[SelectedRows] = field(default_factory=list)
     map: PoolMap | None = None
     certificates: list[Certificate] = field(default_factory=list)
+    distances: list[RepresentationDistances] = field(default_factory=list)
     composition: dict[str, dict[str, int]] = field(default_factory=dict)
     """Method name → source → count; the entry `pool` is the whole pool."""
     stages: list[StageCost] = field(default_factory=list)

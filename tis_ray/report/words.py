@@ -47,7 +47,12 @@ def method_name(representation: str, selector: str | None = None) -> str:
     if representation == RANDOM:
         return "Random"
     name = _NAMES.get(representation, representation.replace("_", " "))
-    return f"{name} + {_NAMES.get(selector, selector.replace('_', ' '))}" if selector else name
+    return f"{name} + {selector_name(selector)}" if selector else name
+
+
+def selector_name(selector: str) -> str:
+    """Return the display name of a selector, such as "round robin"."""
+    return _NAMES.get(selector, selector.replace("_", " "))
 
 
 def display_name(key: str) -> str:

@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 from tis_ray.data import format_tulu
 from tis_ray.errors import InputError
 from tis_ray.models.loading import load_tokenizer
+from tis_ray.representations import combine
 from tis_ray.stages.cluster import Cluster
 from tis_ray.stages.log import RunLog
 from tis_ray.stages.recipe import Recipe
@@ -87,6 +88,44 @@ class FeatureSet:
         return gather([s.values_ECK for s in shards]), {
             name: gather([s.columns[name] for s in shards]) for name in shards[0].columns
         }
+
+
+class SideFeatures:
+    """One side's features by their place: the row (query) or column (pool) of the scores.
+
+    `rows` makes it the `tis_ray.selectors.density.Features` of a pool.
+    """
+
+    def __init__(self, features: FeatureSet, side: str) -> None:
+        self.features, self.side = features, side
+        shards = range(features.shards[side])
+        self.starts = np.cumsum([0, *(len(features.rows(side, shard)) for shard in shards)])
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def parts(self, places: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield positions in `places` and their features (n, C, K) as stored, shard by shard."""
+        owners = np.searchsorted(self.starts, places, side="right") - 1
+        for shard in np.unique(owners).tolist():
+            mine = np.flatnonzero(owners == shard)
+            values_ECK, _ = self.features.read(self.side, shard)
+            yield mine, values_ECK[places[mine] - self.starts[shard]]
+
+    def unit(self, values_ECK: np.ndarray) -> np.ndarray:
+        """Return (E, C * K) unit vectors whose dot products are the rows' similarities."""
+        # What was rounded is a little off the unit sphere.
+        norms = np.linalg.norm(values_ECK, axis=2, keepdims=True)
+        return combine(values_ECK / norms, self.features.weights_C)
+
+    def rows(self, indices: np.ndarray) -> np.ndarray:
+        """Return (n, C * K) float32 unit vectors; reads each shard concerned once."""
+        parts, order = [], []
+        for mine, values_ECK in self.parts(indices):
+            parts.append(self.unit(values_ECK))
+            order.append(mine)
+        joined: np.ndarray = np.concatenate(parts)[np.argsort(np.concatenate(order))]
+        return joined
 
 
 def featurize(

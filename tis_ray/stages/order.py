@@ -8,6 +8,7 @@ import time
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,13 @@ import pyarrow.parquet as pq
 
 from tis_ray.config import Config
 from tis_ray.errors import InputError
-from tis_ray.representations import combine
 from tis_ray.selectors import Ordering, find_selector
 from tis_ray.selectors.constraints import Filled
 from tis_ray.stages.cluster import Cluster
 from tis_ray.stages.constrain import Constrainer
-from tis_ray.stages.featurize import FeatureSet
+from tis_ray.stages.featurize import FeatureSet, SideFeatures
 from tis_ray.stages.log import RunLog, peak_mb
+from tis_ray.stages.matrix import ScoreMatrix
 from tis_ray.stages.select import HeldScores, ShardRef, hold_scores
 from tis_ray.stages.targets import Targets
 from tis_ray.stages.tokens import Side
@@ -284,19 +285,16 @@ class _Orderer:
                 f"constraints.include: {_facts(self.pool, np.array([row]))[row][0]!r} has no "
                 f"{self.representation} score; see the quarantine"
             )
-        shard = next(ref for ref in score_shards(self.scores) if column < ref.stop)
-        scores_M = np.load(shard.path, mmap_mode="r")[:, column - shard.start]
+        scores_M = ScoreMatrix(self.scores.path).read(np.array([column]))[:, 0]
         return float(scores_M.max()), int(scores_M.argmax())
 
 
-class PoolFeatures:
-    """Features of candidates by their column in the scores, as unit vectors whose dot products are
-    the candidates' similarities; see `tis_ray.selectors.density.Features`."""
+class PoolFeatures(SideFeatures):
+    """The pool's, by column of the scores or by row of the pool."""
 
     def __init__(self, features: FeatureSet, columns_N: np.ndarray) -> None:
-        self.features, self.columns_N = features, columns_N
-        shards = range(features.shards["pool"])
-        self.starts = np.cumsum([0, *(len(features.rows("pool", shard)) for shard in shards)])
+        super().__init__(features, "pool")
+        self.columns_N = columns_N
 
     @property
     def identity(self) -> str:
@@ -307,30 +305,16 @@ class PoolFeatures:
         """Return the same for rows of the pool."""
         return self.rows(np.searchsorted(self.columns_N, rows))
 
-    def rows(self, indices: np.ndarray) -> np.ndarray:
-        """Return (n, C * K) float32 features; reads each shard concerned once."""
-        owners = np.searchsorted(self.starts, indices, side="right") - 1
-        parts, order = [], []
-        for shard in np.unique(owners).tolist():
-            mine = np.flatnonzero(owners == shard)
-            values_ECK = self.features.read("pool", shard)[0][indices[mine] - self.starts[shard]]
-            # What was rounded is a little off the unit sphere.
-            norms = np.linalg.norm(values_ECK, axis=2, keepdims=True)
-            parts.append(combine(values_ECK / norms, self.features.weights_C))
-            order.append(mine)
-        joined: np.ndarray = np.concatenate(parts)[np.argsort(np.concatenate(order))]
-        return joined
-
 
 def score_shards(scores: Artifact) -> list[ShardRef]:
     """Return the column shards of a scores artifact, as selector actors read them."""
-    refs, start = [], 0
-    for path in sorted(scores.path.glob("scores-*.npy")):
-        stop = start + np.load(path, mmap_mode="r").shape[1]
-        if stop > start:
-            refs.append(ShardRef(str(path), start, stop))
-        start = stop
-    return refs
+    matrix = ScoreMatrix(scores.path)
+    bounds = pairwise(matrix.starts.tolist())
+    return [
+        ShardRef(str(path), start, stop)
+        for path, (start, stop) in zip(matrix.files, bounds, strict=True)
+        if stop > start
+    ]
 
 
 def _facts(side: Side, rows: np.ndarray) -> dict[int, tuple[Any, ...]]:

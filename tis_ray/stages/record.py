@@ -32,6 +32,7 @@ def study_record(
     cells: list[dict[str, Any]],
     orderings: list[StudyOrdering],
     represented: list[Represented],
+    distances: list[dict[str, Any]],
     pool: Side,
     query: Side,
     test: Side,
@@ -85,6 +86,7 @@ def study_record(
         if features
         else None,
         "certificates": _certificates(represented),
+        "distances": distances,
         "composition": composition,
         "stages": [vars(stage) for stage in log.stages],
         "quarantined": [

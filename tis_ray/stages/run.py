@@ -22,6 +22,7 @@ from tis_ray.errors import InputError
 from tis_ray.report import StudyRecord, build_report
 from tis_ray.stages.cluster import Cluster, connect
 from tis_ray.stages.log import RunLog
+from tis_ray.stages.measure import measure_subsets
 from tis_ray.stages.order import StudyOrdering, order_all
 from tis_ray.stages.record import study_record
 from tis_ray.stages.represent import Represented, Representer
@@ -128,11 +129,14 @@ def _run(config: Config, until: Until, log: RunLog) -> StudyResult:
     with tracker.study(
         config.name, study_fingerprint(config), config=facts, tags={"device": cluster.device}
     ) as tracked:
-        cells = sweep(plan_cells(config, pool, orderings), config, pool, query, test, cluster, log)
+        plans = plan_cells(config, pool, orderings)
+        cells = sweep(plans, config, pool, query, test, cluster, log)
         result = StudyResult(config.run_dir, orderings, cells)
         if until == "report":
+            root = config.artifact_root
+            distances = measure_subsets(represented, plans, pool, root, cluster, log)
             result.record = study_record(
-                config, cells, orderings, represented, pool, query, test, log, _command()
+                config, cells, orderings, represented, distances, pool, query, test, log, _command()
             )
             result.record.save(config.run_dir / "report" / "record.json")
             build_report(result.record, config.run_dir / "report")

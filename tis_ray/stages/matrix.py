@@ -1,0 +1,53 @@
+"""Scores as a `scores-*` artifact left them: any columns, or all of them in blocks, never the whole.
+
+Files are opened when they are read and closed again: a large pool has more of them than a process
+may hold open. Nothing here needs Ray.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+BLOCK_VALUES = 1 << 24
+"""Scores in memory at once while all of them are read: 64 MiB of float32."""
+
+
+class ScoreMatrix:
+    """`scores_MN` on disk.
+
+    files: the column shards in order. starts: the first column of each, and N at the end.
+    columns_N, queries_M: row numbers of pool and query set, ascending.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.columns_N: np.ndarray = np.load(folder / "columns.npy")
+        self.queries_M: np.ndarray = np.load(folder / "queries.npy")
+        self.files = sorted(folder.glob("scores-*.npy"))
+        shapes = [np.load(path, mmap_mode="r").shape for path in self.files]
+        self.starts = np.cumsum([0, *(columns for _, columns in shapes)])
+
+    def places(self, rows: np.ndarray) -> np.ndarray:
+        """Return the columns of these pool rows, in their order; rows without a score are left out."""
+        places = np.minimum(np.searchsorted(self.columns_N, rows), len(self.columns_N) - 1)
+        return places[self.columns_N[places] == rows]
+
+    def read(self, places: np.ndarray) -> np.ndarray:
+        """Return these columns, (M, n), reading no other."""
+        owners = np.searchsorted(self.starts, places, side="right") - 1
+        found_Mn = np.empty((len(self.queries_M), len(places)), np.float32)
+        for owner in np.unique(owners).tolist():
+            mine = np.flatnonzero(owners == owner)
+            scores_MN = np.load(self.files[owner], mmap_mode="r")
+            found_Mn[:, mine] = scores_MN[:, places[mine] - self.starts[owner]]
+        return found_Mn
+
+    def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield all columns in order: the first one's number, and a block (M, n)."""
+        width = max(1, BLOCK_VALUES // len(self.queries_M))
+        for path, first in zip(self.files, self.starts.tolist(), strict=False):
+            scores_MN = np.load(path, mmap_mode="r")
+            for start in range(0, scores_MN.shape[1], width):
+                yield first + start, np.asarray(scores_MN[:, start : start + width])
