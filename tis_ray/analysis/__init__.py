@@ -1,11 +1,19 @@
 """What the numbers of a study mean. Pure functions over arrays and plain cells."""
 
+from tis_ray.analysis.correlation import RankCorrelation, spearman
 from tis_ray.analysis.intervals import (
     Comparison,
     Interval,
     holm,
     mean_interval,
     paired_comparison,
+)
+from tis_ray.analysis.paired import (
+    PairedDifference,
+    bootstrap_interval,
+    mean_ranks,
+    paired_difference,
+    wilcoxon_p,
 )
 from tis_ray.analysis.statistics import (
     LOWER_IS_BETTER,
@@ -21,9 +29,16 @@ __all__ = [
     "Flag",
     "Interval",
     "MetricSummary",
+    "PairedDifference",
+    "RankCorrelation",
     "TableRow",
+    "bootstrap_interval",
     "holm",
     "mean_interval",
+    "mean_ranks",
     "paired_comparison",
+    "paired_difference",
+    "spearman",
     "summarise",
+    "wilcoxon_p",
 ]
