@@ -1,0 +1,169 @@
+"""The results of studies as arrays: what tables and figures are made of, wherever they came from.
+
+`tis_ray.analysis.paper` reads the paper's published files into `Results`, and
+`tis_ray.report.study_results` our own studies; all that follows is one code for both. A cell is one
+model and task. Letters of these arrays: L models, J tasks, A methods, B budgets, S seeds,
+R representations, Q quantiles. NaN is a result that is missing: never a zero, never averaged over.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+RANDOM = "Random"
+"""The name of the baseline in `Results.methods`, always the first."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A number that is reported for each run."""
+
+    name: str
+    """Its key in tables, and its column in the paper's files."""
+    words: str
+    lower_is_better: bool
+    scale: float = 1.0
+    """What it is multiplied by for reading: 100 where a share is shown in percent."""
+    places: int = 3
+    """Decimals for reading."""
+    figure: str = ""
+    """How the paper's plotting script names it in file names; figures are drawn where it is set."""
+    quantile_figure: str = ""
+    """The same in the names of the quantile figures."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A representation with a selector, or random (no selector)."""
+
+    name: str
+    representation: str
+    selector: str = ""
+
+
+@dataclass(frozen=True)
+class Family:
+    """Methods that are drawn and ranked together: random first, then a reference, then others."""
+
+    name: str
+    """`data_representation`, or `sel_alg`, with a representation's name where there are several."""
+    title: str
+    methods: tuple[int, ...]
+    """Positions in `Results.methods`."""
+    reference: int | None
+    """What the others are compared with besides random: LESS, or round robin."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """Budget curves, zero-shot values and quantile curves, by measure name."""
+
+    name: str
+    models: tuple[str, ...]
+    tasks: tuple[str, ...]
+    methods: tuple[Method, ...]
+    budgets: tuple[int, ...]
+    seeds: tuple[int, ...]
+    measures: tuple[Measure, ...]
+    loss: str
+    """Which measure is the query loss, and which the task's metric."""
+    metric: str
+    runs: dict[str, np.ndarray]
+    """values_LJABS of each measure."""
+    zero_shot: dict[str, np.ndarray]
+    """values_LJ of each measure."""
+    representations: tuple[str, ...] = ()
+    """Names of the methods that the quantile curves are of."""
+    quantiles: dict[str, np.ndarray] = field(default_factory=dict)
+    """values_LJRQ of each measure: one run for each tenth of the pool, by distance."""
+    subquantiles: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+    """Model → measure → values_JRQ: the first quantile cut again, for the models that have it."""
+    metric_words: dict[str, str] = field(default_factory=dict)
+    """What the metric is, by task, where tasks differ."""
+    scopes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """Name → positions of the models that are summed up together; `scopes_of` makes the usual."""
+    doubtful_tasks: tuple[str, ...] = ()
+    """Tasks that some means leave out, as their measurement is in doubt."""
+
+    def measure(self, name: str) -> Measure:
+        """Return the measure of this name."""
+        return next(measure for measure in self.measures if measure.name == name)
+
+    def means(self, measure: str) -> np.ndarray:
+        """Return means over seeds (L, J, A, B); NaN where no seed has a result."""
+        return mean_over_last(self.runs[measure])
+
+    def position(self, name: str) -> int | None:
+        """Return where a method stands in `methods`."""
+        return next((i for i, method in enumerate(self.methods) if method.name == name), None)
+
+    def families(self) -> list[Family]:
+        """Return the paper's two families, and one more for each further representation.
+
+        `data_representation` holds the methods with the selector that most representations have
+        (round robin where it ties), and those that are in no other family. `sel_alg` holds a
+        representation's selectors where it has several.
+        """
+        methods = self.methods[1:]
+        selectors = list(dict.fromkeys(method.selector for method in methods))
+        common = max(
+            selectors,
+            key=lambda s: (sum(m.selector == s for m in methods), s in ROUND_ROBIN),
+            default="",
+        )
+        several = {
+            r: [i for i, m in enumerate(self.methods) if m.representation == r and i]
+            for r in dict.fromkeys(m.representation for m in methods)
+        }
+        several = {r: found for r, found in several.items() if len(found) > 1}
+        held = {i for found in several.values() for i in found}
+        first = [
+            i
+            for i, method in enumerate(self.methods)
+            if i and (method.selector == common or i not in held)
+        ]
+        found = [
+            Family(
+                "data_representation",
+                "representations",
+                (0, *first),
+                next((i for i in first if self.methods[i].representation == "LESS"), None),
+            )
+        ]
+        for representation, positions in several.items():
+            name = "sel_alg" if len(several) == 1 else f"sel_alg_{representation}"
+            reference = (i for i in positions if self.methods[i].selector in ROUND_ROBIN)
+            found.append(
+                Family(
+                    name, f"selectors of {representation}", (0, *positions), next(reference, None)
+                )
+            )
+        return found
+
+
+ROUND_ROBIN = ("RR", "round robin")
+"""How the paper's files and our studies name the selector that others are compared with."""
+
+
+def scopes_of(models: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Return each model alone and, where there are several, `all_models`."""
+    scopes = {model: (i,) for i, model in enumerate(models)}
+    return scopes | ({"all_models": tuple(range(len(models)))} if len(models) > 1 else {})
+
+
+def mean_over_last(values: np.ndarray) -> np.ndarray:
+    """Return means over the last axis, of what is there; NaN where nothing is."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Mean of empty slice")
+        return np.asarray(np.nanmean(values, axis=-1))
+
+
+def sd_over_last(values: np.ndarray) -> np.ndarray:
+    """Return standard deviations (n - 1) over the last axis; NaN below two values."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Degrees of freedom")
+        return np.asarray(np.nanstd(values, axis=-1, ddof=1))
