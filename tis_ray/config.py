@@ -405,6 +405,18 @@ class ConstraintsConfig(Model):
     by itself, and they take turns. Empty: all queries are one task."""
 
 
+class QuantilesConfig(Model):
+    """The paper's distance quantiles: does training on nearer rows help more? Round robin orders the
+    whole pool, and a model is trained on the beginning of each part of it."""
+
+    bins: int = Field(10, ge=2)
+    """Parts of equal size."""
+    rows: int = Field(500, ge=1)
+    """First rows of each that are trained on."""
+    focus: bool = False
+    """Cut the first part again into as many."""
+
+
 class FinetuneConfig(TrainingConfig):
     """Fine-tuning on a subset."""
 
@@ -495,6 +507,8 @@ class Config(Model):
     bm25: Bm25Config = Bm25Config()
     overlap: OverlapConfig = OverlapConfig()
     constraints: ConstraintsConfig = ConstraintsConfig()
+    quantiles: QuantilesConfig | None = None
+    """Also run the distance-quantile experiment, for every representation; null does not."""
     uot: UotConfig = UotConfig()
     knn: KnnConfig = KnnConfig()
     finetune: FinetuneConfig = FinetuneConfig()

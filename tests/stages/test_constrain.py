@@ -153,13 +153,16 @@ def test_token_budgets_say_what_they_came_to(study, tmp_path):
     assert filled[700].rows == len(sizes) > filled[300].rows
 
 
-def test_tasks_take_turns(study):
+def test_tasks_take_turns_and_weights_pull(study):
     shares = {"reverse_word": 3, "add_numbers": 1}
     rows = picked(run(study(constraints__targets=shares), until="select"))
     assert Counter(r["query_id"].split(".")[0] for r in rows) == {
         "reverse_word": 9,
         "add_numbers": 3,
     }
+    heavy = study.sides["query"][0]["id"]
+    rows = picked(run(study(name="w", constraints__query_weights={heavy: 5}), until="select"))
+    assert Counter(r["query_id"] for r in rows)[heavy] >= 5
 
 
 def test_a_radius_keeps_near_duplicates_out(study, tmp_path):
@@ -233,3 +236,19 @@ def test_the_constrainer_asks_for_longer_orderings_only_as_needed(study, tmp_pat
     assert asked == [12 * 2**k for k in range(len(asked))]
     assert len(rows) == 12
     assert filled.capped > 0
+
+
+def test_the_quantile_experiment_trains_on_the_beginning_of_each_part(study, tmp_path):
+    config = study(quantiles={"bins": 3, "rows": 6, "focus": True}, budget=6)
+    config["evaluation"]["exact_match"] = False
+    result = run(config)
+    cells = result.record.quantiles
+    assert [cell["quantile"] for cell in cells] == [[1], [2], [3], [1, 1], [1, 2], [1, 3]]
+    # The first quantile begins as the budget does: the same cell, trained once.
+    best = next(c for c in result.cells if c["representation"] == "bm25")
+    assert cells[0]["fingerprint"] == cells[3]["fingerprint"] == best["fingerprint"]
+    assert len({cell["fingerprint"] for cell in cells}) == 5
+    page = (tmp_path / "runs" / "small" / "report" / "index.html").read_text()
+    assert "Is nearer data better data?" in page
+    assert "5 parts" not in page
+    assert "3 parts of the first quantile" in page

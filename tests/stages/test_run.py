@@ -132,7 +132,13 @@ def test_unusable_rows_are_quarantined_counted_and_never_selected(ray_cluster, t
     pool = tmp_path / "pool.jsonl"
     pool.write_text("\n".join(lines))
     methods = ["less", "embed"]
-    study = small_study(tmp_path, data__pool=str(pool), budget=77, representation=methods)
+    study = small_study(
+        tmp_path,
+        data__pool=str(pool),
+        budget=77,
+        representation=methods,
+        overlap__test="keep",  # among so few rows, the wording of some looks like repetition
+    )
     result = run(study, until="report")
     found = {(row["reason"], row["id"]) for row in result.record.quarantined}
     assert found == {

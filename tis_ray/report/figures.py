@@ -29,6 +29,7 @@ from tis_ray.report.pool_figures import (
     score_by_rank,
     stage_cost,
 )
+from tis_ray.report.quantiles import quantile_figure
 from tis_ray.report.record import StudyRecord
 from tis_ray.report.words import METRIC_NAMES, is_baseline, method_name, number
 from tis_ray.store import write_bytes
@@ -70,6 +71,11 @@ def drawings(record: StudyRecord, rows: Sequence[TableRow]) -> dict[str, Drawing
     )
     title = "Distance to the queries, and test loss"
     found.append(Drawing("distances", title, caption, distance_figure(record)))
+    caption = (
+        "Mean over seeds of the models trained on the first rows of each quantile; low is better."
+    )
+    title = "Query loss by distance quantile"
+    found.append(Drawing("quantiles", title, caption, quantile_figure(record)))
     caption = "Wall time by stage. Pale: an earlier run's artifact was reused, at no cost now."
     found.append(Drawing("cost", "What each stage cost", caption, stage_cost(record)))
     return {drawing.name: drawing for drawing in found if drawing.svg}

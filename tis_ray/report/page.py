@@ -23,7 +23,9 @@ from tis_ray.analysis.statistics import LOWER_IS_BETTER
 from tis_ray.report import svg
 from tis_ray.report.distances import distance_tables
 from tis_ray.report.figures import Drawing, drawings
+from tis_ray.report.quantiles import quantile_table
 from tis_ray.report.record import Certificate, StageCost, StudyRecord
+from tis_ray.report.subsets import effective_budgets, overlap_lines
 from tis_ray.report.words import (
     METRIC_NAMES,
     decimals,
@@ -84,6 +86,9 @@ def build_report(record: StudyRecord, out_dir: str | Path) -> Path:
         open_examples=OPEN_EXAMPLES,
         shares=_shares(record),
         distances=distance_tables(record, rows),
+        quantiles=quantile_table(record),
+        budgets=effective_budgets(record),
+        overlaps=overlap_lines(record),
         trust=[_trust(certificate) for certificate in record.certificates],
         costs=_costs(record.stages),
         total=_total(record.stages),

@@ -34,6 +34,23 @@ class Cell(TypedDict, total=False):
     optimizer_steps: int | None
     seconds: float | None
     fingerprint: str
+    subset: dict[str, Any] | None
+    """What the budget came to: rows, amount (in the budget's unit), rows over a cap, near-duplicates."""
+
+
+class QuantileCell(Cell):
+    """A cell of the distance-quantile experiment; `quantile` is [3], or [1, 3] for a part of the first."""
+
+    quantile: list[int]
+
+
+class Overlaps(TypedDict, total=False):
+    """Pool rows that repeat query or test rows: counts by side and kind, dropped rows by reason, and
+    the strongest pairs."""
+
+    counts: dict[str, dict[str, int]]
+    dropped: dict[str, int]
+    rows: list[dict[str, Any]]
 
 
 class SelectedRow(TypedDict, total=False):
@@ -159,6 +176,8 @@ class StudyRecord:
     """When the study ended, ISO 8601."""
     config: dict[str, Any] = field(default_factory=dict)
     cells: list[Cell] = field(default_factory=list)
+    quantiles: list[QuantileCell] = field(default_factory=list)
+    overlaps: Overlaps | None = None
     orderings: list[SelectedRows] = field(default_factory=list)
     map: PoolMap | None = None
     certificates: list[Certificate] = field(default_factory=list)

@@ -19,10 +19,13 @@ from tis_ray.stages.log import RunLog
 from tis_ray.stages.order import StudyOrdering
 from tis_ray.stages.represent import Represented
 from tis_ray.stages.score import read_certificate
+from tis_ray.stages.screen import Screen
 from tis_ray.stages.tokens import Side
 
 SHOWN_ROWS = 200
 """Rows of each ordering whose texts the report holds."""
+SHOWN_OVERLAPS = 100
+"""Overlapping pairs that the report holds, the strongest first."""
 MAP_ROWS = 5000
 """Pool rows on the map; a larger pool is thinned evenly (selected rows always stay)."""
 
@@ -30,16 +33,17 @@ MAP_ROWS = 5000
 def study_record(
     config: Config,
     cells: list[dict[str, Any]],
+    quantiles: list[dict[str, Any]],
     orderings: list[StudyOrdering],
     represented: list[Represented],
     distances: list[dict[str, Any]],
-    pool: Side,
-    query: Side,
-    test: Side,
+    screen: Screen,
+    sides: dict[str, Side],
     log: RunLog,
     command: str,
 ) -> StudyRecord:
     """Return the study as plain data; the map is of the first representation that kept features."""
+    pool, query = sides["pool"], sides["query"]
     features = next(
         (
             found.features
@@ -80,7 +84,9 @@ def study_record(
         "name": config.name,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "config": config.model_dump(mode="json"),
-        "cells": [{k: v for k, v in cell.items() if k != "train_loss"} for cell in cells],
+        "cells": [_without_curve(cell) for cell in cells],
+        "quantiles": [_without_curve(cell) for cell in quantiles],
+        "overlaps": _overlaps(screen),
         "orderings": shown,
         "map": _map(features, orderings, dict(zip(rows_N.tolist(), sources.tolist(), strict=True)))
         if features
@@ -90,7 +96,7 @@ def study_record(
         "composition": composition,
         "stages": [vars(stage) for stage in log.stages],
         "quarantined": [
-            *(row for side in (pool, query, test) for row in side.quarantined()),
+            *(row for side in sides.values() for row in side.quarantined()),
             *(row for found in represented for row in _without_feature(found)),
         ],
         "command": command,
@@ -98,6 +104,20 @@ def study_record(
         "environment": _environment(),
     }
     return StudyRecord(**content)
+
+
+def _without_curve(cell: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in cell.items() if name != "train_loss"}
+
+
+def _overlaps(screen: Screen) -> dict[str, Any]:
+    """Return how much of the pool repeats queries or test rows, and the strongest pairs."""
+    details = screen.artifact.manifest().details
+    return {
+        "counts": details["overlaps"],
+        "dropped": details["dropped"],
+        "rows": screen.overlaps().slice(0, SHOWN_OVERLAPS).to_pylist(),
+    }
 
 
 def _certificates(represented: list[Represented]) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ import os
 import shlex
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,10 +24,11 @@ from tis_ray.stages.cluster import Cluster, connect
 from tis_ray.stages.log import RunLog
 from tis_ray.stages.measure import measure_subsets
 from tis_ray.stages.order import StudyOrdering, order_all
+from tis_ray.stages.quantiles import plan_quantiles
 from tis_ray.stages.record import study_record
 from tis_ray.stages.represent import Represented, Representer
 from tis_ray.stages.screen import screen_pool
-from tis_ray.stages.sweep import plan_cells, sweep
+from tis_ray.stages.sweep import CellPlan, plan_cells, sweep
 from tis_ray.stages.tokens import SIDES, Side, prepare_side, read_side
 from tis_ray.store import Artifact, fingerprint, write_bytes
 from tis_ray.store.features import DamagedShardError
@@ -35,6 +36,9 @@ from tis_ray.tracking import NullRun, open_tracker
 
 REPAIRS = 3
 """How many damaged feature shards one run repairs before it gives up: more is a failing disk."""
+
+CELL_KEYS = ("representation", "selector", "budget", "seed", "quantile")
+"""What names a cell."""
 
 Until = Literal["featurize", "select", "evaluate", "report"]
 
@@ -46,6 +50,7 @@ class StudyResult:
     run_dir: Path
     orderings: list[StudyOrdering]
     cells: list[dict[str, Any]]
+    quantiles: list[dict[str, Any]] = field(default_factory=list)
     record: StudyRecord | None = None
 
     @property
@@ -130,13 +135,26 @@ def _run(config: Config, until: Until, log: RunLog) -> StudyResult:
         config.name, study_fingerprint(config), config=facts, tags={"device": cluster.device}
     ) as tracked:
         plans = plan_cells(config, pool, orderings)
-        cells = sweep(plans, config, pool, query, test, cluster, log)
-        result = StudyResult(config.run_dir, orderings, cells)
+        parts: list[CellPlan] = []
+        if config.quantiles is not None:
+            parts = plan_quantiles(config, config.quantiles, represented, pool, cluster, log)
+        done = sweep([*plans, *parts], config, pool, query, test, cluster, log)
+        cells, quantiles = done[: len(plans)], done[len(plans) :]
+        result = StudyResult(config.run_dir, orderings, cells, quantiles)
         if until == "report":
             root = config.artifact_root
             distances = measure_subsets(represented, plans, pool, root, cluster, log)
             result.record = study_record(
-                config, cells, orderings, represented, distances, pool, query, test, log, _command()
+                config,
+                cells,
+                quantiles,
+                orderings,
+                represented,
+                distances,
+                screen,
+                {"pool": pool, "query": query, "test": test},
+                log,
+                _command(),
             )
             result.record.save(config.run_dir / "report" / "record.json")
             build_report(result.record, config.run_dir / "report")
@@ -157,8 +175,8 @@ def _track(study: NullRun, result: StudyResult) -> None:
         study.log_artifact(ordering.file, f"orderings/{ordering.name}")
     if result.record is not None:
         study.log_artifact(result.run_dir / "report", "report")
-    for cell in result.cells:
-        method = {key: cell[key] for key in ("representation", "selector", "budget", "seed")}
+    for cell in (*result.cells, *result.quantiles):
+        method = {key: cell[key] for key in CELL_KEYS if key in cell}
         name = " ".join(str(value) for value in method.values() if value is not None)
         with study.cell(name, f"{cell['fingerprint']} {name}", params=method) as run:
             run.set_tags({"tis.artifact": cell["artifact"]})

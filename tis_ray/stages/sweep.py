@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from ray import tune
 
+from tis_ray.analysis.quantiles import Quantile
 from tis_ray.config import Config
 from tis_ray.models.loading import model_identity
 from tis_ray.selectors.constraints import Filled
@@ -34,6 +35,7 @@ class CellPlan:
     """One point of the study.
 
     positions: the subset's places among the usable pool rows. filled: what its budget came to.
+    quantile: of the distance-quantile experiment; None for the study's own cells.
     """
 
     representation: str
@@ -42,6 +44,7 @@ class CellPlan:
     seed: int | None
     positions: np.ndarray
     filled: Filled | None = None
+    quantile: Quantile | None = None
 
     @property
     def label(self) -> str:
@@ -53,6 +56,8 @@ class CellPlan:
             if self.representation == "random"
             else f"{self.representation} {self.selector}"
         )
+        if self.quantile is not None:
+            return f"{name} quantile {'.'.join(map(str, self.quantile))} seed {self.seed}"
         return f"{name} B={self.budget} seed {self.seed}"
 
 
@@ -264,6 +269,7 @@ def _result(cell: CellPlan, artifact: Artifact) -> dict[str, Any]:
         "budget": cell.budget,
         "seed": cell.seed,
         "subset": asdict(cell.filled) if cell.filled else None,
+        **({"quantile": list(cell.quantile)} if cell.quantile else {}),
         "fingerprint": artifact.fingerprint,
         "artifact": str(artifact.path),
         **metrics,
