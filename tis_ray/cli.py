@@ -178,10 +178,10 @@ def evaluate(config: ConfigFile, overrides: Overrides = None) -> None:
     """
     loaded = _load(config, overrides)
     from tis_ray.stages.run import run as run_study
-    from tis_ray.stages.summary import results_table
+    from tis_ray.stages.summary import results_tables
 
     result = run_study(loaded, until="evaluate", console=console)
-    Console(width=console.width).print(results_table(result.cells))
+    Console(width=console.width).print(*results_tables(result.cells))
 
 
 @app.command()

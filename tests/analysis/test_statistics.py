@@ -241,3 +241,42 @@ def test_flat_rows_share_one_level_of_plain_values():
     flat = summarise(cells)[-1].flat()
     assert flat["test_loss_vs_random_n"] == 2
     assert all(isinstance(v, str | int | float | None) for v in flat.values())
+
+
+def test_the_better_of_two_zero_shots_counts_metric_by_metric():
+    cells = cells_of("less", "uot", 100, [0.6, 0.62, 0.61], exact_match=0.5)
+    plain = {"representation": "zero_shot (no template)"}
+    cells += [zero_shot(test_loss=0.7, exact_match=0.4)]
+    cells += [zero_shot(test_loss=0.5, exact_match=0.1) | plain]
+    rows = summarise(cells)
+    names = ["zero_shot", "zero_shot (no template)", "less"]
+    assert [row.representation for row in rows] == names
+    assert all(m.vs_zero_shot is None for row in rows[:2] for m in row.metrics.values())
+    loss, match = rows[-1].metrics["test_loss"], rows[-1].metrics["exact_match"]
+    assert (loss.zero_shot, match.zero_shot) == ("zero_shot (no template)", "zero_shot")
+    assert loss.vs_zero_shot.difference == pytest.approx(0.11)
+    assert match.vs_zero_shot.difference == pytest.approx(0.1)
+    messages = {f.code: f.message for f in rows[-1].flags}
+    assert (
+        messages["below_zero_shot"] == "test loss 0.61 is worse than zero-shot without template 0.5"
+    )
+
+
+def test_a_single_zero_shot_is_not_said_to_be_the_better_one():
+    cells = [*cells_of("less", "uot", 100, [0.6, 0.62]), zero_shot(test_loss=0.7)]
+    assert summarise(cells)[-1].metrics["test_loss"].zero_shot is None
+
+
+def test_unreadable_answers_stand_beside_their_metric_and_are_flagged():
+    cells = cells_of("less", "uot", 100, [0.1, 0.2], "gsm8k/numeric_match")
+    cells[0]["gsm8k/numeric_match_parse_failures"] = 0.5
+    cells[1]["gsm8k/numeric_match_parse_failures"] = 0.7
+    (row,) = summarise(cells)
+    assert list(row.metrics) == ["gsm8k/numeric_match"]
+    assert row.metrics["gsm8k/numeric_match"].parse_failures == pytest.approx(0.6)
+    assert row.flat()["gsm8k/numeric_match_parse_failures"] == pytest.approx(0.6)
+    (flag,) = [f for f in row.flags if f.code == "unreadable"]
+    assert flag.message == "gsm8k: numeric match: 60% of the answers could not be read"
+    for cell in cells:
+        cell["gsm8k/numeric_match_parse_failures"] = 0.4
+    assert "unreadable" not in {f.code for f in summarise(cells)[0].flags}

@@ -120,6 +120,14 @@ def make_record(pool=200, budgets=(100, 500), seeds=(0, 1, 2), gain=0.2, methods
     )
 
 
+def with_two_zero_shots(record):
+    """Add a zero-shot without template, better on test loss and worse on exact match."""
+    (template,) = [c for c in record.cells if c["representation"] == "zero_shot"]
+    plain = {"representation": "zero_shot (no template)", "test_loss": 0.6, "exact_match": 0.1}
+    record.cells.insert(1, template | plain)
+    return record
+
+
 @pytest.fixture(scope="session")
 def make():
     return make_record

@@ -5,6 +5,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from tests.report.conftest import with_two_zero_shots
 from tis_ray.analysis import summarise
 from tis_ray.report import StudyRecord, svg, write_figures
 from tis_ray.report.figures import budget_curve, comparison, drawings
@@ -67,6 +68,20 @@ def test_no_method_is_left_out_whatever_its_result(make):
             for selector in ("round robin", "UOT", "KNN"):
                 assert f"{name} + {selector}" in figure
     assert "Zero-shot" in budget_curve(rows, "test_loss")
+
+
+def test_the_line_is_the_better_zero_shot(make):
+    record = with_two_zero_shots(make())
+    rows = summarise(record.cells)
+    assert "Zero-shot, no template" in budget_curve(rows, "test_loss")
+    assert "Zero-shot, no template" not in budget_curve(rows, "exact_match")
+
+
+def test_figures_of_tasks_have_names_of_files(make):
+    record = make()
+    for cell in record.cells:
+        cell["gsm8k/exact_match.strict-match"] = cell["exact_match"]
+    assert "budget_gsm8k-exact_match-strict-match" in drawings(record, summarise(record.cells))
 
 
 def test_one_budget_gives_dots_with_both_baselines(make):

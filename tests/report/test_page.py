@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from tests.report.conftest import with_two_zero_shots
 from tis_ray.report import StudyRecord, build_report
 
 VOID = {"meta", "br", "input", "link", "img"}
@@ -213,3 +214,21 @@ def test_a_study_without_certificates_or_map_has_neither_section(make, tmp_path)
     record = make()
     record.certificates, record.map = [], None
     assert 'id="trust"' not in html_of(record, tmp_path)
+
+
+def test_tasks_have_tables_with_the_share_of_unreadable_answers(make, tmp_path):
+    record = make()
+    for cell in record.cells:
+        cell["gsm8k/numeric_match"] = cell["exact_match"]
+        cell["gsm8k/numeric_match_parse_failures"] = 0.625
+    text = " ".join(" ".join(Page(html_of(record, tmp_path)).text).split())
+    assert "gsm8k: numeric match, higher is better." in text
+    assert "Unreadable 62.5%" in text
+    assert "where half of the answers or more could not be read" in text
+
+
+def test_which_zero_shot_a_row_is_compared_with_is_said(make, tmp_path):
+    text = " ".join(Page(html_of(with_two_zero_shots(make()), tmp_path)).text)
+    assert "Zero-shot, no template" in text
+    assert text.count("without template") > 4  # a row each in the table of test loss
+    assert "with template" not in " ".join(Page(html_of(make(), tmp_path)).text)

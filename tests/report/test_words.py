@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.report.conftest import with_two_zero_shots
 from tis_ray.analysis import Interval, summarise
 from tis_ray.report.words import (
     display_name,
@@ -102,6 +103,18 @@ def test_no_interval_is_no_text():
 )
 def test_keys_of_the_record_have_display_names(key, shown):
     assert display_name(key) == shown
+
+
+def test_two_zero_shots_are_told_apart(make):
+    rows = summarise(with_two_zero_shots(make()).cells)
+    names = [method_name(row.representation, row.selector) for row in rows[:3]]
+    assert names == ["Zero-shot", "Zero-shot, no template", "Random"]
+    (line,) = [text for text in headline(rows).details if "better of two" in text]
+    assert "without template: test loss; with template: query loss, exact match" in line
+
+
+def test_one_zero_shot_needs_no_explanation(headline_of):
+    assert not any("better of two" in line for line in headline_of().details)
 
 
 def test_small_words():

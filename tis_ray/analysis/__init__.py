@@ -8,6 +8,7 @@ from tis_ray.analysis.intervals import (
     mean_interval,
     paired_comparison,
 )
+from tis_ray.analysis.metrics import Metric, describe, measured
 from tis_ray.analysis.paired import (
     PairedDifference,
     bootstrap_interval,
@@ -16,7 +17,6 @@ from tis_ray.analysis.paired import (
     wilcoxon_p,
 )
 from tis_ray.analysis.statistics import (
-    LOWER_IS_BETTER,
     Flag,
     MetricSummary,
     TableRow,
@@ -24,18 +24,20 @@ from tis_ray.analysis.statistics import (
 )
 
 __all__ = [
-    "LOWER_IS_BETTER",
     "Comparison",
     "Flag",
     "Interval",
+    "Metric",
     "MetricSummary",
     "PairedDifference",
     "RankCorrelation",
     "TableRow",
     "bootstrap_interval",
+    "describe",
     "holm",
     "mean_interval",
     "mean_ranks",
+    "measured",
     "paired_comparison",
     "paired_difference",
     "spearman",

@@ -6,6 +6,7 @@ dashed line, random in grey. No figure leaves out a method, whatever its result.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,8 +19,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
-from tis_ray.analysis import Interval, TableRow, summarise
-from tis_ray.analysis.statistics import LOWER_IS_BETTER, ZERO_SHOT
+from tis_ray.analysis import Interval, TableRow, describe, summarise
+from tis_ray.analysis.statistics import best_zero_shot, is_zero_shot
 from tis_ray.report import svg
 from tis_ray.report.distances import distance_figure
 from tis_ray.report.pool_figures import (
@@ -31,7 +32,7 @@ from tis_ray.report.pool_figures import (
 )
 from tis_ray.report.quantiles import quantile_figure
 from tis_ray.report.record import StudyRecord
-from tis_ray.report.words import METRIC_NAMES, is_baseline, method_name, number
+from tis_ray.report.words import is_baseline, method_name, metrics_of, number, sentence
 from tis_ray.store import write_bytes
 
 Method = tuple[str, str | None]
@@ -50,16 +51,20 @@ class Drawing:
 def drawings(record: StudyRecord, rows: Sequence[TableRow]) -> dict[str, Drawing]:
     """Return every figure that the record has data for, by file name."""
     found = []
-    for metric, words in METRIC_NAMES.items():
-        better = "lower" if LOWER_IS_BETTER[metric] else "higher"
-        title = f"{words.capitalize()} by budget"
+    for metric in metrics_of(rows):
+        about = describe(metric)
+        better = "lower" if about.lower_is_better else "higher"
+        title = f"{sentence(about.words)} by budget"
         caption = (
             f"Mean and 95% interval over seeds; {better} is better. The dashed line is zero-shot."
         )
-        found.append(Drawing(f"budget_{metric}", title, caption, budget_curve(rows, metric)))
-        title = f"Difference to random: {words}"
+        found.append(
+            Drawing(figure_name("budget", metric), title, caption, budget_curve(rows, metric))
+        )
+        title = f"Difference to random: {about.words}"
         caption = "Each seed is paired with the same seed of random; bars are 95% intervals."
-        found.append(Drawing(f"difference_{metric}", title, caption, comparison(rows, metric)))
+        name = figure_name("difference", metric)
+        found.append(Drawing(name, title, caption, comparison(rows, metric)))
     caption = map_caption(record)
     found.append(Drawing("map", "Map of pool, queries and subsets", caption, pool_map(record)))
     caption = "Share of each source in the pool and in each subset."
@@ -92,20 +97,18 @@ def write_figures(record: StudyRecord, folder: str | Path) -> dict[str, Path]:
     return paths
 
 
+def figure_name(kind: str, metric: str) -> str:
+    """Return a figure's name, which is also that of its file."""
+    return f"{kind}_{re.sub(r'[^A-Za-z0-9_-]', '-', metric)}"
+
+
 def budget_curve(rows: Sequence[TableRow], metric: str) -> str:
     """Draw mean and interval against budget, a line a method; one budget gives a dot plot."""
-    shown = [row for row in rows if metric in row.metrics and row.representation != ZERO_SHOT]
+    shown = [row for row in rows if metric in row.metrics and not is_zero_shot(row.representation)]
     budgets = sorted({row.budget for row in shown})
     if not shown:
         return ""
-    zero = next(
-        (
-            r.metrics[metric].value.mean
-            for r in rows
-            if r.representation == ZERO_SHOT and metric in r.metrics
-        ),
-        None,
-    )
+    zero = _zero_shot(rows, metric)
     if len(budgets) == 1:
         return _dot_plot(shown, metric, zero)
     methods = _methods(shown)
@@ -140,26 +143,27 @@ def budget_curve(rows: Sequence[TableRow], metric: str) -> str:
                     zorder=2 if i is None else 3,
                 )
             if zero is not None:
+                label, height = zero
                 axes.axhline(
-                    zero, color=svg.INK, linestyle=(0, (2, 2)), linewidth=1.1, label="Zero-shot"
+                    height, color=svg.INK, linestyle=(0, (2, 2)), linewidth=1.1, label=label
                 )
             axes.set_xscale("log")
             axes.set_xticks(budgets, [f"{b:,}" for b in budgets])
             axes.xaxis.set_minor_locator(NullLocator())
             axes.set_xlabel("budget")
-            axes.set_ylabel(METRIC_NAMES[metric])
+            axes.set_ylabel(describe(metric).words)
             _percent(axes.yaxis, metric)
             _legend_below(axes, figure)
 
     summary = "; ".join(f"{method_name(*m)}: {_line_words(shown, m, metric)}" for m in methods)
     height = sum(2.8 + 0.22 * ((len(facet) + 3) // 2) for facet in facets)
-    title = f"{METRIC_NAMES[metric]} by budget"
-    return svg.draw(f"budget_{metric}", title, summary, height, paint)
+    title = f"{describe(metric).words} by budget"
+    return svg.draw(figure_name("budget", metric), title, summary, height, paint)
 
 
 def comparison(rows: Sequence[TableRow], metric: str) -> str:
     """Draw each row's paired difference to random, sorted within its budget, with intervals."""
-    sign = 1 if LOWER_IS_BETTER[metric] else -1
+    sign = 1 if describe(metric).lower_is_better else -1
     pairs = [
         (row, versus)
         for row in rows
@@ -173,7 +177,8 @@ def comparison(rows: Sequence[TableRow], metric: str) -> str:
         "worse": (svg.WORSE, "X", svg.WORSE),
         "cannot tell": (svg.OPEN, "o", svg.GROUND),
     }
-    scale = 100 if metric == "exact_match" else 1
+    about = describe(metric)
+    scale = 100 if about.share else 1
 
     def paint(figure: Figure) -> None:
         axes = figure.subplots()
@@ -202,8 +207,8 @@ def comparison(rows: Sequence[TableRow], metric: str) -> str:
         axes.grid(axis="y", visible=False)
         axes.tick_params(axis="y", length=0)
         axes.xaxis.set_major_locator(MaxNLocator(5))
-        unit = "points" if metric == "exact_match" else METRIC_NAMES[metric]
-        left, right = ("better", "worse") if LOWER_IS_BETTER[metric] else ("worse", "better")
+        unit = "points" if about.share else about.words
+        left, right = ("better", "worse") if about.lower_is_better else ("worse", "better")
         axes.set_xlabel(f"← {left} · {unit} · {right} →")
         handles = [
             Line2D([], [], color=c, marker=m, markerfacecolor=f, linewidth=2, label=verdict)
@@ -214,13 +219,13 @@ def comparison(rows: Sequence[TableRow], metric: str) -> str:
     words = [f"{_name(r)} at {r.budget}: {v.difference:.3g}, {v.verdict}" for r, v in pairs]
     budgets = len({row.budget for row, _ in pairs})
     height = 0.9 + 0.24 * len(pairs) + 0.12 * budgets
-    title = f"Difference to random in {METRIC_NAMES[metric]}"
-    return svg.draw(f"difference_{metric}", title, "; ".join(words), height, paint)
+    title = f"Difference to random in {describe(metric).words}"
+    return svg.draw(figure_name("difference", metric), title, "; ".join(words), height, paint)
 
 
-def _dot_plot(shown: Sequence[TableRow], metric: str, zero: float | None) -> str:
+def _dot_plot(shown: Sequence[TableRow], metric: str, zero: tuple[str, float] | None) -> str:
     """Draw one budget: a line of dots and intervals, best on top."""
-    sign = 1 if LOWER_IS_BETTER[metric] else -1
+    sign = 1 if describe(metric).lower_is_better else -1
     ranked = sorted(shown, key=lambda r: sign * r.metrics[metric].value.mean)
 
     def paint(figure: Figure) -> None:
@@ -238,9 +243,8 @@ def _dot_plot(shown: Sequence[TableRow], metric: str, zero: float | None) -> str
                 elinewidth=2,
             )
         if zero is not None:
-            axes.axvline(
-                zero, color=svg.INK, linestyle=(0, (2, 2)), linewidth=1.1, label="Zero-shot"
-            )
+            label, place = zero
+            axes.axvline(place, color=svg.INK, linestyle=(0, (2, 2)), linewidth=1.1, label=label)
             axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), borderpad=0)
         axes.set_yticks(range(len(ranked)), [svg.short(_name(row), 32) for row in ranked])
         axes.set_ylim(len(ranked) - 0.4, -0.6)
@@ -254,7 +258,18 @@ def _dot_plot(shown: Sequence[TableRow], metric: str, zero: float | None) -> str
         f"{_name(r)}: {number(metric, r.metrics[metric].value.mean, 3)}" for r in ranked
     )
     height = 1.0 + 0.3 * len(ranked)
-    return svg.draw(f"budget_{metric}", METRIC_NAMES[metric], summary, height, paint)
+    return svg.draw(figure_name("budget", metric), describe(metric).words, summary, height, paint)
+
+
+def _zero_shot(rows: Sequence[TableRow], metric: str) -> tuple[str, float] | None:
+    """Return label and value of the better zero-shot."""
+    values = {
+        row.representation: row.metrics[metric].value.mean
+        for row in rows
+        if is_zero_shot(row.representation) and metric in row.metrics
+    }
+    best = best_zero_shot(values, describe(metric).lower_is_better)
+    return (method_name(best), values[best]) if best else None
 
 
 def _methods(rows: Sequence[TableRow]) -> list[Method]:
@@ -275,11 +290,12 @@ def _line_words(rows: Sequence[TableRow], method: Method, metric: str) -> str:
 
 
 def _axis_words(metric: str) -> str:
-    return f"{METRIC_NAMES[metric]} ({'lower' if LOWER_IS_BETTER[metric] else 'higher'} is better)"
+    about = describe(metric)
+    return f"{about.words} ({'lower' if about.lower_is_better else 'higher'} is better)"
 
 
 def _percent(axis: object, metric: str) -> None:
-    if metric == "exact_match":
+    if describe(metric).share:
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f}%"))  # type: ignore[attr-defined]
 
 

@@ -18,16 +18,14 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from tis_ray.analysis import Comparison, TableRow, summarise
-from tis_ray.analysis.statistics import LOWER_IS_BETTER
+from tis_ray.analysis import Comparison, TableRow, describe, summarise
 from tis_ray.report import svg
 from tis_ray.report.distances import distance_tables
-from tis_ray.report.figures import Drawing, drawings
+from tis_ray.report.figures import Drawing, drawings, figure_name
 from tis_ray.report.quantiles import quantile_table
 from tis_ray.report.record import Certificate, StageCost, StudyRecord
 from tis_ray.report.subsets import effective_budgets, overlap_lines
 from tis_ray.report.words import (
-    METRIC_NAMES,
     decimals,
     display_name,
     duration,
@@ -35,8 +33,11 @@ from tis_ray.report.words import (
     interval,
     is_baseline,
     method_name,
+    metrics_of,
     number,
     probability,
+    sentence,
+    with_template,
 )
 from tis_ray.store import write_bytes
 
@@ -79,7 +80,7 @@ def build_report(record: StudyRecord, out_dir: str | Path) -> Path:
         facts=_facts(record, rows),
         headline=headline(rows),
         warnings=_warnings(rows),
-        tables=[_table(rows, metric) for metric in METRIC_NAMES if _measured(rows, metric)],
+        tables=[_table(rows, metric) for metric in metrics_of(rows)],
         figures=figures,
         inline=_inline,
         examples=_examples(record),
@@ -135,6 +136,7 @@ _WARNINGS = {
     "short_subset": "from fewer rows than the budget: compare at the effective budget",
     "one_seed": "from one seed: no interval, no verdict",
     "missing_metric": "with runs that gave no finite metric: those runs are not in the mean",
+    "unreadable": "where half of the answers or more could not be read: a matter of form, not of skill",
     "wide_spread": "whose seeds disagree far more than usual: look for a broken run",
     "many_comparisons": "with a verdict, on some metric, that the number of comparisons alone could explain",
 }
@@ -150,17 +152,16 @@ def _warnings(rows: Sequence[TableRow]) -> list[tuple[str, list[str]]]:
     return [(words, found[code]) for code, words in _WARNINGS.items() if code in found]
 
 
-def _measured(rows: Sequence[TableRow], metric: str) -> bool:
-    return any(metric in row.metrics for row in rows)
-
-
 def _table(rows: Sequence[TableRow], metric: str) -> dict[str, Any]:
     """Return one metric's table as texts; a row without a result is listed, not left out."""
-    places = decimals(rows, metric)
+    places, about = decimals(rows, metric), describe(metric)
     return {
-        "metric": metric,
-        "name": METRIC_NAMES[metric],
-        "direction": "lower" if LOWER_IS_BETTER[metric] else "higher",
+        "figures": [figure_name(kind, metric) for kind in ("budget", "difference")],
+        "name": sentence(about.words),
+        "direction": "lower" if about.lower_is_better else "higher",
+        "parsed": any(
+            row.metrics[metric].parse_failures is not None for row in rows if metric in row.metrics
+        ),
         "rows": [_line(row, metric, places) for row in rows],
     }
 
@@ -176,8 +177,10 @@ def _line(row: TableRow, metric: str, places: int) -> dict[str, Any]:
         "seeds": "0",
         "interval": "",
         "note": "",
+        "parse_failures": "",
         "random": None,
         "zero_shot": None,
+        "which": "",
     }
     if summary is None:
         return line
@@ -186,9 +189,13 @@ def _line(row: TableRow, metric: str, places: int) -> dict[str, Any]:
         "mean": number(metric, summary.value.mean, places),
         "interval": interval(metric, summary.value, places),
         "note": single,
+        "parse_failures": ""
+        if summary.parse_failures is None
+        else f"{100 * summary.parse_failures:.1f}%",
         "seeds": "–" if row.seeds == (None,) else str(summary.value.n),
         "random": _versus(summary.vs_random, metric, places),
         "zero_shot": _versus(summary.vs_zero_shot, metric, places),
+        "which": with_template(summary.zero_shot),
     }
 
 

@@ -8,23 +8,22 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from tis_ray.analysis import describe, measured
 from tis_ray.analysis.quantiles import QuantileCurve, quantile_curves
 from tis_ray.report import svg
 from tis_ray.report.record import StudyRecord
-from tis_ray.report.words import METRIC_NAMES, MINUS, method_name, probability
-
-_METRICS = ("query_loss", "test_loss", "exact_match")
+from tis_ray.report.words import MINUS, method_name, probability
 
 
 def quantile_table(record: StudyRecord) -> list[dict[str, str]]:
     """Return Spearman's ρ between quantile and metric as texts, a line a curve."""
     lines = []
-    for curve in quantile_curves(record.quantiles, _METRICS):
+    for curve in quantile_curves(record.quantiles, measured(record.quantiles)):
         found = curve.correlation
         lines.append(
             {
                 "method": method_name(curve.representation),
-                "metric": METRIC_NAMES[curve.metric],
+                "metric": describe(curve.metric).words,
                 "part": "parts of the first quantile" if curve.focus else "quantiles",
                 "points": str(found.n),
                 "seeds": str(curve.seeds),

@@ -9,13 +9,11 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Literal
 
-from tis_ray.analysis import Comparison, Interval, TableRow
+from tis_ray.analysis import Comparison, Interval, TableRow, describe, measured
 from tis_ray.analysis.intervals import Verdict
-from tis_ray.analysis.statistics import RANDOM, ZERO_SHOT
+from tis_ray.analysis.statistics import RANDOM, ZERO_SHOT_PLAIN, is_zero_shot
 
 MINUS = "\N{MINUS SIGN}"
-METRIC_NAMES = {"test_loss": "test loss", "query_loss": "query loss", "exact_match": "exact match"}
-"""Metrics in the order the report shows them; the first one that was measured leads."""
 
 _NAMES = {
     "less": "LESS",
@@ -42,8 +40,8 @@ class Headline:
 
 def method_name(representation: str, selector: str | None = None) -> str:
     """Return the display name of a method, such as "LESS + round robin"."""
-    if representation == ZERO_SHOT:
-        return "Zero-shot"
+    if is_zero_shot(representation):
+        return "Zero-shot" + (", no template" if representation == ZERO_SHOT_PLAIN else "")
     if representation == RANDOM:
         return "Random"
     name = _NAMES.get(representation, representation.replace("_", " "))
@@ -65,14 +63,31 @@ def display_name(key: str) -> str:
     return method_name(representation, selector or None) + at + size
 
 
+def with_template(zero_shot: str | None) -> str:
+    """Return which of two zero-shots one is, or nothing where there is only one."""
+    if zero_shot is None:
+        return ""
+    return "without template" if zero_shot == ZERO_SHOT_PLAIN else "with template"
+
+
 def is_baseline(row: TableRow) -> bool:
     """Whether the row is zero-shot or random."""
-    return row.representation in (ZERO_SHOT, RANDOM)
+    return is_zero_shot(row.representation) or row.representation == RANDOM
+
+
+def metrics_of(rows: Sequence[TableRow]) -> list[str]:
+    """Return the metrics of a table in the order of the report; the first one leads."""
+    return measured(row.metrics for row in rows)
+
+
+def sentence(words: str) -> str:
+    """Return a metric's words as the beginning of a sentence; a task's name stays as it is."""
+    return words if ": " in words else words[:1].upper() + words[1:]
 
 
 def decimals(rows: Sequence[TableRow], metric: str) -> int:
     """Return how many decimals the table of a metric needs: one digit of the typical interval."""
-    if metric == "exact_match":
+    if describe(metric).share:
         return 1
     summaries = [row.metrics[metric] for row in rows if metric in row.metrics]
     spans = [s.vs_random or s.value for s in summaries]
@@ -82,8 +97,8 @@ def decimals(rows: Sequence[TableRow], metric: str) -> int:
 
 
 def number(metric: str, value: float, places: int, *, signed: bool = False) -> str:
-    """Return a metric's value or difference: losses in nats, exact match in percent."""
-    percent = metric == "exact_match"
+    """Return a metric's value or difference: losses in nats, shares of rows in percent."""
+    percent = describe(metric).share
     text = f"{(100 if percent else 1) * value:+.{places}f}"
     if not text.strip("+-0."):  # no "-0.00"
         text = text[1:]
@@ -136,12 +151,12 @@ def seeds(count: int) -> str:
 def headline(rows: Sequence[TableRow]) -> Headline:
     """Say whether selection beat random and zero-shot, on which metric, by how much, how surely."""
     methods = [row for row in rows if not is_baseline(row)]
-    metric = next((m for m in METRIC_NAMES if any(m in row.metrics for row in methods)), None)
+    metric = next(iter(metrics_of(methods)), None)
     if metric is None:
         return Headline("No method has been trained and measured yet: there is nothing to compare.")
     measured = [row for row in methods if metric in row.metrics]
     compared = [row for row in measured if row.metrics[metric].vs_random is not None]
-    name = METRIC_NAMES[metric]
+    name = describe(metric).words
     if not compared:
         return Headline(
             f"No verdict: random was not measured at the same budget, so no {name} can be compared."
@@ -181,32 +196,45 @@ def _details(
             f" for that many it {holds} ({_p_words(versus.p_value)}, corrected"
             f" {probability(versus.p_holm)})."
         )
-    measured = {
+    versus_random = {
         other: [r for r in compared if other in r.metrics and r.metrics[other].vs_random]
-        for other in METRIC_NAMES
+        for other in metrics_of(compared)
     }
     same = [
         f"{_difference(best, other, decimals(compared, other))} ({_versus(best, other).verdict})"
-        for other in METRIC_NAMES
-        if other != metric and best in measured[other]
+        for other in versus_random
+        if other != metric and best in versus_random[other]
     ]
     if same:
         yield f"The same subset: {'; '.join(same)}."
     tallies = []
-    for other, rows in measured.items():
+    for other, rows in versus_random.items():
         tally = Counter(_versus(row, other).verdict for row in rows)
         counts = ", ".join(f"{tally[v]} {v}" for v in _VERDICTS if tally[v])
-        tallies += [f"{METRIC_NAMES[other]} {counts}"] if counts else []
+        tallies += [f"{describe(other).words} {counts}"] if counts else []
     yield f"All {len(compared)} comparisons with random: {'; '.join(tallies)}."
     if groups["worse"]:
-        yield f"Worse than random on {METRIC_NAMES[metric]}: {_row_list(groups['worse'])}."
+        yield f"Worse than random on {describe(metric).words}: {_row_list(groups['worse'])}."
     below = [r for r in compared if any(f.code == "below_zero_shot" for f in r.flags)]
     if below:
         yield f"Worse than no training at all (zero-shot) on some metric: {_row_list(below)}."
     elif all(m.vs_zero_shot for row in compared for m in row.metrics.values()):
         yield "Nothing is worse than zero-shot, on any metric."
+    yield from _zero_shots(compared)
     if all(row.n_seeds == 1 for row in compared):
         yield "Run at least three seeds to get intervals and verdicts."
+
+
+def _zero_shots(rows: Sequence[TableRow]) -> Iterable[str]:
+    """Say which of two zero-shots each metric is compared with."""
+    groups: dict[str, list[str]] = {}
+    for metric in metrics_of(rows):
+        which = next((r.metrics[metric].zero_shot for r in rows if metric in r.metrics), None)
+        if which:
+            groups.setdefault(with_template(which), []).append(describe(metric).words)
+    if groups:
+        each = "; ".join(f"{which}: {', '.join(names)}" for which, names in groups.items())
+        yield f"Zero-shot is the better of two, with the study's template and without ({each})."
 
 
 def _difference(row: TableRow, metric: str, places: int) -> str:
@@ -215,7 +243,7 @@ def _difference(row: TableRow, metric: str, places: int) -> str:
     other = summary.baseline.mean if summary.baseline else summary.value.mean - versus.difference
     ends = interval(metric, versus, places, signed=True)
     return (
-        f"{METRIC_NAMES[metric]} {number(metric, other + versus.difference, places)}"
+        f"{describe(metric).words} {number(metric, other + versus.difference, places)}"
         f" vs {number(metric, other, places)},"
         f" difference {number(metric, versus.difference, places, signed=True)}"
         f"{' ' + ends if ends else ''} over {seeds(versus.n)}"
@@ -234,7 +262,7 @@ def _row_list(rows: Sequence[TableRow], most: int = 6) -> str:
 
 def _best(rows: Sequence[TableRow], metric: str) -> TableRow:
     """Return the row with the largest gain over random."""
-    sign = 1 if metric == "exact_match" else -1
+    sign = -1 if describe(metric).lower_is_better else 1
     return max(rows, key=lambda row: sign * _versus(row, metric).difference)
 
 

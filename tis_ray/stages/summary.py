@@ -9,42 +9,46 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from tis_ray.analysis import TableRow, summarise
+from tis_ray.analysis import TableRow, describe, summarise
 from tis_ray.config import Config
-from tis_ray.report.words import interval, method_name, number
+from tis_ray.report.words import interval, method_name, metrics_of, number
 from tis_ray.stages.run import StudyResult
 
-PLACES = {"test_loss": 3, "exact_match": 1}
+ABREAST = 2
+"""Metrics in one table: more do not fit a terminal."""
 
 
-def results_table(cells: list[dict[str, Any]]) -> Table:
-    """Return mean, 95% interval and paired difference to random, for each method and budget."""
+def results_tables(cells: list[dict[str, Any]]) -> list[Table]:
+    """Return mean, 95% interval and paired difference to random, for each method and budget.
+
+    Test loss and the first metric of the answers stand in the first table, others in further ones.
+    """
     rows = summarise(cells)
     seeds = max(row.n_seeds for row in rows)
-    table = Table(
-        title=f"mean over {seeds} seed(s), [95% interval]; differences are paired with random",
-        box=box.SIMPLE_HEAD,
-        title_justify="left",
-    )
-    for column in ("method @ budget", "test loss", "− random", "exact match", "− random"):
-        table.add_column(
-            column, justify="left" if column.startswith("method") else "right", no_wrap=True
-        )
-    for row in rows:
-        better = _verdict(row) == "better"
-        table.add_row(
-            method_name(row.representation, row.selector)
-            + (f" @ {row.budget}" if row.budget else ""),
-            *_cells(row, "test_loss"),
-            *_cells(row, "exact_match"),
-            style="bold green" if better else None,
-        )
-    return table
+    metrics = [name for name in metrics_of(rows) if name != "query_loss"]
+    tables = []
+    for start in range(0, len(metrics), ABREAST):
+        shown = metrics[start : start + ABREAST]
+        title = f"mean over {seeds} seed(s), [95% interval]; differences are paired with random"
+        table = Table(title=None if start else title, box=box.SIMPLE_HEAD, title_justify="left")
+        table.add_column("method @ budget", no_wrap=True)
+        for name in shown:
+            table.add_column(describe(name).words, justify="right", no_wrap=True)
+            table.add_column("− random", justify="right", no_wrap=True)
+        for row in rows:
+            table.add_row(
+                method_name(row.representation, row.selector)
+                + (f" @ {row.budget}" if row.budget else ""),
+                *(text for name in shown for text in _cells(row, name)),
+                style="bold green" if _verdict(row, shown[0]) == "better" else None,
+            )
+        tables.append(table)
+    return tables
 
 
 def print_summary(result: StudyResult, config: Config, config_file: Path, console: Console) -> None:
     """Print the table, the places and the next commands."""
-    console.print(results_table(result.cells))
+    console.print(*results_tables(result.cells))
     console.print(f"report     {result.report}", highlight=False, soft_wrap=True)
     for ordering in result.orderings:
         place = result.run_dir / "orderings" / ordering.name / "ordering.parquet"
@@ -76,16 +80,19 @@ def _cells(row: TableRow, metric: str) -> tuple[str, str]:
     found = row.metrics.get(metric)
     if found is None:
         return "", ""
-    value, versus, places = found.value, found.vs_random, PLACES[metric]
+    value, versus = found.value, found.vs_random
+    places = 1 if describe(metric).share else 3
     mean = number(metric, value.mean, places)
     if value.low is not None and value.high is not None:
         mean += f"\n± {number(metric, (value.high - value.low) / 2, places)}"
+    if found.parse_failures:
+        mean += f"\n{100 * found.parse_failures:.0f}% unreadable"
     if versus is None:
         return mean, ""
     difference = number(metric, versus.difference, places, signed=True).removesuffix(" points")
     return mean, f"{difference}\n{interval(metric, versus, places, signed=True)}".strip()
 
 
-def _verdict(row: TableRow) -> str:
-    found = row.metrics.get("test_loss")
+def _verdict(row: TableRow, metric: str) -> str:
+    found = row.metrics.get(metric)
     return found.vs_random.verdict if found and found.vs_random else ""
