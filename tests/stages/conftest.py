@@ -29,6 +29,7 @@ SMALL: dict[str, Any] = {
     "finetune": {"epochs": 2, "batch_size": 4, "learning_rate": 1e-3, "workers": 0},
     "evaluation": {"max_new_tokens": 8},
     "batch": {"shard_rows": 40},
+    "compute": {"actors": 2},  # each loads the libraries; more would wait for the two cores
     "tracking": {"enabled": False},
 }
 
@@ -56,7 +57,7 @@ def undisturbed(ray_cluster, tmp_path_factory) -> Path:
     from tis_ray.stages.run import run
 
     folder = tmp_path_factory.mktemp("undisturbed")
-    run(small_study(folder, compute__actors=2))
+    run(small_study(folder))
     return folder
 
 

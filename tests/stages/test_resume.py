@@ -47,7 +47,7 @@ def last_start(folder: Path) -> list[dict]:
 
 
 def test_a_killed_driver_continues_and_ends_in_the_same_bytes(undisturbed, tmp_path):
-    study = small_study(tmp_path, compute__actors=2)
+    study = small_study(tmp_path)
     config = tmp_path / "study.yaml"
     config.write_text(yaml.safe_dump(study))
     artifacts = tmp_path / "artifacts"
