@@ -281,3 +281,39 @@ def test_config_is_importable_without_torch_or_ray() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_tasks_fill_in_the_data_and_each_has_its_own_study() -> None:
+    sides = {
+        skill: {
+            "query": {"kind": "builtin", "skill": skill, "rows": 4},
+            "test": {"kind": "builtin", "skill": skill, "rows": 6},
+        }
+        for skill in ("reverse_word", "plural")
+    }
+    raw = {"name": "s", "data": {"pool": {"kind": "builtin"}}, "tasks": sides, "budget": 5}
+    config = parse_config(raw)
+    assert config.task is None
+    plural = config.for_task("plural")
+    assert (plural.name, plural.task, plural.data.query.skill) == ("s-plural", "plural", "plural")  # type: ignore[union-attr]
+    assert parse_config(yaml.safe_load(config_yaml(plural))) == plural
+    # The studies of the others can be told from it: they share what is made of the pool.
+    assert [plural.for_task(task).data.test.skill for task in plural.tasks] == list(sides)  # type: ignore[union-attr]
+    with pytest.raises(InputError, match="'plurals' is none of tasks"):
+        parse_config(raw | {"task": "plurals"})
+    with pytest.raises(InputError, match=r"data.query: each of `tasks` has its own"):
+        parse_config(raw | {"data": {"pool": {"kind": "builtin"}, "query": "q.jsonl"}})
+
+
+def test_selectors_may_differ_between_representations() -> None:
+    source = {"kind": "builtin", "skill": "plural"}
+    raw = {
+        "data": {"pool": {"kind": "builtin"}, "query": source, "test": source},
+        "representation": ["less", "embed"],
+        "selector": ["round_robin", "uot", "random"],
+        "budget": 5,
+    }
+    assert parse_config(raw).selectors("embed") == ["round_robin", "uot"]
+    config = parse_config(raw | {"selector_for": {"embed": "uot"}})
+    assert config.selectors("embed") == ["uot"]
+    assert config.selectors("less") == ["round_robin", "uot"]

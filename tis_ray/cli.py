@@ -84,7 +84,8 @@ def featurize(config: ConfigFile, overrides: Overrides = None) -> None:
     from tis_ray.stages.run import run as run_study
 
     result = run_study(loaded, until="featurize", console=console)
-    _say(f"features: {result.run_dir / 'features'}")
+    for study in result.studies:
+        _say(f"features: {study.run_dir / 'features'}")
     _say(f"next: tis-ray select --config {config}")
 
 
@@ -137,7 +138,7 @@ def select(
         from tis_ray.stages.run import run as run_study
 
         result = run_study(loaded, until="select", console=console)
-        for ordering in result.orderings:
+        for ordering in (found for study in result.studies for found in study.orderings):
             _say(f"{ordering.name}: {ordering.file}")
         _say(f"next: tis-ray finetune --config {config}")
         return
@@ -163,7 +164,7 @@ def finetune(config: ConfigFile, overrides: Overrides = None) -> None:
     from tis_ray.stages.run import run as run_study
 
     result = run_study(loaded, until="evaluate", console=console)
-    for cell in result.cells:
+    for cell in (found for study in result.studies for found in study.cells):
         if cell["train_rows"]:
             name = f"{cell['representation']} B={cell['budget']} seed {cell['seed']}"
             _say(f"{name}: {cell['artifact']}/adapter")
@@ -181,7 +182,8 @@ def evaluate(config: ConfigFile, overrides: Overrides = None) -> None:
     from tis_ray.stages.summary import results_tables
 
     result = run_study(loaded, until="evaluate", console=console)
-    Console(width=console.width).print(*results_tables(result.cells))
+    for study in result.studies:
+        Console(width=console.width).print(*results_tables(study.cells))
 
 
 @app.command()

@@ -133,6 +133,15 @@ class DataConfig(Model):
     """Longest example in tokens; a longer one is cut at its end."""
 
 
+class TaskConfig(Model):
+    """One of several target tasks."""
+
+    query: AnySource
+    """The examples of the task that steer the selection."""
+    test: AnySource
+    """Held-out rows of the task."""
+
+
 class ModelConfig(Model):
     """The base model that is fine-tuned, and whose gradients LESS uses."""
 
@@ -487,6 +496,11 @@ class Config(Model):
     artifacts: str = "artifacts"
     """Folder of the stages' outputs, shared by all runs. On a cluster: a path every node sees."""
     data: DataConfig
+    tasks: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")], TaskConfig] = {}
+    """Several target tasks by name, each with `query` and `test` (leave those of `data` out then). The
+    study runs for each, as `<name>-<task>`, and one page compares methods over all tasks."""
+    task: str | None = None
+    """Run this one of `tasks`; null runs all."""
     model: ModelConfig = ModelConfig()
     representation: Annotated[list[RepresentationName], BeforeValidator(_as_list)] = ["less"]
     """How an example becomes a feature: one name, or a list."""
@@ -494,6 +508,10 @@ class Config(Model):
     """How scores become an ordering: one name, or a list. `subtask` is LESS's original rule, a query's
     subtask being its `source`. `length_matched` draws at random, a subset for each seed, with the
     lengths of the round-robin subset: what of a gain is length."""
+    selector_for: dict[
+        RepresentationName, Annotated[list[SelectorName], BeforeValidator(_as_list)]
+    ] = {}
+    """Other selectors for some representations, `{embed: round_robin}`; empty runs the full cross."""
     budget: Annotated[list[int], BeforeValidator(_as_list)]
     """How much to train on: one number, or a list."""
     budget_unit: Literal["examples", "tokens"] = "examples"
@@ -516,6 +534,26 @@ class Config(Model):
     batch: BatchConfig = BatchConfig()
     compute: ComputeConfig = ComputeConfig()
     tracking: TrackingConfig = TrackingConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _data_of_task(cls, values: Any) -> Any:
+        """Fill in `data.query` and `data.test` from the task, or the first one where all are to run."""
+        tasks = values.get("tasks") if isinstance(values, dict) else None
+        data = values.get("data") if tasks else None
+        if not isinstance(tasks, dict) or not isinstance(data, dict):
+            return values
+        name = values.get("task") or next(iter(tasks))
+        if name not in tasks:
+            raise ValueError(f"task: {name!r} is none of tasks ({', '.join(tasks)})")
+        chosen = tasks[name]
+        if not isinstance(chosen, dict):
+            return values
+        for side in ("query", "test"):
+            if side in data and side in chosen and data[side] != chosen[side]:
+                raise ValueError(f"data.{side}: each of `tasks` has its own; leave this one out")
+        sides = {side: chosen[side] for side in ("query", "test") if side in chosen}
+        return {**values, "data": {**data, **sides}}
 
     @field_validator("representation", "selector", "budget", "seed")
     @classmethod
@@ -540,6 +578,20 @@ class Config(Model):
             if source.kind == "builtin" and source.skill is None:
                 raise ValueError(f"data.{side}.skill is missing: name one skill of the generator")
         return self
+
+    def for_task(self, task: str) -> Config:
+        """Return the study of one of `tasks`. It still names the others: the pool must not repeat their
+        test rows either."""
+        told = self.model_dump(mode="json")
+        name = self.name if self.task else f"{self.name}-{task}"
+        data = {**told["data"], **told["tasks"][task]}
+        return Config.model_validate({**told, "name": name, "task": task, "data": data})
+
+    def selectors(self, representation: str) -> list[SelectorName]:
+        """Return the selectors of a representation; random is not one, but always in the study."""
+        own = (found for name, found in self.selector_for.items() if name == representation)
+        chosen = next(own, self.selector)
+        return [selector for selector in chosen if selector != "random"]
 
     @property
     def run_dir(self) -> Path:

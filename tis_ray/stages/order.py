@@ -75,16 +75,16 @@ def order_all(
     cluster: Cluster,
     log: RunLog,
 ) -> list[StudyOrdering]:
-    """Rank the pool by every selector of the study but random, which is a baseline anyway."""
+    """Rank the pool by every selector that the study has for a representation."""
     found: list[StudyOrdering] = []
     with ExitStack() as actors:
         study = _Orderer(
             representation, scores, features, config, pool, query, cluster, log, actors
         )
-        for selector in config.selector:
+        for selector in config.selectors(representation):
             if selector == "length_matched":
                 found += [study.order(selector, seed) for seed in config.seed]
-            elif selector != "random":
+            else:
                 found.append(study.order(selector))
     return found
 

@@ -114,7 +114,7 @@ def estimate(
         stages.append(
             StagePrice(f"scores {name}", rows, 0, flops / facts["flops"], 4e-9 * query * rows)
         )
-    methods = 1 + len(config.representation) * len([s for s in config.selector if s != "random"])
+    methods = 1 + sum(len(config.selectors(name)) for name in config.representation)
     size = each if config.budget_unit == "tokens" else 1
     trained = round(methods * len(config.seed) * sum(config.budget) / size)
     tokens = trained * each * config.finetune.epochs

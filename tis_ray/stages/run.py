@@ -52,6 +52,13 @@ class StudyResult:
     cells: list[dict[str, Any]]
     quantiles: list[dict[str, Any]] = field(default_factory=list)
     record: StudyRecord | None = None
+    tasks: dict[str, StudyResult] = field(default_factory=dict)
+    """The studies of a config with several tasks; the fields above are empty then."""
+
+    @property
+    def studies(self) -> list[StudyResult]:
+        """This study, or that of each task."""
+        return list(self.tasks.values()) or [self]
 
     @property
     def report(self) -> Path:
@@ -67,6 +74,9 @@ def run(
     Raises InputError for bad input, and StudyFailedError when cells failed twice.
     """
     config = parse_config(config)
+    if config.tasks and config.task is None:
+        tasks = {task: run(config.for_task(task), until, console) for task in config.tasks}
+        return StudyResult(config.run_dir, [], [], tasks=tasks)
     log = RunLog(config.run_dir, console or Console(stderr=True))
     write_bytes(config.run_dir / "config.yaml", config_yaml(config).encode())
     log.event("start", until=until, command=_command(), pid=os.getpid())

@@ -33,7 +33,7 @@ from tis_ray.errors import InputError
 from tis_ray.stages.cluster import Cluster
 from tis_ray.stages.log import RunLog, peak_mb
 from tis_ray.stages.shards import map_shards, pending
-from tis_ray.stages.tokens import row_dicts
+from tis_ray.stages.tokens import read_side, row_dicts
 from tis_ray.store import Artifact, write_json, write_parquet
 
 OVERLAPS = pa.schema(
@@ -73,9 +73,18 @@ class Screen:
 
 
 def screen_pool(config: Config, rows: dict[str, Artifact], cluster: Cluster, log: RunLog) -> Screen:
-    """Find what the pool shares with query and test rows, and what of it is dropped."""
+    """Find what the pool shares with query and test rows, and what of it is dropped.
+
+    Where a study has several tasks, the rows of all of them count: then every task has the same
+    pool, and what is made of the pool is made once.
+    """
     excluded = read_ids(config.constraints.exclude, "constraints.exclude")
-    inputs: dict[str, Any] = {side: artifact.fingerprint for side, artifact in rows.items()}
+    studies = [config.for_task(task) for task in config.tasks] or [config]
+    targets = {side: [read_side(study, side) for study in studies] for side in TARGETS}
+    inputs: dict[str, Any] = {
+        "pool": rows["pool"].fingerprint,
+        **{side: [found.fingerprint for found in targets[side]] for side in TARGETS},
+    }
     inputs |= {"overlap": config.overlap.model_dump(mode="json"), "exclude": sorted(excluded)}
     encoder = config.embed if config.overlap.embedding is not None else None
     if encoder is not None:
@@ -86,7 +95,7 @@ def screen_pool(config: Config, rows: dict[str, Artifact], cluster: Cluster, log
     reused = artifact.complete
     if not reused:
         start = time.monotonic()
-        overlaps = _find_overlaps(config, artifact, rows, encoder, cluster, log)
+        overlaps = _find_overlaps(config, artifact, rows["pool"], targets, encoder, cluster, log)
         dropped = _dropped(config.overlap, overlaps, excluded, rows["pool"])
         table = pa.Table.from_pylist([asdict(o) for o in strongest(overlaps)], schema=OVERLAPS)
         write_parquet(artifact / "overlaps.parquet", table)
@@ -123,7 +132,7 @@ class FindOverlaps:
     def __init__(
         self,
         pool: Path,
-        targets: dict[TargetSide, Path],
+        targets: dict[TargetSide, list[Path]],
         out: Path,
         settings: OverlapConfig,
         frequencies: Path | None = None,
@@ -132,7 +141,7 @@ class FindOverlaps:
         device: str = "cpu",
     ) -> None:
         self.pool, self.out, self.settings = pool, out, settings
-        rows = {side: list(_rows_of(path)) for side, path in targets.items()}
+        rows = {side: [r for p in paths for r in _rows_of(p)] for side, paths in targets.items()}
         self.index = OverlapIndex(rows, n=settings.ngram, threshold=settings.threshold)
         self.second = frequencies is not None
         if frequencies is not None:
@@ -180,15 +189,16 @@ class FindOverlaps:
 def _find_overlaps(
     config: Config,
     artifact: Artifact,
-    rows: dict[str, Artifact],
+    pool: Artifact,
+    targets: dict[TargetSide, list[Artifact]],
     encoder: EmbedConfig | None,
     cluster: Cluster,
     log: RunLog,
 ) -> list[Overlap]:
-    shards = int(rows["pool"].manifest().details["shards"])
+    shards = int(pool.manifest().details["shards"])
     arguments: dict[str, Any] = {
-        "pool": rows["pool"].path,
-        "targets": {side: rows[side].path for side in TARGETS},
+        "pool": pool.path,
+        "targets": {side: [found.path for found in targets[side]] for side in TARGETS},
         "out": artifact.path,
         "settings": config.overlap,
     }
@@ -199,7 +209,7 @@ def _find_overlaps(
         total: Counter[str] = Counter()
         for path in sorted(artifact.path.glob("frequencies-*.json")):
             total.update(json.loads(path.read_text()))
-        told = {"rows": rows["pool"].manifest().rows, "frequencies": dict(sorted(total.items()))}
+        told = {"rows": pool.manifest().rows, "frequencies": dict(sorted(total.items()))}
         write_json(counted, told)
     arguments |= {"frequencies": counted, "encoder": encoder, "threads": config.batch.threads}
     arguments["device"] = cluster.device
