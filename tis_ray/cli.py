@@ -218,6 +218,29 @@ def explain(
 
 
 @app.command()
+def recommend(
+    pilots: Annotated[
+        list[Path], typer.Argument(help="Run folders of a pilot study, one for each target task.")
+    ],
+    budget: Annotated[int, typer.Option(min=1, help="Budget that is meant, in examples.")],
+    pool_rows: Annotated[
+        int | None, typer.Option(min=1, help="Rows of the pool that is meant; else the pilot's.")
+    ] = None,
+    metric: Annotated[str, typer.Option(help="What is to be improved.")] = "test_loss",
+) -> None:
+    """Say which method to use at a budget, from a small pilot: expected gain, interval, price.
+
+    A pilot is a study on a part of the pool (`data.pool.sample`) with two or more small budgets.
+
+    Example: tis-ray recommend runs/study --budget 5000 --pool-rows 200000
+    """
+    from tis_ray.report.advice import advice
+
+    for line in advice(pilots, budget, pool_rows, metric):
+        typer.echo(line)
+
+
+@app.command()
 def status(config: ConfigFile, overrides: Overrides = None) -> None:
     """Say what of a run is done, running or failed, from its `events.jsonl`.
 

@@ -1,0 +1,107 @@
+"""Recommendations: what pilots with known answers must be told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from tis_ray.analysis.recommend import recommend
+from tis_ray.errors import InputError
+
+
+def pilot(
+    gains: dict[tuple[str, str], dict[int, float]],
+    noise: float = 0.0,
+    seeds: int = 4,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Cells whose losses lie below random's by these gains, give or take noise."""
+    draw = np.random.default_rng(seed)
+    budgets = sorted({budget for found in gains.values() for budget in found})
+    cells = []
+    for budget in budgets:
+        for s in range(seeds):
+            base = 2.0 + 0.1 * draw.normal()
+            facts = {"budget": budget, "seed": s}
+            cells.append(
+                {"representation": "random", "selector": "random", **facts, "test_loss": base}
+            )
+            for (representation, selector), found in gains.items():
+                loss = base - found[budget] + noise * draw.normal()
+                facts_of = {"representation": representation, "selector": selector, **facts}
+                cells.append({**facts_of, "test_loss": loss})
+    return cells
+
+
+RR, UOT, EMBED = ("less", "round_robin"), ("less", "uot"), ("embed", "round_robin")
+
+
+def test_the_line_in_log_budget_is_found_exactly_without_noise() -> None:
+    gains = {RR: {50: 0.5, 100: 0.4, 200: 0.3}, EMBED: {50: 0.1, 100: 0.1, 200: 0.1}}
+    found = recommend({"t": pilot(gains)}, 400, pool_rows=100_000)
+    assert found.choice is not None
+    assert found.choice.method == RR
+    assert found.choice.expected == pytest.approx(0.2)
+    assert found.extrapolated
+    assert found.alike == ()
+    assert (found.seeds, found.tasks, found.budgets) == (4, 1, (50, 100, 200))
+
+
+def test_the_interval_is_that_of_ordinary_least_squares() -> None:
+    gains = {RR: {50: 0.5, 100: 0.4, 200: 0.3}}
+    cells = pilot(gains, noise=0.05)
+    found = recommend({"t": cells}, 100, pool_rows=10_000)
+    random = {(c["budget"], c["seed"]): c["test_loss"] for c in cells if c["selector"] == "random"}
+    runs = [c for c in cells if c["selector"] == "round_robin"]
+    x = np.log2([c["budget"] for c in runs])
+    y = np.array([random[c["budget"], c["seed"]] - c["test_loss"] for c in runs])
+    line = stats.linregress(x - np.log2(100), y)
+    half = stats.t.ppf(0.975, len(x) - 2) * line.intercept_stderr
+    assert found.best.expected == pytest.approx(line.intercept)
+    assert (found.best.low, found.best.high) == pytest.approx(
+        (line.intercept - half, line.intercept + half)
+    )
+
+
+def test_among_equals_the_papers_finding_decides_by_the_size_of_the_budget() -> None:
+    gains = {RR: {100: 0.30, 200: 0.30}, UOT: {100: 0.30, 200: 0.30}, EMBED: {100: 0.0, 200: 0.0}}
+    for seed in range(5):
+        cells = pilot(gains, noise=0.05, seed=seed)
+        small = recommend({"t": cells}, 200, pool_rows=100_000)
+        large = recommend({"t": cells}, 200, pool_rows=2_000)
+        if {RR, UOT} <= {small.best.method, *small.alike}:
+            assert small.choice is not None
+            assert small.choice.method == RR
+            assert large.choice is not None
+            assert large.choice.method == UOT
+            assert [small.by_prior, large.by_prior].count(True) == 1
+            break
+    else:
+        pytest.fail("the pilots told equals apart five times")
+
+
+def test_random_is_as_good_where_nothing_is_gained() -> None:
+    cells = pilot({RR: {100: 0.0, 200: 0.0}}, noise=0.05, seed=1)
+    found = recommend({"t": cells}, 150, pool_rows=10_000)
+    assert found.choice is None
+    assert found.best.method == RR
+
+
+def test_tasks_count_as_runs_and_metrics_know_their_direction() -> None:
+    tasks = {t: pilot({RR: {100: 0.3}}, 0.01, seed=i) for i, t in enumerate("abc")}
+    found = recommend(tasks, 100, pool_rows=10_000)
+    assert (found.tasks, found.best.runs) == (3, 12)
+    for cells in tasks.values():
+        for cell in cells:
+            cell["exact_match"] = 1 - cell["test_loss"]
+    better = recommend(tasks, 100, pool_rows=10_000, metric="exact_match")
+    assert better.best.expected == pytest.approx(found.best.expected)
+
+
+def test_a_pilot_without_random_is_refused() -> None:
+    cells = [c for c in pilot({RR: {100: 0.3}}) if c["selector"] != "random"]
+    with pytest.raises(InputError, match="no cell has test_loss beside random"):
+        recommend({"t": cells}, 100, pool_rows=1000)

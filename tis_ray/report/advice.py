@@ -1,0 +1,113 @@
+"""`tis-ray recommend`: the recommendation in words, with what it would cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tis_ray.analysis.metrics import describe
+from tis_ray.analysis.recommend import Gain, Recommendation, recommend
+from tis_ray.errors import InputError
+from tis_ray.report.record import StudyRecord
+from tis_ray.report.words import duration, method_name, number
+
+_PER_POOL_ROW = ("features", "scores", "screen", "pool", "kept", "warm-up")
+"""Stages whose work grows with the pool, by how their names begin (the warm-up takes a share of it)."""
+
+
+def advice(
+    folders: Sequence[Path], budget: int, pool_rows: int | None, metric: str
+) -> Iterator[str]:
+    """Yield the recommendation line by line, from the run folders of a pilot (a task each).
+
+    pool_rows: of the pool that is meant; None takes the pilot's own. Raises InputError where a
+    folder holds no finished study.
+    """
+    records = {
+        str(folder): StudyRecord.load(folder / "report" / "record.json") for folder in folders
+    }
+    for folder, record in records.items():
+        if record.budget_unit != "examples":
+            raise InputError(f"{folder}: recommend reads pilots whose budgets count examples")
+    first = next(iter(records.values()))
+    pilot_rows = sum(first.composition.get("pool", {}).values())
+    pool_rows = pool_rows or pilot_rows
+    if budget > pool_rows:
+        raise InputError(
+            f"--budget: {budget:,} exceeds the pool of {pool_rows:,} rows; give the pool that is "
+            "meant with --pool-rows"
+        )
+    cells = {folder: record.cells for folder, record in records.items()}
+    found = recommend(cells, budget, pool_rows=pool_rows, metric=metric)
+    yield from _words(found)
+    yield _price_words(first, found, pool_rows, pilot_rows)
+    yield ""
+    yield f"expected {describe(metric).words} gained over random at {budget:,}, positive is better:"
+    for gain in found.gains:
+        yield f"  {method_name(*gain.method):<28} {_gain(gain, metric)}   {gain.runs} runs"
+
+
+def _words(found: Recommendation) -> Iterator[str]:
+    scope = f"{found.seeds} seed(s), budgets {', '.join(f'{b:,}' for b in found.budgets)}"
+    scope += f", {found.tasks} tasks" if found.tasks > 1 else ""
+    if found.choice is None:
+        yield (
+            f"random is as good: the best method, {method_name(*found.best.method)}, is expected to gain "
+            f"{_gain(found.best, found.metric)} at {found.budget:,} ({scope}), which may be nothing"
+        )
+    else:
+        yield (
+            f"use {method_name(*found.choice.method)} at {found.budget:,}: expected gain over random "
+            f"{_gain(found.choice, found.metric)} {describe(found.metric).words} ({scope})"
+        )
+    if found.by_prior:
+        yield (
+            f"the pilot cannot tell it from {method_name(*found.best.method)}; the paper's finding decides: "
+            "gradients with round robin for small budgets, with optimal transport for large ones"
+        )
+    elif found.alike:
+        others = ", ".join(method_name(*method) for method in found.alike)
+        yield f"the pilot cannot tell it from {others}"
+    if found.extrapolated:
+        yield (
+            f"{found.budget:,} lies outside the pilot's budgets: the gain is read off a line in "
+            "log(budget), and its interval does not say how wrong the line may be"
+        )
+
+
+def _gain(gain: Gain, metric: str) -> str:
+    places = 1 if describe(metric).share else 3
+    words = number(metric, gain.expected, places, signed=True)
+    if gain.low is None or gain.high is None:
+        return f"{words} (no interval)"
+    ends = (number(metric, end, places, signed=True) for end in (gain.low, gain.high))
+    return f"{words} [{', '.join(end.removesuffix(' points') for end in ends)}]"
+
+
+def _price_words(
+    record: StudyRecord, found: Recommendation, pool_rows: int, pilot_rows: int
+) -> str:
+    """Say what selecting and training would take on the machine of the pilot."""
+    representation, _ = (found.choice or found.best).method
+    scale = pool_rows / max(pilot_rows, 1)
+    selecting = scale * sum(
+        stage.get("seconds") or 0.0
+        for stage in record.stages
+        if stage["stage"].startswith(_PER_POOL_ROW) and _concerns(stage["stage"], representation)
+    )
+    times = [
+        (cell.get("seconds_train") or 0.0) / rows  # type: ignore[operator]
+        for cell in record.cells
+        if (rows := cell.get("train_rows"))
+    ]
+    training = found.budget * sum(times) / max(len(times), 1)
+    return (
+        f"price, at the pilot's speed: {duration(selecting)} of stage time to select from {pool_rows:,} "
+        f"rows, {duration(training)} to train on {found.budget:,} once; random pays the training alone"
+    )
+
+
+def _concerns(stage: str, representation: str) -> bool:
+    """Whether a stage is shared, or one of this representation's."""
+    own = {"less", "rds", "embed", "bm25"}.intersection(stage.replace(":", " ").split())
+    return representation in own or (not own and (stage != "warm-up" or representation == "less"))
