@@ -21,7 +21,7 @@ from tis_ray.analysis.fidelity import certificate, top_overlap
 from tis_ray.config import Config, load_config
 from tis_ray.data import Row, count_response_tokens
 from tis_ray.gradients import Sketch, checkpoint_seed, unit_rows
-from tis_ray.models.training import checkpoints
+from tis_ray.models.checkpoints import checkpoints
 from tis_ray.representations.less import Gradients, checkpoint_weights
 from tis_ray.representations.similarity import QuerySide
 from tis_ray.stages.tokens import SideName, Tokenise, read_side, row_dicts

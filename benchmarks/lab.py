@@ -23,7 +23,7 @@ from tis_ray.data import builtin, encode_messages
 from tis_ray.gradients import Batch, collate, needed_length, plan_batches
 from tis_ray.models.loading import load_model, load_tokenizer
 from tis_ray.models.lora import attach_lora
-from tis_ray.models.training import train_lora
+from tis_ray.models.training import train
 from tis_ray.representations.less import Gradients, Less
 
 PACKAGES = ("torch", "transformers", "peft", "numpy", "ray", "traker")
@@ -71,7 +71,7 @@ def checkpoint(model: ModelConfig) -> Iterator[Path]:
         base = attach_lora(load_model(model), LoraConfig(), seed=0)
         training = TrainingConfig(epochs=1, batch_size=4, warmup_ratio=0.0, learning_rate=1e-3)
         rows = encoded(model, builtin.pool_rows(WARM_UP_ROWS, seed=1))
-        kept = train_lora(base, rows, training, seed=0, folder=folder)
+        kept = train(base, rows, training, seed=0, folder=folder)
         del base
         gc.collect()
         yield kept[-1].path

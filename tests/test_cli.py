@@ -79,7 +79,7 @@ def refused(done: Done) -> str:
 
 def test_there_is_a_verb_for_each_job() -> None:
     jobs = {"run", "featurize", "score", "select", "finetune", "evaluate", "report", "explain"}
-    assert {*VERBS} == jobs | {"status", "doctor", "submit", "version"}
+    assert {*VERBS} == jobs | {"status", "doctor", "submit", "version", "export"}
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -182,9 +182,10 @@ def test_each_verb_refuses_a_bad_config_before_it_imports_ray(
 ) -> None:
     for slow in ("tis_ray.stages.run", "tis_ray.stages.submit", "tis_ray.report"):
         monkeypatch.setitem(sys.modules, slow, None)  # importing it would be an ImportError
-    line = refused(tis(verb, "--config", study, "--set", "budgett=3"))
+    others = ("--adapter", "a", "--out", "b") if verb == "export" else ()
+    line = refused(tis(verb, "--config", study, "--set", "budgett=3", *others))
     assert "study.yaml: `budgett` is not a known key; did you mean `budget`?" in line
-    assert "no such config file" in refused(tis(verb, "--config", "nowhere.yaml"))
+    assert "no such config file" in refused(tis(verb, "--config", "nowhere.yaml", *others))
 
 
 def test_a_missing_or_unknown_argument_is_one_line(tis: Tis) -> None:

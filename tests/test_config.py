@@ -252,6 +252,19 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
             "`finetune.learning_rate`: Input should be",
         ),
         ({"finetune": {"epochs": 0}}, "`finetune.epochs`: Input should be greater than or equal"),
+        (
+            {"finetune": {"shard": True, "workers": 2}},
+            "`finetune`: shard is for `method: full` and 2 or more workers; found `method: lora` and 2",
+        ),
+        (
+            {"finetune": {"shard": True, "method": "full"}},
+            "shard is for `method: full` and 2 or more workers; found `method: full` and 1",
+        ),
+        ({"model": {"dtype": "float16"}}, "model.dtype: found float16, in which nothing can be"),
+        (
+            {"less": {"model": {"dtype": "float16"}}},
+            "less.model.dtype: found float16, in which nothing can be trained",
+        ),
     ],
 )
 def test_a_bad_field_is_one_line_with_file_field_and_advice(

@@ -156,7 +156,8 @@ def select(
 def finetune(config: ConfigFile, overrides: Overrides = None) -> None:
     """Fine-tune and evaluate every cell of the study, without the report.
 
-    Each adapter is a standard PEFT folder, `adapter/` in the cell's artifact.
+    Each model lies in its cell's artifact: `adapter/`, a standard PEFT folder, or after full
+    fine-tuning `model/`, a standard transformers folder.
 
     Example: tis-ray finetune --config examples/quickstart.yaml --set budget=100 --set seed=0
     """
@@ -165,10 +166,27 @@ def finetune(config: ConfigFile, overrides: Overrides = None) -> None:
 
     result = run_study(loaded, until="evaluate", console=console)
     for cell in (found for study in result.studies for found in study.cells):
-        if cell["train_rows"]:
+        if cell.get("model"):
             name = f"{cell['representation']} B={cell['budget']} seed {cell['seed']}"
-            _say(f"{name}: {cell['artifact']}/adapter")
+            _say(f"{name}: {cell['artifact']}/{cell['model']}")
     _say(f"next: tis-ray evaluate --config {config}")
+
+
+@app.command()
+def export(
+    config: ConfigFile,
+    adapter: Annotated[Path, typer.Option(help="An adapter that `finetune` named.")],
+    out: Annotated[Path, typer.Option(help="Folder to make.")],
+    overrides: Overrides = None,
+) -> None:
+    """Merge a trained adapter into the base model: a plain transformers folder with its tokenizer.
+
+    Example: tis-ray export -c examples/quickstart.yaml --adapter artifacts/cell-0a1b/adapter --out my-model
+    """
+    loaded = _load(config, overrides)
+    from tis_ray.stages.export import export_adapter
+
+    _say(f"model: {export_adapter(loaded, adapter, out)}")
 
 
 @app.command()

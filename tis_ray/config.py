@@ -152,7 +152,8 @@ class ModelConfig(Model):
     revision: str | None = None
     """Commit or tag of a hub model."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Type of the frozen base weights; adapters are float32. On CPU keep float32."""
+    """Type of the weights. Adapters are float32, and so is what full fine-tuning updates. float16 is
+    for features alone. On CPU keep float32."""
     trust_remote_code: bool = False
     """Run Python code that comes with a hub model. Off unless you have read that code."""
 
@@ -185,7 +186,7 @@ class LoraConfig(Model):
 
 
 class TrainingConfig(Model):
-    """One LoRA training run: AdamW, linear schedule, mean loss over the batch's response tokens."""
+    """One training run: AdamW, linear schedule, mean loss over the batch's response tokens."""
 
     epochs: int = Field(2, ge=1)
     """Passes over the rows."""
@@ -201,6 +202,9 @@ class TrainingConfig(Model):
     """Gradients are clipped to this norm."""
     micro_tokens: int = Field(4096, ge=1)
     """Tokens (with padding) in one forward pass; bounds memory, not the result."""
+    packed: bool | None = None
+    """Lay a pass's examples end to end instead of padding them; null: packed on a GPU (unless the
+    model cannot be), padded on a CPU. The result is the same."""
 
 
 class WarmupConfig(TrainingConfig):
@@ -429,10 +433,26 @@ class QuantilesConfig(Model):
 class FinetuneConfig(TrainingConfig):
     """Fine-tuning on a subset."""
 
+    method: Literal["lora", "full"] = "lora"
+    """`lora` trains adapters; `full` trains every weight, as the paper does."""
     lora: LoraConfig = LoraConfig()
-    """Adapters that are trained."""
+    """The adapters of `lora`."""
     workers: int = Field(1, ge=0)
     """Ray Train workers for each run; 0 trains inside the trial (Ray Train's local mode)."""
+    shard: bool = False
+    """Cut weights, gradients and optimizer state of a `full` run over its workers (FSDP), for a model
+    that one device does not hold. Otherwise each worker has a copy."""
+    save: bool = True
+    """Keep each trained model, a PEFT or transformers folder beside its results."""
+
+    @model_validator(mode="after")
+    def _shardable(self) -> FinetuneConfig:
+        if self.shard and (self.method != "full" or self.workers < 2):
+            raise ValueError(
+                f"shard is for `method: full` and 2 or more workers; found `method: {self.method}` "
+                f"and {self.workers}"
+            )
+        return self
 
 
 class EvaluationConfig(Model):
@@ -577,6 +597,12 @@ class Config(Model):
             source = getattr(self.data, side)
             if source.kind == "builtin" and source.skill is None:
                 raise ValueError(f"data.{side}.skill is missing: name one skill of the generator")
+        for field, model in (("model", self.model), ("less.model", self.less.model)):
+            if model is not None and model.dtype == "float16":
+                raise ValueError(
+                    f"{field}.dtype: found float16, in which nothing can be trained (gradients below "
+                    "6e-8 are zero there); use bfloat16 or float32"
+                )
         return self
 
     def for_task(self, task: str) -> Config:

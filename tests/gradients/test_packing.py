@@ -328,7 +328,7 @@ def test_a_token_whose_embedding_is_no_number_does_not_spoil_the_check(lab, smal
 def test_models_that_cannot_be_packed_are_refused_by_name(lab, kind, changes, message):
     model = build_base(kind, **changes)
     own = model.config._attn_implementation
-    with pytest.raises(InputError, match=message + r".*batch\.packed: false"):
+    with pytest.raises(InputError, match=message + r".*\(packed: false"):
         check_packing(model, 7)
     with pytest.raises(InputError, match=message):
         batch_losses(model, collate(lab.random_examples(1, [4, 8]), packed=True))
@@ -377,6 +377,14 @@ def test_what_an_attention_layer_may_not_ask_for(changes, message):
             packing._attention(torch.nn.Identity(), **given_)
     finally:
         packing._current.reset(token)
+
+
+def test_attention_dropout_is_an_obstacle_in_training_alone():
+    base = build_base("llama", attention_dropout=0.1)
+    check_packing(base, 8)
+    with pytest.raises(InputError, match="drops attention weights while it trains"):
+        check_packing(base, 8, training=True)
+    assert not base.training
 
 
 def test_a_model_that_sees_later_tokens_is_refused():

@@ -29,11 +29,12 @@ from tis_ray.gradients import (
     backward_per_example,
     checkpoint_seed,
     collate,
+    packs,
     unit_rows,
 )
 from tis_ray.models.loading import load_model
-from tis_ray.models.lora import attach_lora, with_adapter
-from tis_ray.models.training import train_lora
+from tis_ray.models.lora import attach_lora, with_adapter, without_wrapper
+from tis_ray.models.training import train
 from tis_ray.representations import Features
 from tis_ray.representations.exact import ExactLess
 from tis_ray.representations.less import Gradients, Less, checkpoint_weights
@@ -48,7 +49,7 @@ def lab(golden_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> SimpleNam
     rows = [row["max96"] for row in messages]
     rows = [row for row in rows if any(label != -100 for label in row["labels"][1:])][:12]
     model = ModelConfig(name=str(golden_dir / "less" / "base_model"))
-    kept = train_lora(
+    kept = train(
         attach_lora(load_model(model), LoraConfig(rank=4), seed=0),
         rows[:8],
         TrainingConfig(epochs=2, batch_size=3, learning_rate=1e-2),
@@ -135,18 +136,20 @@ def test_rows_are_packed_where_that_is_said_or_faster(
         seen.clear()
         features(lab, batch=BatchConfig(packed=setting))
         assert set(seen) == {expected}
-    on_gpu = gradients(lab)
-    on_gpu.device = "cuda"
-    assert on_gpu._packs(96)
+    base = without_wrapper(gradients(lab).model)
+    assert packs(None, base, 96, "cuda")
+    assert not packs(None, base, 96, "cpu")
 
     for error in (InputError("model X cannot be packed"), RuntimeError("no kernel image")):
 
         def refuse(*_: Any, error: Exception = error) -> None:
             raise error
 
-        monkeypatch.setattr("tis_ray.representations.less.check_packing", refuse)
-        assert not on_gpu._packs(96)
+        monkeypatch.setattr("tis_ray.gradients.packing.check_packing", refuse)
+        assert not packs(None, base, 96, "cuda")
         assert f"padded: {error}" in caplog.text
+        with pytest.raises(type(error)):
+            packs(True, base, 96, "cpu")
 
 
 def test_features_do_not_depend_on_the_other_rows_or_their_order(lab: SimpleNamespace) -> None:
@@ -332,7 +335,7 @@ def test_paper_semantics_keep_dropout_on_and_project_densely_with_one_seed(
         64,
     )
     assert paper.lora.dropout == 0.1
-    kept = train_lora(
+    kept = train(
         attach_lora(load_model(lab.model), LoraConfig(rank=4, dropout=0.3), seed=0),
         lab.rows[:8],
         TrainingConfig(epochs=1, batch_size=4, learning_rate=1e-2),

@@ -18,6 +18,8 @@ FACTS = {
     "target_tokens": 50.0,
     "tokenise": 1e-3,
     "train": 1e-3,
+    "finetune": 4e-3,
+    "saved": 1e6,
     "feature": {"less": 0.5, "bm25": 1e-4, "embed": 0.01},
     "width": {"less": 8192, "embed": 384},
     "loss": 0.1,
@@ -47,6 +49,8 @@ def test_every_stage_is_rows_times_what_was_measured(tmp_path):
     assert features.gigabytes == pytest.approx(10_010 * 2 * 8192 * 2e-9)
     assert stages["scores less"].gigabytes == pytest.approx(10 * 10_010 * 4e-9)
     assert stages["fine-tune"].rows == 2 * 2 * 150  # methods x seeds x budgets
+    assert stages["fine-tune"].seconds == pytest.approx(600 * 200 * 2 * 4e-3)
+    assert stages["fine-tune"].gigabytes == pytest.approx(2 * 2 * 2 * 1e-3)  # and budgets
     assert stages["evaluate"].rows == (1 + 2 * 2 * 2) * 110
     total = sum(stage.seconds for stage in stages.values())
     assert found.seconds == pytest.approx(total / 2)

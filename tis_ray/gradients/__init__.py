@@ -15,7 +15,7 @@ from tis_ray.gradients.batches import (
 )
 from tis_ray.gradients.dropout import DROPOUT_VERSION
 from tis_ray.gradients.loss import batch_losses
-from tis_ray.gradients.packing import check_packing
+from tis_ray.gradients.packing import check_packing, packs
 from tis_ray.gradients.per_example import backward_per_example, per_example_gradients
 from tis_ray.gradients.sketch import (
     Sketch,
@@ -45,6 +45,7 @@ __all__ = [
     "direction",
     "learning_rate_weights",
     "needed_length",
+    "packs",
     "per_example_gradients",
     "plan_batches",
     "sign_direction",

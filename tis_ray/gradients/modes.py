@@ -1,4 +1,4 @@
-"""The mode a model is in while features are made of it."""
+"""The mode a model is in for the length of a pass."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,10 +9,23 @@ from torch import nn
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
     """Evaluation mode inside; afterwards every module is in the mode it was in."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
+    with _mode(model, training=False):
+        yield
+
+
+@contextmanager
+def training_mode(model: nn.Module) -> Iterator[None]:
+    """Training mode inside; afterwards every module is in the mode it was in."""
+    with _mode(model, training=True):
+        yield
+
+
+@contextmanager
+def _mode(model: nn.Module, training: bool) -> Iterator[None]:
+    others = [module for module in model.modules() if module.training != training]
+    model.train(training)
     try:
         yield
     finally:
-        for module in training:
-            module.training = True
+        for module in others:
+            module.training = not training

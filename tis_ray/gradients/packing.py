@@ -16,6 +16,7 @@ Not every model can be packed. `check_packing` finds out by trying, not by a lis
 """
 
 import inspect
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -26,12 +27,13 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.nn import functional
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
 
 from tis_ray.errors import InputError
-from tis_ray.gradients.modes import evaluation_mode
+from tis_ray.gradients.modes import evaluation_mode, training_mode
 from tis_ray.gradients.segments import Segments
 
 try:
@@ -41,6 +43,8 @@ try:
     _HAS_VARLEN = {"window_size", "enable_gqa"} <= set(inspect.signature(varlen_attn).parameters)
 except ImportError:
     _HAS_VARLEN = False
+
+log = logging.getLogger(__name__)
 
 NAME = "tis_ray_packed"
 """What the attention is registered as."""
@@ -63,6 +67,26 @@ _current: ContextVar[_PackedPass | None] = ContextVar("packed_pass", default=Non
 _checked: WeakKeyDictionary[nn.Module, dict[tuple[str, torch.dtype], int]] = WeakKeyDictionary()
 
 
+def packs(
+    wanted: bool | None, base: Any, longest: int, device: str, training: bool = False
+) -> bool:
+    """Whether to pack examples of up to `longest` tokens: as `wanted`; None says where it is faster.
+
+    That is on a GPU, unless the model cannot be packed, which is told. Raises InputError as
+    `check_packing` does if it is wanted all the same.
+    """
+    if wanted is False or (wanted is None and device == "cpu"):
+        return False
+    try:
+        check_packing(base, longest, training)
+    except (InputError, RuntimeError) as error:  # RuntimeError: no kernel for this GPU
+        if wanted:
+            raise
+        log.warning("packed: examples are padded: %s", error)
+        return False
+    return True
+
+
 @contextmanager
 def packed_attention(base: Any, segments: Segments) -> Iterator[None]:
     """Within this context the model's attention is ours, over these segments.
@@ -75,7 +99,7 @@ def packed_attention(base: Any, segments: Segments) -> Iterator[None]:
         yield
 
 
-def check_packing(base: Any, longest: int) -> None:
+def check_packing(base: Any, longest: int, training: bool = False) -> None:
     """Raise InputError, saying what is in the way, if the model cannot be packed.
 
     An example of `longest` tokens goes through the decoder twice: alone, with the model's own
@@ -84,44 +108,50 @@ def check_packing(base: Any, longest: int) -> None:
     something else than our attention does (capped scores, sinks), or places a token by where it is
     in the row, gives other numbers. Windows are found by asking the model's own mask. Done once for
     a model and length; shorter ones need no check.
+
+    training: ask the model in training mode too, where its attention may want dropout.
     """
     weight = base.get_input_embeddings().weight
     key = (weight.device.type, weight.dtype)
     lengths = _checked.setdefault(base, {})
-    if longest <= lengths.get(key, 0):
-        return
-    _try_out(base, longest)
-    lengths[key] = longest
+    if longest > lengths.get(key, 0):
+        _try_out(base, longest)
+        lengths[key] = longest
+    if training:
+        segments = Segments.of([1, 2], weight.device)
+        inputs = {"position_ids": segments.positions_R[None]}
+        inputs["input_ids"] = torch.zeros_like(inputs["position_ids"])
+        with training_mode(base), torch.no_grad(), _switched(base, segments):
+            _hidden_states(base, inputs)
 
 
 @torch.inference_mode(False)
 @torch.no_grad()
 def _try_out(base: Any, longest: int) -> None:
-    decoder = getattr(base, "base_model", base)
-    if decoder is base:
+    if getattr(base, "base_model", base) is base:
         raise _refusal(type(base).__name__, "has no decoder apart from its output head")
-    if "position_ids" not in inspect.signature(decoder.forward).parameters:
+    if "position_ids" not in inspect.signature(base.base_model.forward).parameters:
         raise _refusal(type(base).__name__, "takes no position_ids")
     embeddings = base.get_input_embeddings()
     segments = Segments.of([3, longest, 2], embeddings.weight.device)
     own = segments.examples_R == 1
-    sound = torch.isfinite(embeddings.weight).all(dim=1).nonzero()[:, 0]
+    weight = embeddings.weight
+    weight = weight.full_tensor() if isinstance(weight, DTensor) else weight
+    sound = torch.isfinite(weight).all(dim=1).nonzero()[:, 0]
     ids_R = sound[torch.arange(segments.rows, device=sound.device) % len(sound)]
-    options = {"use_cache": False, "return_dict": True}
+    packed_inputs = {"input_ids": ids_R[None], "position_ids": segments.positions_R[None]}
 
     def spoil(_module: nn.Module, _args: Any, output: Tensor) -> Tensor:
         return output.masked_fill(~own[:, None], float("nan"))
 
     with evaluation_mode(base):
-        alone = decoder(input_ids=ids_R[own][None], **options).last_hidden_state[0]
+        alone = _hidden_states(base, {"input_ids": ids_R[own][None]})
         hook = embeddings.register_forward_hook(spoil)
         try:
             with _switched(base, segments):
-                position_ids = segments.positions_R[None]
-                packed = decoder(input_ids=ids_R[None], position_ids=position_ids, **options)
+                found = _hidden_states(base, packed_inputs)[own]
         finally:
             hook.remove()
-    found = packed.last_hidden_state[0, own]
     if torch.isfinite(alone).all() and not torch.isfinite(found).all():
         raise _refusal(type(base).__name__, "mixes tokens of different examples outside attention")
     error = torch.linalg.vector_norm((found - alone).double())
@@ -130,6 +160,27 @@ def _try_out(base: Any, longest: int) -> None:
     if error > (1e-3 if torch.finfo(alone.dtype).bits >= 32 else 0.1):
         problem = f"gives other hidden states packed than alone (by {float(error):.1%})"
         raise _refusal(type(base).__name__, problem)
+
+
+def _hidden_states(base: Any, inputs: dict[str, Tensor]) -> Tensor:
+    """Return the decoder's output for one row, (R, width).
+
+    By way of the whole model, because one in parts puts itself together from the top; the head is
+    given one position.
+    """
+    found: list[Tensor] = []
+
+    def keep(_module: nn.Module, _args: Any, output: Any) -> Any:
+        found.append(output["last_hidden_state"])
+        output["last_hidden_state"] = found[0][:, :1]
+        return output
+
+    hook = base.base_model.register_forward_hook(keep)
+    try:
+        base(**inputs, use_cache=False, return_dict=True)
+    finally:
+        hook.remove()
+    return found[0][0]
 
 
 @contextmanager
@@ -267,7 +318,7 @@ def _refuse_unknown(
 
 def _refusal(model: str, problem: str) -> InputError:
     return InputError(
-        f"model {model} cannot be packed: it {problem}; use padded batches (batch.packed: false)"
+        f"model {model} cannot be packed: it {problem}; use padded batches (packed: false)"
     )
 
 

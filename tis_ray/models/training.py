@@ -1,93 +1,40 @@
-"""LoRA training: one loop for LESS's warm-up and for fine-tuning on a subset.
+"""The training loop: LESS's warm-up, and fine-tuning on a subset, of adapters or of every weight.
 
 The loop keeps no hidden state: the order of an epoch and the dropout masks of a step are functions
 of (seed, epoch, step), so a run that continues from an epoch's checkpoint ends in the same weights
-as one that was never stopped. A checkpoint holds the adapter (a PEFT folder), Adam's moments by
-parameter name, and the log of every step with the learning rate it used.
+as one that was never stopped.
+
+A step's gradient is that of the mean over the response tokens of its whole batch. Each pass is
+divided by that number of tokens and gradients are summed, so it does not matter how the batch is
+cut into passes and over workers. (An average over workers, as DistributedDataParallel takes it,
+would weigh the tokens of a worker with few of them more.)
 """
 
 from __future__ import annotations
 
-import json
 import math
-import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
-from safetensors.torch import load_file, save_file
 
 from tis_ray.config import TrainingConfig
 from tis_ray.data import count_response_tokens
-from tis_ray.gradients import Example, batch_losses, collate, needed_length, plan_batches
-from tis_ray.models.lora import (
-    load_adapter,
-    save_adapter,
-    trainable_parameters,
-    without_wrapper,
+from tis_ray.gradients import Example, batch_losses, collate, needed_length, packs, plan_batches
+from tis_ray.models.checkpoints import (
+    Checkpoint,
+    checkpoints,
+    restore_checkpoint,
+    save_checkpoint,
 )
-from tis_ray.store import folder_digest
+from tis_ray.models.lora import without_wrapper
+from tis_ray.models.weights import Weights
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """One epoch's state on disk."""
-
-    path: Path
-
-    @property
-    def adapter(self) -> Path:
-        """The adapter, a PEFT folder."""
-        return self.path / "adapter"
-
-    @property
-    def epoch(self) -> int:
-        """Epochs trained, from 1."""
-        return int(self.path.name.removeprefix("epoch-"))
-
-    def identity(self) -> dict[str, Any]:
-        """What a gradient here depends on: digests of the weights and moments, and the adapter's shape.
-
-        Where the base model was loaded from is part of the adapter's config, but not of this.
-        """
-        config = json.loads((self.adapter / "adapter_config.json").read_text())
-        names = ("r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern", "lora_dropout")
-        return {
-            "adapter": folder_digest(self.adapter, "*.safetensors"),
-            "moments": folder_digest(self.path, "moments.safetensors"),
-            "lora": {name: config.get(name) for name in names},
-        }
-
-    def steps(self) -> list[dict[str, float]]:
-        """The log so far: step, epoch, learning_rate, loss (mean over response tokens), tokens."""
-        steps: list[dict[str, float]] = json.loads((self.path / "steps.json").read_text())
-        return steps
-
-    def moments(self) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-        """Adam's first and second moments by parameter name."""
-        tensors = load_file(self.path / "moments.safetensors")
-        first = {
-            k.removeprefix("exp_avg/"): v for k, v in tensors.items() if k.startswith("exp_avg/")
-        }
-        second = {
-            k.removeprefix("exp_avg_sq/"): v
-            for k, v in tensors.items()
-            if k.startswith("exp_avg_sq/")
-        }
-        return first, second
-
-
-def checkpoints(folder: str | Path) -> list[Checkpoint]:
-    """Return the checkpoints in `folder`, oldest first."""
-    found = [Checkpoint(path) for path in Path(folder).glob("epoch-*")]
-    return sorted(found, key=lambda checkpoint: checkpoint.epoch)
-
-
-def train_lora(
+def train(
     model: Any,
     examples: Sequence[Example],
     config: TrainingConfig,
@@ -98,18 +45,17 @@ def train_lora(
     on_step: Callable[[int, int], None] = lambda step, total: None,
     on_epoch: Callable[[dict[str, float]], None] = lambda metrics: None,
 ) -> list[Checkpoint]:
-    """Train the adapters of `model` on `examples`; continue from the newest checkpoint in `folder`.
+    """Train what is trainable in `model`; continue from the newest checkpoint in `folder`.
 
-    Each step's gradient is the mean cross-entropy over the response tokens of `batch_size`
-    examples (the last batch of an epoch may be smaller), whatever the micro-batches and workers.
-    With torch.distributed initialised, each worker takes every W-th example of a batch.
-    Returns the kept checkpoints, oldest first.
+    model: with adapters attached, or all of it trainable, perhaps in parts (`shard_model`).
+    A step takes `batch_size` examples (the last batch of an epoch may be smaller). With
+    torch.distributed initialised, every worker calls this with the same examples and takes its
+    share of each batch. Returns the kept checkpoints, oldest first.
     """
-    rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-    parameters = trainable_parameters(model)
-    device = next(iter(parameters.values())).device
+    weights = Weights(model)
+    device = next(iter(weights.tensors.values())).device
     optimizer = torch.optim.AdamW(
-        parameters.values(), lr=config.learning_rate, weight_decay=config.weight_decay
+        weights.tensors.values(), lr=config.learning_rate, weight_decay=config.weight_decay
     )
     steps_per_epoch = math.ceil(len(examples) / config.batch_size)
     total_steps = steps_per_epoch * config.epochs
@@ -117,8 +63,12 @@ def train_lora(
     found = checkpoints(folder)
     steps: list[dict[str, float]] = []
     if found:
-        steps = _restore(model, parameters, optimizer, found[-1])
+        steps = restore_checkpoint(found[-1], model, weights, optimizer)
     model.train()
+    base = without_wrapper(model)
+    longest = max(needed_length(example, index) for index, example in enumerate(examples))
+    packed = packs(config.packed, base, longest, device.type, training=True)
+    rank = dist.get_rank() if dist.is_initialized() else 0
     for epoch in range(found[-1].epoch if found else 0, config.epochs):
         order = np.random.default_rng([seed, epoch]).permutation(len(examples))
         for start in range(0, len(order), config.batch_size):
@@ -128,18 +78,10 @@ def train_lora(
             )
             rate = config.learning_rate * linear_schedule(len(steps), warmup_steps, total_steps)
             optimizer.param_groups[0]["lr"] = rate
-            loss, tokens = _accumulate(
-                model,
-                batch[rank::world],
-                sum(count_response_tokens(example["labels"]) for example in batch),
-                config.micro_tokens,
-                device,
-            )
-            if world > 1:
-                for parameter in parameters.values():
-                    dist.all_reduce(parameter.grad)
-                dist.all_reduce(loss)
-            norm = torch.nn.utils.clip_grad_norm_(parameters.values(), config.max_grad_norm)
+            tokens = sum(count_response_tokens(example["labels"]) for example in batch)
+            loss = _backward(base, batch, tokens, config.micro_tokens, packed, weights.sharded)
+            weights.add_up()
+            norm = weights.clip(config.max_grad_norm)
             if not torch.isfinite(loss + norm):
                 raise FloatingPointError(
                     f"step {len(steps) + 1} of {total_steps}: the loss is {loss:g} and its "
@@ -148,6 +90,7 @@ def train_lora(
                 )
             optimizer.step()
             optimizer.zero_grad(set_to_none=False)
+            weights.publish()
             steps.append(
                 {
                     "step": len(steps) + 1,
@@ -158,12 +101,10 @@ def train_lora(
                 }
             )
             on_step(len(steps), total_steps)
-        if rank == 0:
-            _save(Path(folder), epoch + 1, model, parameters, optimizer, steps, keep_all)
-        if world > 1:
-            dist.barrier()
+        save_checkpoint(Path(folder), epoch + 1, model, weights, optimizer, steps, keep_all)
         recent = steps[-steps_per_epoch:]
         on_epoch({"epoch": epoch + 1, "loss": float(np.mean([s["loss"] for s in recent]))})
+    weights.close()
     model.eval()
     return checkpoints(folder)
 
@@ -175,63 +116,33 @@ def linear_schedule(step: int, warmup_steps: int, total_steps: int) -> float:
     return (total_steps - step) / max(1, total_steps - warmup_steps)
 
 
-def _accumulate(
-    model: Any, batch: list[Example], total: int, micro_tokens: int, device: torch.device
-) -> tuple[torch.Tensor, int]:
-    """Add the gradient of this worker's share of a step; return its share of the mean loss."""
+def _backward(
+    base: Any, batch: list[Example], tokens: int, micro_tokens: int, packed: bool, sharded: bool
+) -> torch.Tensor:
+    """Add the gradients of this worker's share of a batch; return the loss of the whole batch.
+
+    tokens: response tokens of the whole batch.
+    """
+    rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    # Neighbours in length go to different workers, which so have about the same work.
+    by_length = sorted(batch, key=needed_length)
+    plans = []
+    for share in (by_length[r::world] for r in range(world)):
+        lengths = [needed_length(example) for example in share]
+        planned = plan_batches(lengths, token_budget=micro_tokens, packed=packed)
+        plans.append([[share[i] for i in members] for members in planned])
+    passes = plans[rank]
+    device = next(base.parameters()).device
     loss = torch.zeros((), device=device)
-    for parameter in trainable_parameters(model).values():
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-    base = without_wrapper(model)
-    lengths = [needed_length(example) for example in batch]
-    for members in plan_batches(lengths, token_budget=micro_tokens):
-        micro = collate([batch[i] for i in members]).to(device)
-        part = (batch_losses(base, micro) * micro.label_counts).sum() / total
-        part.backward()
+    # Workers with parts of the weights pass through each layer together: who has fewer passes than
+    # another goes along with one that counts nothing. Their gradients are averaged, not summed.
+    idle = max(map(len, plans)) - len(passes) if sharded else 0
+    for turn, members in enumerate([*passes, *[by_length[:1]] * idle]):
+        micro = collate(members, packed=packed).to(device)
+        part = (batch_losses(base, micro) * micro.label_counts).sum() / tokens
+        part = part if turn < len(passes) else 0 * part
+        (part * world if sharded else part).backward()
         loss += part.detach()
-    return loss, total
-
-
-def _save(
-    folder: Path,
-    epoch: int,
-    model: Any,
-    parameters: dict[str, torch.nn.Parameter],
-    optimizer: torch.optim.Optimizer,
-    steps: list[dict[str, float]],
-    keep_all: bool,
-) -> None:
-    target = folder / f"epoch-{epoch}"
-    temporary = folder / f".epoch-{epoch}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    save_adapter(model, temporary / "adapter")
-    tensors = {}
-    for name, parameter in parameters.items():
-        state = optimizer.state[parameter]
-        tensors[f"exp_avg/{name}"] = state["exp_avg"].cpu().contiguous()
-        tensors[f"exp_avg_sq/{name}"] = state["exp_avg_sq"].cpu().contiguous()
-    save_file(tensors, temporary / "moments.safetensors")
-    (temporary / "steps.json").write_text(json.dumps(steps))
-    temporary.replace(target)
-    if not keep_all and epoch > 1:
-        shutil.rmtree(folder / f"epoch-{epoch - 1}", ignore_errors=True)
-
-
-def _restore(
-    model: Any,
-    parameters: dict[str, torch.nn.Parameter],
-    optimizer: torch.optim.Optimizer,
-    checkpoint: Checkpoint,
-) -> list[dict[str, float]]:
-    load_adapter(model, checkpoint.adapter)
-    steps = checkpoint.steps()
-    first, second = checkpoint.moments()
-    for name, parameter in parameters.items():
-        optimizer.state[parameter] = {
-            "step": torch.tensor(float(len(steps))),
-            "exp_avg": first[name].to(parameter.device),
-            "exp_avg_sq": second[name].to(parameter.device),
-        }
-    return steps
+    if world > 1:
+        dist.all_reduce(loss)
+    return loss

@@ -7,7 +7,6 @@ sums of their dot products over checkpoints, weighted by learning rate.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from hashlib import blake2b
@@ -18,28 +17,25 @@ import numpy as np
 import torch
 
 from tis_ray.config import BatchConfig, LessConfig, ModelConfig
-from tis_ray.errors import InputError
 from tis_ray.gradients import (
     Sink,
     Sketch,
     backward_per_example,
-    check_packing,
     checkpoint_seed,
     collate,
     direction,
     learning_rate_weights,
     needed_length,
+    packs,
     plan_batches,
     unit_rows,
     unusable_rows,
 )
 from tis_ray.gradients.memory import in_halves
+from tis_ray.models.checkpoints import Checkpoint
 from tis_ray.models.loading import load_model
 from tis_ray.models.lora import load_adapter, with_adapter, without_wrapper
-from tis_ray.models.training import Checkpoint
 from tis_ray.representations import Features
-
-log = logging.getLogger(__name__)
 
 
 def checkpoint_weights(steps: list[dict[str, float]]) -> np.ndarray:
@@ -79,7 +75,8 @@ class Gradients:
         """
         lengths = [needed_length(row, index) for index, row in enumerate(rows)]
         load_adapter(self.model, self.checkpoints[checkpoint].adapter)
-        self.packed = self._packs(max(lengths, default=1))
+        longest = max(lengths, default=1)
+        self.packed = packs(self.batch.packed, without_wrapper(self.model), longest, self.device)
         for members in plan_batches(lengths, self.batch.examples, self.batch.tokens, self.packed):
             in_halves(members, work)
 
@@ -99,17 +96,6 @@ class Gradients:
             seeds = [_dropout_seed(self.config.seed, epoch, row["input_ids"]) for row in examples]
         batch = collate(examples, packed=self.packed)
         return backward_per_example(self.model, batch, turned, seeds)
-
-    def _packs(self, longest: int) -> bool:
-        """Whether rows of up to this length are packed: what the config says, or where it is faster."""
-        if self.batch.packed is not None or self.device == "cpu":
-            return bool(self.batch.packed)
-        try:
-            check_packing(without_wrapper(self.model), longest)
-        except (InputError, RuntimeError) as error:  # RuntimeError: no kernel for this GPU
-            log.warning("batch.packed: examples are padded: %s", error)
-            return False
-        return True
 
     def _moments(self, checkpoint: Checkpoint) -> tuple[dict[str, torch.Tensor], ...]:
         return tuple(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -26,8 +27,8 @@ from tis_ray.data import Row, TemplateError, count_response_tokens
 from tis_ray.evaluation import example_losses, generate
 from tis_ray.gradients import IGNORED
 from tis_ray.models.loading import load_model
-from tis_ray.models.lora import attach_lora
-from tis_ray.models.training import train_lora
+from tis_ray.models.lora import attach_lora, trainable_parameters
+from tis_ray.models.training import train
 from tis_ray.stages.cluster import Cluster, connect
 from tis_ray.stages.recipe import Recipe, representation_model
 from tis_ray.stages.tokens import SIDES, SideName, Tokenise, read_side, row_dicts
@@ -118,8 +119,11 @@ def estimate(
     size = each if config.budget_unit == "tokens" else 1
     trained = round(methods * len(config.seed) * sum(config.budget) / size)
     tokens = trained * each * config.finetune.epochs
-    stages.append(StagePrice("fine-tune", trained, tokens, tokens * facts["train"]))
     models = 1 + methods * len(config.seed) * len(config.budget)
+    saved = (models - 1) * facts["saved"] if config.finetune.save else 0.0
+    stages.append(
+        StagePrice("fine-tune", trained, tokens, tokens * facts["finetune"], 1e-9 * saved)
+    )
     stages.append(
         StagePrice(
             "evaluate",
@@ -181,7 +185,13 @@ def _measure(config: Config, rows: dict[SideName, Artifact], device: str) -> dic
     width: dict[str, int] = {}
     feature: dict[str, float] = {"bm25": 1e-4}
     with tempfile.TemporaryDirectory() as scratch:
-        train, checkpoint = _time_training(config, sample, device, Path(scratch))
+        lora = attach_lora(load_model(config.model, device), config.finetune.lora, seed=0)
+        train, checkpoint = _time_training(config, lora, sample, Path(scratch) / "lora")
+        finetune, saved = train, _bytes(trainable_parameters(lora).values())
+        if config.finetune.method == "full":
+            model = load_model(config.model, device).requires_grad_(True)
+            saved = _bytes(model.parameters())
+            finetune, _ = _time_training(config, model, sample, Path(scratch) / "full")
         cascade = config.less.cascade
         names = {*config.representation, *([cascade.by] if cascade else [])} - {"bm25"}
         for name in sorted(names):
@@ -204,6 +214,8 @@ def _measure(config: Config, rows: dict[SideName, Artifact], device: str) -> dic
         "target_tokens": float(np.mean([len(row["input_ids"]) for row in target])),
         "tokenise": tokenise,
         "train": train,
+        "finetune": finetune,
+        "saved": saved,
         "feature": feature,
         "width": width,
         "loss": loss,
@@ -233,11 +245,14 @@ def _sample(config: Config, rows: Artifact, side: SideName, count: int) -> list[
     return found[:count]
 
 
+def _bytes(tensors: Iterable[torch.Tensor]) -> float:
+    return float(sum(tensor.nbytes for tensor in tensors))
+
+
 def _time_training(
-    config: Config, sample: list[dict[str, Any]], device: str, folder: Path
+    config: Config, model: Any, sample: list[dict[str, Any]], folder: Path
 ) -> tuple[float, Path]:
-    """Return seconds a token of LoRA training, and the checkpoint it left."""
-    model = attach_lora(load_model(config.model, device), config.finetune.lora, seed=0)
+    """Return seconds a token of training, and the checkpoint it left."""
     times: list[float] = []
     batch = max(1, len(sample) // 4)
     settings = TrainingConfig(
@@ -245,13 +260,14 @@ def _time_training(
         batch_size=batch,
         learning_rate=1e-5,
         micro_tokens=config.finetune.micro_tokens,
+        packed=config.finetune.packed,
     )
-    kept = train_lora(
+    kept = train(
         model,
         sample,
         settings,
         seed=0,
-        folder=folder / "train",
+        folder=folder,
         keep_all=True,
         on_step=lambda step, total: times.append(time.monotonic()),
     )
@@ -280,8 +296,8 @@ def _time_features(
     if proxy is not None and name == "less":
         model = attach_lora(load_model(proxy, device), config.less.lora, seed=0)
         settings = TrainingConfig(epochs=1, batch_size=4, learning_rate=1e-5)
-        folder = checkpoint.parent.parent / "proxy"
-        kept = train_lora(model, sample[:4], settings, seed=0, folder=folder, keep_all=True)
+        folder = checkpoint.parent / "proxy"
+        kept = train(model, sample[:4], settings, seed=0, folder=folder, keep_all=True)
         recipe = replace(recipe, checkpoints=(kept[-1].path,))
     representation = recipe.build()
     width = representation.features(sample[:2], "pool").values_ECK.shape[2]

@@ -17,8 +17,8 @@ from tis_ray.config import BatchConfig, Config, EmbedConfig, LessConfig, ModelCo
 from tis_ray.errors import InputError
 from tis_ray.gradients import DROPOUT_VERSION
 from tis_ray.gradients.sketch import VERSION as SKETCH_VERSION
+from tis_ray.models.checkpoints import Checkpoint, checkpoints
 from tis_ray.models.loading import model_identity
-from tis_ray.models.training import Checkpoint, checkpoints
 from tis_ray.representations import Representation
 from tis_ray.stages.cluster import Cluster
 from tis_ray.stages.log import RunLog

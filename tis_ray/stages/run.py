@@ -193,7 +193,7 @@ def _track(study: NullRun, result: StudyResult) -> None:
             numbers = {k: v for k, v in cell.items() if isinstance(v, int | float)}
             run.log_metrics({k: v for k, v in numbers.items() if k not in method})
             run.log_series("train_loss", dict(enumerate(cell.get("train_loss", []), start=1)))
-            if cell["train_rows"]:
+            if cell.get("model") == "adapter":  # a whole model is too large for the tracker
                 run.log_artifact(Path(cell["artifact"]) / "adapter")
 
 

@@ -59,8 +59,10 @@ def print_summary(result: StudyResult, config: Config, config_file: Path, consol
     for ordering in result.orderings:
         place = result.run_dir / "orderings" / ordering.name / "ordering.parquet"
         console.print(f"ordering   {place}", highlight=False, soft_wrap=True)
-    adapters = config.artifact_root / "cell-*" / "adapter"
-    console.print(f"adapters   {adapters}  (PEFT folders)", highlight=False, soft_wrap=True)
+    kinds = {"adapter": "PEFT folders", "model": "transformers folders"}
+    for kind in {cell["model"]: None for cell in result.cells if cell.get("model")}:
+        models = config.artifact_root / "cell-*" / kind
+        console.print(f"models     {models}  ({kinds[kind]})", highlight=False, soft_wrap=True)
     if config.tracking.enabled:
         console.print(
             "MLflow     mlflow ui --backend-store-uri "

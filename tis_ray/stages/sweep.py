@@ -18,7 +18,7 @@ import numpy as np
 from ray import tune
 
 from tis_ray.analysis.quantiles import Quantile
-from tis_ray.config import Config
+from tis_ray.config import Config, FinetuneConfig
 from tis_ray.models.loading import model_identity
 from tis_ray.selectors.constraints import Filled
 from tis_ray.stages.cluster import Cluster
@@ -105,7 +105,7 @@ def _first_of(rows_N: np.ndarray) -> Callable[[int], np.ndarray]:
 
 
 def cell_artifact(cell: CellPlan, config: Config, pool: Side, query: Side, test: Side) -> Artifact:
-    """Return where a cell's adapter and metrics live."""
+    """Return where a cell's model and metrics live."""
     subset = fingerprint({"pool": pool.tokens.fingerprint, "rows": cell.positions.tolist()})
     return Artifact(
         config.artifact_root,
@@ -114,13 +114,19 @@ def cell_artifact(cell: CellPlan, config: Config, pool: Side, query: Side, test:
             "subset": subset,
             "seed": cell.seed,
             "model": model_identity(config.model),
-            "finetune": config.finetune.model_dump(mode="json") if len(cell.positions) else None,
+            "finetune": _settings(config.finetune) if len(cell.positions) else None,
             "evaluation": config.evaluation.model_dump(mode="json"),
             "query": query.tokens.fingerprint,
             "test": test.tokens.fingerprint,
             "threads": config.batch.threads,
         },
     )
+
+
+def _settings(finetune: FinetuneConfig) -> dict[str, Any]:
+    """Return what of the settings a trained model depends on."""
+    unused = {"lora"} if finetune.method == "full" else set()
+    return finetune.model_dump(mode="json", exclude=unused)
 
 
 def sweep(
@@ -196,7 +202,9 @@ def _spec(
         "query": query,
         "test": test,
         "model": config.model,
-        "lora": config.finetune.lora,
+        "lora": config.finetune.lora if config.finetune.method == "lora" else None,
+        "shard": config.finetune.shard,
+        "save": config.finetune.save,
         "training": config.finetune,
         "workers": config.finetune.workers,
         "evaluation": config.evaluation,

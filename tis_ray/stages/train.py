@@ -1,4 +1,4 @@
-"""LoRA training on Ray Train: LESS's warm-up, and the fine-tuning and evaluation of one cell."""
+"""Training on Ray Train: LESS's warm-up, and the fine-tuning and evaluation of one cell."""
 
 from __future__ import annotations
 
@@ -21,9 +21,12 @@ from ray.train.torch import TorchTrainer
 from tis_ray.config import Config, ModelConfig
 from tis_ray.evaluation import exact_matches, example_losses, generate
 from tis_ray.gradients import IGNORED
+from tis_ray.models.checkpoints import checkpoints
 from tis_ray.models.loading import load_model, load_tokenizer, model_identity
 from tis_ray.models.lora import attach_lora, save_adapter
-from tis_ray.models.training import checkpoints, train_lora
+from tis_ray.models.saving import save_model
+from tis_ray.models.sharding import gather_weights, set_weights, shard_model
+from tis_ray.models.training import train
 from tis_ray.stages.cluster import Cluster
 from tis_ray.stages.log import RunLog, peak_mb
 from tis_ray.stages.tokens import TOKENS, Side
@@ -104,6 +107,7 @@ def warm_up(
         "folder": artifact.path,
         "model": model,
         "lora": config.less.lora,
+        "shard": False,
         "training": warmup,
         "seed": config.less.seed,
         "threads": config.batch.threads,
@@ -149,7 +153,7 @@ def take_examples(pool: Side, positions: np.ndarray) -> pa.Table:
 def warmup_loop(spec: Spec) -> None:
     """Train one LESS warm-up (runs in a Ray Train worker)."""
     model, examples = _prepare(spec)
-    train_lora(
+    train(
         model,
         examples,
         spec["training"],
@@ -174,7 +178,7 @@ def cell_loop(spec: Spec) -> None:
     model, examples = _prepare(spec)
     metrics: dict[str, Any] = {"train_rows": 0, "train_tokens": 0, "optimizer_steps": 0}
     if examples:
-        kept = train_lora(
+        kept = train(
             model,
             examples,
             spec["training"],
@@ -190,12 +194,18 @@ def cell_loop(spec: Spec) -> None:
             "optimizer_steps": len(steps),
             "train_loss": [step["loss"] for step in steps],
         }
+    sharded = examples and spec["shard"]
+    whole = gather_weights(model, getattr(torch, spec["model"].dtype)) if sharded else {}
     if dist.is_initialized() and dist.get_rank() > 0:
         return
+    if sharded:
+        model = load_model(spec["model"])
+        set_weights(model, whole)
+        model.to(spec["device"])
     metrics["seconds_train"] = time.monotonic() - start
     metrics.update(_evaluate(model, spec))
     if examples:
-        save_adapter(model, folder / "adapter")
+        metrics["model"] = _save(model, spec) if spec["save"] else None
         shutil.rmtree(folder / "checkpoints")
     metrics["seconds"] = time.monotonic() - start
     metrics["peak_mb"] = peak_mb()
@@ -203,13 +213,29 @@ def cell_loop(spec: Spec) -> None:
 
 
 def _prepare(spec: Spec) -> tuple[Any, list[dict[str, list[int]]]]:
+    """Return the model, ready to be trained, and the examples; without any, as it is."""
     torch.set_num_threads(spec["threads"])
-    model = load_model(spec["model"], spec["device"])
     subset = spec["folder"] / "examples.parquet"
     if not subset.exists():
-        return model, []
+        return load_model(spec["model"], spec["device"]), []
     examples = pq.read_table(subset, columns=["input_ids", "labels"]).to_pylist()
+    if spec["shard"]:
+        model = load_model(spec["model"]).requires_grad_(True)
+        shard_model(model, spec["device"])
+        return model, examples
+    model = load_model(spec["model"], spec["device"])
+    if spec["lora"] is None:
+        return model.requires_grad_(True), examples
     return attach_lora(model, spec["lora"], spec["seed"]), examples
+
+
+def _save(model: Any, spec: Spec) -> str:
+    """Save a trained model in the cell's folder; return the name it has there."""
+    if spec["lora"] is None:
+        save_model(model, load_tokenizer(spec["model"]), spec["folder"] / "model")
+        return "model"
+    save_adapter(model, spec["folder"] / "adapter")
+    return "adapter"
 
 
 def _progress_writer(folder: Path) -> Callable[[int, int], None]:

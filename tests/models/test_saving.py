@@ -1,0 +1,108 @@
+"""Saved models are plain folders: transformers and PEFT load them and give the same logits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tis_ray.config import LoraConfig, ModelConfig
+from tis_ray.errors import InputError
+from tis_ray.models import builtin
+from tis_ray.models.loading import load_model, load_tokenizer
+from tis_ray.models.lora import attach_lora, save_adapter, trainable_parameters
+from tis_ray.models.saving import export_merged, save_model
+
+IDS = torch.arange(40, 80)[None]
+MODEL = ModelConfig()
+
+
+def adapted(**lora: Any) -> Any:
+    """The shipped model with an adapter that changes it."""
+    model = attach_lora(load_model(MODEL), LoraConfig(**lora), seed=0).eval()
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in trainable_parameters(model).values():
+            parameter.normal_(std=0.05)
+    return model
+
+
+@torch.inference_mode()
+def logits(model: Any) -> torch.Tensor:
+    return model.eval()(IDS).logits.float()
+
+
+def test_an_adapter_and_its_merged_model_give_the_logits_of_training(tmp_path: Path) -> None:
+    """To 1e-5 of the largest logit, which the adapter moves by more than its size."""
+    model = adapted(targets="all-linear")
+    truth = logits(model)
+    save_adapter(model, tmp_path / "adapter")
+    base = AutoModelForCausalLM.from_pretrained(builtin.PATH)
+    scale = float(truth.abs().max())
+    assert float((logits(base) - truth).abs().max()) > scale / 10
+    plain = PeftModel.from_pretrained(base, tmp_path / "adapter")
+    assert float((logits(plain) - truth).abs().max()) < 1e-5 * scale
+    export_merged(MODEL, tmp_path / "adapter", tmp_path / "merged")
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
+    assert float((logits(merged) - truth).abs().max()) < 1e-5 * scale
+    assert not list((tmp_path / "merged").glob("adapter*"))
+
+
+def test_a_folder_has_the_tokenizer(tmp_path: Path) -> None:
+    save_model(load_model(MODEL), load_tokenizer(MODEL), tmp_path / "model")
+    found = AutoTokenizer.from_pretrained(tmp_path / "model")
+    assert (
+        found("Plums, 3 of them")["input_ids"]
+        == load_tokenizer(MODEL)("Plums, 3 of them")["input_ids"]
+    )
+    assert found.eos_token == load_tokenizer(MODEL).eos_token
+
+
+def test_a_saved_model_has_the_same_logits_and_replaces_a_half_written_one(tmp_path: Path) -> None:
+    model = load_model(MODEL)
+    (tmp_path / ".model.tmp").mkdir()
+    (tmp_path / ".model.tmp" / "half").write_text("half")
+    for _ in range(2):
+        save_model(model, load_tokenizer(MODEL), tmp_path / "model")
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert not (tmp_path / "model" / "half").exists()
+    found = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    assert torch.equal(logits(found), logits(model))
+
+
+def test_a_model_is_merged_in_float32_and_saved_in_its_own_type(tmp_path: Path) -> None:
+    model = adapted()
+    save_adapter(model, tmp_path / "adapter")
+    half = ModelConfig(dtype="bfloat16")
+    export_merged(half, tmp_path / "adapter", tmp_path / "merged")
+    found = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype="auto")
+    assert {parameter.dtype for parameter in found.parameters()} == {torch.bfloat16}
+    merged = model.merge_and_unload()
+    for name, weight in found.state_dict().items():
+        assert torch.equal(weight, merged.state_dict()[name].to(torch.bfloat16))
+
+
+def test_a_layer_that_shares_its_weights_cannot_be_merged(tmp_path: Path) -> None:
+    """The head of the shipped model is its embedding: merged there, the input would change as well."""
+    save_adapter(adapted(targets=["lm_head"]), tmp_path / "adapter")
+    with pytest.raises(InputError, match="shares its weights with another"):
+        export_merged(MODEL, tmp_path / "adapter", tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()
+
+
+def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
+    save_adapter(adapted(), tmp_path / "adapter")
+    (tmp_path / "merged").mkdir()
+    (tmp_path / "merged" / "thesis.txt").write_text("years of work")
+    with pytest.raises(InputError, match="is not empty"):
+        export_merged(MODEL, tmp_path / "adapter", tmp_path / "merged")
+    assert (tmp_path / "merged" / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_folder_without_an_adapter_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"nowhere: no adapter there \(adapter_config\.json"):
+        export_merged(MODEL, tmp_path / "nowhere", tmp_path / "merged")
