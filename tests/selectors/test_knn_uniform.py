@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from tests.selectors.strategies import tied_cosines, tied_scores
 from tis_ray.errors import InputError
 from tis_ray.selectors import select
+from tis_ray.selectors.neighbours import distinct
 
 
 def plain_probabilities(scores_MN, neighbours, alpha, C) -> np.ndarray:
@@ -133,3 +134,15 @@ def test_the_query_is_the_nearest_of_those_that_vote(case, neighbours):
 def test_parameters_without_meaning_are_refused(params, message):
     with pytest.raises(InputError, match=message):
         select(np.zeros((2, 5)), "knn_uniform", 2, **params)
+
+
+@given(
+    spread=st.sampled_from([1, 7, 10**6]),
+    shape=st.tuples(st.integers(1, 5), st.integers(0, 9)),
+    seed=st.integers(0, 2**32),
+)
+def test_distinct_candidates_and_their_places(spread, shape, seed):
+    indices_MK = spread * np.random.default_rng(seed).integers(0, 20, shape)
+    candidates, places_MK = distinct(indices_MK)
+    np.testing.assert_array_equal(candidates, sorted(set(indices_MK.ravel().tolist())))
+    np.testing.assert_array_equal(candidates[places_MK], indices_MK)

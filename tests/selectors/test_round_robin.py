@@ -127,7 +127,8 @@ def _walked(scores_Mn: np.ndarray, turns: int) -> np.ndarray:
 
 @pytest.mark.parametrize("count", [1, 10, 500, 5000, 40_000])
 @pytest.mark.parametrize("kind", ["normal", "tied", "constant", "periodic", "ascending"])
-def test_best_positions_of_long_rows_equal_a_stable_sort(kind, count):
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, ">f4"])
+def test_best_positions_of_long_rows_equal_a_stable_sort(kind, count, dtype):
     """Long rows are cut with a threshold guessed from a sample, which may mislead, never err."""
     size, rng = 40_000, np.random.default_rng(0)
     values = {
@@ -138,5 +139,17 @@ def test_best_positions_of_long_rows_equal_a_stable_sort(kind, count):
         "periodic": np.where(np.arange(size) % (size // 4096) == 0, np.arange(size), -1.0),
         "ascending": np.arange(size, dtype=float),
     }[kind]
+    values = values.astype(dtype)
     expected = np.argsort(-values, kind="stable")[:count]
     np.testing.assert_array_equal(best_positions(values, count), expected)
+
+
+def test_floats_that_are_close_small_or_zero_keep_their_order():
+    """The integers that float32 values are sorted by."""
+    tiny = np.finfo(np.float32).smallest_subnormal
+    near = np.nextafter(np.float32(0.3), np.float32(1))
+    steps = [-np.inf, -3e38, -1, -near, -0.3, -tiny, -0.0, 0.0, tiny, 0.3, near, 1, 3e38, np.inf]
+    values = np.array([*steps, *steps, *steps[::-1]], dtype=np.float32)
+    expected = sorted(range(len(values)), key=lambda i: (-values[i], i))
+    assert best_positions(values, len(values)).tolist() == expected
+    assert best_positions(values, 20).tolist() == expected[:20]

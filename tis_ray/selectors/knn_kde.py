@@ -30,7 +30,13 @@ from tis_ray.errors import InputError
 from tis_ray.selectors.density import Features, densities
 from tis_ray.selectors.heads import merged_heads
 from tis_ray.selectors.knn_uniform import checked_trade_off
-from tis_ray.selectors.neighbours import Ranked, checked_ties, nearest_queries, ranked
+from tis_ray.selectors.neighbours import (
+    Ranked,
+    checked_ties,
+    distinct,
+    nearest_queries,
+    ranked,
+)
 from tis_ray.selectors.protocol import Layout, Rounds
 from tis_ray.selectors.sums import Doubles
 from tis_ray.selectors.weights import checked_weights, relative
@@ -76,8 +82,7 @@ def coordinate(
     length = max(2, min(neighbours, tenth))
     indices_MK, closeness_MK = yield from merged_heads(layout, length, "nearest")
 
-    candidates, places = np.unique(indices_MK, return_inverse=True)
-    places_MK = places.reshape(indices_MK.shape)
+    candidates, places_MK = distinct(indices_MK)
     density_n = densities(features, candidates, sigma, min(density_neighbours, tenth))
     distances_MK = -closeness_MK.astype(np.float64)
     masses_MK, total = spread(distances_MK, 1 / density_n[places_MK], weights_M, alpha, C)

@@ -21,7 +21,13 @@ from numpy.typing import ArrayLike
 
 from tis_ray.errors import InputError
 from tis_ray.selectors.heads import merged_heads
-from tis_ray.selectors.neighbours import Ranked, checked_ties, nearest_queries, ranked
+from tis_ray.selectors.neighbours import (
+    Ranked,
+    checked_ties,
+    distinct,
+    nearest_queries,
+    ranked,
+)
 from tis_ray.selectors.ordering import Scores
 from tis_ray.selectors.protocol import Layout, Rounds
 from tis_ray.selectors.sums import Doubles
@@ -52,8 +58,7 @@ def coordinate(
     checked_trade_off("knn_uniform", alpha, C, neighbours)
     indices_ML, scores_ML = yield from merged_heads(layout, neighbours)
     count = neighbourhood_size(1 - scores_ML, alpha, C, weights_M)
-    candidates, places = np.unique(indices_ML[:, :count], return_inverse=True)
-    places_MK = places.reshape(layout.queries, count)
+    candidates, places_MK = distinct(indices_ML[:, :count])
     votes = np.bincount(places_MK.ravel(), weights=np.repeat(weights_M, count))
     probabilities = votes / (count * layout.queries)
     pulled_by = nearest_queries(places_MK, scores_ML[:, :count], candidates.size)

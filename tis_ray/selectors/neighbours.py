@@ -84,6 +84,24 @@ def _tail(
     return indices, queries
 
 
+def distinct(indices_MK: Indices) -> tuple[Indices, Indices]:
+    """Return the candidates, ascending, and for each entry its candidate's place among them.
+
+    As `np.unique`, but where a table of all candidates is no larger than the entries (times 8), it
+    does without sorting.
+    """
+    size = int(indices_MK.max(initial=-1)) + 1
+    if size > 8 * indices_MK.size:
+        candidates, places = np.unique(indices_MK, return_inverse=True)
+        return candidates, places.reshape(indices_MK.shape)
+    listed = np.zeros(size, dtype=bool)
+    listed[indices_MK] = True
+    candidates = np.flatnonzero(listed)
+    table = np.empty(size, dtype=np.int64)
+    table[candidates] = np.arange(candidates.size)
+    return candidates, table[indices_MK]
+
+
 def nearest_queries(places_MK: Indices, scores_MK: Scores, count: int) -> NDArray[np.int32]:
     """Return for each of `count` candidates the nearest, then lowest, query that lists it.
 

@@ -23,7 +23,8 @@ shard ships O(first list + d) entries a query.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from itertools import chain, filterfalse, islice
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,9 @@ from tis_ray.selectors.ordering import Indices, Ordering, Scores
 from tis_ray.selectors.protocol import Call, Layout, Rounds, TopLists
 from tis_ray.selectors.sums import Doubles
 from tis_ray.selectors.weights import checked_weights
+
+# Entries of a list that are turned into Python numbers at once.
+BLOCK = 1024
 
 
 def coordinate(layout: Layout, budget: int, *, weights: ArrayLike | None = None) -> Rounds:
@@ -68,40 +72,50 @@ def take_turns(
 
     Returns the picks and their scores, (B,).
     """
-    budget = len(queries)
-    schedule = queries.tolist()
+    budget, schedule = len(queries), queries.tolist()
     counts = np.bincount(queries, minlength=layout.queries).tolist()
     lists = [_RankedList(layout, count) for count in counts]
-    picked: list[int] = []
-    values: list[float] = []
-    # Pages of zeros that are never written take no memory, so this costs O(B), not O(N).
+    # Pages that are never written take no memory, so these cost O(B), not O(N).
     taken = np.zeros(layout.candidates, dtype=np.uint8)
+    places = np.empty(layout.candidates, dtype=np.int64)
     used = taken.data
-    dtype: np.dtype[Any] | None = None
+    walks = [ranked.walk(used) for ranked in lists]
+    picks = [ranked.picks for ranked in lists]
 
-    while len(picked) < budget:
-        turn = len(picked)
-        ranked = lists[schedule[turn]]
-        position = ranked.position
-        items = ranked.items
-        while position < ranked.certain and used[items[position]]:
-            position += 1
-        ranked.position = position
-        if position < ranked.certain:
-            picked.append(items[position])
-            values.append(ranked.values[position])
-            used[items[position]] = 1
-            continue
+    turn = 0
+    while turn < budget:
+        for query in islice(schedule, turn, None):
+            item = next(walks[query], None)
+            if item is None:
+                break
+            used[item] = 1
+            picks[query].append(item)
+            turn += 1
+        if turn == budget:
+            break
+        for ranked in lists:
+            ranked.settle(places)
+        lists[query].position = lists[query].certain
         # All queries walk at about the same pace: refilling every one that runs low spares it a
         # round trip a few turns later. Those with no turn left before the last pick need nothing.
         due = dict.fromkeys(schedule[turn : turn + layout.queries])
         low = {query: lists[query] for query in due if lists[query].runs_low(taken)}
-        calls = _refill_calls(low, layout, np.array(picked, dtype=np.int64), budget - turn)
+        picked = np.fromiter(chain.from_iterable(picks), dtype=np.int64, count=turn)
+        calls = _refill_calls(low, layout, picked, budget - turn)
         replies: list[TopLists] = yield calls
         _merge(lists, calls, replies)
-        dtype = replies[0].scores.dtype
+        for query, ranked in low.items():
+            walks[query] = ranked.walk(used)
 
-    return np.array(picked, dtype=np.int64), np.array(values, dtype=dtype)
+    for ranked in lists:
+        ranked.settle(places)
+    turns_of = np.argsort(queries, kind="stable")
+    indices = np.empty(budget, dtype=np.int64)
+    indices[turns_of] = np.concatenate(picks)
+    scores = np.concatenate([part for ranked in lists for part in ranked.scores])
+    ordered = np.empty_like(scores)
+    ordered[turns_of] = scores
+    return indices, ordered
 
 
 class _RankedList:
@@ -109,28 +123,49 @@ class _RankedList:
 
     items, values: indices and scores by (score down, index up); `position` is the pointer.
     certain: entries before it are the true head of the query's full list.
+    picks, scores: what the query has taken, and what of that `settle` has seen.
     last: (S,) where each shard's last shipped entry stands in the list.
     open: (S,) whether the shard may hold free candidates back.
     counts: (S,) how many to ask each shard for next time.
     """
 
-    __slots__ = ("certain", "counts", "items", "last", "open", "position", "starts", "values")
-
     def __init__(self, layout: Layout, turns: int) -> None:
         shards = len(layout.sizes)
         # Four times the picks this query will make, since others take some of its best.
         first = max(8, -(-4 * turns // shards))
-        self.items = np.empty(0, dtype=np.int64).data
-        self.values = np.empty(0).data
+        self.items = np.empty(0, dtype=np.int64)
+        self.values: Scores = np.empty(0)
         self.position = self.certain = 0
+        self.picks: list[int] = []
+        self.scores: list[Scores] = []
+        self.settled = 0
         self.last = np.full(shards, -1)
         self.open = np.ones(shards, dtype=bool)
         self.counts = np.full(shards, first)
         self.starts = layout.starts
 
+    def walk(self, used: memoryview) -> Iterator[int]:
+        """Return the certain candidates ahead that are free when their turn comes."""
+        ahead = self.items[self.position : self.certain]
+        blocks = (ahead[start : start + BLOCK].tolist() for start in range(0, len(ahead), BLOCK))
+        return filterfalse(used.__getitem__, chain.from_iterable(blocks))
+
+    def settle(self, places: Indices) -> None:
+        """Note the scores of what was picked, and move the pointer behind it.
+
+        places: (N,) memory for where each candidate stands in the list.
+        """
+        fresh = self.picks[self.settled :]
+        if fresh:
+            certain = self.items[: self.certain]
+            places[certain] = np.arange(len(certain))
+            where = places[fresh]
+            self.scores.append(self.values[where])
+            self.position, self.settled = int(where[-1]) + 1, len(self.picks)
+
     def runs_low(self, taken: NDArray[np.uint8]) -> bool:
         """Whether less than a quarter of the certain entries is ahead and free."""
-        ahead = np.asarray(self.items)[self.position : self.certain]
+        ahead = self.items[self.position : self.certain]
         return 4 * (len(ahead) - int(np.count_nonzero(taken[ahead]))) <= self.certain
 
     def blocking(self) -> Indices:
@@ -139,8 +174,7 @@ class _RankedList:
 
     def extend(self, shards: Indices, replies: list[tuple[Indices, Scores]]) -> None:
         """Put fresh lists in the place of what is left of those shards' old ones."""
-        indices = np.asarray(self.items)[self.position :]
-        scores = np.asarray(self.values)[self.position :]
+        indices, scores = self.items[self.position :], self.values[self.position :]
         stays = ~np.isin(self._owners(indices), shards)
         indices = np.concatenate([indices[stays], *(indices for indices, _ in replies)])
         # The empty list of the start has no type of its own.
@@ -156,7 +190,7 @@ class _RankedList:
         self.last[self._owners(indices)] = np.arange(len(indices))
         self.certain = int(self.last[self.open].min()) + 1 if self.open.any() else len(indices)
         self.counts[shards] *= 2
-        self.items, self.values, self.position = indices.data, scores.data, 0
+        self.items, self.values, self.position = indices, scores, 0
 
     def _owners(self, indices: Indices) -> Indices:
         return np.searchsorted(self.starts, indices, side="right") - 1
