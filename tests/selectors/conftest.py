@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tis_ray.selectors import SELECTORS, Ordering
+from tis_ray.selectors.ordering import Extent
 from tis_ray.selectors.protocol import Layout, answer_locally, drive
 
 CASES = ["gaussian", "clustered", "tight", "many_queries", "single_query"]
@@ -57,7 +58,7 @@ def select_sharded() -> Callable[..., Ordering]:
         sizes = tuple(int(size) for size in np.diff(bounds))
         rule = SELECTORS[selector]
         shards = [rule.shard(scores_MN[:, start:stop], start) for start, stop in pairwise(bounds)]
-        rounds = rule.rounds(Layout(queries, sizes), budget, params)
+        rounds = rule.rounds(Layout(queries, sizes, Extent.of(scores_MN)), budget, params)
         return drive(rounds, answer_locally(shards))
 
     return select

@@ -11,6 +11,7 @@ import pytest
 import tis_ray
 from tis_ray.errors import InputError
 from tis_ray.selectors import SELECTORS, select
+from tis_ray.selectors.ordering import Extent
 from tis_ray.selectors.protocol import Layout, drive
 
 SCORES = np.arange(12, dtype=np.float32).reshape(3, 4)
@@ -79,7 +80,7 @@ def test_shards_hold_no_state_and_calls_travel(selector, params, same):
         start, stop = bounds[shard : shard + 2]
         return getattr(rule.shard(scores_MN[:, start:stop], start), method)(*arguments)
 
-    layout = Layout(6, tuple(np.diff(bounds).tolist()))
+    layout = Layout(6, tuple(np.diff(bounds).tolist()), Extent.of(scores_MN))
     same(
         drive(rule.rounds(layout, 200, params), answer),
         select(scores_MN, selector, 200, **params),

@@ -12,7 +12,8 @@ from scipy.special import logsumexp
 
 from tests.selectors.strategies import tied_cosines
 from tis_ray.errors import InputError
-from tis_ray.selectors import select, uot
+from tis_ray.selectors import select, sums, uot
+from tis_ray.selectors.ordering import Extent
 from tis_ray.selectors.protocol import Layout, answer_locally, drive
 from tis_ray.selectors.transport import Shard
 
@@ -22,7 +23,10 @@ PAPER = {"reg": 0.01, "reg_m1": INF, "reg_m2": 1e-4}
 
 def masses(scores_MN: np.ndarray, **params) -> np.ndarray:
     """Return the column masses by index."""
-    ordering = select(scores_MN, "uot", scores_MN.shape[1], **params)
+    return by_index(select(scores_MN, "uot", scores_MN.shape[1], **params))
+
+
+def by_index(ordering) -> np.ndarray:
     found = np.empty(len(ordering))
     found[ordering.indices] = ordering.scores
     return found
@@ -38,7 +42,8 @@ def iterations(scores_MN: np.ndarray, **params) -> int:
         return answer_locally([Shard(scores_MN, 0)])(calls)
 
     queries, candidates = scores_MN.shape
-    drive(uot.coordinate(Layout(queries, (candidates,)), 1, **params), answer)
+    layout = Layout(queries, (candidates,), Extent.of(scores_MN))
+    drive(uot.coordinate(layout, 1, **params), answer)
     return steps
 
 
@@ -85,6 +90,7 @@ def test_masses_and_order_equal_the_reference_in_float64(golden):
 
 def test_order_equals_the_reference_in_float32_up_to_rounding(golden):
     mine = masses(golden["scores"])
+    assert iterations(golden["scores"]) == iterations(golden["scores"].astype(np.float64))
     np.testing.assert_allclose(mine, golden["uot_column_mass"], rtol=1e-5)
     along = mine[golden["uot"]]
     assert (along[1:] <= along[:-1] * (1 + 1e-5)).all()
@@ -189,6 +195,38 @@ def test_any_shards_equal_one_to_the_last_byte(case, params, select_sharded, sam
     assert (np.diff(whole.indices)[tied] > 0).all()
 
 
+@pytest.mark.parametrize("bits", [28, 46, 48])
+def test_sums_that_are_not_sure_are_counted_exactly(
+    bits, golden, monkeypatch, select_sharded, same
+):
+    """With so many bits hardly a floating sum is sure, and with 28 hardly one is not."""
+    monkeypatch.setattr(sums, "BITS", bits)
+    scores_MN, exact = golden["scores"], []
+    row_sums = Shard.row_sums
+
+    def spy(self, kernel, potential_M, grid, rows=None):
+        exact.extend([] if rows is None else rows)
+        return row_sums(self, kernel, potential_M, grid, rows)
+
+    monkeypatch.setattr(Shard, "row_sums", spy)
+    whole = select(scores_MN, "uot", scores_MN.shape[1])
+    for cuts in ([5, 6, 100], [50]):
+        same(select_sharded(scores_MN, cuts, "uot", scores_MN.shape[1]), whole)
+    in_float32 = np.ptp(scores_MN, axis=1).max() / 0.02 <= uot.REACH["float32"]
+    assert len(exact) > 0 or bits == 28 or not in_float32
+    np.testing.assert_allclose(by_index(whole), golden["uot_column_mass"], rtol=1e-5)
+
+
+def test_a_step_that_was_taken_for_the_last_goes_on(monkeypatch, same):
+    """The next error is guessed from the last two; with a guess of 0, no sums are ever ready."""
+    scores_MN = np.random.default_rng(0).uniform(-0.3, 0.5, (8, 300))
+    for dtype in (np.float32, np.float64):
+        whole = select(scores_MN.astype(dtype), "uot", 300)
+        with monkeypatch.context() as patch:
+            patch.setattr(uot, "_guess", lambda *errors: 0.0)
+            same(select(scores_MN.astype(dtype), "uot", 300), whole)
+
+
 @pytest.mark.parametrize("shards", [2, 3, 7])
 def test_sharded_golden_equals_one_machine(golden, shards, select_sharded, same):
     scores_MN = golden["scores"]
@@ -198,10 +236,15 @@ def test_sharded_golden_equals_one_machine(golden, shards, select_sharded, same)
     same(select_sharded(scores_MN, cuts, "uot", candidates), whole)
 
 
-def test_the_block_width_changes_nothing(golden, monkeypatch, same):
-    scores_MN = np.tile(golden["scores"], 2)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_neither_the_block_width_nor_what_is_kept_changes_anything(
+    golden, monkeypatch, same, dtype
+):
+    scores_MN = np.tile(golden["scores"], 2).astype(dtype)
     whole = select(scores_MN, "uot", scores_MN.shape[1])
-    monkeypatch.setattr("tis_ray.selectors.transport.BLOCK_ENTRIES", 1)  # blocks of 256 columns
+    monkeypatch.setattr(uot, "KEPT_BYTES", 0)
+    same(select(scores_MN, "uot", scores_MN.shape[1]), whole)
+    monkeypatch.setattr("tis_ray.selectors.kernel.BLOCK_ENTRIES", 1)  # blocks of 256 columns
     same(select(scores_MN, "uot", scores_MN.shape[1]), whole)
 
 
@@ -235,15 +278,17 @@ def test_equal_rows_share_the_mass_and_the_lowest_pulls():
     np.testing.assert_array_equal(ordering.indices, np.argsort(-row, kind="stable"))
 
 
-def test_memory_is_a_few_blocks(tmp_path):
+def test_memory_is_a_few_blocks(tmp_path, monkeypatch):
     np.save(tmp_path / "s.npy", np.random.default_rng(0).random((40, 100_000), dtype=np.float32))
     scores_MN = np.load(tmp_path / "s.npy", mmap_mode="r")
-    tracemalloc.start()
-    ordering = select(scores_MN, "uot", 100)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert len(ordering) == 100
-    assert peak < scores_MN.nbytes, "not even one copy of the scores, in their own type"
+    for kept, most in ((0, 0.8), (2**30, 1.8)):
+        monkeypatch.setattr(uot, "KEPT_BYTES", kept)
+        tracemalloc.start()
+        ordering = select(scores_MN, "uot", 100)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert len(ordering) == 100
+        assert peak < most * scores_MN.nbytes, "but for one copy of the scores where it is small"
 
 
 def test_the_limit_warns_and_gives_what_the_reference_solver_gives():

@@ -9,6 +9,7 @@ import pytest
 
 from tis_ray.errors import InputError
 from tis_ray.selectors import SELECTORS, select
+from tis_ray.selectors.kernel import Kernel
 from tis_ray.selectors.matrix import open_scores
 from tis_ray.selectors.protocol import Call
 from tis_ray.stages import select as stage
@@ -103,9 +104,11 @@ def test_files_are_opened_once_and_what_a_selector_remembered_goes_with_it(tmp_p
     holder = stage._ShardHolder({0: ref})
     assert holder.facts()[0].shape == (9, 600)
     first, second = stage._Run(1, "uot", None), stage._Run(2, "doubly_greedy", None)
-    holder.answer(first, [Call(0, "extent", ())])
+    kernel = Kernel(np.zeros(9), 1.0, 0.0, 9, False)
+    about = Call(0, "pulled_by", (kernel, np.zeros(9), np.array([3])))
+    holder.answer(first, [about])
     remembered = holder.shards[0]
-    holder.answer(first, [Call(0, "extent", ())])
+    holder.answer(first, [about])
     assert holder.shards[0] is remembered
     holder.answer(second, [Call(0, "pulled_by", (np.arange(5),))])
     assert type(holder.shards[0]) is SELECTORS["doubly_greedy"].shard

@@ -28,6 +28,7 @@ from tis_ray.selectors import (
     uot,
 )
 from tis_ray.selectors.ordering import (
+    Extent,
     Ordering,
     Scores,
     checked_budget,
@@ -124,8 +125,10 @@ def select(scores_MN: Scores, selector: str, budget: int, **params: Any) -> Orde
     rule = find_selector(selector)
     scores_MN = np.asarray(scores_MN)
     queries, candidates = checked_shape(scores_MN.shape, scores_MN.dtype)
-    rounds = rule.rounds(Layout(queries, (candidates,)), budget, params)
-    require_finite(first_non_finite(scores_MN))
+    extent = Extent.of(scores_MN)
+    rounds = rule.rounds(Layout(queries, (candidates,), extent), budget, params)
+    if not extent.finite:
+        require_finite(first_non_finite(scores_MN))
     return drive(rounds, answer_locally([rule.shard(scores_MN, 0)]))
 
 

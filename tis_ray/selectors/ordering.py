@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -90,6 +91,38 @@ class Ordering:
         index, score, query = (table[name].to_numpy() for name in ("index", "score", "query"))
         selector = (table.schema.metadata or {}).get(b"selector", b"").decode()
         return cls(index, score, query, selector)
+
+
+class Extent(NamedTuple):
+    """The lowest and the highest score of each query, (M,); NaN where a row has one."""
+
+    lowest_M: Scores
+    highest_M: Scores
+
+    @classmethod
+    def of(cls, scores_MN: Scores) -> Extent:
+        """Read all scores once."""
+        rows = [(row.min(), row.max()) for row in scores_MN]
+        lowest, highest = zip(*rows, strict=True)
+        return cls(np.array(lowest), np.array(highest))
+
+    @classmethod
+    def merged(cls, parts: Sequence[Extent]) -> Extent:
+        """Return the extent of all shards together."""
+        return cls(
+            np.min([part.lowest_M for part in parts], axis=0),
+            np.max([part.highest_M for part in parts], axis=0),
+        )
+
+    @property
+    def finite(self) -> bool:
+        """Whether every score is."""
+        return bool(np.isfinite(self.lowest_M).all() and np.isfinite(self.highest_M).all())
+
+    def rows(self, queries: Sequence[int]) -> Extent:
+        """Return the extent of these rows."""
+        chosen = list(queries)
+        return Extent(self.lowest_M[chosen], self.highest_M[chosen])
 
 
 class NonFinite(NamedTuple):

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tis_ray.selectors.ordering import Indices, Ordering, Scores
+from tis_ray.selectors.ordering import Extent, Indices, Ordering, Scores
 
 
 class Call(NamedTuple):
@@ -32,10 +32,14 @@ Rounds = Generator[list[Call], list[Any], Ordering]
 
 @dataclass(frozen=True)
 class Layout:
-    """How the N candidates of M queries are cut: shard s holds `sizes[s]` columns, in order."""
+    """How the N candidates of M queries are cut: shard s holds `sizes[s]` columns, in order.
+
+    extent: of the scores, for selectors that must know before they begin.
+    """
 
     queries: int
     sizes: tuple[int, ...]
+    extent: Extent | None = None
 
     @property
     def candidates(self) -> int:
@@ -46,6 +50,11 @@ class Layout:
     def starts(self) -> Indices:
         """(S,) the first candidate of each shard."""
         return np.cumsum((0, *self.sizes[:-1]), dtype=np.int64)
+
+    def of(self, queries: Sequence[int]) -> Layout:
+        """Return the layout of these rows alone."""
+        extent = None if self.extent is None else self.extent.rows(queries)
+        return Layout(len(queries), self.sizes, extent)
 
     def split(self, indices: Indices) -> list[Indices]:
         """Return, for each shard, those of the candidates that it holds, ascending."""

@@ -2,7 +2,7 @@
 
 Floating addition is not associative, so a sum over column shards would depend on where the cuts
 are, and two candidates whose keys differ in the last digit would change places with the number of
-machines. Two remedies:
+machines. Three remedies:
 
 Along columns (`column_sums`) the M terms of one candidate are added row after row, wherever the
 candidate stands in its block.
@@ -11,8 +11,14 @@ Along rows (`FixedPoint`) the terms are put on a grid of fixed spacing first: ad
 1.5 * 2^k to a term rounds it to a multiple of 2^(k-52), and the bits of the result, read as an
 integer, count those multiples. Integer addition is associative, so the shards' totals are exact
 sums of the rounded terms. k is chosen such that 63 bits hold the sum: ten bits more than a floating
-sum keeps. A second level does the same with what the rounding left over. (Pre-rounding is the idea
-of Demmel and Nguyen, "Fast reproducible floating-point summation", 2013.)
+sum keeps. A second level does the same with what the rounding left over, and so on. (Pre-rounding
+is the idea of Demmel and Nguyen, "Fast reproducible floating-point summation", 2013.)
+
+Where fewer digits will do (`settled`), the exact sum is rounded to 28 bits, and a floating sum in
+any order tells what that gives, unless it is within its own error of the border between two such
+numbers. That happens to about one sum in ten thousand, which is then made on the grid. (So do
+libraries of functions that round correctly: Ziv, "Fast evaluation of elementary mathematical
+functions with correctly rounded last bit", 1991.)
 """
 
 from __future__ import annotations
@@ -25,6 +31,11 @@ from numpy.typing import NDArray
 
 Doubles = NDArray[np.float64]
 Counts = NDArray[np.int64]
+
+# Bits of a settled sum.
+BITS = 28
+# So many float32 terms are added in float32 before the sum goes on in float64.
+SINGLE_TERMS = 128
 
 
 class FixedPoint(NamedTuple):
@@ -77,14 +88,48 @@ def _multiples(anchored_Mb: Doubles, anchor: float) -> Counts:
     return total_M
 
 
-def column_sums(terms_Mb: NDArray[Any], weights_M: Doubles | None = None) -> Doubles:
+class Floating(NamedTuple):
+    """(M,) floating sums of non-negative terms; no term went through more than `steps` additions."""
+
+    sums_M: Doubles
+    steps: int
+
+
+def settled(parts: list[Floating]) -> tuple[Doubles, NDArray[np.bool_]]:
+    """Return the sums of all parts, rounded to 28 bits, and which of them are sure.
+
+    A sure one is what any other parts of the same terms give, and what `rounded` makes of the same
+    sum from three levels of a grid.
+    """
+    sums_M: Doubles = np.sum([part.sums_M for part in parts], axis=0)
+    steps = max(part.steps for part in parts) + len(parts)
+    # Each addition errs by 2^-53 of a partial sum at most. The rest is the grid's.
+    slack_M = sums_M * ((steps + 8) * 2.0**-52)
+    low_M = rounded(sums_M - slack_M)
+    return low_M, low_M == rounded(sums_M + slack_M)
+
+
+def rounded(sums_M: Doubles) -> Doubles:
+    """Return the nearest numbers of 28 bits."""
+    mantissas_M, exponents_M = np.frexp(sums_M)
+    nearest_M: Doubles = np.ldexp(np.rint(np.ldexp(mantissas_M, BITS)), exponents_M - BITS)
+    return nearest_M
+
+
+def column_sums(terms_Mb: NDArray[Any], weights_M: NDArray[Any] | None = None) -> Doubles:
     """Return the (b,) sums over rows, perhaps weighted, in the order of the rows.
 
-    einsum adds whole rows to each other, unless there is one column: it takes that for a row.
+    Of terms in float32, the sums of each 128 rows are in float32, weights included.
     """
-    if terms_Mb.shape[1] == 1:
-        return column_sums(np.repeat(terms_Mb, 2, axis=1), weights_M)[:1]
+    single = terms_Mb.dtype == np.float32
+    dtype, size = (np.float32, SINGLE_TERMS) if single else (np.float64, max(1, len(terms_Mb)))
     weights_M = np.ones(len(terms_Mb)) if weights_M is None else weights_M
-    terms_Mb = np.ascontiguousarray(terms_Mb, dtype=np.float64)
-    sums_b: Doubles = np.einsum("i,ij->j", weights_M, terms_Mb)
-    return sums_b
+    weights_M = np.asarray(weights_M, dtype=dtype)
+    # einsum adds whole rows to each other, unless there is one column: it takes that for a row.
+    lone = terms_Mb.shape[1] == 1
+    terms_Mb = np.ascontiguousarray(np.repeat(terms_Mb, 2, axis=1) if lone else terms_Mb, dtype)
+    sums_b = np.zeros(terms_Mb.shape[1])
+    for start in range(0, len(terms_Mb), size):
+        rows = slice(start, start + size)
+        sums_b += np.einsum("i,ij->j", weights_M[rows], terms_Mb[rows])
+    return sums_b[:1] if lone else sums_b

@@ -11,13 +11,16 @@ Peyré, Schmitzer and Vialard ("Scaling algorithms for unbalanced optimal transp
 with the stopping rule of POT's `sinkhorn_unbalanced`, so masses and iteration counts are POT's.
 
 Three facts make it cheap and distributed. A factor of a row of the kernel is absorbed by u, so the
-rows are divided by their sums and nothing underflows: the kernel is a softmax. u then depends on the
-shards by M sums only; and within one pass over a block of columns v follows from u, and the sums
-for the next u from v. With the paper's values v is raised to the power 0.0099 at each step, which
-is why four passes are enough. The plan itself is never formed.
+rows are divided by their maxima or sums and nothing underflows. u then depends on the shards by M
+sums only; and within one pass over a block of columns v follows from u, and the sums for the next u
+from v. With the paper's values v is raised to the power 0.0099 at each step, which is why four
+passes are enough. The plan itself is never formed.
 
 Where v can be far from 1 (a finite reg_m1, a large reg_m2, a tiny reg), the same iteration runs in
 logarithms, with two passes a step.
+
+Of scores in float32 the kernel is computed in float32, and u has 28 bits; of others, all is in
+float64.
 """
 
 from __future__ import annotations
@@ -32,10 +35,11 @@ from numpy.typing import ArrayLike
 
 from tis_ray.errors import InputError
 from tis_ray.selectors.heads import merged_heads
+from tis_ray.selectors.kernel import Kernel
 from tis_ray.selectors.ordering import Ordering
 from tis_ray.selectors.protocol import Call, Layout, Rounds, ask_about
-from tis_ray.selectors.sums import Doubles, FixedPoint
-from tis_ray.selectors.transport import Extent, Kernel, Sweep
+from tis_ray.selectors.sums import Doubles, FixedPoint, rounded, settled
+from tis_ray.selectors.transport import Sweep
 from tis_ray.selectors.weights import checked_weights, relative
 
 # How far the scores / (2 reg) of a row may lie apart: exponentials then are normal numbers, even
@@ -43,6 +47,10 @@ from tis_ray.selectors.weights import checked_weights, relative
 REACH = {"float32": 60.0, "float64": 600.0}
 # One pass a step is used while log v stays within this of 0.
 MODERATE = 8 * math.log(2)
+# Below this tolerance, 28 bits of u are too few.
+FINEST = 1e-7
+# Shards keep their kernels if these take no more bytes together.
+KEPT_BYTES = 2**28
 
 
 def coordinate(
@@ -66,13 +74,14 @@ def coordinate(
     tolerance, max_iterations: when to stop, as POT's stopThr and numItermax; a RuntimeWarning says
         when the limit came first.
     precision: "scores" computes the kernel of float32 scores in float32 (masses within about 1e-5
-        of themselves), "float64" does not. Sums are as fine as float64 either way.
+        of themselves), "float64" does not.
     weights: (M,) positive, a query's share of the mass; equal ones if not given.
     """
     weights_M = relative(checked_weights("uot", weights, layout.queries))
     _check(reg, reg_m1, reg_m2, tolerance, max_iterations, precision)
-    extents: list[Extent] = yield [Call(s, "extent", ()) for s in range(len(layout.sizes))]
-    problem = _Problem.of(layout, extents, weights_M, reg, reg_m1, reg_m2, precision)
+    if tolerance < FINEST:
+        precision = "float64"
+    problem = _Problem.of(layout, weights_M, reg, reg_m1, reg_m2, precision)
     problem, potential_M = yield from _solve(problem, tolerance, max_iterations)
 
     solution, logarithms = (problem.kernel, potential_M), problem.largest is None
@@ -88,6 +97,7 @@ class _Problem(NamedTuple):
     kernel: with a factor of each row divided out; offset_M: its logarithm less that of a b, so that
         POT's log u is the potential plus the offset. log_mass_M: log a.
     damping: reg_m1 / (reg_m1 + reg). largest: bound on v, or none where v needs logarithms.
+    grid: what sums over candidates are counted on; without one they are floating, and settled.
     """
 
     kernel: Kernel
@@ -96,46 +106,59 @@ class _Problem(NamedTuple):
     log_mass_M: Doubles
     damping: float
     largest: float | None
+    grid: FixedPoint | None
 
     @classmethod
     def of(
         cls,
         layout: Layout,
-        extents: list[Extent],
         weights_M: Doubles,
         reg: float,
         reg_m1: float,
         reg_m2: float,
         precision: str,
     ) -> _Problem:
-        lowest_M = np.min([lowest for lowest, _ in extents], axis=0)
-        highest_M = np.max([highest for _, highest in extents], axis=0)
+        if layout.extent is None:
+            raise ValueError("uot: the layout must have the scores' extent")
+        lowest_M, highest_M = layout.extent
         reach = float((highest_M.astype(float) - lowest_M).max()) / (2 * reg)
         # By induction over the steps, log v stays in [-ratio log N, ratio reach].
         ratio = reg_m2 / reg
         moderate = ratio * (reach + math.log(layout.candidates)) <= MODERATE
-        if not (moderate and reach <= REACH["float64"] and reg_m1 == math.inf):
-            dtype, largest = "float64", None
-        else:
-            single = precision == "scores" and reach <= REACH[highest_M.dtype.name]
-            dtype, largest = highest_M.dtype.name if single else "float64", math.exp(ratio * reach)
-        kernel = Kernel(highest_M.astype(dtype), 2 * reg, _damping(reg_m2, reg), layout.candidates)
+        largest, single = None, False
+        if moderate and reach <= REACH["float64"] and reg_m1 == math.inf:
+            largest = math.exp(ratio * reach)
+            single = precision == "scores" and highest_M.dtype == np.float32
+            single = single and reach <= REACH["float32"]
+        dtype = np.dtype(np.float32 if single else np.float64)
+        columns = layout.candidates
+        kept = layout.queries * columns * dtype.itemsize <= KEPT_BYTES
+        damping = _damping(reg_m2, reg)
+        kernel = Kernel(highest_M.astype(dtype), 2 * reg, damping, columns, kept and single)
         offset_M = (1 - highest_M.astype(float)) / (2 * reg)
         log_mass_M = np.log(weights_M) - math.log(layout.queries)
-        offset_M -= log_mass_M - math.log(layout.candidates)
+        offset_M -= log_mass_M - math.log(columns)
         shards = range(len(layout.sizes))
-        return cls(kernel, shards, offset_M, log_mass_M, _damping(reg_m1, reg), largest)
+        grid = None if single else FixedPoint.bounded(1.0, float(columns), columns, levels=2)
+        return cls(kernel, shards, offset_M, log_mass_M, _damping(reg_m1, reg), largest, grid)
 
     def normalised(self, log_sums_M: Doubles) -> tuple[_Problem, Doubles]:
         """Divide the rows by about their sums, which u absorbs; also return what is left of those.
 
         Sums of kernel v are all about 1 then, and one grid is right for all rows.
         """
-        before_M = self.kernel.shift_M
+        before_M, columns = self.kernel.shift_M, self.kernel.candidates
         shift_M = (before_M + self.kernel.width * log_sums_M).astype(before_M.dtype)
         moved_M = (shift_M.astype(float) - before_M) / self.kernel.width
-        kernel = self.kernel._replace(shift_M=shift_M)
-        return self._replace(kernel=kernel, offset_M=self.offset_M - moved_M), log_sums_M - moved_M
+        kept = self.largest is not None and before_M.nbytes * columns <= KEPT_BYTES
+        problem = self._replace(
+            kernel=self.kernel._replace(shift_M=shift_M, kept=kept),
+            offset_M=self.offset_M - moved_M,
+        )
+        if self.largest is not None:
+            grid = FixedPoint.bounded(2 * self.largest, 2 * self.largest, columns)
+            problem = problem._replace(grid=grid)
+        return problem, log_sums_M - moved_M
 
     def potential(self, log_sums_M: Doubles) -> Doubles:
         """Return g from log sum_j kernel v: the update of u."""
@@ -143,6 +166,21 @@ class _Problem(NamedTuple):
         if self.damping == 1:
             return exact_M
         return self.damping * (exact_M + self.offset_M) - self.offset_M
+
+    def log_sums(
+        self, totals: list[Any], potential_M: Doubles | None
+    ) -> Generator[list[Call], list[Any], Doubles]:
+        """Return log sum_j kernel v from what `row_sums` or `sweep` gave for this potential."""
+        if self.grid is not None:
+            return np.log(self.grid.value(np.sum(totals, axis=0)))
+        sums_M, sure_M = settled(totals)
+        unsure = np.flatnonzero(~sure_M)
+        if unsure.size:
+            columns, largest = self.kernel.candidates, self.largest or 1.0
+            grid = FixedPoint.bounded(largest, largest * columns, columns, levels=3)
+            counts = yield self.ask("row_sums", potential_M, grid, unsure)
+            sums_M[unsure] = rounded(grid.value(np.sum(counts, axis=0)))
+        return np.log(sums_M)
 
     def ask(self, method: str, *arguments: Any) -> list[Call]:
         """Return a call to every shard."""
@@ -152,28 +190,30 @@ class _Problem(NamedTuple):
 def _solve(
     problem: _Problem, tolerance: float, max_iterations: int
 ) -> Generator[list[Call], list[Any], tuple[_Problem, Doubles]]:
-    """Return the problem with its rows normalised, and the potential at which POT stops."""
-    columns = problem.kernel.candidates
-    grid = FixedPoint.bounded(1.0, float(columns), columns, levels=2)
-    counts = yield problem.ask("row_sums", grid)
-    problem, log_sums_M = problem.normalised(np.log(grid.value(np.sum(counts, axis=0))))
-    if problem.largest is not None:
-        grid = FixedPoint.bounded(2 * problem.largest, 2 * problem.largest, columns)
+    """Return the problem as it was solved, and the potential at which POT stops."""
+    totals = yield problem.ask("row_sums", None, problem.grid)
+    log_sums_M = yield from problem.log_sums(totals, None)
+    if problem.grid is not None:
+        problem, log_sums_M = problem.normalised(log_sums_M)
     before_M, potential_M = None, problem.potential(log_sums_M)
     log_u_M, log_v = np.zeros_like(potential_M), 0.0
+    error, next_error = math.inf, math.inf
 
     for iteration in range(1, max_iterations + 1):
         sweeps: list[Sweep]
+        # Sums for a next step are made on the way, unless this is likely to be the last.
+        wanted = next_error >= tolerance and iteration < max_iterations
         if problem.largest is None:
             sweeps = yield problem.ask("log_sweep", potential_M, before_M)
         else:
-            sweeps = yield problem.ask("sweep", potential_M, before_M, grid)
+            sweeps = yield problem.ask("sweep", potential_M, before_M, problem.grid, wanted)
         before_u_M, log_u_M = log_u_M, potential_M + problem.offset_M
         before_v, log_v = log_v, max(sweep.log_largest for sweep in sweeps)
         scale_u = max(float(log_u_M.max()), float(before_u_M.max()), 0.0)
         change_u = np.abs(np.exp(log_u_M - scale_u) - np.exp(before_u_M - scale_u)).max()
         change_v = math.exp(max(s.log_change for s in sweeps) - max(log_v, before_v, 0.0))
-        error = (float(change_u) + change_v) / 2
+        before_error, error = error, (float(change_u) + change_v) / 2
+        next_error = _guess(error, before_error)
         if error < tolerance:
             break
         if iteration == max_iterations:
@@ -181,12 +221,20 @@ def _solve(
             break
         if problem.largest is None:
             highest_M = np.max([sweep.totals for sweep in sweeps], axis=0)
-            counts = yield problem.ask("log_row_sums", potential_M, highest_M, grid)
-            log_sums_M = highest_M + np.log(grid.value(np.sum(counts, axis=0)))
+            totals = yield problem.ask("log_row_sums", potential_M, highest_M, problem.grid)
+            log_sums_M = highest_M + (yield from problem.log_sums(totals, potential_M))
         else:
-            log_sums_M = np.log(grid.value(np.sum([sweep.totals for sweep in sweeps], axis=0)))
+            totals = [sweep.totals for sweep in sweeps]
+            if not wanted:
+                totals = yield problem.ask("row_sums", potential_M, problem.grid)
+            log_sums_M = yield from problem.log_sums(totals, potential_M)
         before_M, potential_M = potential_M, problem.potential(log_sums_M)
     return problem, potential_M
+
+
+def _guess(error: float, before: float) -> float:
+    """Return what the next error will be if it falls as it last did."""
+    return error * (error / before)
 
 
 def _damping(weight: float, reg: float) -> float:

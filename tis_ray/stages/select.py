@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import ray
@@ -22,6 +22,7 @@ from tis_ray.errors import InputError
 from tis_ray.selectors import find_selector
 from tis_ray.selectors.matrix import open_scores
 from tis_ray.selectors.ordering import (
+    Extent,
     NonFinite,
     Ordering,
     Scores,
@@ -110,7 +111,7 @@ class HeldScores:
         The driver holds O(M x list length).
         """
         chosen = None if queries is None else tuple(int(query) for query in queries)
-        layout = self.layout if chosen is None else replace(self.layout, queries=len(chosen))
+        layout = self.layout if chosen is None else self.layout.of(chosen)
         rounds = find_selector(selector).rounds(layout, budget, params)
         self._runs += 1
         run = _Run(self._runs, selector, chosen)
@@ -126,10 +127,11 @@ class _Run(NamedTuple):
 
 
 class _Facts(NamedTuple):
-    """What one shard file holds: its shape and type, and its first unusable score."""
+    """What one shard file holds: its shape and type, its scores' extent, its first unusable one."""
 
     shape: tuple[int, int]
     dtype: str
+    extent: Extent
     non_finite: NonFinite | None
 
 
@@ -155,8 +157,9 @@ class _ShardHolder:
 
     def _facts(self, shard: int) -> _Facts:
         scores_Mn = self._open(shard)
-        bad = first_non_finite(scores_Mn, self.refs[shard].start)
-        return _Facts(scores_Mn.shape, scores_Mn.dtype.name, bad)
+        extent = Extent.of(scores_Mn)
+        bad = None if extent.finite else first_non_finite(scores_Mn, self.refs[shard].start)
+        return _Facts(scores_Mn.shape, scores_Mn.dtype.name, extent, bad)
 
     def _reply(self, run: _Run, shard: int, method: str, arguments: tuple[Any, ...]) -> Any:
         if shard not in self.shards:
@@ -220,7 +223,8 @@ def _layout(shards: list[ShardRef], facts: list[_Facts]) -> Layout:
                 f"scores: {shard.path} holds {fact.dtype} {fact.shape}, expected {first.dtype} "
                 f"{expected} for columns [{shard.start}, {shard.stop})"
             )
-    return Layout(first.shape[0], tuple(shard.stop - shard.start for shard in shards))
+    sizes = tuple(shard.stop - shard.start for shard in shards)
+    return Layout(first.shape[0], sizes, Extent.merged([fact.extent for fact in facts]))
 
 
 def _ask(actors: list[Any], run: _Run, calls: list[Call]) -> list[Any]:
