@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from tests.published import write_published
 from tis_ray import cli
 from tis_ray.errors import InputError
 from tis_ray.version import __version__
@@ -79,7 +81,8 @@ def refused(done: Done) -> str:
 
 def test_there_is_a_verb_for_each_job() -> None:
     jobs = {"run", "featurize", "score", "select", "finetune", "evaluate", "report", "explain"}
-    assert {*VERBS} == jobs | {"status", "doctor", "submit", "version", "export", "recommend"}
+    jobs |= {"analyze", "export", "recommend", "status", "doctor", "submit"}
+    assert {*VERBS} == jobs | {"version"}
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -98,6 +101,31 @@ def test_no_arguments_show_the_verbs(tis: Tis) -> None:
 
 def test_answers_go_to_stdout(tis: Tis) -> None:
     assert tis("version") == Done(0, f"{__version__}\n", "")
+
+
+# ---- analyze ---------------------------------------------------------------------------------
+
+
+def test_analyze_draws_published_results(tis: Tis, tmp_path: Path) -> None:
+    write_published(tmp_path / "plot_data")
+    done = tis("analyze", "plot_data", "--out", "deep/out")
+    assert (done.code, done.out) == (0, "")
+    assert done.err == "analysis: deep/out/index.html\ntables: deep/out/tables.json\n"
+    tables = json.loads(Path("deep/out/tables.json").read_text())
+    found = tables["quantile_heatmap_spearman"]["olmo3-7b"]["true_metric"]["EMBED (RR)"]["codex"]
+    assert found == pytest.approx(1.0)
+    assert len(list(Path("deep/out").glob("olmo3-7b-*.svg"))) == 6
+
+
+def test_analyze_names_what_is_wrong_with_a_file(tis: Tis, tmp_path: Path) -> None:
+    folder = write_published(tmp_path / "plot_data")
+    path = folder / "olmo3-7b" / "budget_ce_loss_zero_shot.csv"
+    path.write_text("dataset,dev,test\nbbh,1,2\ncodex,,2\n")
+    line = refused(tis("analyze", folder, "--out", "out"))
+    assert f"{path}: line 3, column `dev`: found '', expected a finite number" in line
+    assert "nowhere: no such folder" in refused(tis("analyze", "nowhere", "--out", "out"))
+    assert not Path("out").exists()
+    assert tis("analyze", folder).code == 2  # no --out
 
 
 # ---- select --scores -------------------------------------------------------------------------
@@ -173,7 +201,7 @@ def test_a_score_that_is_no_number_is_named(tis: Tis, scores: Path, bad: float) 
 
 # ---- configs ---------------------------------------------------------------------------------
 
-WITHOUT = ("doctor", "version", "explain", "score", "recommend")
+WITHOUT = ("analyze", "doctor", "version", "explain", "score", "recommend")
 WITH_CONFIG = [verb for verb in VERBS if verb not in WITHOUT]
 
 

@@ -18,19 +18,30 @@ from tis_ray.version import __version__
 
 if TYPE_CHECKING:
     from tis_ray.config import Config, load_config
+    from tis_ray.report.analyze import analyze
     from tis_ray.selectors import Ordering, select
     from tis_ray.stages.run import run
 
 _HOMES = {
     "Config": "tis_ray.config",
     "Ordering": "tis_ray.selectors",
+    "analyze": "tis_ray.report.analyze",
     "load_config": "tis_ray.config",
     "run": "tis_ray.stages.run",
     "select": "tis_ray.selectors",
 }
 _PACKAGES = ("analysis", "data", "evaluation", "gradients", "models", "representations")
 
-__all__ = ["Config", "InputError", "Ordering", "__version__", "load_config", "run", "select"]
+__all__ = [
+    "Config",
+    "InputError",
+    "Ordering",
+    "__version__",
+    "analyze",
+    "load_config",
+    "run",
+    "select",
+]
 
 
 def __getattr__(name: str) -> Any:

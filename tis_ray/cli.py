@@ -220,6 +220,30 @@ def report(config: ConfigFile, overrides: Overrides = None) -> None:
 
 
 @app.command()
+def analyze(
+    folders: Annotated[
+        list[Path],
+        typer.Argument(
+            help="The paper's published results, or run folders of finished studies, each a task.",
+            metavar="FOLDER...",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for tables.json, the figures and index.html.")],
+) -> None:
+    """Tables, figures and statistics of finished results: the paper's, or your own studies'.
+
+    Example: tis-ray analyze plot_data_tulu --out analysis/
+
+    Example: tis-ray analyze runs/gsm8k runs/bbh --out analysis/
+    """
+    from tis_ray.report.analyze import analyze as analyze_folders
+
+    page = analyze_folders(folders, out)
+    _say(f"analysis: {page}")
+    _say(f"tables: {out / 'tables.json'}")
+
+
+@app.command()
 def explain(
     example: Annotated[str, typer.Argument(help="Id of a pool row.", metavar="ID")],
     config: ConfigFile,

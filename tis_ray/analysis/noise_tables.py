@@ -47,14 +47,16 @@ def seed_sd_table(results: Results) -> Table:
 
 
 def repeat_noise_table(results: Results) -> Table | None:
-    """Return how much the same subset and seed differ when trained twice; None where none was.
+    """Return how much the same subset and seed differ when trained twice; None where none were.
 
     The first quantile's rows are those of the smallest budget, and its seed is the first: two runs
     of the same training, whose difference is what hardware and sampling alone make.
     """
+    if not results.first_quantile_repeats:
+        return None
     names = {r: results.position(r) for r in results.representations}
     kept = [(k, a) for k, a in enumerate(names.values()) if a is not None]
-    if not kept or not results.quantiles:
+    if not kept:
         return None
     differences = {
         measure: np.abs(

@@ -134,6 +134,7 @@ def read_published(folder: str | Path) -> Results:
         zero_shot=_stacked(folders, "budget_{}_zero_shot.csv", {"dataset": tasks}),
         representations=tuple(representations),
         quantiles=_stacked(folders, "binning_{}_quantile.csv", bins),
+        first_quantile_repeats=True,
         subquantiles={
             model: {
                 measure: values_1JRQ[0]

@@ -78,6 +78,8 @@ def _curves(results: Results, model: int, values: dict[str, np.ndarray]) -> Tabl
             leaf = table.setdefault(task, {}).setdefault(representation, {})
             for name, values_JRQ in values.items():
                 leaf[name] = curve(values_JRQ[j, r], results.measure(name).lower_is_better)
+            if not {results.loss, results.metric} <= set(values):
+                continue
             loss_Q, metric_Q = (values[m][j, r] for m in (results.loss, results.metric))
             zero_loss, zero_metric = (
                 results.zero_shot[m][model, j] for m in (results.loss, results.metric)
@@ -90,7 +92,7 @@ def _curves(results: Results, model: int, values: dict[str, np.ndarray]) -> Tabl
 
 def heatmap_table(results: Results, curves: Table) -> Table:
     """Return model → `ce_loss` or `true_metric` → representation → task → ρ, as the script draws."""
-    shown = [m for m in results.measures if m.quantile_figure]
+    shown = [m for m in results.measures if m.quantile_figure and m.name in results.quantiles]
     return {
         model: {
             measure.quantile_figure: {

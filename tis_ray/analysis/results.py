@@ -79,7 +79,11 @@ class Results:
     representations: tuple[str, ...] = ()
     """Names of the methods that the quantile curves are of."""
     quantiles: dict[str, np.ndarray] = field(default_factory=dict)
-    """values_LJRQ of each measure: one run for each tenth of the pool, by distance."""
+    """values_LJRQ of each measure: a run, or the mean of some, for each part of the pool by distance."""
+    quantile_seeds: int = 1
+    """How many runs are behind each point of these curves, at least."""
+    first_quantile_repeats: bool = False
+    """Whether the first quantile's run is the smallest budget's, trained again with the same seed."""
     subquantiles: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     """Model → measure → values_JRQ: the first quantile cut again, for the models that have it."""
     metric_words: dict[str, str] = field(default_factory=dict)

@@ -1,0 +1,197 @@
+"""An analysis leaves tables, the six figures of each model, and one safe page."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import pytest
+
+from tests.published import write_published
+from tis_ray.analysis.paper import read_published
+from tis_ray.errors import InputError
+from tis_ray.report.analyze import analyze
+
+SIX = {
+    f"budget_{measure}_{family}"
+    for measure in ("ce_loss_dev", "true_metric")
+    for family in ("data_representation", "sel_alg")
+} | {f"binning_{measure}_grid_and_spearman_heatmap" for measure in ("ce_loss", "true_metric")}
+VOID = {"meta", "br"}
+HOSTILE = '<script>alert(1)</script> $x$ & "q"'
+
+
+class Page(HTMLParser):
+    """Reads a page; fails on unbalanced tags."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.stack, self.tags, self.attributes, self.text = [], [], [], []
+        self.feed(html)
+        assert self.stack == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes.extend((tag, key, value or "") for key, value in attrs)
+        if tag not in VOID:
+            self.stack.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes.extend((tag, key, value or "") for key, value in attrs)
+
+    def handle_endtag(self, tag):
+        assert self.stack.pop() == tag
+
+    def handle_data(self, data):
+        if self.stack and self.stack[-1] != "style":
+            self.text.append(data)
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("analysis")
+    analyze(write_published(folder / "plot_data", sub=True), folder / "out")
+    return folder / "out"
+
+
+@pytest.fixture(scope="module")
+def html(out):
+    return (out / "index.html").read_text(encoding="utf-8")
+
+
+def test_tables_are_written_with_the_papers_names(out):
+    tables = json.loads((out / "tables.json").read_text())
+    less = tables["quantile_heatmap_spearman"]["llama2-7b"]["ce_loss"]["LESS (RR)"]
+    assert less == pytest.approx({"bbh": 1.0, "codex": 1.0})
+    cell = tables["budget"]["olmo3-7b"]["bbh"]["Random"]["500"]
+    assert set(cell) == {"dev", "test", "true_metric"}
+    assert cell["true_metric"]["mean"] == pytest.approx(100 * (1 - 1.36))
+
+
+def test_each_model_has_the_six_figures(out):
+    names = {path.stem for path in out.glob("*.svg")}
+    for model in ("llama2-7b", "olmo3-7b"):
+        assert {f"{model}-{name}" for name in SIX} <= names
+    assert "llama2-7b-sub_bin0_focus_ce_loss_grid_and_spearman_heatmap" in names
+    assert {"difference_ce_loss_dev", "difference_true_metric"} <= names
+    assert len(names) == 2 * 6 + 2 + 2
+
+
+def test_figures_show_the_numbers(out):
+    heatmap = (out / "llama2-7b-binning_ce_loss_grid_and_spearman_heatmap.svg").read_text()
+    root = ElementTree.fromstring(heatmap)
+    assert re.findall(r">(-?\d\.\d\d)</text>", heatmap)[-4:] == ["-1.00", "-1.00", "1.00", "1.00"]
+    assert "LESS (RR): bbh 1.00, codex 1.00" in root[1].text
+    budget = (out / "olmo3-7b-budget_true_metric_data_representation.svg").read_text()
+    assert "Zero-shot" in budget
+    assert "codex · Pass@10" in budget
+    assert "Zero-shot" not in (out / "olmo3-7b-budget_true_metric_sel_alg.svg").read_text()
+
+
+def test_page_needs_nothing_else_and_runs_no_script(html):
+    page = Page(html)
+    assert not {"script", "link", "img"} & {*page.tags}
+    for tag, key, value in page.attributes:
+        if key in ("src", "href", "xlink:href", "action", "data"):
+            assert value.startswith("#"), (tag, key, value[:80])
+        assert not key.startswith("on"), (tag, key)
+    assert 'name="viewport"' in html
+    assert "default-src 'none'" in html
+
+
+def test_page_has_every_figure_named_and_captioned(html):
+    assert html.count("<svg") == html.count("<figcaption>") == html.count('role="img"') == 16
+    assert html.count("<table") == html.count("<caption>")
+    attributes = Page(html).attributes
+    ids = [value for _, key, value in attributes if key == "id"]
+    assert len(ids) == len(set(ids))
+    assert {v[1:] for tag, key, v in attributes if tag == "a" and key == "href"} <= set(ids)
+
+
+def test_page_says_what_the_tables_say(html):
+    text = " ".join("".join(Page(html).text).split())
+    # Four cells: Wilcoxon's p is 0.125 at best, so nothing may be claimed.
+    assert (
+        "0 of 6 combinations of method and budget are shown to beat random and 0 to be worse"
+        in text
+    )
+    assert re.search(r"by LESS \(UOT\) at budget (500|1,000) \(cannot tell\)", text)
+    assert (
+        "LESS (RR) mean ρ +1.00, significant as expected in 4 of 4 cells and reversed in 0" in text
+    )
+    assert (
+        "EMBED (RR) mean ρ −1.00, significant as expected in 0 of 4 cells and reversed in 4" in text
+    )
+    assert "The same training run twice (8 pairs) differs by a median of 0.0000" in text
+    assert "Best at most of the 4 points: LESS (UOT) (4)." in text
+
+
+def test_same_folder_gives_the_same_bytes(out, tmp_path):
+    analyze(out.parent / "plot_data", tmp_path)
+    for path in out.iterdir():
+        assert (tmp_path / path.name).read_bytes() == path.read_bytes()
+
+
+def test_own_studies_go_the_same_way(tmp_path, make):
+    record = make()
+    record.quantiles = [
+        {"representation": "less", "selector": "round_robin", "budget": 50, "seed": 0}
+        | {"quantile": [q], "query_loss": 0.3 + 0.01 * q}
+        for q in range(1, 9)
+    ]
+    record.save(tmp_path / "run" / "report" / "record.json")
+    html = analyze(tmp_path / "run", tmp_path / "out").read_text()
+    page = Page(html)
+    text = " ".join("".join(page.text).split())
+    assert "LESS + round robin" in text
+    assert "over 3 seeds" in text
+    assert "paired by seed" in text
+    assert "script" not in page.tags  # the study's name tries to be one
+    assert "LESS + round robin mean ρ +1.00, significant as expected in 1 of 1 cells" in text
+    names = {path.stem for path in (tmp_path / "out").glob("*.svg")}
+    assert names == {
+        f"{kind}_{measure}{family}"
+        for kind, family in (("model-budget", "_data_representation"), ("difference", ""))
+        for measure in ("test_loss", "query_loss", "exact_match")
+    } | {"model-binning_query_loss_grid_and_spearman_heatmap"}
+
+
+def test_names_from_files_cannot_become_markup(tmp_path):
+    folder = write_published(tmp_path / "plot_data")
+    for path in folder.rglob("*.csv"):
+        quoted = '"' + HOSTILE.replace('"', '""') + '"'
+        path.write_text(path.read_text().replace("codex", quoted))
+    html = analyze(folder, tmp_path / "out").read_text()
+    assert HOSTILE not in html
+    assert "script" not in Page(html).tags
+    assert "<script>alert(1)</script> $x$" in "".join(Page(html).text)
+    assert read_published(folder).tasks == ("bbh", HOSTILE)
+
+
+def test_more_methods_than_colours_are_told_apart_within_their_family(tmp_path, make):
+    methods = [(r, s) for r in ("less", "rds", "embed") for s in ("round_robin", "uot", "knn_kde")]
+    record = make(methods=methods)
+    record.save(tmp_path / "run" / "report" / "record.json")
+    analyze(tmp_path / "run", tmp_path / "out")
+    for name in ("LESS", "RDS-", "EMBED"):
+        drawn = (tmp_path / "out" / f"model-budget_test_loss_sel_alg_{name}.svg").read_text()
+        assert len(set(re.findall(r"stroke: (#[0-9a-f]{6}); stroke-width: 1.4", drawn))) == 4
+
+
+@pytest.mark.parametrize(
+    ("folders", "told"),
+    [
+        (["nowhere"], "nowhere: no such folder"),
+        (["empty"], "empty: no model's folder"),
+        (["run", "empty"], "empty: no report/record.json"),
+    ],
+)
+def test_other_folders_are_refused(tmp_path, make, folders, told):
+    make().save(tmp_path / "run" / "report" / "record.json")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=told):
+        analyze([tmp_path / name for name in folders], tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,183 @@
+"""Our own studies as the results that tables and figures are made of."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from tis_ray.analysis import summarise
+from tis_ray.analysis.tables import all_tables
+from tis_ray.errors import InputError
+from tis_ray.report.study_results import is_study, study_results
+
+
+@pytest.fixture
+def saved(tmp_path, make):
+    """Save made-up studies as run folders; return a function from names to folders."""
+
+    def save(*names, **changes):
+        folders = []
+        for name in names:
+            record = make(**changes)
+            record.name = name
+            record.save(tmp_path / name / "report" / "record.json")
+            folders.append(tmp_path / name)
+        return folders
+
+    return save
+
+
+def test_cells_are_in_their_places(saved, make):
+    (folder,) = saved("one")
+    assert is_study(folder)
+    results = study_results([folder])
+    assert results.tasks == ("one",)
+    assert [m.name for m in results.methods] == ["Random", "LESS + round robin", "EMBED + UOT"]
+    assert (results.budgets, results.seeds) == ((100, 500), (0, 1, 2))
+    assert (results.loss, results.metric) == ("query_loss", "exact_match")
+    cell = next(
+        c for c in make().cells if (c["representation"], c["budget"], c["seed"]) == ("less", 500, 2)
+    )
+    assert results.runs["test_loss"][0, 0, 1, 1, 2] == cell["test_loss"]
+    assert results.zero_shot["exact_match"] == 0.2
+
+
+def test_one_study_says_what_the_study_table_says(saved, make):
+    """The same cells by two ways: differences to random over seeds, and to zero-shot."""
+    tables = all_tables(study_results(saved("one")))
+    compared = 0
+    for row in summarise(make().cells):
+        for name, metric in row.metrics.items():
+            method = {"less": "LESS + round robin", "embed": "EMBED + UOT"}.get(row.representation)
+            if method is None:
+                continue
+            for versus, key in ((metric.vs_random, "random"), (metric.vs_zero_shot, "zero_shot")):
+                ours = tables[f"difference_to_{key}"]["model"][name][method][str(row.budget)]
+                assert ours["difference"] == pytest.approx(versus.difference, abs=1e-12)
+                assert (ours["low"], ours["high"]) == pytest.approx((versus.low, versus.high))
+                assert ours["verdict"] == versus.verdict
+                compared += 1
+    assert compared == 2 * 2 * 3 * 2
+
+
+def test_several_studies_are_tasks_and_differences_are_over_them(saved):
+    results = study_results(saved("a", "b", "c", "d", "e"))
+    assert results.runs["test_loss"].shape == (1, 5, 3, 2, 3)
+    found = all_tables(results)["difference_to_random"]["model"]["test_loss"]
+    assert found["LESS + round robin"]["100"]["pairs"] == "cells"
+    assert found["LESS + round robin"]["100"]["n"] == 5
+
+
+def test_failed_cells_stay_missing(tmp_path, make):
+    record = make()
+    record.name = "holes"
+    for cell in record.cells:
+        if (cell["representation"], cell["seed"]) == ("embed", 1):
+            cell["test_loss"] = math.nan
+            cell["exact_match"] = None
+    record.save(tmp_path / "report" / "record.json")
+    results = study_results([tmp_path])
+    assert np.isnan(results.runs["test_loss"][0, 0, 2, :, 1]).all()
+    assert np.isfinite(results.runs["query_loss"][0, 0, 2]).all()
+    budget = all_tables(results)["budget"]["model"]["holes"]["EMBED + UOT"]["100"]
+    assert budget["test_loss"]["values"][1] is None
+    assert budget["test_loss"]["mean"] == pytest.approx(
+        np.nanmean(results.runs["test_loss"][0, 0, 2, 0])
+    )
+
+
+def test_the_better_zero_shot_counts_metric_by_metric(tmp_path, make):
+    record = make()
+    plain = {"representation": "zero_shot (no template)", "selector": None, "budget": 0}
+    record.cells.append(plain | {"seed": None, "test_loss": 0.6, "exact_match": 0.1})
+    record.save(tmp_path / "report" / "record.json")
+    results = study_results([tmp_path])
+    assert results.zero_shot["test_loss"] == 0.6  # without template
+    assert results.zero_shot["exact_match"] == 0.2  # with it
+    assert results.methods[0].name == "Random"
+    assert len(results.methods) == 3
+
+
+def test_metrics_of_tasks_are_measures_too(tmp_path, make):
+    record = make()
+    for cell in record.cells:
+        cell["gsm8k/numeric_match"] = cell["exact_match"] / 2
+    record.save(tmp_path / "report" / "record.json")
+    measure = study_results([tmp_path]).measure("gsm8k/numeric_match")
+    assert (measure.words, measure.scale, measure.lower_is_better) == (
+        "gsm8k: numeric match",
+        100.0,
+        False,
+    )
+
+
+def with_quantiles(record, representations=("less", "embed"), bins=6, seeds=(0, 1)):
+    record.quantiles = [
+        {"representation": r, "selector": "round_robin", "budget": 50, "seed": seed}
+        | {"quantile": [q + 1], "query_loss": 0.3 + 0.01 * q * (1 - 2 * i) + 0.002 * seed}
+        for i, r in enumerate(representations)
+        for q in range(bins)
+        for seed in seeds
+    ]
+    return record
+
+
+def test_quantile_curves_are_means_over_seeds(tmp_path, make):
+    with_quantiles(make()).save(tmp_path / "report" / "record.json")
+    results = study_results([tmp_path])
+    assert results.representations == ("LESS + round robin", "EMBED + round robin")
+    assert list(results.quantiles) == ["query_loss"]
+    assert results.quantiles["query_loss"].shape == (1, 1, 2, 6)
+    assert results.quantiles["query_loss"][0, 0, 0, 2] == pytest.approx(0.321)
+    assert results.quantile_seeds == 2
+    tables = all_tables(results)
+    (rho,) = tables["quantile_heatmap_spearman"]["model"]["query_loss"][
+        "LESS + round robin"
+    ].values()
+    assert rho == pytest.approx(1.0)
+    assert tables["repeat_noise"] is None
+
+
+def test_a_curve_that_one_study_lacks_is_left_out(tmp_path, make):
+    for name, representations in (("a", ("less", "embed")), ("b", ("less",))):
+        record = with_quantiles(make(), representations)
+        record.name = name
+        record.save(tmp_path / name / "report" / "record.json")
+    assert study_results([tmp_path / "a", tmp_path / "b"]).quantiles == {}
+
+
+def test_studies_that_do_not_go_together_are_refused(saved, tmp_path, make):
+    first, second = saved("a", "b")
+    with pytest.raises(InputError, match="another folder holds a study `a` too"):
+        study_results([first, first.parent / "a" / ".." / "a"])
+    record = make()
+    record.name, record.config = "other", {"model": {"name": "bigger"}}
+    record.save(tmp_path / "other" / "report" / "record.json")
+    with pytest.raises(
+        InputError, match=r"different models .* trained model.*other trained bigger"
+    ):
+        study_results([first, second, tmp_path / "other"])
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda cells: [c for c in cells if c["representation"] == "zero_shot"], "no trained cell"),
+        (lambda cells: cells + cells, "seed 0 twice"),
+        (
+            lambda cells: [
+                {k: v for k, v in c.items() if "loss" not in k and k != "exact_match"}
+                for c in cells
+            ],
+            "no metric of a trained cell",
+        ),
+    ],
+)
+def test_a_record_that_cannot_be_analysed_says_why(tmp_path, make, change, told):
+    record = make()
+    record.cells = change(record.cells)
+    record.save(tmp_path / "report" / "record.json")
+    with pytest.raises(InputError, match=told):
+        study_results([tmp_path])

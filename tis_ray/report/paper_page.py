@@ -1,0 +1,210 @@
+"""The page of an analysis: one HTML file with figures, what each says, and the statistics.
+
+It needs nothing else, and has no script at all. Names of models, tasks and methods come from files,
+so they reach the page only through the template's auto-escaping.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from tis_ray.analysis.results import Measure, Results
+from tis_ray.report import svg
+from tis_ray.report.figures import Drawing
+from tis_ray.report.findings import (
+    headline,
+    pairs_words,
+    scope_of,
+    shown,
+    signed,
+    span,
+)
+from tis_ray.store import write_bytes
+
+Table = Mapping[str, Any]
+
+
+def build_page(
+    results: Results,
+    tables: Table,
+    figures: Mapping[str, Sequence[Drawing]],
+    out_dir: str | Path,
+) -> Path:
+    """Write `out_dir/index.html` atomically and return its path. Equal input, equal bytes.
+
+    `figures` is model → its figures, with the entry `""` for those over all models.
+    """
+    environment = Environment(
+        loader=PackageLoader("tis_ray.report", package_path=""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    html = environment.get_template("analysis.html.j2").render(
+        results=results,
+        facts=_facts(results),
+        headline=headline(results, tables),
+        distances=_distances(results, tables),
+        against=[
+            _comparison(results, tables, "difference_to_random", measure)
+            for measure in shown(results)
+        ],
+        zero_shot=[
+            _comparison(results, tables, "difference_to_zero_shot", measure)
+            for measure in shown(results)
+            if any(tables["difference_to_zero_shot"][scope_of(results)][measure.name].values())
+        ],
+        selectors=[
+            _comparison(results, tables, "selector_vs_rr", measure)
+            for measure in shown(results)
+            if "selector_vs_rr" in tables
+        ],
+        ranks=_ranks(results, tables),
+        noise=_noise(results, tables),
+        figures=figures,
+        pairs=pairs_words(results),
+        one_cell=len(results.models) * len(results.tasks) == 1,
+        inline=lambda drawing: Markup(svg.themed(drawing.svg)),  # noqa: S704 - escaped when drawn
+    )
+    path = Path(out_dir) / "index.html"
+    write_bytes(path, html.encode("utf-8", errors="replace"))
+    return path
+
+
+def _facts(results: Results) -> list[str]:
+    """Return the size of what was analysed in a few words each."""
+    return [
+        _count(len(results.models), "model"),
+        _count(len(results.tasks), "task"),
+        _count(len(results.methods), "method"),
+        f"budgets {', '.join(f'{b:,}' for b in results.budgets)}",
+        f"seeds {', '.join(map(str, results.seeds))}",
+        *([_count(len(results.representations), "quantile curve")] if results.quantiles else []),
+    ]
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"
+
+
+def _upper(words: str) -> str:
+    return words[:1].upper() + words[1:]
+
+
+def _distances(results: Results, tables: Table) -> list[dict[str, Any]]:
+    """Return one line for each measure and representation of the quantile experiment."""
+    lines = []
+    for measure in shown(results):
+        for name in results.representations if measure.name in results.quantiles else ():
+            counts = tables["quantile_summary"][measure.name][name]["all"]
+            if "mean_spearman" not in counts:
+                continue
+            low, high = counts["mean_spearman_low"], counts["mean_spearman_high"]
+            lines.append(
+                {
+                    "measure": measure.words,
+                    "way": "rises" if measure.lower_is_better else "falls",
+                    "name": name,
+                    "mean": signed(counts["mean_spearman"], 2),
+                    "range": "" if low is None else f"[{signed(low, 2)}, {signed(high, 2)}]",
+                    "median": signed(counts["median_spearman"], 2),
+                    "expected": counts["n_exact_expected"],
+                    "wrong": counts["n_exact_wrong"],
+                    "holm": counts["n_holm_expected"],
+                    "holm_wrong": counts["n_holm_wrong"],
+                    "nearest": counts["n_q1_best"],
+                    "n": counts["n"],
+                }
+            )
+    return lines
+
+
+def _comparison(results: Results, tables: Table, name: str, measure: Measure) -> dict[str, Any]:
+    """Return one table of differences as texts: a method a line, a budget a column."""
+    found = tables[name][scope_of(results)][measure.name]
+    return {
+        "title": _upper(measure.words),
+        "direction": "lower" if measure.lower_is_better else "higher",
+        "unit": " (points)" if measure.scale == 100 else "",
+        "rows": [
+            {
+                "name": method,
+                "cells": [
+                    _difference(by_budget.get(str(budget)), measure) for budget in results.budgets
+                ],
+            }
+            for method, by_budget in found.items()
+        ],
+    }
+
+
+def _difference(numbers: Table | None, measure: Measure) -> dict[str, Any] | None:
+    if numbers is None:
+        return None
+    verdict = numbers["verdict"]
+    doubt = verdict != "cannot tell" and not (numbers["p_holm"] or 0) < 0.05
+    counted = f"{numbers['better']} of {numbers['n']} better"
+    return {
+        "value": signed(measure.scale * numbers["difference"], measure.places),
+        "range": span(numbers, measure),
+        "tone": verdict.replace(" ", "-"),
+        "verdict": verdict,
+        "mark": "†" if doubt else "",
+        "counted": counted if numbers["pairs"] == "cells" else f"{numbers['n']} seeds",
+    }
+
+
+def _ranks(results: Results, tables: Table) -> list[dict[str, Any]]:
+    """Return mean ranks by family and measure, the best of each budget marked."""
+    found = []
+    for family in results.families():
+        for measure in shown(results):
+            summary = tables["budget_summary"][scope_of(results)][family.name][measure.name]
+            ranks = summary["mean_rank"]
+            lowest = {
+                str(b): min((r[str(b)] for r in ranks.values() if r[str(b)] is not None), default=0)
+                for b in results.budgets
+            }
+            found.append(
+                {
+                    "title": _upper(f"{measure.words}, {family.title}"),
+                    "rows": [
+                        {
+                            "name": name,
+                            "cells": [
+                                {
+                                    "value": "–" if (r := by[str(b)]) is None else f"{r:.2f}",
+                                    "best": r is not None and r <= lowest[str(b)] + 1e-9,
+                                    "wins": summary["wins"][name][str(b)],
+                                }
+                                for b in results.budgets
+                            ],
+                        }
+                        for name, by in ranks.items()
+                    ],
+                }
+            )
+    return found
+
+
+def _noise(results: Results, tables: Table) -> list[dict[str, Any]]:
+    """Return the standard deviation over seeds by task, of all methods and of random."""
+    return [
+        {
+            "name": f"{measure.words}, {'random' if part else 'all methods'}",
+            "cells": [
+                "–"
+                if (value := tables["seed_sd_by_task"][measure.name + part][task]) is None
+                else f"{measure.scale * value:.{measure.places + 1}f}"
+                for task in results.tasks
+            ],
+        }
+        for measure in shown(results)
+        for part in ("", "_random")
+    ]

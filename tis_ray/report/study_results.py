@@ -1,0 +1,173 @@
+"""Our own studies as `Results`: the tables and figures of the paper, from `report/record.json`.
+
+Each run folder is a task, and its cells are runs; all must have trained the same model. A cell
+that failed or was never run stays missing. Where a study measured zero-shot with and without
+template, the better one counts, metric by metric, as in its own report. Quantile curves are taken
+where every task has all of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tis_ray.analysis.metrics import describe, measured
+from tis_ray.analysis.quantiles import QuantileCurve, quantile_curves
+from tis_ray.analysis.results import RANDOM, Measure, Method, Results, scopes_of
+from tis_ray.analysis.statistics import RANDOM as RANDOM_CELLS
+from tis_ray.analysis.statistics import best_zero_shot, is_zero_shot
+from tis_ray.errors import InputError
+from tis_ray.report.record import Cell, StudyRecord
+from tis_ray.report.words import method_name
+
+RECORD = Path("report") / "record.json"
+
+
+def is_study(folder: Path) -> bool:
+    """Whether a folder is a run of ours that has been reported."""
+    return (folder / RECORD).is_file()
+
+
+def study_results(folders: Sequence[Path]) -> Results:
+    """Return the runs below `folders`, a task each, as one set of results.
+
+    Budgets and seeds are the union over runs. Raises InputError where a record cannot be read,
+    holds no trained cell, or where two runs have one name or trained different models.
+    """
+    records = {folder: StudyRecord.load(folder / RECORD) for folder in folders}
+    tasks: dict[str, StudyRecord] = {}
+    models: dict[str, Path] = {}
+    for folder, record in records.items():
+        if record.name in tasks:
+            raise InputError(f"{folder}: another folder holds a study `{record.name}` too")
+        tasks[record.name] = record
+        model = record.config.get("model") or {}
+        models.setdefault(str(model.get("name", "model")), folder)
+    if len(models) > 1:
+        listed = ", ".join(f"{folder} trained {name}" for name, folder in models.items())
+        raise InputError(f"studies of different models cannot be one set of tasks: {listed}")
+    cells = [cell for record in tasks.values() for cell in record.cells]
+    trained = [cell for cell in cells if not is_zero_shot(cell["representation"])]
+    if not trained:
+        raise InputError(f"{folders[0] / RECORD}: `cells` holds no trained cell to analyse")
+    names = [
+        name for name in measured(cells) if any(_value(cell, name) is not None for cell in trained)
+    ]
+    if not names:
+        raise InputError(
+            f"{folders[0] / RECORD}: `cells` holds no metric of a trained cell; run the study to its"
+            " end first"
+        )
+    methods = list(dict.fromkeys([Method(RANDOM, RANDOM_CELLS), *map(_method, trained)]))
+    budgets = sorted({int(cell["budget"]) for cell in trained})
+    seeds = sorted({int(cell.get("seed") or 0) for cell in trained})
+    shape = (1, len(tasks), len(methods), len(budgets), len(seeds))
+    runs = {name: np.full(shape, np.nan) for name in names}
+    for j, record in enumerate(tasks.values()):
+        given = set()
+        for cell in record.cells:
+            if is_zero_shot(cell["representation"]):
+                continue
+            a, b = methods.index(_method(cell)), budgets.index(int(cell["budget"]))
+            place = (0, j, a, b, seeds.index(int(cell.get("seed") or 0)))
+            if place in given:
+                raise InputError(
+                    f"{record.name}: `cells`: {methods[a].name} at budget {budgets[b]} has"
+                    f" seed {seeds[place[-1]]} twice; keep one"
+                )
+            given.add(place)
+            for name in names:
+                if (value := _value(cell, name)) is not None:
+                    runs[name][place] = value
+    model = next(iter(models))
+    curves, representations, per_point = _quantiles(list(tasks.values()), names)
+    return Results(
+        name=", ".join(tasks),
+        models=(model,),
+        tasks=tuple(tasks),
+        methods=tuple(methods),
+        budgets=tuple(budgets),
+        seeds=tuple(seeds),
+        measures=tuple(_measure(name) for name in names),
+        loss="query_loss" if "query_loss" in names else names[0],
+        metric=next((name for name in names if not describe(name).lower_is_better), names[0]),
+        runs=runs,
+        zero_shot={
+            name: np.array([[_zero_shot(record, name) for record in tasks.values()]])
+            for name in names
+        },
+        representations=representations,
+        quantiles=curves,
+        quantile_seeds=per_point,
+        scopes=scopes_of([model]),
+    )
+
+
+def _zero_shot(record: StudyRecord, name: str) -> float:
+    """Return the better zero-shot of a study on one metric, or NaN."""
+    values = {
+        cell["representation"]: value
+        for cell in record.cells
+        if is_zero_shot(cell["representation"]) and (value := _value(cell, name)) is not None
+    }
+    best = best_zero_shot(values, describe(name).lower_is_better)
+    return math.nan if best is None else values[best]
+
+
+def _quantiles(
+    records: Sequence[StudyRecord], names: Sequence[str]
+) -> tuple[dict[str, np.ndarray], tuple[str, ...], int]:
+    """Return measure → values_LJRQ, the curves' method names, and the fewest runs of a point.
+
+    A measure is left out where a task lacks a curve or a point that another one has.
+    """
+    found: list[dict[tuple[str, str], QuantileCurve]] = [
+        {
+            (curve.metric, curve.representation): curve
+            for curve in quantile_curves(record.quantiles, names)
+            if not curve.focus
+        }
+        for record in records
+    ]
+    representations = list(dict.fromkeys(r for curves in found for _, r in curves))
+    values: dict[str, np.ndarray] = {}
+    for name in names:
+        curves = [[of.get((name, r)) for r in representations] for of in found]
+        lengths = {len(c.values) if c else 0 for row in curves for c in row}
+        if len(lengths) == 1 and 0 not in lengths:
+            values[name] = np.array([[[c.values for c in row if c] for row in curves]])
+    if not values:
+        return {}, (), 0
+    methods = tuple(method_name(r, "round_robin") for r in representations)
+    return values, methods, min(c.seeds for of in found for c in of.values())
+
+
+def _method(cell: Cell) -> Method:
+    representation, selector = cell["representation"], cell.get("selector")
+    if representation == RANDOM_CELLS:
+        return Method(RANDOM, RANDOM_CELLS)
+    short = method_name(representation)
+    name = method_name(representation, selector)
+    return Method(name, short, name.removeprefix(f"{short} + ") if selector else "")
+
+
+def _measure(name: str) -> Measure:
+    known = describe(name)
+    return Measure(
+        name,
+        known.words,
+        known.lower_is_better,
+        scale=100.0 if known.share else 1.0,
+        places=1 if known.share else 3,
+        figure=name,
+        quantile_figure=name,
+    )
+
+
+def _value(cell: Cell, name: str) -> float | None:
+    value = cell.get(name)
+    finite = isinstance(value, int | float) and math.isfinite(value)
+    return float(value) if finite else None  # type: ignore[arg-type]
