@@ -127,7 +127,7 @@ def test_overrides_reach_any_depth_and_are_read_as_yaml(tmp_path: Path) -> None:
     overrides = [
         "budget=[5,10]",
         "less.sketch.width=1024",
-        "evaluation.exact_match=false",
+        "evaluation.metrics=[]",
         "compute.actors=null",
         "data.pool=hub:org/name",
         "finetune.lora.targets=all-linear",
@@ -136,7 +136,7 @@ def test_overrides_reach_any_depth_and_are_read_as_yaml(tmp_path: Path) -> None:
     config = load_config(write(tmp_path, study()), overrides)
     assert config.budget == [5, 10]
     assert config.less.sketch.width == 1024
-    assert config.evaluation.exact_match is False
+    assert config.evaluation.metrics == []
     assert config.data.pool.kind == "hub"
     assert config.finetune.lora.targets == "all-linear"
     assert config.embed.query_prefix == "a=b"

@@ -37,6 +37,8 @@ SelectorName = Literal[
     "length_matched",
     "random",
 ]
+MetricName = Literal["exact_match", "f1", "numeric_match", "choice_match"]
+Stop = Annotated[str, Field(min_length=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
@@ -456,14 +458,19 @@ class FinetuneConfig(TrainingConfig):
 
 
 class EvaluationConfig(Model):
-    """What is measured on each model."""
+    """What is measured on each model, besides the losses of query and test rows."""
 
-    exact_match: bool = True
-    """Generate greedily on the test rows and compare with the label."""
+    metrics: list[MetricName] = ["exact_match"]
+    """How answers generated on the test rows are compared with their labels; none: nothing is generated.
+    `exact_match`; `f1` of words, as SQuAD does it; `numeric_match` of the number after `####`, or of
+    the last one; `choice_match` of the letter chosen."""
     max_new_tokens: int = Field(64, ge=1)
     """Longest generation."""
     batch_size: int = Field(32, ge=1)
     """Rows in one batch."""
+    plain_stop: list[Stop] = ["\n\n"]
+    """Strings that end an answer to a prompt without template, which zero-shot is measured on too:
+    there a model has no other way to say that it is done."""
 
 
 class ComputeConfig(Model):

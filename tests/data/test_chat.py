@@ -17,9 +17,12 @@ from tis_ray.data import (
     TemplateError,
     count_response_tokens,
     encode_messages,
+    encode_prompt,
     encode_query,
     encode_query_row,
+    end_tokens,
     format_tulu,
+    plain_text,
     query_text,
 )
 from tis_ray.errors import InputError
@@ -233,6 +236,45 @@ def test_chat_masks_a_row_whose_answer_is_cut_off() -> None:
     encoded = encode_messages(messages, tokenizer, 24, "chat")
     assert len(encoded["input_ids"]) == 24
     assert count_response_tokens(encoded["labels"]) == 0
+
+
+def test_plain_text_has_no_marks_and_examples_end_in_a_blank_line() -> None:
+    messages = dialogue("s:be brief ", "u: one", "a:first\n", "u:two")
+    assert plain_text(messages) == "be brief\none\nfirst\n\ntwo\n"
+    row = {"messages": [*messages, *dialogue("a: second", "u:ignored")]}
+    encoded = encode_query_row(row, TOKENIZER, 256, "plain")
+    assert encoded == encode_query(plain_text(messages), "second", TOKENIZER, 256)
+    assert labelled_text(TOKENIZER, encoded) == "second</s>"
+
+
+def test_plain_rows_of_the_papers_query_files_lose_their_template() -> None:
+    prompt = format_tulu(dialogue("u:one"), "</s>") + "<|assistant|>\n"
+    row = {"prompt": prompt, "label": " two", "messages": dialogue("u:one", "a: two")}
+    encoded = encode_query_row(row, TOKENIZER, 256, "plain")
+    assert encoded == encode_query("one\n", " two", TOKENIZER, 256)
+
+
+@pytest.mark.parametrize("template", ["tulu", "chat", "plain"])
+def test_a_prompt_is_what_stands_before_the_answer_of_a_query(template: Any) -> None:
+    tokenizer = tokenizer_with(CHATML, bos=True)
+    messages = dialogue("u:one", "a:first", "u:two")
+    prompt = encode_prompt(messages, tokenizer, 256, template)
+    row = {"messages": [*messages, *dialogue("a:second")]}
+    query = encode_query_row(row, tokenizer, 256, template)
+    assert prompt == [
+        t for t, label in zip(query["input_ids"], query["labels"], strict=True) if label == -100
+    ]
+    assert encode_prompt(messages, tokenizer, 5, template) == prompt[-5:]  # the question is last
+
+
+def test_answers_end_at_the_eos_and_at_the_chat_templates_own_mark() -> None:
+    tokenizer = tokenizer_with(CHATML)
+    eos = tokenizer.eos_token_id
+    assert end_tokens(tokenizer, "chat") == [eos]  # its mark is ordinary text here
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_end|>"]})
+    mark = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert end_tokens(tokenizer, "chat") == sorted([eos, mark])
+    assert end_tokens(tokenizer, "tulu") == end_tokens(tokenizer, "plain") == [eos]
 
 
 def test_chat_needs_a_template() -> None:

@@ -10,7 +10,7 @@ from transformers import GenerationConfig
 
 from tis_ray.config import LoraConfig, ModelConfig
 from tis_ray.data import builtin, query_text
-from tis_ray.evaluation import Generation, exact_matches, generate
+from tis_ray.evaluation import Generation, generate
 from tis_ray.models.loading import load_model, load_tokenizer
 from tis_ray.models.lora import attach_lora, trainable_parameters
 
@@ -75,6 +75,19 @@ def test_finished_says_whether_the_model_ended_the_answer(
         assert long.text.startswith(short.text)
 
 
+def test_any_of_several_end_tokens_ends_an_answer(
+    model: Any, tokenizer: Any, prompts: list[list[int]], one_by_one: list[Generation]
+) -> None:
+    """As chat templates need, whose end of a turn is not the tokenizer's eos."""
+    eos = tokenizer.eos_token_id
+    letter = tokenizer(one_by_one[0].text, add_special_tokens=False)["input_ids"][1]
+    found = generate(model, tokenizer, prompts, NEW_TOKENS, 8, ends=[eos, letter])
+    assert found[0].finished
+    assert len(found[0].text) < len(one_by_one[0].text)
+    for answer, whole in zip(found, one_by_one, strict=True):
+        assert whole.text.startswith(answer.text)
+
+
 def test_padding_may_be_the_end_token(
     model: Any, tokenizer: Any, prompts: list[list[int]], one_by_one: list[Generation]
 ) -> None:
@@ -117,12 +130,58 @@ def test_no_prompts_have_no_answers(model: Any, tokenizer: Any) -> None:
     assert generate(model, tokenizer, [], NEW_TOKENS, 8) == []
 
 
-def test_exact_match_leaves_out_space_at_both_ends_only() -> None:
-    answers = ["cat", " cat\n", "Cat", "ca t", ""]
-    generations = [Generation(text, finished=True) for text in answers]
-    assert exact_matches(generations, ["cat\n"] * 5) == [True, True, False, False, False]
+@pytest.mark.parametrize("batch_size", [1, 8])
+def test_an_answer_ends_before_the_first_stop_string(
+    model: Any,
+    tokenizer: Any,
+    prompts: list[list[int]],
+    one_by_one: list[Generation],
+    batch_size: int,
+) -> None:
+    """Nothing else of it changes; and a stop is not missed where it lies across tokens."""
+    stop = [one_by_one[0].text[2:4], one_by_one[3].text[1:2], "never there"]
+    found = generate(model, tokenizer, prompts, NEW_TOKENS, batch_size, stop)
+    assert sum(a != b for a, b in zip(found, one_by_one, strict=True)) > 1
+    for answer, whole in zip(found, one_by_one, strict=True):
+        begin = len(whole.text) - len(whole.text.lstrip())
+        places = [p for string in stop if (p := whole.text.find(string, begin)) >= 0]
+        assert answer.text == whole.text[: min(places, default=None)]
+        assert answer.finished == (whole.finished or bool(places))
 
 
-def test_answers_and_labels_are_paired() -> None:
-    with pytest.raises(ValueError, match="zip"):
-        exact_matches([Generation("a", finished=True)], ["a", "b"])
+def test_generation_ends_once_every_answer_has_its_stop(
+    model: Any, tokenizer: Any, prompts: list[list[int]], one_by_one: list[Generation]
+) -> None:
+    steps = 0
+
+    def count(*_: Any) -> None:
+        nonlocal steps
+        steps += 1
+
+    handle = model.register_forward_hook(count)
+    try:
+        stop = [one_by_one[0].text.strip()[0]]
+        generate(model, tokenizer, prompts[:1], 60, 1, stop)
+    finally:
+        handle.remove()
+    assert steps <= 4  # the first visible character is not 60 tokens away
+
+
+def test_a_stop_string_before_the_answer_does_not_end_it(model: Any, tokenizer: Any) -> None:
+    """Models without a template often begin with an empty line."""
+    answers = iter(["\n\n cat\n\ndog"])
+
+    class Scripted:
+        """A tokenizer whose decoding is known; the model's tokens do not matter."""
+
+        eos_token_id, pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
+
+        def decode(self, *_: Any, **__: Any) -> str:
+            return next(answers)
+
+        def batch_decode(self, ids: Any, **_: Any) -> list[str]:
+            return ["\n\n"] * len(ids)
+
+    prompt = tokenizer("Hi")["input_ids"]
+    (found,) = generate(model, Scripted(), [prompt], 3, 1, ["\n\n"])
+    assert found == Generation("\n\n cat", finished=True)

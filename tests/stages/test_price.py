@@ -51,7 +51,7 @@ def test_every_stage_is_rows_times_what_was_measured(tmp_path):
     assert stages["fine-tune"].rows == 2 * 2 * 150  # methods x seeds x budgets
     assert stages["fine-tune"].seconds == pytest.approx(600 * 200 * 2 * 4e-3)
     assert stages["fine-tune"].gigabytes == pytest.approx(2 * 2 * 2 * 1e-3)  # and budgets
-    assert stages["evaluate"].rows == (1 + 2 * 2 * 2) * 110
+    assert stages["evaluate"].rows == (2 + 2 * 2 * 2) * 110
     total = sum(stage.seconds for stage in stages.values())
     assert found.seconds == pytest.approx(total / 2)
     assert found.device_hours == pytest.approx(total * 2 / 3600)

@@ -39,13 +39,48 @@ def test_a_study_ends_with_ordering_adapter_metrics_and_report(undisturbed):
     assert table["rank"].to_pylist() == list(range(12))
     assert len(set(table["index"].to_pylist())) == 12
     record = StudyRecord.load(run_dir / "report" / "record.json")
-    assert [c["representation"] for c in record.cells] == ["zero_shot", "random", "less"]
+    names = ["zero_shot", "zero_shot (no template)", "random", "less"]
+    assert [c["representation"] for c in record.cells] == names
     for cell in record.cells:
         assert 0 < cell["test_loss"] < 10
         assert 0 <= cell["exact_match"] <= 1
-    assert [c["train_rows"] for c in record.cells] == [0, 12, 12]
-    assert [c["optimizer_steps"] for c in record.cells] == [0, 6, 6]
+        assert 0 <= cell["exact_match_parse_failures"] <= 1
+    assert [c["train_rows"] for c in record.cells] == [0, 0, 12, 12]
+    assert [c["optimizer_steps"] for c in record.cells] == [0, 0, 6, 6]
     assert "<svg" in (run_dir / "report" / "index.html").read_text()
+
+
+def test_zero_shot_is_measured_with_and_without_template_from_one_artifact(undisturbed):
+    from tis_ray.config import ModelConfig
+    from tis_ray.data import encode_query_row
+    from tis_ray.evaluation import example_losses
+    from tis_ray.models.loading import load_model, load_tokenizer
+
+    record = StudyRecord.load(undisturbed / "runs" / "small" / "report" / "record.json")
+    template, plain = record.cells[:2]
+    assert template["fingerprint"] == plain["fingerprint"]
+    assert "no_template" not in template
+    folder = undisturbed / "artifacts" / f"cell-{plain['fingerprint']}"
+    tokenizer, model = load_tokenizer(ModelConfig()), load_model(ModelConfig())
+    for name, cell, rows in (("tulu", template, folder), ("plain", plain, folder / "no_template")):
+        test = builtin.test_rows("reverse_word", 6, 0)
+        encoded = [encode_query_row(row, tokenizer, 128, name) for row in test]
+        losses = example_losses(model, encoded)
+        assert cell["test_loss"] == pytest.approx(losses.mean(), abs=1e-6)
+        table = pq.read_table(rows / "test_rows.parquet")
+        assert table["loss"].to_pylist() == pytest.approx(losses.tolist(), abs=1e-6)
+        assert table["id"].to_pylist() == [row["id"] for row in test]
+        assert np.mean(table["exact_match"].to_pylist()) == cell["exact_match"]
+    assert plain["test_loss"] > template["test_loss"] + 0.1
+
+
+def test_rows_without_a_number_are_named_before_anything_is_trained(ray_cluster, tmp_path):
+    study = small_study(tmp_path, evaluation__metrics=["exact_match", "numeric_match"])
+    with pytest.raises(
+        InputError, match=r"evaluation.metrics: numeric_match: test row .*no number"
+    ):
+        run(study)
+    assert not list((tmp_path / "artifacts").glob("warmup-*"))
 
 
 def test_adapters_load_in_plain_transformers_and_peft(undisturbed):

@@ -50,7 +50,7 @@ STUDY: dict[str, Any] = {
     "seed": [0],
     "less": {"warmup": {"epochs": 2, "batch_size": 16}, "sketch": {"width": 256}},
     "finetune": {"epochs": 1, "batch_size": 8, "workers": 0},
-    "evaluation": {"exact_match": False},
+    "evaluation": {"metrics": []},
     "batch": {"shard_rows": 64},
     "tracking": {"enabled": False},
 }

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from tis_ray.data.rows import Message
 
 Template = Literal["tulu", "chat"]
+PromptTemplate = Literal["tulu", "chat", "plain"]
+"""How a prompt is written; `plain` is the bare text (`plain_text`)."""
 
 IGNORED = -100
 ASSISTANT_HEADER = "<|assistant|>\n"
@@ -91,13 +93,17 @@ def encode_query(prompt: str, label: str, tokenizer: Any, max_length: int) -> En
 
 
 def encode_query_row(
-    row: Mapping[str, Any], tokenizer: Any, max_length: int, template: Template = "tulu"
+    row: Mapping[str, Any], tokenizer: Any, max_length: int, template: PromptTemplate = "tulu"
 ) -> Encoded:
     """Encode a row of the query or test side: its last assistant turn is the label.
 
-    A row with `prompt` and `label` is encoded from these texts as they are, whatever the template.
-    Turns after the last assistant turn are left out.
+    A row with `prompt` and `label` is encoded from these texts as they are, whatever the template;
+    under `plain`, from its messages. Turns after the last assistant turn are left out.
     """
+    if template == "plain":
+        turns, last = row["messages"], _last_answer(row["messages"])
+        label = turns[last]["content"].strip() if row.get("label") is None else row["label"]
+        return encode_query(plain_text(turns[:last]), label, tokenizer, max_length)
     if row.get("prompt") is not None:
         return encode_query(row["prompt"], row["label"], tokenizer, max_length)
     if template == "tulu":
@@ -108,6 +114,49 @@ def encode_query_row(
     return _joined(
         _ids(tokenizer, prompt, max_length, special=False),
         _ids(tokenizer, label, max_length, special=False),
+    )
+
+
+def encode_prompt(
+    messages: Sequence[Message], tokenizer: Any, max_length: int, template: PromptTemplate
+) -> list[int]:
+    """Encode a dialogue up to where the answer to its last turn is to begin.
+
+    Of a longer one the last `max_length` tokens are kept: the question stands at the end.
+    """
+    if template == "chat":
+        text = _render(tokenizer, messages, generation=True)
+    elif template == "tulu":
+        text = format_tulu(messages, _eos(tokenizer)) + ASSISTANT_HEADER
+    else:
+        text = plain_text(messages)
+    ids: list[int] = tokenizer(text, add_special_tokens=template != "chat")["input_ids"]
+    return ids[-max_length:]
+
+
+def end_tokens(tokenizer: Any, template: PromptTemplate) -> list[int]:
+    """Return the tokens that end an answer: the eos, and the chat template's end-of-turn mark."""
+    ends = {int(tokenizer.eos_token_id)}
+    if template == "chat":
+        # Templates often end a turn with a token of their own, which is not the tokenizer's eos.
+        sample: list[Message] = [
+            {"role": "user", "content": _SENTINEL},
+            {"role": "assistant", "content": _SENTINEL},
+        ]
+        mark = _render(tokenizer, sample).rpartition(_SENTINEL)[2].strip()
+        ids = tokenizer(mark, add_special_tokens=False)["input_ids"]
+        ends |= {token for token in ids[:1] if token in tokenizer.all_special_ids}
+    return sorted(ends)
+
+
+def plain_text(messages: Sequence[Message]) -> str:
+    """Return a dialogue as bare text: its turns, stripped, each on a new line.
+
+    A blank line follows an answer, so that earlier questions and answers read as examples.
+    """
+    return "".join(
+        turn["content"].strip() + ("\n\n" if turn["role"] == "assistant" else "\n")
+        for turn in messages
     )
 
 

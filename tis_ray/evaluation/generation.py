@@ -1,4 +1,4 @@
-"""Greedy generation on held-out rows, and exact match with the label."""
+"""Greedy generation: what a model answers, the same in any batch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import GenerationConfig
+from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
 from tis_ray.models.lora import without_wrapper
 
@@ -20,7 +20,7 @@ class Generation:
     text: str
     """Decoded answer, special tokens removed."""
     finished: bool
-    """Whether the model ended the answer itself (an end-of-sequence token was generated)."""
+    """Whether the answer ended by itself: an end-of-sequence token or a stop string came."""
 
 
 @torch.inference_mode()
@@ -30,19 +30,22 @@ def generate(
     prompts: Sequence[Sequence[int]],
     max_new_tokens: int,
     batch_size: int,
+    stop: Sequence[str] = (),
+    ends: Sequence[int] = (),
 ) -> list[Generation]:
     """Return the greedy continuation of each prompt (token ids), in the order given.
 
-    Prompts are batched by length and padded on the left, so the mask and the positions are right
+    An answer ends before the first of the `stop` strings after its first visible character, and at
+    one of the tokens `ends` (default: the tokenizer's eos). Prompts are batched by length and padded on the left, so the mask and the positions are right
     for every row; the result does not depend on the batch.
     """
     model.eval()
     base = without_wrapper(model)
     device = next(model.parameters()).device
-    eos = tokenizer.eos_token_id
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else eos
+    end_ids = list(ends) or [tokenizer.eos_token_id]
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else end_ids[0]
     settings = GenerationConfig(
-        max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=eos, pad_token_id=pad
+        max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=end_ids, pad_token_id=pad
     )
     order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
     out: list[Generation | None] = [None] * len(prompts)
@@ -56,12 +59,20 @@ def generate(
             mask_ET[row, longest - len(prompts[i]) :] = 1
         with _only_settings(base, settings):
             answers_ET = base.generate(
-                input_ids=ids_ET.to(device), attention_mask=mask_ET.to(device)
+                input_ids=ids_ET.to(device),
+                attention_mask=mask_ET.to(device),
+                stopping_criteria=StoppingCriteriaList(
+                    [_StopStrings(stop, tokenizer, longest)] if stop else []
+                ),
             )[:, longest:].cpu()
         for i, answer_T in zip(members, answers_ET, strict=True):
-            ended = (answer_T == eos).nonzero()
+            ended = torch.isin(answer_T, torch.tensor(end_ids)).nonzero()
             kept = answer_T[: ended[0]] if len(ended) else answer_T
-            out[i] = Generation(tokenizer.decode(kept, skip_special_tokens=True), len(ended) > 0)
+            text = tokenizer.decode(kept, skip_special_tokens=True)
+            begin = len(text) - len(text.lstrip())
+            places = [place for string in stop if (place := text.find(string, begin)) >= 0]
+            text = text[: min(places, default=len(text))]
+            out[i] = Generation(text, bool(places) or len(ended) > 0)
     return [generation for generation in out if generation is not None]
 
 
@@ -80,6 +91,16 @@ def _only_settings(base: Any, settings: GenerationConfig) -> Iterator[None]:
         base.generation_config = own
 
 
-def exact_matches(generations: Sequence[Generation], labels: Sequence[str]) -> list[bool]:
-    """Return whether each answer equals its label, white space at both ends aside."""
-    return [g.text.strip() == label.strip() for g, label in zip(generations, labels, strict=True)]
+class _StopStrings(StoppingCriteria):
+    """Ends rows whose newest text holds a stop string, so that no step is spent on what is cut."""
+
+    def __init__(self, stop: Sequence[str], tokenizer: Any, prompt_length: int) -> None:
+        self.stop, self.tokenizer, self.start = stop, tokenizer, prompt_length
+        # A token is a character at least, nearly always; one that is missed is cut off later.
+        self.window = max(map(len, stop)) + 8
+
+    def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
+        newest_ET = input_ids[:, max(self.start, input_ids.shape[1] - self.window) :]
+        texts = self.tokenizer.batch_decode(newest_ET, skip_special_tokens=True)
+        found = [any(string in text.lstrip() for string in self.stop) for text in texts]
+        return torch.tensor(found, device=input_ids.device)

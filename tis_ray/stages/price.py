@@ -119,11 +119,12 @@ def estimate(
     size = each if config.budget_unit == "tokens" else 1
     trained = round(methods * len(config.seed) * sum(config.budget) / size)
     tokens = trained * each * config.finetune.epochs
-    models = 1 + methods * len(config.seed) * len(config.budget)
-    saved = (models - 1) * facts["saved"] if config.finetune.save else 0.0
+    models = methods * len(config.seed) * len(config.budget)
+    saved = models * facts["saved"] if config.finetune.save else 0.0
     stages.append(
         StagePrice("fine-tune", trained, tokens, tokens * facts["finetune"], 1e-9 * saved)
     )
+    models += 2  # zero-shot, with and without template
     stages.append(
         StagePrice(
             "evaluate",
@@ -201,7 +202,7 @@ def _measure(config: Config, rows: dict[SideName, Artifact], device: str) -> dic
     example_losses(model, target)
     loss = (time.monotonic() - start) / len(target)
     answer = 0.0
-    if config.evaluation.exact_match:
+    if config.evaluation.metrics:
         tokenizer = Tokenise.for_side(config, rows["test"].path, "test").tokenizer
         prompts = [_prompt(row) for row in target[:ANSWERS]]
         start = time.monotonic()

@@ -21,6 +21,7 @@ from tis_ray.config import Config, config_yaml, parse_config
 from tis_ray.errors import InputError
 from tis_ray.report import StudyRecord, build_report
 from tis_ray.stages.cluster import Cluster, connect
+from tis_ray.stages.evaluate import check_evaluation
 from tis_ray.stages.log import RunLog
 from tis_ray.stages.measure import measure_subsets
 from tis_ray.stages.order import StudyOrdering, order_all
@@ -105,6 +106,7 @@ def _run_whole(config: Config, until: Until, log: RunLog) -> StudyResult:
 def _run(config: Config, until: Until, log: RunLog) -> StudyResult:
     # A missing or broken file is told before anything is started.
     rows: dict[str, Artifact] = {side: read_side(config, side) for side in SIDES}
+    check_evaluation(config, rows["test"])
     cluster = connect(config)
     log.say(
         f"[bold]{config.name}[/bold]: {cluster.actors} actor(s) x {cluster.threads} thread(s) on "

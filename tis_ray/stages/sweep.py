@@ -18,11 +18,13 @@ import numpy as np
 from ray import tune
 
 from tis_ray.analysis.quantiles import Quantile
+from tis_ray.analysis.statistics import ZERO_SHOT, ZERO_SHOT_PLAIN
 from tis_ray.config import Config, FinetuneConfig
 from tis_ray.models.loading import model_identity
 from tis_ray.selectors.constraints import Filled
 from tis_ray.stages.cluster import Cluster
 from tis_ray.stages.constrain import Constrainer
+from tis_ray.stages.evaluate import NO_TEMPLATE, Evaluation
 from tis_ray.stages.log import RunLog, StageRecord
 from tis_ray.stages.order import StudyOrdering
 from tis_ray.stages.tokens import Side
@@ -50,7 +52,7 @@ class CellPlan:
     def label(self) -> str:
         """The cell in words."""
         if self.selector is None:
-            return "zero-shot"
+            return self.representation.replace("_", "-", 1)
         name = (
             "random"
             if self.representation == "random"
@@ -68,12 +70,14 @@ class StudyFailedError(RuntimeError):
 def plan_cells(config: Config, pool: Side, orderings: list[StudyOrdering]) -> list[CellPlan]:
     """Return every cell of the study, with zero-shot and random at each budget and seed.
 
+    Zero-shot is two cells, with the study's template and without: one artifact, one model loaded.
     Random draws a permutation of the usable pool for each seed; its budgets are prefixes too, and
     its subsets keep to the study's constraints.
     """
     constrainer = Constrainer(config, pool)
     rows_N = constrainer.rows
-    cells = [CellPlan("zero_shot", None, 0, None, np.array([], dtype=np.int64))]
+    nothing = np.array([], dtype=np.int64)
+    cells = [CellPlan(name, None, 0, None, nothing) for name in (ZERO_SHOT, ZERO_SHOT_PLAIN)]
     for seed in config.seed:
         shuffled_N = np.random.default_rng(seed).permutation(rows_N)
         rows, filled = constrainer.fill(_first_of(shuffled_N), len(rows_N))
@@ -104,7 +108,7 @@ def _first_of(rows_N: np.ndarray) -> Callable[[int], np.ndarray]:
     return lambda count: rows_N[:count]
 
 
-def cell_artifact(cell: CellPlan, config: Config, pool: Side, query: Side, test: Side) -> Artifact:
+def cell_artifact(cell: CellPlan, config: Config, pool: Side, evaluation: Evaluation) -> Artifact:
     """Return where a cell's model and metrics live."""
     subset = fingerprint({"pool": pool.tokens.fingerprint, "rows": cell.positions.tolist()})
     return Artifact(
@@ -115,9 +119,7 @@ def cell_artifact(cell: CellPlan, config: Config, pool: Side, query: Side, test:
             "seed": cell.seed,
             "model": model_identity(config.model),
             "finetune": _settings(config.finetune) if len(cell.positions) else None,
-            "evaluation": config.evaluation.model_dump(mode="json"),
-            "query": query.tokens.fingerprint,
-            "test": test.tokens.fingerprint,
+            **evaluation.inputs(),
             "threads": config.batch.threads,
         },
     )
@@ -143,7 +145,8 @@ def sweep(
     A failed cell is tried once more, then named in StudyFailedError after all others have ended.
     """
     start = time.monotonic()
-    artifacts = [cell_artifact(cell, config, pool, query, test) for cell in cells]
+    evaluation = Evaluation.of(config, query, test)
+    artifacts = [cell_artifact(cell, config, pool, evaluation) for cell in cells]
     todo = {
         artifact.fingerprint: (cell, artifact)
         for cell, artifact in zip(cells, artifacts, strict=True)
@@ -151,7 +154,7 @@ def sweep(
     }
     reused = sum(artifact.complete for artifact in artifacts)
     specs = {
-        key: _spec(cell, artifact, config, pool, query, test, cluster)
+        key: _spec(cell, artifact, config, pool, evaluation, cluster)
         for key, (cell, artifact) in todo.items()
     }
     if specs:
@@ -188,8 +191,7 @@ def _spec(
     artifact: Artifact,
     config: Config,
     pool: Side,
-    query: Side,
-    test: Side,
+    evaluation: Evaluation,
     cluster: Cluster,
 ) -> dict[str, Any]:
     """Write what the training process reads; return its paths and settings."""
@@ -199,15 +201,13 @@ def _spec(
     return {
         "artifact": artifact,
         "folder": artifact.path,
-        "query": query,
-        "test": test,
         "model": config.model,
         "lora": config.finetune.lora if config.finetune.method == "lora" else None,
         "shard": config.finetune.shard,
         "save": config.finetune.save,
         "training": config.finetune,
         "workers": config.finetune.workers,
-        "evaluation": config.evaluation,
+        "evaluation": evaluation,
         "seed": cell.seed or 0,
         "threads": config.batch.threads,
         "device": cluster.device,
@@ -271,6 +271,10 @@ def run_cell(
 
 def _result(cell: CellPlan, artifact: Artifact) -> dict[str, Any]:
     metrics = json.loads((artifact / "metrics.json").read_text())
+    plain = metrics.pop(NO_TEMPLATE, {})
+    if cell.representation == ZERO_SHOT_PLAIN:
+        untrained = ("train_rows", "train_tokens", "optimizer_steps", "peak_mb")
+        metrics = {name: metrics[name] for name in untrained} | plain
     return {
         "representation": cell.representation,
         "selector": cell.selector,

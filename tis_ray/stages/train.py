@@ -19,8 +19,6 @@ import torch.distributed as dist
 from ray.train.torch import TorchTrainer
 
 from tis_ray.config import Config, ModelConfig
-from tis_ray.evaluation import exact_matches, example_losses, generate
-from tis_ray.gradients import IGNORED
 from tis_ray.models.checkpoints import checkpoints
 from tis_ray.models.loading import load_model, load_tokenizer, model_identity
 from tis_ray.models.lora import attach_lora, save_adapter
@@ -28,6 +26,7 @@ from tis_ray.models.saving import save_model
 from tis_ray.models.sharding import gather_weights, set_weights, shard_model
 from tis_ray.models.training import train
 from tis_ray.stages.cluster import Cluster
+from tis_ray.stages.evaluate import NO_TEMPLATE, evaluate, evaluate_without_template
 from tis_ray.stages.log import RunLog, peak_mb
 from tis_ray.stages.tokens import TOKENS, Side
 from tis_ray.store import Artifact, write_json, write_parquet
@@ -203,7 +202,10 @@ def cell_loop(spec: Spec) -> None:
         set_weights(model, whole)
         model.to(spec["device"])
     metrics["seconds_train"] = time.monotonic() - start
-    metrics.update(_evaluate(model, spec))
+    metrics.update(evaluate(model, spec["evaluation"], folder))
+    if not examples:
+        part = folder / NO_TEMPLATE
+        metrics[NO_TEMPLATE] = evaluate_without_template(model, spec["evaluation"], part)
     if examples:
         metrics["model"] = _save(model, spec) if spec["save"] else None
         shutil.rmtree(folder / "checkpoints")
@@ -259,33 +261,3 @@ def training_progress(folder: Path) -> tuple[int, int]:
     except FileNotFoundError:
         return 0, 0
     return told["step"], told["total"]
-
-
-def _evaluate(model: Any, spec: Spec) -> dict[str, Any]:
-    query, test = spec["query"].examples(), spec["test"].examples()
-    metrics: dict[str, Any] = {
-        "query_loss": float(example_losses(model, query).mean()),
-    }
-    losses = example_losses(model, test)
-    metrics["test_loss"] = float(losses.mean())
-    columns: dict[str, Any] = {"id": [row["id"] for row in test], "loss": losses}
-    if spec["evaluation"].exact_match:
-        tokenizer = load_tokenizer(spec["model"])
-        split = [next(i for i, y in enumerate(row["labels"]) if y != IGNORED) for row in test]
-        answers = generate(
-            model,
-            tokenizer,
-            [row["input_ids"][:cut] for row, cut in zip(test, split, strict=True)],
-            spec["evaluation"].max_new_tokens,
-            spec["evaluation"].batch_size,
-        )
-        labels = [
-            tokenizer.decode(row["input_ids"][cut:], skip_special_tokens=True)
-            for row, cut in zip(test, split, strict=True)
-        ]
-        matches = exact_matches(answers, labels)
-        metrics["exact_match"] = float(np.mean(matches))
-        metrics["unfinished"] = float(np.mean([not answer.finished for answer in answers]))
-        columns.update(label=labels, answer=[answer.text for answer in answers], match=matches)
-    write_parquet(spec["folder"] / "test_rows.parquet", pa.table(columns))
-    return metrics

@@ -1,0 +1,114 @@
+"""The evaluation of one cell: what is measured, checked before anything is trained, and where it goes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from tis_ray.config import Config, EvaluationConfig, ModelConfig
+from tis_ray.data import PromptTemplate, Template, encode_query_row, end_tokens
+from tis_ray.errors import InputError
+from tis_ray.evaluation import check_references, measure_rows
+from tis_ray.models.loading import load_tokenizer
+from tis_ray.stages.tokens import Side, row_dicts
+from tis_ray.store import Artifact, write_parquet
+
+NO_TEMPLATE = "no_template"
+"""Key and folder, in the artifact of zero-shot, of what was measured without a template."""
+
+
+def check_evaluation(config: Config, test: Artifact) -> None:
+    """Raise InputError for what could not be evaluated, before anything is trained.
+
+    `test` holds the rows of the test side.
+    """
+    for path in sorted(test.path.glob("rows-*.parquet")):
+        for row in row_dicts(path):
+            answers = [turn["content"] for turn in row["messages"] if turn["role"] == "assistant"]
+            for name in config.evaluation.metrics:
+                try:
+                    check_references(name, [row.get("label", answers[-1])])
+                except InputError as error:
+                    raise InputError(
+                        f"evaluation.metrics: {name}: test row {row['id']}: {error}; "
+                        "leave the metric out, or repair the row"
+                    ) from None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What each model of a study is measured on, and how. Small: it is sent to the workers."""
+
+    model: ModelConfig
+    settings: EvaluationConfig
+    query: Side
+    test: Side
+    template: Template
+    max_length: int
+
+    @classmethod
+    def of(cls, config: Config, query: Side, test: Side) -> Evaluation:
+        """Return the evaluation of a study."""
+        data = config.data
+        return cls(config.model, config.evaluation, query, test, data.template, data.max_length)
+
+    def inputs(self) -> dict[str, Any]:
+        """Return what its results depend on besides the model."""
+        return {
+            "evaluation": self.settings.model_dump(mode="json"),
+            "query": self.query.tokens.fingerprint,
+            "test": self.test.tokens.fingerprint,
+        }
+
+
+def evaluate(model: Any, evaluation: Evaluation, folder: Path) -> dict[str, Any]:
+    """Measure a model; write what was found for each row into `folder`; return the means."""
+    tokenizer = load_tokenizer(evaluation.model)
+    rows = [side.examples() for side in (evaluation.query, evaluation.test)]
+    return _measure(model, tokenizer, rows, evaluation, evaluation.template, folder)
+
+
+def evaluate_without_template(model: Any, evaluation: Evaluation, folder: Path) -> dict[str, Any]:
+    """Do the same on prompts that are bare text; `plain_stop` ends the answers to them."""
+    start = time.monotonic()
+    tokenizer = load_tokenizer(evaluation.model)
+    rows = [
+        _plain_examples(side, tokenizer, evaluation.max_length)
+        for side in (evaluation.query, evaluation.test)
+    ]
+    metrics = _measure(model, tokenizer, rows, evaluation, "plain", folder)
+    return metrics | {"seconds": time.monotonic() - start}
+
+
+def _measure(
+    model: Any,
+    tokenizer: Any,
+    rows: Sequence[list[dict[str, Any]]],
+    evaluation: Evaluation,
+    template: PromptTemplate,
+    folder: Path,
+) -> dict[str, Any]:
+    settings = evaluation.settings
+    stop = settings.plain_stop if template == "plain" else ()
+    ends = end_tokens(tokenizer, template)
+    query, test = rows
+    measured = measure_rows(model, tokenizer, query, test, settings, stop, ends)
+    write_parquet(folder / "test_rows.parquet", pa.table(measured.rows))
+    return dict(measured.metrics)
+
+
+def _plain_examples(side: Side, tokenizer: Any, max_length: int) -> list[dict[str, Any]]:
+    """Encode the rows of `side.examples()` without a template."""
+    ids = {row["row"]: row["id"] for row in side.examples()}
+    found = []
+    for shard in range(side.shards):
+        for row in row_dicts(side.rows / f"rows-{shard:05d}.parquet"):
+            if row["row"] in ids:
+                encoded = encode_query_row(row, tokenizer, max_length, "plain")
+                found.append({"id": row["id"], **encoded})
+    return found
