@@ -252,3 +252,23 @@ def test_the_quantile_experiment_trains_on_the_beginning_of_each_part(study, tmp
     assert "Is nearer data better data?" in page
     assert "5 parts" not in page
     assert "3 parts of the first quantile" in page
+
+
+def test_tasks_share_the_pool_and_get_one_page(study, tmp_path):
+    config = study(budget=[4, 8], seed=[0, 1])
+    both = {side: config["data"].pop(side) for side in ("query", "test")}
+    leak = tmp_path / "leak.jsonl"
+    leak.write_text(json.dumps(row("t", PASSAGE, "field")))
+    config["tasks"] = {"plain": both, "leaky": {**both, "test": str(leak)}}
+    config["evaluation"]["exact_match"] = False
+    result = run(config)
+    assert [study.run_dir.name for study in result.studies] == ["small-plain", "small-leaky"]
+    # What repeats a test row of one task is in no task's pool, so the pool is made once.
+    assert len([p for p in (tmp_path / "artifacts").glob("tokens-*") if is_pool(p)]) == 1
+    for study_of_task in result.studies:
+        lost = {r["id"] for r in study_of_task.record.quarantined if r["reason"] == "overlaps_test"}
+        assert lost == {"leaks", "seen"}
+    page = result.report.read_text()
+    assert "small-plain" in page
+    tables = json.loads((tmp_path / "runs" / "small" / "report" / "tables.json").read_text())
+    assert tables["budget"]

@@ -20,6 +20,7 @@ from rich.markup import escape
 from tis_ray.config import Config, config_yaml, parse_config
 from tis_ray.errors import InputError
 from tis_ray.report import StudyRecord, build_report
+from tis_ray.report.analyze import analyze
 from tis_ray.stages.cluster import Cluster, connect
 from tis_ray.stages.evaluate import check_evaluation
 from tis_ray.stages.log import RunLog
@@ -77,6 +78,8 @@ def run(
     config = parse_config(config)
     if config.tasks and config.task is None:
         tasks = {task: run(config.for_task(task), until, console) for task in config.tasks}
+        if until == "report":
+            analyze([study.run_dir for study in tasks.values()], config.run_dir / "report")
         return StudyResult(config.run_dir, [], [], tasks=tasks)
     log = RunLog(config.run_dir, console or Console(stderr=True))
     write_bytes(config.run_dir / "config.yaml", config_yaml(config).encode())
