@@ -245,18 +245,38 @@ def analyze(
 
 @app.command()
 def explain(
-    example: Annotated[str, typer.Argument(help="Id of a pool row.", metavar="ID")],
     config: ConfigFile,
+    example: Annotated[
+        str | None,
+        typer.Argument(help="Id of a pool row; without it, all selected rows.", metavar="ID"),
+    ] = None,
     overrides: Overrides = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the tables; by default `explain/` in the run's.")
+    ] = None,
+    near: Annotated[
+        float, typer.Option(min=-1, max=1, help="Cosine from which two rows are near-duplicates.")
+    ] = 0.95,  # analysis.choice.NEAR, without loading what it needs
 ) -> None:
-    """Say where a pool row stands in each ordering, its score, and the query that pulled it.
+    """Say why rows were chosen: rank, score, query, margin, checkpoints, near-duplicates, source.
+
+    With an ID: where that row stands in each ordering. Without: a table of all selected rows of each
+    ordering, as .parquet and .csv; its first rows are printed.
+
+    Example: tis-ray explain --config examples/quickstart.yaml
 
     Example: tis-ray explain --config examples/quickstart.yaml reverse-casual-000017
     """
-    from tis_ray.stages.explain import explain_row
+    from tis_ray.stages.explain import explain_orderings, explain_row, first_rows
 
-    for line in explain_row(_load(config, overrides), example):
-        typer.echo(line)
+    loaded = _load(config, overrides)
+    if example is not None:
+        for line in explain_row(loaded, example, near):
+            typer.echo(line)
+        return
+    for method, table, path in explain_orderings(loaded, out, near):
+        Console(width=console.width).print(first_rows(method, table))
+        _say(f"{method}: {path} and .csv")
 
 
 @app.command()

@@ -74,15 +74,30 @@ def make_record(pool=200, budgets=(100, 500), seeds=(0, 1, 2), gain=0.2, methods
                 "representation": representation,
                 "selector": selector,
                 "budget": max(budgets),
+                "scores": {"rows": max(budgets), "tied": 4, "tied_outside": 1}
+                | {"lowest": 0.016, "median": 0.05, "highest": 1.0},
                 "rows": [
                     {"rank": k, "index": k, "id": f"r{k}", "source": HOSTILE, "score": 1 / (k + 1)}
                     | {"query": 0, "query_id": "q0", "text": f"{HOSTILE} long " * 60}
-                    | {"query_text": HOSTILE}
+                    | {"query_text": HOSTILE, "margin": -0.25 + k, "duplicates": k % 3}
+                    | {"nearest_rank": 9, "nearest_cosine": 0.97}
                     for k in range(60)
                 ],
             }
             for representation, selector in methods
         ],
+        agreement={
+            "names": [f"{representation} + {selector}" for representation, selector in methods],
+            "pairs": [
+                {"left": i, "right": j, "jaccard": 0.12, "rank_biased": 0.34}
+                for j in range(len(methods))
+                for i in range(j)
+            ],
+            "rows": max(budgets),
+            "candidates": pool,
+            "random": 0.111,
+            "p": 0.99,
+        },
         map={
             "representation": "less",
             "pool_xy": rng.normal(size=(pool, 2)).round(3).tolist(),

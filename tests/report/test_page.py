@@ -146,7 +146,7 @@ def test_in_page_links_lead_somewhere(html):
         ("cells",),
         ("orderings", "stages"),
         ("map", "config", "quarantined"),
-        ("composition", "distances"),
+        ("composition", "distances", "agreement"),
     ],
 )
 def test_any_part_may_be_missing(missing, tmp_path, make):
@@ -198,6 +198,37 @@ def test_distances_stand_beside_loss_and_random(html):
     assert "Random mean of 3 subsets 100 of 500 rows have a score 500" in text
     assert "Effective dimension 4.2 (participation ratio 7.5), from 100 rows of the pool." in text
     assert "BM25 Not measured: its scores are no cosines." in text
+
+
+def test_orderings_are_compared_and_their_ties_told(html):
+    (section,) = re.findall(r'<section id="orderings">.*?</section>', html, re.S)
+    text = " ".join(" ".join(Page(section).text).split())
+    assert "two random subsets of 200 rows would have 0.111" in text
+    assert "with p = 0.99 the first 100 ranks have 85% of the weight" in text
+    assert "LESS + round robin – 0.34 EMBED + UOT 0.12 –" in text
+    assert "LESS + round robin 500 4 1 0.016 0.05 1 EMBED" in text
+
+
+def test_each_example_tells_how_clear_its_choice_was(html):
+    text = " ".join(" ".join(Page(html).text).split())
+    assert "#1 score 1 margin −0.2500 <script>" in text
+    assert (
+        "#2 score 0.5 margin 0.7500 a near-duplicate in the first 60 (cosine ≥ 0.95), nearest #10"
+        in text
+    )
+    assert "margin 1.7500 2 near-duplicates in" in text
+
+
+def test_a_single_ordering_without_scores_has_no_comparison(make, tmp_path):
+    record = make(methods=[("less", "round_robin")])
+    record.agreement = None
+    record.orderings[0]["scores"] = None
+    for row in record.orderings[0]["rows"]:
+        for name in ("margin", "duplicates", "nearest_rank", "nearest_cosine"):
+            del row[name]
+    html = html_of(record, tmp_path)
+    assert 'id="orderings"' not in html
+    assert "score 0.5" in html
 
 
 def test_distances_without_features_say_what_is_missing(make, tmp_path):

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from pyarrow import csv
 
 from tis_ray.config import Config, parse_config
 from tis_ray.errors import InputError
-from tis_ray.stages.explain import explain_row, status_lines
+from tis_ray.stages.explain import explain_orderings, explain_row, status_lines
 from tis_ray.store import Artifact, write_npy, write_parquet
 
 # Two queries (0: q-a, 1: q-b) and seven candidates; row 3 of the pool was not usable.
@@ -44,10 +46,9 @@ def finished(config: Config) -> Config:
         table = pa.table({"row": rows, "id": [f"row-{row}" for row in rows]})
         write_parquet(tokens / f"tokens-{shard:05d}.parquet", table)
     tokens.commit()
-    features = Artifact(root, "features-less", {"pool": tokens.fingerprint})
-    features.commit()
-    scores = Artifact(root, "scores-less", {"features": features.fingerprint})
+    scores = Artifact(root, "scores-less", {"pool": tokens.fingerprint})  # features were streamed
     write_npy(scores / "columns.npy", COLUMNS)
+    write_npy(scores / "queries.npy", np.arange(2))
     for shard, part in enumerate(np.split(SCORES, [3, 5], axis=1)):
         write_npy(scores / f"scores-{shard:05d}.npy", part)
     scores.commit()
@@ -73,12 +74,32 @@ def finished(config: Config) -> Config:
 
 
 def test_a_chosen_row_has_rank_score_query_and_margin(finished: Config) -> None:
-    (line,) = explain_row(finished, "row-0")
-    assert line.startswith("less-round_robin: rank 1 of 4, score 0.9000, pulled by query q-a, ")
-    assert line.endswith("0.1000 above that query's next choice; source web")
-    assert list(explain_row(finished, "row-5")) == [  # its query's last choice
-        "less-round_robin: rank 4 of 4, score 0.6000, pulled by query q-b; source web"
+    assert list(explain_row(finished, "row-0")) == [
+        "less-round_robin: rank 1 of 4, score 0.9000, pulled by query q-a, margin 0.1000; source web"
     ]
+    # Rows 0, 1 and 2 had better ranks, so what the query could have had instead is row 6, at 0.3.
+    assert list(explain_row(finished, "row-5")) == [
+        "less-round_robin: rank 4 of 4, score 0.6000, pulled by query q-b, margin 0.3000; source web"
+    ]
+
+
+def test_the_table_of_all_selected_rows_is_written_twice(finished: Config, tmp_path: Path) -> None:
+    ((method, table, path),) = explain_orderings(finished)
+    assert (method, path) == (
+        "less-round_robin",
+        finished.run_dir / "explain" / f"{method}.parquet",
+    )
+    assert table["id"].to_pylist() == ["row-0", "row-1", "row-2", "row-5"]
+    # Row 1 over row 5, which came later; row 2 over row 6.
+    assert table["margin"].to_pylist() == pytest.approx([0.1, 0.1, 0.5, 0.3])
+    assert table["query_score"].to_pylist() == pytest.approx([0.9, 0.7, 0.8, 0.6])
+    assert pq.read_table(path).equals(table)
+    again = csv.read_csv(path.with_suffix(".csv"))
+    assert again.column_names == table.column_names
+    assert again["margin"].to_pylist() == table["margin"].to_pylist()
+    ((_, _, elsewhere),) = explain_orderings(finished, out=tmp_path / "out")
+    assert elsewhere.parent == tmp_path / "out"
+    assert elsewhere.read_bytes() == path.read_bytes()
 
 
 def test_a_row_that_was_not_chosen_has_its_place_among_all(finished: Config) -> None:
@@ -94,8 +115,9 @@ def test_an_id_that_is_not_in_the_pool_is_bad_input(finished: Config, name: str)
 
 
 def test_explaining_before_selecting_says_what_to_run(config: Config) -> None:
-    with pytest.raises(InputError, match="no ordering yet; run `tis-ray select` first"):
-        list(explain_row(config, "row-0"))
+    for answer in (explain_row(config, "row-0"), explain_orderings(config)):
+        with pytest.raises(InputError, match="no ordering yet; run `tis-ray select` first"):
+            next(answer)
 
 
 def test_explaining_does_without_the_scores(finished: Config) -> None:
@@ -103,6 +125,10 @@ def test_explaining_does_without_the_scores(finished: Config) -> None:
     for folder in finished.artifact_root.glob("scores-*"):
         folder.rename(folder.with_name("gone"))
     assert list(explain_row(finished, "row-6")) == ["less-round_robin: not among the first 4"]
+    (line,) = explain_row(finished, "row-5")
+    assert line == "less-round_robin: rank 4 of 4, score 0.6000, pulled by query q-b; source web"
+    ((_, table, _),) = explain_orderings(finished)
+    assert "margin" not in table.column_names
 
 
 # ---- status ----------------------------------------------------------------------------------

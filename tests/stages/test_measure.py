@@ -97,6 +97,19 @@ def test_without_features_there_is_no_mmd_and_without_cosines_nothing(copied: Pa
     for cell in streamed["subsets"]:
         assert cell["mmd"] is cell["sampling"] is None
         assert cell["w1"]["value"] > 0
+    agreement, shown = record(copied).agreement, record(copied).orderings
+    tables = [
+        pq.read_table(copied / f"runs/small/orderings/{name}-round_robin/ordering.parquet")["index"]
+        for name in ("less", "bm25")
+    ]
+    shared = len({*tables[0].to_pylist()} & {*tables[1].to_pylist()})
+    (pair,) = agreement["pairs"]
+    assert pair["jaccard"] == shared / (24 - shared)
+    assert 0 <= pair["rank_biased"] <= 1
+    assert agreement["random"] == 12 / (320 - 12)
+    assert [ordering["scores"]["rows"] for ordering in shown] == [12, 12]
+    assert shown[1]["rows"][0]["margin"] >= 0
+    assert "duplicates" not in shown[1]["rows"][0]
     page = (copied / "runs/small/report/index.html").read_text()
     assert "Not measured: its scores are no cosines." in page
     lines = (copied / "runs" / "small" / "events.jsonl").read_text().splitlines()

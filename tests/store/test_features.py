@@ -54,6 +54,17 @@ def test_what_is_written_is_read(tmp_path, dtype):
     assert store.files("query") == {}
 
 
+@pytest.mark.parametrize("dtype", TYPES)
+def test_some_rows_are_read_as_they_are_in_the_whole(tmp_path, dtype):
+    store = FeatureStore(tmp_path, SPACE)
+    file = store.write("pool", shard([1, 2, 3, 4], unusable={3: "non_finite_loss"}), dtype)
+    whole, some = store.read("pool", file), store.read("pool", file, np.array([3, 0, 3]))
+    assert some.keys == [key(4), key(1), key(4)]
+    assert some.unusable == {0: "non_finite_loss", 2: "non_finite_loss"}
+    np.testing.assert_array_equal(some.values_ECK, whole.values_ECK[[3, 0, 3]])
+    np.testing.assert_array_equal(some.columns["loss"], whole.columns["loss"][[3, 0, 3]])
+
+
 def test_equal_shards_are_equal_files(tmp_path):
     names = [
         FeatureStore(tmp_path / str(i), SPACE).write("pool", shard([1, 2]), "int8")

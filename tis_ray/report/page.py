@@ -20,6 +20,7 @@ from markupsafe import Markup
 
 from tis_ray.analysis import Comparison, TableRow, describe, summarise
 from tis_ray.report import svg
+from tis_ray.report.agreement import agreement_table, clarity, score_lines
 from tis_ray.report.distances import distance_tables
 from tis_ray.report.figures import Drawing, drawings, figure_name
 from tis_ray.report.quantiles import quantile_table
@@ -83,6 +84,8 @@ def build_report(record: StudyRecord, out_dir: str | Path) -> Path:
         tables=[_table(rows, metric) for metric in metrics_of(rows)],
         figures=figures,
         inline=_inline,
+        agreement=agreement_table(record),
+        scores=score_lines(record),
         examples=_examples(record),
         open_examples=OPEN_EXAMPLES,
         shares=_shares(record),
@@ -224,6 +227,7 @@ def _examples(record: StudyRecord) -> list[dict[str, Any]]:
             "rows": [
                 {
                     "score": "" if row.get("score") is None else f"{row['score']:.4g}",
+                    "clarity": clarity(row, len(ordering["rows"])),
                     "source": row.get("source") or "",
                     "id": row.get("id") or "",
                     "text": _cut(row.get("text"), most),

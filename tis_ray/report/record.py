@@ -54,7 +54,10 @@ class Overlaps(TypedDict, total=False):
 
 
 class SelectedRow(TypedDict, total=False):
-    """One selected example and the query that pulled it (`rank` counts from 0)."""
+    """One selected example and the query that pulled it (ranks count from 0).
+
+    `margin` is that of `analysis.choice`; near-duplicates are those among the rows of the record.
+    """
 
     rank: int
     index: int
@@ -65,15 +68,37 @@ class SelectedRow(TypedDict, total=False):
     query_id: str
     text: str
     query_text: str
+    margin: float | None
+    duplicates: int | None
+    nearest_rank: int | None
+    nearest_cosine: float | None
 
 
-class SelectedRows(TypedDict):
-    """The first rows of one ordering; `budget` is the ordering's full length."""
+class SelectedRows(TypedDict, total=False):
+    """The first rows of one ordering; `budget` is the ordering's full length.
+
+    `scores`: ties and range of the whole ordering (`analysis.choice`), None if they are not known.
+    """
 
     representation: str
     selector: str
     budget: int
     rows: list[SelectedRow]
+    scores: dict[str, Any] | None
+
+
+class Agreement(TypedDict):
+    """How much the orderings' first `rows` agree, each pair once: `left` and `right` are their places.
+
+    `random` is the Jaccard index that two random subsets of `candidates` are expected to have.
+    """
+
+    names: list[str]
+    pairs: list[dict[str, Any]]
+    rows: int
+    candidates: int
+    random: float
+    p: float
 
 
 class PoolMap(TypedDict, total=False):
@@ -179,6 +204,7 @@ class StudyRecord:
     quantiles: list[QuantileCell] = field(default_factory=list)
     overlaps: Overlaps | None = None
     orderings: list[SelectedRows] = field(default_factory=list)
+    agreement: Agreement | None = None
     map: PoolMap | None = None
     certificates: list[Certificate] = field(default_factory=list)
     distances: list[RepresentationDistances] = field(default_factory=list)

@@ -5,75 +5,143 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
+import pyarrow as pa
+import pyarrow.csv as pacsv
+from rich import box
+from rich.markup import escape
+from rich.table import Table
 
+from tis_ray.analysis.choice import NEAR
 from tis_ray.config import Config
 from tis_ray.errors import InputError
+from tis_ray.stages.chosen import choices, duplicates_in_pool, explained, likeness
+from tis_ray.stages.lineage import Lineage, lineages
+from tis_ray.store import write_parquet
+from tis_ray.store.atomic import atomic_path
+from tis_ray.store.features import DamagedShardError
+
+MOST_NAMED = 5
+"""Near-duplicates of one row that are named."""
 
 
-def explain_row(config: Config, example: str) -> Iterator[str]:
-    """Yield one line per ordering: rank, score, the query that pulled it, margin to the next."""
-    files = sorted((config.run_dir / "orderings").glob("*/ordering.parquet"))
-    if not files:
-        raise InputError(f"{config.run_dir}: no ordering yet; run `tis-ray select` first")
-    for file in files:
-        table = pq.read_table(file)
-        method = file.parent.name
-        found = table.filter(pc.equal(table["id"], example)).to_pylist()
-        if not found:
-            yield f"{method}: not among the first {table.num_rows}" + _standing(file, example)
+def explain_orderings(
+    config: Config, out: Path | None = None, near: float = NEAR
+) -> Iterator[tuple[str, pa.Table, Path]]:
+    """Yield name, table and file of each ordering with all that is known of its rows.
+
+    Each table (see `tis_ray.stages.chosen.explained`) is written as .parquet and as .csv into `out`,
+    by default `explain/` in the run's folder.
+    """
+    folder = out or config.run_dir / "explain"
+    for lineage in lineages(config.run_dir):
+        with _damage_told():
+            table = explained(lineage, near)
+        path = folder / f"{lineage.method}.parquet"
+        write_parquet(path, table)
+        with atomic_path(path.with_suffix(".csv")) as temporary:
+            pacsv.write_csv(table, temporary)
+        yield lineage.method, table, path
+
+
+def explain_row(config: Config, example: str, near: float = NEAR) -> Iterator[str]:
+    """Yield a line for each ordering, then a line for each representation with features.
+
+    The first say rank, score, the query that pulled the row, margin, what each checkpoint adds, and
+    source; or where the row stands among all. The others name its near-duplicates in the pool, those
+    with a cosine of `near` or more.
+    """
+    found = lineages(config.run_dir)
+    ranks: dict[str, dict[str, int]] = {}
+    for lineage in found:
+        ids = lineage.table["id"].to_pylist()
+        ranks[lineage.method] = {name: rank for rank, name in enumerate(ids, start=1)}
+        if example not in ranks[lineage.method]:
+            yield f"{lineage.method}: not among the first {len(ids)}" + _standing(lineage, example)
             continue
-        row = found[0]
-        following = table.filter(
-            pc.and_(pc.equal(table["query"], row["query"]), pc.greater(table["rank"], row["rank"]))
-        )
-        margin = (
-            f", {row['score'] - following['score'][0].as_py():.4f} above that query's next choice"
-            if following.num_rows
-            else ""
-        )
-        yield (
-            f"{method}: rank {row['rank'] + 1} of {table.num_rows}, score {row['score']:.4f}, "
-            f"pulled by query {row['query_id']}{margin}; source {row['source']}"
-        )
+        with _damage_told():
+            yield _chosen(lineage, ranks[lineage.method][example] - 1)
+    for lineage in {one.representation: one for one in found}.values():
+        row = lineage.row_of(example)
+        with _damage_told():
+            near_ones = None if row is None else duplicates_in_pool(lineage, row, near)
+        if near_ones is not None:
+            yield _near_line(lineage.representation, near_ones, near, ranks)
 
 
-def _standing(ordering: Path, example: str) -> str:
-    """Return where an unchosen row's best score stands among all candidates, from the scores."""
-    manifest = json.loads((ordering.parent / "manifest.json").read_text())
-    folders = list(
-        ordering.resolve().parent.parent.glob(f"scores-*-{manifest['inputs']['scores']}")
+def first_rows(method: str, table: pa.Table, most: int = 10) -> Table:
+    """Return the first rows of an explained ordering for the screen; ranks count from 1."""
+    shown = Table(title=f"{method}: first {min(most, table.num_rows)} of {table.num_rows} rows")
+    shown.box, shown.title_justify = box.SIMPLE_HEAD, "left"
+    columns = ["rank", "id", "score", "query_id", "margin", "duplicates", "source"]
+    columns = [name for name in columns if name in table.column_names]
+    for name in columns:
+        shown.add_column(name, justify="left" if name in ("id", "query_id", "source") else "right")
+    for row in table.slice(0, most).to_pylist():
+        row["rank"] += 1
+        cells = ("" if row[name] is None else row[name] for name in columns)
+        shown.add_row(*(f"{c:.4f}" if isinstance(c, float) else escape(str(c)) for c in cells))
+    return shown
+
+
+def _chosen(lineage: Lineage, place: int) -> str:
+    """Return what is known of a selected row, by its place in the ordering."""
+    row = lineage.table.slice(place, 1).to_pylist()[0]
+    found, alike = choices(lineage), likeness(lineage, slice(place, place + 1))
+    words = f"{lineage.method}: rank {row['rank'] + 1} of {lineage.table.num_rows}, "
+    words += f"score {row['score']:.4f}, "
+    words += (
+        "pulled by no query" if row["query_id"] is None else f"pulled by query {row['query_id']}"
     )
-    if not folders:
+    if found is not None and np.isfinite(found.margin_B[place]):
+        words += f", margin {found.margin_B[place]:.4f}"
+    if alike is not None and row["query_id"] is not None:
+        parts_C = alike.contributions_BC[0]
+        terms = " + ".join(f"{part:.4f}" for part in parts_C).replace("+ -", "- ")
+        words += f", checkpoints {terms} = {parts_C.sum():.4f}"
+    return f"{words}; source {row['source']}"
+
+
+def _near_line(
+    name: str, near_ones: list[tuple[str, float]], near: float, ranks: dict[str, dict[str, int]]
+) -> str:
+    """Return a row's near-duplicates in words, the nearest by name, with their best ranks."""
+    words = f"{name}: {len(near_ones)} near-duplicate(s) in the pool (cosine >= {near:g})"
+    told = []
+    for example, cosine in near_ones[:MOST_NAMED]:
+        places = [(by_id[example], method) for method, by_id in ranks.items() if example in by_id]
+        where = f", rank {min(places)[0]} in {min(places)[1]}" if places else ""
+        told.append(f"{example} ({cosine:.3f}{where})")
+    more = [f"and {len(near_ones) - MOST_NAMED} more"] if len(near_ones) > MOST_NAMED else []
+    return ": ".join([words, ", ".join([*told, *more])]) if told else words
+
+
+def _standing(lineage: Lineage, example: str) -> str:
+    """Return where an unchosen row's best score stands among all candidates, from the scores."""
+    matrix = lineage.matrix
+    if matrix is None:
         return ""
-    scores, columns_N = folders[0], np.load(folders[0] / "columns.npy")
-    row = _row_number(scores, example)
-    if row is None or row not in columns_N:
+    row = lineage.row_of(example)
+    place = matrix.places(np.array([] if row is None else [row], np.int64))
+    if not len(place):
         raise InputError(f"id {example!r}: no such usable row in the pool; check the spelling")
-    best_N = np.concatenate([np.load(p).max(axis=0) for p in sorted(scores.glob("scores-*.npy"))])
-    mine = best_N[np.searchsorted(columns_N, row)]
-    return f"; best score {mine:.4f}, place {int((best_N > mine).sum()) + 1} of {len(best_N)}"
+    mine = matrix.read(place).max()
+    above = sum(int((block.max(axis=0) > mine).sum()) for _, block in matrix.blocks())
+    return f"; best score {mine:.4f}, place {above + 1} of {len(matrix.columns_N)}"
 
 
-def _row_number(scores: Path, example: str) -> int | None:
-    """Find a pool row's number by its id, walking from the scores back to the tokens."""
-    inputs = json.loads((scores / "manifest.json").read_text())["inputs"]
-    pool = inputs.get("pool")
-    if pool is None:
-        folder = next(scores.parent.glob(f"features-*-{inputs['features']}"))
-        pool = json.loads((folder / "manifest.json").read_text())["inputs"]["pool"]
-    for path in sorted((scores.parent / f"tokens-{pool}").glob("tokens-*.parquet")):
-        table = pq.read_table(path, columns=["row", "id"])
-        found = table.filter(pc.equal(table["id"], example))
-        if found.num_rows:
-            return int(found["row"][0].as_py())
-    return None
+@contextmanager
+def _damage_told() -> Iterator[None]:
+    """Turn a damaged feature shard, which is put aside then, into what to do."""
+    try:
+        yield
+    except DamagedShardError as damage:
+        raise InputError(f"{damage}; `tis-ray run` computes its rows again") from None
 
 
 def status_lines(config: Config) -> Iterator[str]:

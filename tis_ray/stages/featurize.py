@@ -66,25 +66,30 @@ class FeatureSet:
         found: np.ndarray = self.index(side, shard)["row"].to_numpy()
         return found
 
-    def read(self, side: str, shard: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    def read(
+        self, side: str, shard: int, places: np.ndarray | None = None
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Return the features (rows, C, K) float32 of a shard, and the facts kept with them.
 
-        Raises DamagedShardError if a file of the store was changed.
+        places: rows of the shard, by their place in `rows`; None means all. Raises
+        DamagedShardError if a file of the store was changed.
         """
         index = self.index(side, shard)
+        if places is not None:
+            index = index.take(pa.array(places))
         files, positions = index["file"].to_pylist(), index["position"].to_numpy()
-        loaded = {file: self.store.read(side, file) for file in dict.fromkeys(files)}
-        if not loaded:
+        if not files:
             return np.zeros((0, len(self.weights_C), 1), np.float32), {}
-        places = [np.flatnonzero([f == file for f in files]) for file in loaded]
-        order = np.argsort(np.concatenate(places), kind="stable")
+        members = {
+            file: np.flatnonzero([f == file for f in files]) for file in dict.fromkeys(files)
+        }
+        order = np.argsort(np.concatenate(list(members.values())), kind="stable")
+        shards = [self.store.read(side, file, positions[mine]) for file, mine in members.items()]
 
-        def gather(arrays: list[np.ndarray]) -> np.ndarray:
-            parts = [a[positions[p]] for a, p in zip(arrays, places, strict=True)]
-            joined: np.ndarray = np.concatenate(parts)[order]
+        def gather(parts: list[np.ndarray]) -> np.ndarray:
+            joined: np.ndarray = parts[0] if len(parts) == 1 else np.concatenate(parts)[order]
             return joined
 
-        shards = list(loaded.values())
         return gather([s.values_ECK for s in shards]), {
             name: gather([s.columns[name] for s in shards]) for name in shards[0].columns
         }
@@ -109,8 +114,8 @@ class SideFeatures:
         owners = np.searchsorted(self.starts, places, side="right") - 1
         for shard in np.unique(owners).tolist():
             mine = np.flatnonzero(owners == shard)
-            values_ECK, _ = self.features.read(self.side, shard)
-            yield mine, values_ECK[places[mine] - self.starts[shard]]
+            local = places[mine] - self.starts[shard]
+            yield mine, self.features.read(self.side, shard, local)[0]
 
     def unit(self, values_ECK: np.ndarray) -> np.ndarray:
         """Return (E, C * K) unit vectors whose dot products are the rows' similarities."""

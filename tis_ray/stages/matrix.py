@@ -34,14 +34,15 @@ class ScoreMatrix:
         places = np.minimum(np.searchsorted(self.columns_N, rows), len(self.columns_N) - 1)
         return places[self.columns_N[places] == rows]
 
-    def read(self, places: np.ndarray) -> np.ndarray:
-        """Return these columns, (M, n), reading no other."""
+    def read(self, places: np.ndarray, queries: slice = slice(None)) -> np.ndarray:
+        """Return these columns, (M, n) or what is asked for of M, reading no others."""
         owners = np.searchsorted(self.starts, places, side="right") - 1
-        found_Mn = np.empty((len(self.queries_M), len(places)), np.float32)
+        rows = len(self.queries_M[queries])
+        found_Mn = np.empty((rows, len(places)), np.float32)
         for owner in np.unique(owners).tolist():
             mine = np.flatnonzero(owners == owner)
             scores_MN = np.load(self.files[owner], mmap_mode="r")
-            found_Mn[:, mine] = scores_MN[:, places[mine] - self.starts[owner]]
+            found_Mn[:, mine] = scores_MN[queries, places[mine] - self.starts[owner]]
         return found_Mn
 
     def blocks(self) -> Iterator[tuple[int, np.ndarray]]:

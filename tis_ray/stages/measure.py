@@ -40,8 +40,8 @@ NO_COSINES = {"bm25": "its scores are no cosines"}
 """Representations whose subsets have no distance, and why."""
 POOL_COLUMNS = 20_000
 """Columns that stand for the pool."""
-FEATURE_ROWS = 1_000
-"""Rows of each side that MMD, its bandwidth and the dimension look at: their work is the square."""
+FEATURE_ROWS = 500
+"""Rows of each side that MMD, its bandwidth and the dimension look at: the work is their square."""
 
 _FEATURE_SHARDS = 64  # that a sample of the pool's features is read from
 _POOL = 0  # the item that is the pool; subsets are numbered from 1
@@ -98,7 +98,7 @@ def _measure(
             "scores": scores.path,
             "items": items,
             "features": features,
-            "bandwidth": scale["bandwidth"] if scale else None,
+            "pool_mmd": scale["mmd"] if scale else None,
             "out": artifact.path,
         }
         todo = pending(artifact.path, "item-{:05d}.json", len(items))
@@ -140,11 +140,11 @@ class MeasureSubset:
         scores: Path,
         items: list[np.ndarray],
         features: FeatureSet | None,
-        bandwidth: float | None,
+        pool_mmd: dict[str, float] | None,
         out: Path,
     ) -> None:
         self.matrix, self.items = ScoreMatrix(scores), items
-        self.bandwidth, self.out = bandwidth, out
+        self.pool_mmd, self.out = pool_mmd, out
         self.pool = SideFeatures(features, "pool") if features else None
         self.query_mD = _rows(features, "query", FEATURE_ROWS) if features else None
 
@@ -155,26 +155,27 @@ class MeasureSubset:
         # Coarse storage can move a cosine a little past 1.
         scores_MB = np.clip(self.matrix.read(places), -1, 1)
         found = subset_distances(cosine_cost(scores_MB)).to_dict()
-        if self.pool is not None and self.query_mD is not None:
+        if number == _POOL:
+            found["mmd"] = self.pool_mmd
+        elif self.pool is not None and self.query_mD is not None and self.pool_mmd is not None:
             subset_bD = self.pool.rows(_thinned(places, FEATURE_ROWS))
-            found["mmd"] = vars(mmd(self.query_mD, subset_bD, self.bandwidth))
+            found["mmd"] = vars(mmd(self.query_mD, subset_bD, self.pool_mmd["bandwidth"]))
         found["chord"] = vars(wasserstein(chord_cost(scores_MB)))
         write_json(self.out / f"item-{number:05d}.json", found)
         return {"rows": len(places), "seconds": time.monotonic() - start}
 
 
 def _scale(artifact: Artifact, features: FeatureSet) -> dict[str, Any]:
-    """Return the bandwidth that all subsets are compared with, and the pool's dimension."""
+    """Return the pool's MMD, whose bandwidth all subsets are compared with, and its dimension."""
     path = artifact / "scale.json"
     if not path.exists():
         pool_ED = _rows(features, "pool", FEATURE_ROWS)
-        query_mD = _rows(features, "query", FEATURE_ROWS)
+        discrepancy = vars(mmd(_rows(features, "query", FEATURE_ROWS), pool_ED))
         try:
             dimension = vars(effective_dimension(pool_ED))
         except ValueError:  # fewer distinct rows than neighbours
             dimension = None
-        bandwidth = mmd(query_mD, pool_ED).bandwidth
-        write_json(path, {"bandwidth": bandwidth, "dimension": dimension})
+        write_json(path, {"mmd": discrepancy, "dimension": dimension})
     return _read(path)
 
 

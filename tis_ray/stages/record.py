@@ -11,10 +11,13 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from tis_ray.analysis.agreement import pairwise_agreement
 from tis_ray.analysis.projection import principal_plane
 from tis_ray.config import Config
 from tis_ray.report import StudyRecord
+from tis_ray.stages.chosen import Likeness, choices, likeness
 from tis_ray.stages.featurize import FeatureSet
+from tis_ray.stages.lineage import trace
 from tis_ray.stages.log import RunLog
 from tis_ray.stages.order import StudyOrdering
 from tis_ray.stages.represent import Represented
@@ -68,8 +71,16 @@ def study_record(
         for budget, filled in ordering.filled().items():
             name = f"{ordering.representation} + {ordering.selector} @ {budget}"
             composition[name] = dict(Counter(table["source"].to_pylist()[: filled.rows]))
+        lineage = trace(ordering.artifact.path, ordering.name)
+        found, alike = choices(lineage), likeness(lineage, slice(SHOWN_ROWS))
         rows = [
-            {**row, "text": texts[row["index"]], "query_text": query_texts.get(row["query"], "")}
+            {
+                **row,
+                "text": texts[row["index"]],
+                "query_text": query_texts.get(row["query"], ""),
+                "margin": float(found.margin_B[row["rank"]]) if found else None,
+                **(_kin(alike, row["rank"]) if alike else {}),
+            }
             for row in table.slice(0, SHOWN_ROWS).to_pylist()
         ]
         shown.append(
@@ -78,6 +89,7 @@ def study_record(
                 "selector": ordering.selector,
                 "budget": table.num_rows,
                 "rows": rows,
+                "scores": found.facts.to_dict() if found else None,
             }
         )
     content: dict[str, Any] = {
@@ -88,6 +100,13 @@ def study_record(
         "quantiles": [_without_curve(cell) for cell in quantiles],
         "overlaps": _overlaps(screen),
         "orderings": shown,
+        "agreement": pairwise_agreement(
+            {
+                f"{o.representation} + {o.selector}": o.table()["index"].to_numpy()
+                for o in orderings
+            },
+            len(rows_N),
+        ),
         "map": _map(features, orderings, dict(zip(rows_N.tolist(), sources.tolist(), strict=True)))
         if features
         else None,
@@ -117,6 +136,15 @@ def _overlaps(screen: Screen) -> dict[str, Any]:
         "counts": details["overlaps"],
         "dropped": details["dropped"],
         "rows": screen.overlaps().slice(0, SHOWN_OVERLAPS).to_pylist(),
+    }
+
+
+def _kin(alike: Likeness, rank: int) -> dict[str, Any]:
+    nearest = int(alike.kin.nearest[rank])
+    return {
+        "duplicates": int(alike.kin.counts[rank]),
+        "nearest_rank": nearest if nearest >= 0 else None,
+        "nearest_cosine": float(alike.kin.cosines[rank]),
     }
 
 

@@ -101,15 +101,24 @@ class FeatureStore:
         write_bytes(self.path / side / name, content)
         return name
 
-    def read(self, side: str, file: str) -> FeatureShard:
-        """Read a shard. Raises DamagedShardError, after putting the file aside, if it was changed."""
+    def read(self, side: str, file: str, rows: np.ndarray | None = None) -> FeatureShard:
+        """Read a shard, or the rows at these positions alone, in their order.
+
+        All bytes are checked; only what is asked for is decoded. Raises DamagedShardError, after
+        putting the file aside, if it was changed.
+        """
         tensors, facts = self._load(side, file)
+        unusable = {int(i): reason for i, reason in facts["unusable"].items()}
+        if rows is not None:
+            tensors = {name: tensor[rows] for name, tensor in tensors.items()}
+            numbers = enumerate(rows.tolist())
+            unusable = {i: unusable[row] for i, row in numbers if row in unusable}
         encoded = Encoded(tensors["values"], tensors.get("scales"), facts["dtype"])
         prefix = "column."
         return FeatureShard(
             keys=_hex_keys(tensors["keys"]),
             values_ECK=decode(encoded),
-            unusable={int(i): reason for i, reason in facts["unusable"].items()},
+            unusable=unusable,
             columns={n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)},
         )
 
