@@ -159,6 +159,22 @@ def test_own_studies_go_the_same_way(tmp_path, make):
     } | {"model-binning_query_loss_grid_and_spearman_heatmap"}
 
 
+def test_a_mean_that_one_cell_makes_is_told(tmp_path):
+    folder = write_published(tmp_path / "plot_data")
+    path = folder / "olmo3-7b" / "budget_true_metric_budget.csv"
+    lines = path.read_text().splitlines()
+    for k, line in enumerate(lines):
+        if line.startswith("codex,Random,500,"):  # random collapses in one cell
+            lines[k] = ",".join([*line.split(",")[:4], "-150"])
+    path.write_text("\n".join(lines))
+    text = " ".join("".join(Page(analyze(folder, tmp_path / "out").read_text()).text).split())
+    # Elsewhere LESS (UOT) gains 25; here random fell from -46 to -150, and it gains 129.
+    assert (
+        "One cell decides that mean: olmo3-7b on codex differs by +129.00; without it the" in text
+    )
+    assert "mean is +25.00." in text
+
+
 def test_names_from_files_cannot_become_markup(tmp_path):
     folder = write_published(tmp_path / "plot_data")
     for path in folder.rglob("*.csv"):

@@ -52,9 +52,11 @@ def headline(results: Results, tables: Table) -> Headline:
         ].items()
         for budget, numbers in by_budget.items()
     }
-    details = tuple(_details(results, tables))
+    details = list(_details(results, tables))
     if not found:
-        return Headline(f"Random was not measured: no {measure.words} can be compared.", details)
+        return Headline(
+            f"Random was not measured: no {measure.words} can be compared.", tuple(details)
+        )
     better, worse = (
         sum(numbers["verdict"] == verdict for numbers in found.values())
         for verdict in ("better", "worse")
@@ -63,13 +65,19 @@ def headline(results: Results, tables: Table) -> Headline:
     name, budget = max(found, key=lambda key: sign * found[key]["difference"])
     best = found[name, budget]
     gain = signed(measure.scale * best["difference"], measure.places)
+    kept = sum(
+        numbers["verdict"] != "cannot tell" and (numbers["p_holm"] or 0) < 0.05
+        for numbers in found.values()
+    )
+    corrected = f" ({kept} verdicts hold after Holm's correction)" if better + worse else ""
+    details[:0] = _one_cell_words(results, measure, name, int(budget))
     return Headline(
         f"On the {measure.words}, {better} of {len(found)} combinations of method and budget are"
-        f" shown to beat random and {worse} to be worse. The largest mean difference is"
+        f" shown to beat random and {worse} to be worse{corrected}. The largest mean difference is"
         f" {' '.join(filter(None, [gain, span(best, measure)]))}, by {name} at budget"
         f" {int(budget):,} ({best['verdict']}).",
-        details,
-        "open" if bool(better) == bool(worse) else ("good" if better else "bad"),
+        tuple(details),
+        "open" if not kept or bool(better) == bool(worse) else ("good" if better else "bad"),
     )
 
 
@@ -133,6 +141,33 @@ def _details(results: Results, tables: Table) -> Iterable[str]:
     yield from _selector_words(results, tables)
     yield from _proxy_words(results, tables)
     yield from _noise_words(results, tables)
+
+
+def _one_cell_words(results: Results, measure: Measure, name: str, budget: int) -> Iterable[str]:
+    """Yield a warning where one cell makes more than a third of a mean difference to random."""
+    means_LJAB = results.means(measure.name)
+    a, b = results.position(name), results.budgets.index(budget)
+    gaps_LJ = means_LJAB[:, :, a, b] - means_LJAB[:, :, 0, b]
+    known = np.isfinite(gaps_LJ)
+    if known.sum() < 3:
+        return
+    i, j = np.unravel_index(np.where(known, np.abs(gaps_LJ), -1).argmax(), gaps_LJ.shape)
+    whole, most = float(gaps_LJ[known].mean()), float(gaps_LJ[i, j])
+    without = (float(gaps_LJ[known].sum()) - most) / (int(known.sum()) - 1)
+    if abs(whole - without) > abs(whole) / 3:
+        cell = " on ".join(
+            part
+            for part, several in (
+                (results.models[i], len(results.models) > 1),
+                (results.tasks[j], len(results.tasks) > 1),
+            )
+            if several
+        )
+        yield (
+            f"One cell decides that mean: {cell} differs by"
+            f" {signed(measure.scale * most, measure.places)}; without it the mean is"
+            f" {signed(measure.scale * without, measure.places)}."
+        )
 
 
 def _distance_words(results: Results, tables: Table, measure: Measure) -> str:
