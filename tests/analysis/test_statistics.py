@@ -53,17 +53,18 @@ def test_values_that_are_not_finite_are_refused(values):
 def test_interval_covers_the_true_mean_in_95_of_100_studies():
     rng = np.random.default_rng(0)
     for n in (2, 3, 5):
-        samples = rng.normal(0.4, 0.1, (1500, n))
+        samples = rng.normal(0.4, 0.1, (4000, n))
         intervals = [mean_interval(row) for row in samples.tolist()]
         share = np.mean([i.low <= 0.4 <= i.high for i in intervals])
-        assert 0.93 < share < 0.97  # 3.5 standard errors either side
+        assert 0.935 < share < 0.965  # 4 standard errors either side
 
 
 def test_no_true_difference_gives_a_verdict_in_5_of_100_studies():
     rng = np.random.default_rng(1)
-    noise = rng.normal(0, 0.05, (1500, 2, 3)) + rng.normal(0, 1, (1500, 1, 3))  # seeds shared
+    noise = rng.normal(0, 0.05, (4000, 2, 3)) + rng.normal(0, 1, (4000, 1, 3))  # seeds shared
     verdicts = [paired_comparison(a, b, lower_is_better=True).verdict for a, b in noise.tolist()]
-    assert 0.03 < np.mean([v != "cannot tell" for v in verdicts]) < 0.07
+    assert 0.035 < np.mean([v != "cannot tell" for v in verdicts]) < 0.065
+    assert np.mean([v == "better" for v in verdicts]) < 0.05  # false alarms: about half of them
 
 
 @given(lists, st.data())
