@@ -20,7 +20,7 @@ demo: $(VENV)/.run ## select, fine-tune, compare with random and zero-shot; ends
 	$(BIN)/tis-ray run --config examples/quickstart.yaml
 
 test: $(VENV)/.dev lint type ## everything that must hold
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

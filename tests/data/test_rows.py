@@ -123,6 +123,7 @@ def test_the_set_of_reasons_is_closed() -> None:
     assert set(RejectReason) == {
         *("bad_json", "wrong_type", "no_messages", "unknown_role", "no_assistant_turn"),
         *("empty_text", "duplicate_id", "labels_all_masked", "template_rejected"),
+        *("overlaps_test", "overlaps_query", "excluded"),
     }
 
 

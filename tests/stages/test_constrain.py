@@ -260,7 +260,7 @@ def test_tasks_share_the_pool_and_get_one_page(study, tmp_path):
     leak = tmp_path / "leak.jsonl"
     leak.write_text(json.dumps(row("t", PASSAGE, "field")))
     config["tasks"] = {"plain": both, "leaky": {**both, "test": str(leak)}}
-    config["evaluation"]["exact_match"] = False
+    config["evaluation"]["metrics"] = []
     result = run(config)
     assert [study.run_dir.name for study in result.studies] == ["small-plain", "small-leaky"]
     # What repeats a test row of one task is in no task's pool, so the pool is made once.
