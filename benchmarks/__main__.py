@@ -15,6 +15,9 @@ BENCHMARKS = {
     "f": ("ray_data", "one actor of Ray Data against a bare loop over the same shards"),
     "g": ("round_robin", "round robin against a masked argmax for each pick"),
     "h": ("selectors", "the other selectors against what they replace"),
+    "i": ("study", "all selectors at five budgets against one selector at one, through Ray"),
+    "j": ("scale", "100 queries x 20,000,000 candidates on disk (8 GB), through Ray"),
+    "k": ("simulation", "10^9 candidates in 1,000 simulated shards: bytes and seconds"),
 }
 
 

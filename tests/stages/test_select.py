@@ -115,6 +115,28 @@ def test_files_are_opened_once_and_what_a_selector_remembered_goes_with_it(tmp_p
     assert opened == [ref.path]
 
 
+def test_pages_of_large_files_are_given_back(tmp_path, monkeypatch):
+    """Mapped pages count as memory of the actor."""
+    scores_MN = np.zeros((4, 4_000_000), dtype=np.float32)
+    scores_MN[2, 77] = 1
+    refs = dict(enumerate(write_shards(tmp_path, scores_MN, [0, 2_000_000, 4_000_000])))
+    best = Call(0, "top", (np.array([2]), np.array([1]), np.empty(0, dtype=np.int64)))
+    held = {}
+    for most in (0, 2**30):
+        monkeypatch.setattr(stage, "RESIDENT_BYTES", most)
+        holder, before = stage._ShardHolder(refs), mapped_bytes()
+        assert holder.facts()[1].extent.highest_M.tolist() == [0, 0, 0, 0]
+        (reply,) = holder.answer(stage._Run(1, "round_robin", None), [best])
+        assert reply.indices.tolist() == [77]
+        held[most] = mapped_bytes() - before
+    assert held[0] < 0.6 * scores_MN.nbytes < 0.9 * scores_MN.nbytes < held[2**30]
+
+
+def mapped_bytes() -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssFile"))
+
+
 @pytest.mark.parametrize("selector", list(SELECTORS))
 def test_actors_killed_in_the_middle_do_not_change_the_ordering(
     ray_cluster, tmp_path, monkeypatch, selector

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from tis_ray.selectors.ordering import Indices, Scores
-from tis_ray.selectors.protocol import Call, Layout, TopLists
+from tis_ray.selectors.protocol import Call, Layout, TopLists, best_positions
 
 NONE_USED = np.empty(0, dtype=np.int64)
 
@@ -81,7 +81,8 @@ class _Head:
         parts = self.parts.values()
         indices = np.concatenate([indices for indices, _ in parts])
         scores = np.concatenate([scores for _, scores in parts])
-        order = np.arange(len(indices)) if len(parts) == 1 else np.lexsort((indices, -scores))
+        # Shards were put in order, so equal scores stand in the order of their indices.
+        order = best_positions(scores, scores.size)
         self.indices, self.scores = indices[order[: self.length]], scores[order[: self.length]]
 
         place = np.empty(len(order), dtype=np.int64)

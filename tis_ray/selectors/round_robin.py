@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tis_ray.selectors.ordering import Indices, Ordering, Scores
-from tis_ray.selectors.protocol import Call, Layout, Rounds, TopLists
+from tis_ray.selectors.protocol import Call, Layout, Rounds, TopLists, best_positions
 from tis_ray.selectors.sums import Doubles
 from tis_ray.selectors.weights import checked_weights
 
@@ -75,9 +75,8 @@ def take_turns(
     budget, schedule = len(queries), queries.tolist()
     counts = np.bincount(queries, minlength=layout.queries).tolist()
     lists = [_RankedList(layout, count) for count in counts]
-    # Pages that are never written take no memory, so these cost O(B), not O(N).
+    # Pages of zeros that are never written take no memory, so this costs O(B), not O(N).
     taken = np.zeros(layout.candidates, dtype=np.uint8)
-    places = np.empty(layout.candidates, dtype=np.int64)
     used = taken.data
     walks = [ranked.walk(used) for ranked in lists]
     picks = [ranked.picks for ranked in lists]
@@ -94,7 +93,7 @@ def take_turns(
         if turn == budget:
             break
         for ranked in lists:
-            ranked.settle(places)
+            ranked.settle(taken)
         lists[query].position = lists[query].certain
         # All queries walk at about the same pace: refilling every one that runs low spares it a
         # round trip a few turns later. Those with no turn left before the last pick need nothing.
@@ -108,7 +107,7 @@ def take_turns(
             walks[query] = ranked.walk(used)
 
     for ranked in lists:
-        ranked.settle(places)
+        ranked.settle(taken)
     turns_of = np.argsort(queries, kind="stable")
     indices = np.empty(budget, dtype=np.int64)
     indices[turns_of] = np.concatenate(picks)
@@ -150,18 +149,16 @@ class _RankedList:
         blocks = (ahead[start : start + BLOCK].tolist() for start in range(0, len(ahead), BLOCK))
         return filterfalse(used.__getitem__, chain.from_iterable(blocks))
 
-    def settle(self, places: Indices) -> None:
-        """Note the scores of what was picked, and move the pointer behind it.
-
-        places: (N,) memory for where each candidate stands in the list.
-        """
+    def settle(self, taken: NDArray[np.uint8]) -> None:
+        """Note the scores of what was picked since the last time, and move the pointer behind it."""
         fresh = self.picks[self.settled :]
         if fresh:
-            certain = self.items[: self.certain]
-            places[certain] = np.arange(len(certain))
-            where = places[fresh]
-            self.scores.append(self.values[where])
-            self.position, self.settled = int(where[-1]) + 1, len(self.picks)
+            taken[fresh] = 2  # for a moment: by this query, now
+            ahead = self.items[self.position : self.certain]
+            places = self.position + np.flatnonzero(taken[ahead] == 2)
+            taken[fresh] = 1
+            self.scores.append(self.values[places])
+            self.position, self.settled = int(places[-1]) + 1, len(self.picks)
 
     def runs_low(self, taken: NDArray[np.uint8]) -> bool:
         """Whether less than a quarter of the certain entries is ahead and free."""
@@ -180,8 +177,12 @@ class _RankedList:
         # The empty list of the start has no type of its own.
         kept = [scores[stays]] if stays.any() else []
         scores = np.concatenate([*kept, *(scores for _, scores in replies)])
-        if len(replies) > 1 or kept:
+        if kept:
             order = np.lexsort((indices, -scores))
+            indices, scores = indices[order], scores[order]
+        elif len(replies) > 1:
+            # Shards come in order, so equal scores stand in the order of their indices.
+            order = best_positions(scores, scores.size)
             indices, scores = indices[order], scores[order]
 
         lengths = np.array([len(indices) for indices, _ in replies])

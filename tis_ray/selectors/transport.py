@@ -140,7 +140,8 @@ class Shard:
         columns = indices - self.offset
         queries = np.empty(len(columns), dtype=np.int32)
         for part, terms_Mb in self.blocks.exponents(kernel, columns):
-            queries[part] = (terms_Mb + potential_M[:, None]).argmax(axis=0)
+            terms_Mb += potential_M[:, None].astype(terms_Mb.dtype)
+            queries[part] = terms_Mb.argmax(axis=0)
         return queries
 
     def _found(self, kernel: Kernel, potential_M: Doubles) -> Found:

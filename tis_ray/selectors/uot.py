@@ -233,8 +233,8 @@ def _solve(
 
 
 def _guess(error: float, before: float) -> float:
-    """Return what the next error will be if it falls as it last did."""
-    return error * (error / before)
+    """Return what the next error will be if it falls as it last did; the first did not fall."""
+    return error * (error / before) if before < math.inf else error
 
 
 def _damping(weight: float, reg: float) -> float:

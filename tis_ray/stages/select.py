@@ -10,6 +10,7 @@ an ordering.
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,6 +33,9 @@ from tis_ray.selectors.ordering import (
 from tis_ray.selectors.protocol import Call, Layout, drive
 
 CPUS_PER_ACTOR = 0.25
+# An actor with files of more bytes than this gives the pages of each back after use, so that it
+# holds one shard in memory and not all of its own.
+RESIDENT_BYTES = 2**30
 # An actor that keeps dying ends the run instead of restarting for ever.
 MAX_RESTARTS = 8
 
@@ -146,14 +150,22 @@ class _ShardHolder:
 
     def facts(self) -> dict[int, _Facts]:
         """Read all scores once and say what they are."""
-        return {shard: self._facts(shard) for shard in self.refs}
+        facts = {}
+        for shard in self.refs:
+            facts[shard] = self._facts(shard)
+            self._release(shard)
+        return facts
 
     def answer(self, run: _Run, calls: list[Call]) -> list[Any]:
         """Reply to each call in order."""
         if run != self.run:
             # What shards remember serves one run, and is found again if that is not over.
             self.run, self.shards = run, {}
-        return [self._reply(run, *call) for call in calls]
+        replies = []
+        for call in calls:
+            replies.append(self._reply(run, *call))
+            self._release(call.shard)
+        return replies
 
     def _facts(self, shard: int) -> _Facts:
         scores_Mn = self._open(shard)
@@ -174,6 +186,17 @@ class _ShardHolder:
         if shard not in self.scores:
             self.scores[shard] = open_scores(self.refs[shard].path)
         return self.scores[shard]
+
+    def _release(self, shard: int) -> None:
+        """Let the system take back the pages of a file, if there is much more to read."""
+        pages = self.scores[shard].base
+        if isinstance(pages, mmap.mmap) and self._bytes > RESIDENT_BYTES:
+            pages.madvise(mmap.MADV_DONTNEED)
+
+    @property
+    def _bytes(self) -> int:
+        """Of all files of this actor, as far as they are open."""
+        return sum(scores_Mn.nbytes for scores_Mn in self.scores.values())
 
 
 def _rows(queries: tuple[int, ...]) -> Any:
