@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test lint type bench ui clean
+.PHONY: demo test test-all lint type bench ui clean
 
 # One stamp for each set of packages: the demo does not wait for the test tools.
 $(VENV)/.run: pyproject.toml constraints.txt
@@ -19,8 +19,11 @@ $(VENV)/.dev: $(VENV)/.run
 demo: $(VENV)/.run ## select, fine-tune, compare with random and zero-shot; ends with a page of pictures
 	$(BIN)/tis-ray run --config examples/quickstart.yaml
 
-test: $(VENV)/.dev lint type ## everything that must hold
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+test: $(VENV)/.dev lint type ## what must hold, in some 15 minutes
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(VENV)/.dev lint type ## the slow tests too: kills and restarts, jobs on a cluster, several workers, a browser
+	$(BIN)/python -m pytest
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

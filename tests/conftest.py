@@ -24,20 +24,6 @@ for _name, _value in {
 }.items():
     os.environ.setdefault(_name, _value)
 
-
-@pytest.hookimpl(tryfirst=True)  # before the groups are read
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several processes (`-n 2`), one runs all that needs a cluster, and begins with it."""
-
-    def needs_cluster(item: pytest.Item) -> bool:
-        return "ray_cluster" in getattr(item, "fixturenames", ()) or "ray" in item.keywords
-
-    for item in items:
-        if needs_cluster(item):
-            item.add_marker(pytest.mark.xdist_group("cluster"))
-    items.sort(key=lambda item: not needs_cluster(item))
-
-
 GOLDEN = Path(__file__).parent / "golden"
 
 
