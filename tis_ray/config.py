@@ -468,9 +468,14 @@ class EvaluationConfig(Model):
     """Longest generation."""
     batch_size: int = Field(32, ge=1)
     """Rows in one batch."""
-    plain_stop: list[Stop] = ["\n\n"]
+    plain_stop: tuple[Stop, ...] = ("\n\n",)
     """Strings that end an answer to a prompt without template, which zero-shot is measured on too:
     there a model has no other way to say that it is done."""
+    tasks: list[str] = []
+    """Task files (.yaml, or .jsonl of rows), each measured on every model: docs/evaluation.md."""
+    run_code: bool = False
+    """Run the programs that models write for code tasks. They are kept from writing files, starting
+    processes and using the network where the machine can do so; docs/evaluation.md says what is left."""
 
 
 class ComputeConfig(Model):

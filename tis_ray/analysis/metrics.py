@@ -67,4 +67,5 @@ def measured(cells: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def _is_measure(name: str) -> bool:
-    return not name.endswith(PARSE_FAILURES) and name.rpartition("/")[2] not in _BESIDE
+    own = name.rpartition("/")[2]
+    return not own.endswith(PARSE_FAILURES) and not own.startswith("failed_") and own not in _BESIDE

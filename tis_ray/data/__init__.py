@@ -25,7 +25,7 @@ from tis_ray.data.rows import (
     content_id,
     sample_rows,
 )
-from tis_ray.data.sources import content_fingerprint, read_rows, source_files
+from tis_ray.data.sources import content_fingerprint, read_records, read_rows, source_files
 
 __all__ = [
     "Encoded",
@@ -49,6 +49,7 @@ __all__ = [
     "format_tulu",
     "plain_text",
     "query_text",
+    "read_records",
     "read_rows",
     "sample_rows",
     "source_files",

@@ -118,12 +118,9 @@ def encode_query_row(
 
 
 def encode_prompt(
-    messages: Sequence[Message], tokenizer: Any, max_length: int, template: PromptTemplate
+    messages: Sequence[Message], tokenizer: Any, template: PromptTemplate
 ) -> list[int]:
-    """Encode a dialogue up to where the answer to its last turn is to begin.
-
-    Of a longer one the last `max_length` tokens are kept: the question stands at the end.
-    """
+    """Encode a dialogue, whole, up to where the answer to its last turn is to begin."""
     if template == "chat":
         text = _render(tokenizer, messages, generation=True)
     elif template == "tulu":
@@ -131,7 +128,7 @@ def encode_prompt(
     else:
         text = plain_text(messages)
     ids: list[int] = tokenizer(text, add_special_tokens=template != "chat")["input_ids"]
-    return ids[-max_length:]
+    return ids
 
 
 def end_tokens(tokenizer: Any, template: PromptTemplate) -> list[int]:

@@ -64,6 +64,11 @@ def read_rows(
     return rows if limit is None else _first_usable(rows, limit)
 
 
+def read_records(path: str | Path) -> Iterator[Record]:
+    """Yield what stands in the files of a path, as it stands there."""
+    return (record for file in source_files(path) for record in _READERS[_kind(file)](file))
+
+
 def content_fingerprint(source: AnySource, side: Side = "pool") -> str:
     """Return 32 hexadecimal digits naming the rows that `source` gives.
 
@@ -115,8 +120,7 @@ def _records(source: AnySource, side: Side) -> Iterator[Record]:
         return _builtin_records(source, side)
     if source.kind == "hub":
         return _hub_records(source)
-    files = source_files(source.path)
-    return (record for path in files for record in _READERS[_kind(path)](path))
+    return read_records(source.path)
 
 
 def _builtin_records(source: BuiltinSource, side: Side) -> Iterator[Record]:

@@ -2,17 +2,27 @@
 
 from tis_ray.evaluation.answers import METRICS, Score, check_references
 from tis_ray.evaluation.generation import Generation, generate
+from tis_ray.evaluation.grading import Measured, grade
 from tis_ray.evaluation.loss import example_losses
-from tis_ray.evaluation.measure import Measured, grade, measure_rows
+from tis_ray.evaluation.measure import allow_code, measure_answers, measure_rows, task_prompts
+from tis_ray.evaluation.sandbox import unprotected
+from tis_ray.evaluation.task_files import read_tasks
+from tis_ray.evaluation.tasks import Task
 
 __all__ = [
     "METRICS",
     "Generation",
     "Measured",
     "Score",
+    "Task",
+    "allow_code",
     "check_references",
     "example_losses",
     "generate",
     "grade",
+    "measure_answers",
     "measure_rows",
+    "read_tasks",
+    "task_prompts",
+    "unprotected",
 ]

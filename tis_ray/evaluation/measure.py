@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from tis_ray.config import EvaluationConfig
-from tis_ray.evaluation.answers import METRICS
+from tis_ray.data import PromptTemplate, encode_prompt, end_tokens
+from tis_ray.errors import InputError
+from tis_ray.evaluation.code import grade_code
 from tis_ray.evaluation.generation import generate
+from tis_ray.evaluation.grading import Measured, grade
 from tis_ray.evaluation.loss import example_losses
+from tis_ray.evaluation.tasks import Task
 from tis_ray.gradients import IGNORED
-
-
-@dataclass(frozen=True)
-class Measured:
-    """Means by name, and what was found for each row: columns of equal length."""
-
-    metrics: dict[str, float]
-    rows: dict[str, Any]
 
 
 def measure_rows(
@@ -62,19 +57,70 @@ def measure_rows(
     return Measured(metrics, columns)
 
 
-def grade(
-    answers: Sequence[str], references: Sequence[Sequence[str]], metrics: Sequence[str]
+def measure_answers(
+    model: Any,
+    tokenizer: Any,
+    task: Task,
+    settings: EvaluationConfig,
+    template: PromptTemplate,
+    max_length: int,
 ) -> Measured:
-    """Score answers, each against its references: every metric with its share of parse failures.
+    """Ask a task's questions and grade the answers; metrics are named `task/metric`.
 
-    The columns are each metric's value by row, and what it read out of the answer (None: nothing).
+    Of a prompt that is too long the last `max_length` tokens are kept, as the question stands at the
+    end; `cut_prompts` is the share of such prompts. Raises InputError for a code task, unless
+    `settings.run_code` allows it.
     """
-    means: dict[str, float] = {}
-    columns: dict[str, Any] = {}
-    for name in metrics:
-        scores = [METRICS[name](a, r) for a, r in zip(answers, references, strict=True)]
-        means[name] = float(np.mean([score.value for score in scores]))
-        means[f"{name}_parse_failures"] = float(np.mean([score.read is None for score in scores]))
-        columns[name] = [score.value for score in scores]
-        columns[f"{name}_read"] = [score.read for score in scores]
-    return Measured(means, columns)
+    asking, plain = task.asking, template == "plain"
+    whole = task_prompts(tokenizer, task, template)
+    stop = asking.stop
+    if plain:
+        stop += settings.plain_stop if asking.plain_stop is None else asking.plain_stop
+    answers = generate(
+        model,
+        tokenizer,
+        [prompt[-max_length:] for prompt in whole],
+        asking.max_new_tokens,
+        settings.batch_size,
+        stop,
+        end_tokens(tokenizer, template),
+    )
+    texts = [answer.text for answer in answers]
+    if task.is_code:
+        allow_code(task, settings)
+        graded = grade_code(task, texts)
+    else:
+        references = [row.references for row in task.rows]
+        graded = grade(texts, references, [task.metric], asking.answer_pattern)
+    metrics = {
+        **graded.metrics,
+        "unfinished": float(np.mean([not answer.finished for answer in answers])),
+        "cut_prompts": float(np.mean([len(prompt) > max_length for prompt in whole])),
+    }
+    columns = {
+        "id": [row.id for row in task.rows],
+        "question": [row.messages[-1]["content"] for row in task.rows],
+        "references": [row.references for row in task.rows],
+        "answer": texts,
+        "finished": [answer.finished for answer in answers],
+        **graded.rows,
+    }
+    return Measured({f"{task.name}/{name}": value for name, value in metrics.items()}, columns)
+
+
+def task_prompts(tokenizer: Any, task: Task, template: PromptTemplate) -> list[list[int]]:
+    """Return the encoded prompt of each row of a task."""
+    plain = template == "plain"
+    return [
+        encode_prompt(task.messages(row, plain=plain), tokenizer, template) for row in task.rows
+    ]
+
+
+def allow_code(task: Task, settings: EvaluationConfig) -> None:
+    """Raise InputError for a code task, unless the settings allow running what a model writes."""
+    if task.is_code and not settings.run_code:
+        raise InputError(
+            f"evaluation.tasks: {task.name}: grading it means running code that the model writes; "
+            "set `evaluation.run_code: true` if that is what you want (docs/evaluation.md says what "
+            "holds such a program in), or leave the task out"
+        )

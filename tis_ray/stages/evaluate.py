@@ -13,20 +13,53 @@ import pyarrow as pa
 from tis_ray.config import Config, EvaluationConfig, ModelConfig
 from tis_ray.data import PromptTemplate, Template, encode_query_row, end_tokens
 from tis_ray.errors import InputError
-from tis_ray.evaluation import check_references, measure_rows
+from tis_ray.evaluation import (
+    Task,
+    allow_code,
+    check_references,
+    measure_answers,
+    measure_rows,
+    read_tasks,
+    task_prompts,
+    unprotected,
+)
 from tis_ray.models.loading import load_tokenizer
+from tis_ray.stages.log import RunLog
 from tis_ray.stages.tokens import Side, row_dicts
-from tis_ray.store import Artifact, write_parquet
+from tis_ray.store import Artifact, fingerprint, write_parquet
 
 NO_TEMPLATE = "no_template"
 """Key and folder, in the artifact of zero-shot, of what was measured without a template."""
 
 
-def check_evaluation(config: Config, test: Artifact) -> None:
+def check_evaluation(config: Config, test: Artifact, log: RunLog) -> None:
     """Raise InputError for what could not be evaluated, before anything is trained.
 
-    `test` holds the rows of the test side.
+    `test` holds the rows of the test side. What would be evaluated, but not as one may think, is said.
     """
+    _check_test_rows(config, test)
+    tasks = read_tasks(config.evaluation.tasks)
+    for task in tasks:
+        allow_code(task, config.evaluation)
+    if tasks:
+        _say_what_is_cut(config, tasks, log)
+    if any(task.is_code for task in tasks) and (ways := unprotected()):
+        log.say(f"[yellow]run_code:[/yellow] nothing keeps generated programs from {ways} here")
+
+
+def _say_what_is_cut(config: Config, tasks: Sequence[Task], log: RunLog) -> None:
+    tokenizer, longest = load_tokenizer(config.model), config.data.max_length
+    for task in tasks:
+        lengths = [len(ids) for ids in task_prompts(tokenizer, task, config.data.template)]
+        cut = sum(length > longest for length in lengths)
+        if cut:
+            log.say(
+                f"[yellow]{task.name}:[/yellow] {cut} of {len(lengths)} prompts are longer than "
+                f"data.max_length {longest} (up to {max(lengths)} tokens) and lose their beginning"
+            )
+
+
+def _check_test_rows(config: Config, test: Artifact) -> None:
     for path in sorted(test.path.glob("rows-*.parquet")):
         for row in row_dicts(path):
             answers = [turn["content"] for turn in row["messages"] if turn["role"] == "assistant"]
@@ -50,17 +83,22 @@ class Evaluation:
     test: Side
     template: Template
     max_length: int
+    tasks: tuple[Task, ...] = ()
 
     @classmethod
     def of(cls, config: Config, query: Side, test: Side) -> Evaluation:
         """Return the evaluation of a study."""
         data = config.data
-        return cls(config.model, config.evaluation, query, test, data.template, data.max_length)
+        tasks = tuple(read_tasks(config.evaluation.tasks))
+        return cls(
+            config.model, config.evaluation, query, test, data.template, data.max_length, tasks
+        )
 
     def inputs(self) -> dict[str, Any]:
         """Return what its results depend on besides the model."""
         return {
-            "evaluation": self.settings.model_dump(mode="json"),
+            "evaluation": self.settings.model_dump(mode="json", exclude={"tasks", "run_code"}),
+            "tasks": [fingerprint(task.inputs()) for task in self.tasks],
             "query": self.query.tokens.fingerprint,
             "test": self.test.tokens.fingerprint,
         }
@@ -99,7 +137,12 @@ def _measure(
     query, test = rows
     measured = measure_rows(model, tokenizer, query, test, settings, stop, ends)
     write_parquet(folder / "test_rows.parquet", pa.table(measured.rows))
-    return dict(measured.metrics)
+    metrics = dict(measured.metrics)
+    for task in evaluation.tasks:
+        found = measure_answers(model, tokenizer, task, settings, template, evaluation.max_length)
+        write_parquet(folder / "tasks" / f"{task.name}.parquet", pa.table(found.rows))
+        metrics |= found.metrics
+    return metrics
 
 
 def _plain_examples(side: Side, tokenizer: Any, max_length: int) -> list[dict[str, Any]]:

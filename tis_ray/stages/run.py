@@ -109,7 +109,7 @@ def _run_whole(config: Config, until: Until, log: RunLog) -> StudyResult:
 def _run(config: Config, until: Until, log: RunLog) -> StudyResult:
     # A missing or broken file is told before anything is started.
     rows: dict[str, Artifact] = {side: read_side(config, side) for side in SIDES}
-    check_evaluation(config, rows["test"])
+    check_evaluation(config, rows["test"], log)
     cluster = connect(config)
     log.say(
         f"[bold]{config.name}[/bold]: {cluster.actors} actor(s) x {cluster.threads} thread(s) on "
