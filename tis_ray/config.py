@@ -74,6 +74,10 @@ class Source(Model):
     """Seed of the sample."""
 
 
+def _as_task(value: Any) -> Any:
+    return {"task": value} if isinstance(value, str) else value
+
+
 class BuiltinSource(Source):
     """The generator that ships with the package."""
 
@@ -457,6 +461,17 @@ class FinetuneConfig(TrainingConfig):
         return self
 
 
+class HarnessTask(Model):
+    """A task of lm-eval."""
+
+    task: str
+    """Its name, a group's, or the path of a task file in lm-eval's format."""
+    num_fewshot: int | None = Field(None, ge=0)
+    """Solved examples before each question; null leaves it to the task."""
+    limit: int | None = Field(None, ge=1)
+    """Use the first so many rows of each task; null uses all."""
+
+
 class EvaluationConfig(Model):
     """What is measured on each model, besides the losses of query and test rows."""
 
@@ -476,6 +491,10 @@ class EvaluationConfig(Model):
     run_code: bool = False
     """Run the programs that models write for code tasks. They are kept from writing files, starting
     processes and using the network where the machine can do so; docs/evaluation.md says what is left."""
+    lm_eval: list[Annotated[HarnessTask, BeforeValidator(_as_task)]] = []
+    """Benchmark tasks of lm-eval (the `eval` extra): names, or sections with `task` and more."""
+    engine: Literal["transformers", "vllm"] = "transformers"
+    """What runs the tasks of lm-eval. `vllm` (its package, a GPU) is faster, and other in the last digits."""
 
 
 class ComputeConfig(Model):

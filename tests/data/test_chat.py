@@ -13,6 +13,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer
 
 from tis_ray.data import (
+    TULU_JINJA,
     Message,
     TemplateError,
     count_response_tokens,
@@ -236,6 +237,17 @@ def test_chat_masks_a_row_whose_answer_is_cut_off() -> None:
     encoded = encode_messages(messages, tokenizer, 24, "chat")
     assert len(encoded["input_ids"]) == 24
     assert count_response_tokens(encoded["labels"]) == 0
+
+
+def test_the_template_in_jinja_is_the_template() -> None:
+    """For programs that know templates in this form alone."""
+    tokenizer = tokenizer_with(TULU_JINJA)
+    for turns in (["u: one "], ["s:be brief", "u:one", "a:first\n", "u:two"]):
+        messages = dialogue(*turns)
+        text = tokenizer.apply_chat_template(messages, tokenize=False)
+        assert text == format_tulu(messages, tokenizer.eos_token)
+        asked = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        assert asked == text + "<|assistant|>\n"
 
 
 def test_plain_text_has_no_marks_and_examples_end_in_a_blank_line() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 
 import numpy as np
@@ -101,3 +102,22 @@ def test_prompts_that_will_be_cut_are_said(ray_cluster, tmp_path):
     (line,) = told
     assert "long:" in line
     assert "1 of 2 prompts are longer than data.max_length 128" in line
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("lm_eval") is None, reason="lm-eval (extra `eval`) is not installed"
+)
+def test_benchmarks_of_lm_eval_are_measured_on_every_model(ray_cluster, tmp_path):
+    from tests.evaluation.test_harness import upper
+
+    study = small_study(
+        tmp_path, evaluation__lm_eval=[upper(tmp_path)], representation="bm25", seed=[0]
+    )
+    result = run(study)
+    for cell in result.cells:
+        assert 0 <= cell["upper/exact_match"] <= 1
+        assert 0 <= cell["upper/exact_match_parse_failures"] <= 1
+    folder = tmp_path / "artifacts" / f"cell-{result.cells[0]['fingerprint']}"
+    for place in (folder, folder / "no_template"):
+        assert pq.read_table(place / "tasks" / "upper.parquet").num_rows == 12
+    assert "upper: exact match" in result.report.read_text()

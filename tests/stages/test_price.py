@@ -57,6 +57,23 @@ def test_every_stage_is_rows_times_what_was_measured(tmp_path):
     assert found.device_hours == pytest.approx(total * 2 / 3600)
 
 
+def test_answers_to_tasks_are_paid_by_their_length(tmp_path):
+    (tmp_path / "t.yaml").write_text(
+        "max_new_tokens: 16\nrows: [{prompt: a, answer: b}, {prompt: c, answer: d}]\n"
+    )
+    seconds = [
+        estimated(tmp_path, evaluation=evaluation)[1]["evaluate"].seconds
+        for evaluation in (
+            {"max_new_tokens": 8},
+            {"max_new_tokens": 8, "tasks": [str(tmp_path / "t.yaml")]},
+            {"max_new_tokens": 8, "metrics": []},
+        )
+    ]
+    models = 2 + 2 * 2 * 2
+    assert seconds[1] - seconds[0] == pytest.approx(models * 2 * 2 * 1.0)  # two rows, twice as long
+    assert seconds[0] - seconds[2] == pytest.approx(models * 100 * 1.0)
+
+
 def test_a_cascade_streaming_and_a_given_warmup_cost_less(tmp_path):
     _, plain = estimated(tmp_path)
     cascade = {"by": "embed", "keep": 0.1, "sample": 50}

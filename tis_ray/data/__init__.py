@@ -1,6 +1,7 @@
 """Rows, where they come from, and how they become tokens and labels."""
 
 from tis_ray.data.chat import (
+    TULU_JINJA,
     Encoded,
     PromptTemplate,
     Template,
@@ -28,6 +29,7 @@ from tis_ray.data.rows import (
 from tis_ray.data.sources import content_fingerprint, read_records, read_rows, source_files
 
 __all__ = [
+    "TULU_JINJA",
     "Encoded",
     "Message",
     "PromptTemplate",

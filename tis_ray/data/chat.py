@@ -32,6 +32,13 @@ PromptTemplate = Literal["tulu", "chat", "plain"]
 IGNORED = -100
 ASSISTANT_HEADER = "<|assistant|>\n"
 
+TULU_JINJA = (
+    "{% for m in messages %}{{ '<|' + m['role'] + '|>\n' + m['content'].strip() }}"
+    "{% if m['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
+)
+"""The Tulu template as a tokenizer's chat template, for programs that know no other way."""
+
 _Span = tuple[int, int]
 _SENTINEL = "tis-ray-answer"
 

@@ -3,6 +3,7 @@
 from tis_ray.evaluation.answers import METRICS, Score, check_references
 from tis_ray.evaluation.generation import Generation, generate
 from tis_ray.evaluation.grading import Measured, grade
+from tis_ray.evaluation.harness import identify, measure_harness
 from tis_ray.evaluation.loss import example_losses
 from tis_ray.evaluation.measure import allow_code, measure_answers, measure_rows, task_prompts
 from tis_ray.evaluation.sandbox import unprotected
@@ -20,7 +21,9 @@ __all__ = [
     "example_losses",
     "generate",
     "grade",
+    "identify",
     "measure_answers",
+    "measure_harness",
     "measure_rows",
     "read_tasks",
     "task_prompts",

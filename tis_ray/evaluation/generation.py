@@ -57,7 +57,7 @@ def generate(
         for row, i in enumerate(members):
             ids_ET[row, longest - len(prompts[i]) :] = torch.tensor(prompts[i])
             mask_ET[row, longest - len(prompts[i]) :] = 1
-        with _only_settings(base, settings):
+        with only_settings(base, settings):
             answers_ET = base.generate(
                 input_ids=ids_ET.to(device),
                 attention_mask=mask_ET.to(device),
@@ -77,7 +77,7 @@ def generate(
 
 
 @contextmanager
-def _only_settings(base: Any, settings: GenerationConfig) -> Iterator[None]:
+def only_settings(base: Any, settings: GenerationConfig) -> Iterator[None]:
     """Let the model generate by `settings` alone.
 
     Settings passed to `generate` are filled up from the model's own, and chat models ship with

@@ -17,7 +17,9 @@ from tis_ray.evaluation import (
     Task,
     allow_code,
     check_references,
+    identify,
     measure_answers,
+    measure_harness,
     measure_rows,
     read_tasks,
     task_prompts,
@@ -28,6 +30,8 @@ from tis_ray.stages.log import RunLog
 from tis_ray.stages.tokens import Side, row_dicts
 from tis_ray.store import Artifact, fingerprint, write_parquet
 
+_BY_CONTENT = {"tasks", "run_code", "lm_eval", "engine"}
+"""Settings that name something, or that change no result: what they name counts."""
 NO_TEMPLATE = "no_template"
 """Key and folder, in the artifact of zero-shot, of what was measured without a template."""
 
@@ -41,10 +45,18 @@ def check_evaluation(config: Config, test: Artifact, log: RunLog) -> None:
     tasks = read_tasks(config.evaluation.tasks)
     for task in tasks:
         allow_code(task, config.evaluation)
+    _benchmarks(config.evaluation)
+    for task in tasks:
+        if task.name in {other.task for other in config.evaluation.lm_eval}:
+            raise InputError(f"evaluation.tasks: lm-eval has a task {task.name!r} too; rename one")
     if tasks:
         _say_what_is_cut(config, tasks, log)
     if any(task.is_code for task in tasks) and (ways := unprotected()):
         log.say(f"[yellow]run_code:[/yellow] nothing keeps generated programs from {ways} here")
+
+
+def _benchmarks(settings: EvaluationConfig) -> list[Any]:
+    return identify(tuple(settings.lm_eval), settings.run_code, settings.engine)
 
 
 def _say_what_is_cut(config: Config, tasks: Sequence[Task], log: RunLog) -> None:
@@ -83,22 +95,31 @@ class Evaluation:
     test: Side
     template: Template
     max_length: int
-    tasks: tuple[Task, ...] = ()
+    tasks: tuple[Task, ...]
+    benchmarks: list[Any]
+    """What results of lm-eval depend on."""
 
     @classmethod
     def of(cls, config: Config, query: Side, test: Side) -> Evaluation:
         """Return the evaluation of a study."""
         data = config.data
-        tasks = tuple(read_tasks(config.evaluation.tasks))
         return cls(
-            config.model, config.evaluation, query, test, data.template, data.max_length, tasks
+            model=config.model,
+            settings=config.evaluation,
+            query=query,
+            test=test,
+            template=data.template,
+            max_length=data.max_length,
+            tasks=tuple(read_tasks(config.evaluation.tasks)),
+            benchmarks=_benchmarks(config.evaluation),
         )
 
     def inputs(self) -> dict[str, Any]:
         """Return what its results depend on besides the model."""
         return {
-            "evaluation": self.settings.model_dump(mode="json", exclude={"tasks", "run_code"}),
+            "evaluation": self.settings.model_dump(mode="json", exclude=_BY_CONTENT),
             "tasks": [fingerprint(task.inputs()) for task in self.tasks],
+            "benchmarks": self.benchmarks,
             "query": self.query.tokens.fingerprint,
             "test": self.test.tokens.fingerprint,
         }
@@ -142,6 +163,10 @@ def _measure(
         found = measure_answers(model, tokenizer, task, settings, template, evaluation.max_length)
         write_parquet(folder / "tasks" / f"{task.name}.parquet", pa.table(found.rows))
         metrics |= found.metrics
+    if settings.lm_eval:
+        for name, found in measure_harness(model, tokenizer, settings, template).items():
+            write_parquet(folder / "tasks" / f"{name}.parquet", pa.table(found.rows))
+            metrics |= found.metrics
     return metrics
 
 

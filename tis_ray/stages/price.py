@@ -24,7 +24,7 @@ from rich.table import Table
 
 from tis_ray.config import Config, TrainingConfig
 from tis_ray.data import Row, TemplateError, count_response_tokens
-from tis_ray.evaluation import example_losses, generate
+from tis_ray.evaluation import example_losses, generate, read_tasks
 from tis_ray.gradients import IGNORED
 from tis_ray.models.loading import load_model
 from tis_ray.models.lora import attach_lora, trainable_parameters
@@ -125,12 +125,17 @@ def estimate(
         StagePrice("fine-tune", trained, tokens, tokens * facts["finetune"], 1e-9 * saved)
     )
     models += 2  # zero-shot, with and without template
+    # An answer's time is nearly all in its tokens.
+    answers = test * bool(config.evaluation.metrics) + sum(
+        len(task.rows) * task.asking.max_new_tokens / config.evaluation.max_new_tokens
+        for task in read_tasks(config.evaluation.tasks)
+    )
     stages.append(
         StagePrice(
             "evaluate",
             models * (query + test),
             models * (query + test) * facts["target_tokens"],
-            models * ((query + test) * facts["loss"] + test * facts["answer"]),
+            models * ((query + test) * facts["loss"] + answers * facts["answer"]),
         )
     )
     return Price(
@@ -170,7 +175,7 @@ def print_price(found: Price, console: Console) -> None:
     console.print(table)
     console.print(
         f"tokens a row: ± {found.spread:.0%} (95%, from {found.sample} rows); not counted: starting "
-        "Ray, loading models, other users of the machine",
+        "Ray, loading models, tasks of lm-eval, other users of the machine",
         highlight=False,
     )
 
@@ -202,7 +207,7 @@ def _measure(config: Config, rows: dict[SideName, Artifact], device: str) -> dic
     example_losses(model, target)
     loss = (time.monotonic() - start) / len(target)
     answer = 0.0
-    if config.evaluation.metrics:
+    if config.evaluation.metrics or config.evaluation.tasks:
         tokenizer = Tokenise.for_side(config, rows["test"].path, "test").tokenizer
         prompts = [_prompt(row) for row in target[:ANSWERS]]
         start = time.monotonic()
