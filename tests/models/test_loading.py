@@ -13,7 +13,14 @@ import torch
 from tis_ray.config import ModelConfig
 from tis_ray.errors import InputError
 from tis_ray.models.builtin import PATH
-from tis_ray.models.loading import load_model, load_tokenizer, model_files, model_identity
+from tis_ray.models.loading import (
+    borrow_model,
+    give_back_model,
+    load_model,
+    load_tokenizer,
+    model_files,
+    model_identity,
+)
 
 
 @pytest.fixture
@@ -179,3 +186,56 @@ def test_identity_of_a_hub_model_is_its_revision(caplog: pytest.LogCaptureFixtur
     assert [r.message for r in caplog.records] == [
         "model.revision is not set: org/floating may change on the hub under the same name"
     ]
+
+
+# ---- one model after the other -----------------------------------------------------------------
+
+
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> list[ModelConfig]:
+    """What was loaded, and not taken from an earlier loan."""
+    seen: list[ModelConfig] = []
+
+    def load(config: ModelConfig, device: str) -> Any:
+        seen.append(config)
+        return load_model(config, device)
+
+    monkeypatch.setattr("tis_ray.models.loading._kept", {})
+    monkeypatch.setattr("tis_ray.models.loading.load_model", load)
+    return seen
+
+
+def test_a_model_that_was_given_back_is_lent_again(loads: list[ModelConfig], folder: Path) -> None:
+    model = borrow_model(config(folder), "cpu")
+    give_back_model(model.train().requires_grad_(True), config(folder), "cpu")
+    assert borrow_model(config(folder), "cpu") is model
+    assert not model.training
+    assert not any(p.requires_grad for p in model.parameters())
+    assert len(loads) == 1
+
+
+def test_a_model_on_loan_is_not_lent_twice(loads: list[ModelConfig], folder: Path) -> None:
+    """A cell that failed gives nothing back, so what it left of the model is never used."""
+    model = borrow_model(config(folder), "cpu")
+    assert borrow_model(config(folder), "cpu") is not model
+    assert len(loads) == 2
+
+
+def test_another_model_or_a_changed_file_is_loaded(loads: list[ModelConfig], folder: Path) -> None:
+    for change in ("nothing", "the type", "a file"):
+        give_back_model(borrow_model(config(folder), "cpu"), config(folder), "cpu")
+        count = len(loads)
+        if change == "a file":
+            edit(folder / "config.json", rms_norm_eps=0.5)
+        dtype = "bfloat16" if change == "the type" else "float32"
+        borrow_model(config(folder, dtype=dtype), "cpu")
+        assert len(loads) == count + (change != "nothing"), change
+
+
+def test_a_tokenizer_is_loaded_once_for_a_process(tmp_path: Path) -> None:
+    assert load_tokenizer(ModelConfig()) is load_tokenizer(ModelConfig())
+    for name in ("tokenizer.json", "tokenizer_config.json", "config.json"):
+        shutil.copy(PATH / name, tmp_path)
+    first = load_tokenizer(config(tmp_path))
+    edit(tmp_path / "tokenizer_config.json", eos_token="<|user|>")
+    assert load_tokenizer(config(tmp_path)).eos_token != first.eos_token

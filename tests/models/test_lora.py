@@ -14,6 +14,7 @@ from tis_ray.errors import InputError
 from tis_ray.models.loading import load_model
 from tis_ray.models.lora import (
     attach_lora,
+    detach_lora,
     load_adapter,
     save_adapter,
     trainable_parameters,
@@ -122,6 +123,33 @@ def test_an_adapter_folder_holds_the_adapter_alone(
     saved = load_file(tmp_path / "adapter_model.safetensors")
     assert len(saved) == len(trainable_parameters(model))
     assert (tmp_path / "adapter_config.json").exists()
+
+
+def test_a_saved_adapter_is_what_peft_would_have_saved(base: Any, tmp_path: Path) -> None:
+    model = randomise(attach_lora(base(), LoraConfig(targets="all-linear"), seed=0))
+    save_adapter(model, tmp_path / "ours")
+    model.save_pretrained(str(tmp_path / "theirs"), save_embedding_layers=False)
+    for name in ("adapter_model.safetensors", "adapter_config.json"):
+        ours, theirs = (tmp_path / folder / name for folder in ("ours", "theirs"))
+        assert ours.read_bytes() == theirs.read_bytes()
+    assert not model.peft_config["default"].inference_mode
+
+
+def test_a_detached_adapter_leaves_the_model_as_it_was(base: Any) -> None:
+    plain = base()
+    before, logits = plain.state_dict(), plain(IDS).logits
+    model = attach_lora(base(), LoraConfig(targets="all-linear"), seed=0)
+    names = list(trainable_parameters(model))
+    detached = detach_lora(randomise(model)).eval()
+    after = detached.state_dict()
+    assert list(after) == list(before)
+    assert all(torch.equal(after[name], before[name]) for name in before)
+    assert not trainable_parameters(detached)
+    assert torch.equal(detached(IDS).logits, logits)
+    fresh = weights(attach_lora(base(), LoraConfig(targets="all-linear"), seed=3))
+    again = weights(attach_lora(detached, LoraConfig(targets="all-linear"), seed=3))
+    assert list(again) == names
+    assert equal(again, fresh)
 
 
 @pytest.mark.parametrize(

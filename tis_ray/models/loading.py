@@ -81,8 +81,16 @@ def _warn_unpinned(name: str) -> None:
 
 
 def load_tokenizer(config: ModelConfig) -> Any:
-    """Return the tokenizer; it must have an end-of-sequence token."""
+    """Return the tokenizer; it must have an end-of-sequence token.
+
+    A process loads it once and shares it: do not change it.
+    """
     files = model_files(config)
+    return _load_tokenizer(config, files, _state(files))
+
+
+@functools.lru_cache(maxsize=4)
+def _load_tokenizer(config: ModelConfig, files: ModelFiles, _state: tuple[Any, ...]) -> Any:
     with _clear_errors(files):
         tokenizer = AutoTokenizer.from_pretrained(
             files.name,
@@ -111,6 +119,38 @@ def load_model(config: ModelConfig, device: str = "cpu") -> Any:
         if info["missing_keys"]:  # the loader fills them with random numbers and goes on
             raise ValueError(f"its weights lack {min(info['missing_keys'])}")
     return model.requires_grad_(False).eval().to(device)
+
+
+_kept: dict[tuple[Any, ...], Any] = {}
+"""The base model that was given back last in this process, by what it was loaded from."""
+
+
+def borrow_model(config: ModelConfig, device: str) -> Any:
+    """Return what `load_model` does; a model that was given back is not loaded again."""
+    model = _kept.pop(_key(config, device), None)
+    _kept.clear()  # its memory is needed
+    return load_model(config, device) if model is None else model
+
+
+def give_back_model(model: Any, config: ModelConfig, device: str) -> None:
+    """Keep a borrowed model, whose weights are as they were, for the next one of this process.
+
+    Cells that train adapters of one base model follow each other in a process, and loading may
+    take longer than training (a GGUF file of 135M parameters: 13 s).
+    """
+    _kept[_key(config, device)] = model.requires_grad_(False).eval()
+
+
+def _key(config: ModelConfig, device: str) -> tuple[Any, ...]:
+    return config, device, _state(model_files(config))
+
+
+def _state(files: ModelFiles) -> tuple[Any, ...]:
+    """Return what tells that files have changed since they were loaded."""
+    if not files.is_folder:
+        return ()
+    found = ((path, path.stat()) for path in sorted(Path(files.name).rglob("*")))
+    return tuple((path, state.st_size, state.st_mtime_ns) for path, state in found)
 
 
 class _clear_errors:

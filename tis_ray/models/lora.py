@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
 import peft
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from tis_ray.config import LoraConfig
 from tis_ray.errors import InputError
@@ -67,10 +68,28 @@ def trainable_parameters(model: Any) -> dict[str, torch.nn.Parameter]:
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
+def detach_lora(model: Any) -> Any:
+    """Return the transformers model as it was before `attach_lora`; `model` is of no use afterwards."""
+    return model.unload()
+
+
 def save_adapter(model: Any, folder: str | Path) -> None:
-    """Write a standard PEFT adapter folder (safetensors)."""
+    """Write a standard PEFT adapter folder: the weights and config that PEFT itself would write.
+
+    Not its model card: a form to fill in, which takes longer to make than all the rest.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     # Embedding layers carry no trained weights; to find that out, PEFT would ask the hub.
-    model.save_pretrained(str(folder), save_embedding_layers=False)
+    tensors = peft.get_peft_model_state_dict(model, save_embedding_layers=False)
+    save_file(
+        {name: tensor.contiguous() for name, tensor in tensors.items()},
+        folder / peft.utils.SAFETENSORS_WEIGHTS_NAME,
+        metadata={"format": "pt"},
+    )
+    config = copy.copy(model.peft_config["default"])
+    config.inference_mode = True
+    config.save_pretrained(str(folder))
 
 
 def load_adapter(model: Any, folder: str | Path) -> Any:

@@ -20,8 +20,14 @@ from ray.train.torch import TorchTrainer
 
 from tis_ray.config import Config, ModelConfig
 from tis_ray.models.checkpoints import checkpoints
-from tis_ray.models.loading import load_model, load_tokenizer, model_identity
-from tis_ray.models.lora import attach_lora, save_adapter
+from tis_ray.models.loading import (
+    borrow_model,
+    give_back_model,
+    load_model,
+    load_tokenizer,
+    model_identity,
+)
+from tis_ray.models.lora import attach_lora, detach_lora, save_adapter
 from tis_ray.models.saving import save_model
 from tis_ray.models.sharding import gather_weights, set_weights, shard_model
 from tis_ray.models.training import train
@@ -212,6 +218,9 @@ def cell_loop(spec: Spec) -> None:
     metrics["seconds"] = time.monotonic() - start
     metrics["peak_mb"] = peak_mb()
     write_json(folder / "metrics.json", metrics)
+    if not examples or spec["lora"] is not None:
+        base = detach_lora(model) if examples else model
+        give_back_model(base, spec["model"], spec["device"])
 
 
 def _prepare(spec: Spec) -> tuple[Any, list[dict[str, list[int]]]]:
@@ -219,16 +228,16 @@ def _prepare(spec: Spec) -> tuple[Any, list[dict[str, list[int]]]]:
     torch.set_num_threads(spec["threads"])
     subset = spec["folder"] / "examples.parquet"
     if not subset.exists():
-        return load_model(spec["model"], spec["device"]), []
+        return borrow_model(spec["model"], spec["device"]), []
     examples = pq.read_table(subset, columns=["input_ids", "labels"]).to_pylist()
+    if spec["lora"] is not None:
+        base = borrow_model(spec["model"], spec["device"])
+        return attach_lora(base, spec["lora"], spec["seed"]), examples
+    model = load_model(spec["model"], "cpu" if spec["shard"] else spec["device"])
+    model.requires_grad_(True)
     if spec["shard"]:
-        model = load_model(spec["model"]).requires_grad_(True)
         shard_model(model, spec["device"])
-        return model, examples
-    model = load_model(spec["model"], spec["device"])
-    if spec["lora"] is None:
-        return model.requires_grad_(True), examples
-    return attach_lora(model, spec["lora"], spec["seed"]), examples
+    return model, examples
 
 
 def _save(model: Any, spec: Spec) -> str:
