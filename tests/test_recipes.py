@@ -113,7 +113,7 @@ def toy(folder: Path) -> Config:
 def test_the_recipe_at_toy_size_ends_with_a_page(ray_cluster: Any, tmp_path: Path) -> None:
     from tis_ray.stages.run import run
 
-    study = run(toy(tmp_path)).tasks["reverse"]
+    study = run(toy(tmp_path)).parts["reverse"]
     methods = {(cell["representation"], cell["selector"]) for cell in study.cells}
     less = {("less", name) for name in ("doubly_greedy", "uot", "knn_uniform", "knn_kde")}
     round_robin = {(name, "round_robin") for name in ("less", "rds", "embed")}

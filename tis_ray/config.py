@@ -2,12 +2,14 @@
 
 Importable without torch or ray, so that a bad config fails at once. Every field's docstring is its
 help text. Where a study field (`representation`, `selector`, `budget`, `seed`) is a list, the
-study is the product; zero-shot and random are always part of it.
+study is the product; zero-shot and random are always part of it. A list in place of any other single
+value makes a study for each (`tis_ray.grid`).
 """
 
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -25,6 +27,7 @@ from pydantic import (
 )
 
 from tis_ray.errors import InputError
+from tis_ray.grid import Axes, Point, label, placed, points, take_axes
 
 RepresentationName = Literal["less", "rds", "embed", "bm25"]
 SelectorName = Literal[
@@ -461,6 +464,35 @@ class FinetuneConfig(TrainingConfig):
         return self
 
 
+class SearchConfig(Model):
+    """Fine-tuning settings found by ASHA before the cells are trained, the same for all of them: query
+    loss after each epoch on random rows decides. The epochs are those of `finetune`."""
+
+    over: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(min_length=1)
+    """Settings of `finetune` and what to try, `{learning_rate: [1.0e-3, 2.0e-3], lora.rank: [4, 8]}`."""
+    trials: int | None = Field(None, ge=1)
+    """Try so many of the combinations, drawn at random; null tries all."""
+    rows: int | None = Field(None, ge=1)
+    """Random pool rows that each trial is trained on; null is the largest budget."""
+    reduction: int = Field(3, ge=2)
+    """Of the trials that have come equally far, the best 1/reduction go on."""
+    first_epochs: int = Field(1, ge=1)
+    """Epochs before the first are stopped."""
+    seed: Seed = 0
+    """Seed of the rows, of the combinations drawn, and of training."""
+
+    @field_validator("over")
+    @classmethod
+    def _searchable(cls, over: Axes) -> Axes:
+        fixed = {"epochs", "method", "workers", "shard", "save", "packed", "micro_tokens"}
+        for key in over:
+            if key in fixed:
+                raise ValueError(f"{key} cannot be searched for; leave it out")
+        for point in points(over):
+            FinetuneConfig.model_validate(placed({}, point))
+        return over
+
+
 class HarnessTask(Model):
     """A task of lm-eval."""
 
@@ -552,6 +584,12 @@ class Config(Model):
     study runs for each, as `<name>-<task>`, and one page compares methods over all tasks."""
     task: str | None = None
     """Run this one of `tasks`; null runs all."""
+    grid: Axes = {}
+    """Settings with several values, `{finetune.learning_rate: [1.0e-3, 2.0e-3]}`; a list in the setting's own
+    place means the same. The study runs for each combination, as `<name>-<setting>-<value>`, what they
+    have in common is computed once, and one page compares methods over all of them."""
+    setting: Point = {}
+    """Of a study that is part of a grid: its values."""
     model: ModelConfig = ModelConfig()
     representation: Annotated[list[RepresentationName], BeforeValidator(_as_list)] = ["less"]
     """How an example becomes a feature: one name, or a list."""
@@ -581,6 +619,8 @@ class Config(Model):
     uot: UotConfig = UotConfig()
     knn: KnnConfig = KnnConfig()
     finetune: FinetuneConfig = FinetuneConfig()
+    search: SearchConfig | None = None
+    """Find settings of `finetune` first; null takes them as they are."""
     evaluation: EvaluationConfig = EvaluationConfig()
     batch: BatchConfig = BatchConfig()
     compute: ComputeConfig = ComputeConfig()
@@ -634,7 +674,26 @@ class Config(Model):
                     f"{field}.dtype: found float16, in which nothing can be trained (gradients below "
                     "6e-8 are zero there); use bfloat16 or float32"
                 )
+        if self.search is not None and self.finetune.shard:
+            raise ValueError(
+                "search trains in one process each: leave out finetune.shard, or search"
+            )
         return self
+
+    def parts(self) -> dict[str, Config]:
+        """Return the studies that this one consists of, by what sets them apart; none if it is one."""
+        tasks: list[str | None] = [*self.tasks] if self.task is None else []
+        parts: dict[str, Config] = {}
+        for task, point in itertools.product(tasks or [None], points(self.grid)):
+            words = [word for word in (task, label(point)) if word]
+            study = self.for_task(task) if task else self
+            if point:
+                told = placed(study.model_dump(mode="json"), point)
+                name = f"{study.name}-{label(point)}"
+                study = Config.model_validate({**told, "name": name, "grid": {}, "setting": point})
+            if words:
+                parts["-".join(words)] = study
+        return parts
 
     def for_task(self, task: str) -> Config:
         """Return the study of one of `tasks`. It still names the others: the pool must not repeat their
@@ -691,11 +750,30 @@ def parse_config(raw: dict[str, Any] | Config, origin: str = "config") -> Config
     if isinstance(raw, Config):
         return raw
     try:
-        return Config.model_validate(raw)
+        return Config.model_validate(_with_grid(raw, origin) if isinstance(raw, dict) else raw)
     except ValidationError as error:
         problems = error.errors()
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise InputError(f"{origin}: {_problem_line(problems[0])}{more}") from None
+
+
+def _with_grid(raw: dict[str, Any], origin: str) -> dict[str, Any]:
+    """Return `raw` with its lists moved to `grid`; raise for a combination that is not valid."""
+    plain, axes = take_axes(Config, raw)
+    given = plain.get("grid", {})
+    if not isinstance(given, dict) or not all(isinstance(v, list) and v for v in given.values()):
+        return plain  # the schema's own error is better
+    axes |= given
+    for key, values in axes.items():
+        if any(value in values[:place] for place, value in enumerate(values)):
+            raise InputError(f"{origin}: `{key}`: a value is there twice; give each once")
+        if "." not in key:
+            raise InputError(
+                f"{origin}: `grid.{key}`: give a setting of a section, `section.{key}`"
+            )
+    for point in points(axes):
+        Config.model_validate(placed(plain, point))
+    return {**placed(plain, points(axes)[0]), "grid": axes}
 
 
 def config_yaml(config: Config) -> str:

@@ -25,6 +25,7 @@ from tis_ray.report.distances import distance_tables
 from tis_ray.report.figures import Drawing, drawings, figure_name
 from tis_ray.report.quantiles import quantile_table
 from tis_ray.report.record import Certificate, StageCost, StudyRecord
+from tis_ray.report.search import search_table
 from tis_ray.report.subsets import effective_budgets, overlap_lines
 from tis_ray.report.words import (
     decimals,
@@ -91,6 +92,7 @@ def build_report(record: StudyRecord, out_dir: str | Path) -> Path:
         shares=_shares(record),
         distances=distance_tables(record, rows),
         quantiles=quantile_table(record),
+        search=search_table(record),
         budgets=effective_budgets(record),
         overlaps=overlap_lines(record),
         trust=[_trust(certificate) for certificate in record.certificates],

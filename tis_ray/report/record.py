@@ -44,6 +44,15 @@ class QuantileCell(Cell):
     quantile: list[int]
 
 
+class Search(TypedDict):
+    """A search for fine-tuning settings: `best`, the `epochs` of a whole trial, and of each trial its
+    `settings`, the `query_loss` after each epoch, why it `diverged` (or None) and its `peak_mb`."""
+
+    best: dict[str, Any]
+    epochs: int
+    trials: list[dict[str, Any]]
+
+
 class Overlaps(TypedDict, total=False):
     """Pool rows that repeat query or test rows: counts by side and kind, dropped rows by reason, and
     the strongest pairs."""
@@ -202,6 +211,7 @@ class StudyRecord:
     config: dict[str, Any] = field(default_factory=dict)
     cells: list[Cell] = field(default_factory=list)
     quantiles: list[QuantileCell] = field(default_factory=list)
+    search: Search | None = None
     overlaps: Overlaps | None = None
     orderings: list[SelectedRows] = field(default_factory=list)
     agreement: Agreement | None = None

@@ -1,6 +1,7 @@
 """Our own studies as `Results`: the tables and figures of the paper, from `report/record.json`.
 
-Each run folder is a task, and its cells are runs; all must have trained the same model. A cell
+Each run folder is a task, and its cells are runs. Studies of a grid over models (`model.name` in
+their `setting`) are the same task on several models; other studies must have trained the same one. A cell
 that failed or was never run stays missing. Where a study measured zero-shot with and without
 template, the better one counts, metric by metric, as in its own report. Quantile curves are taken
 where every task has all of them.
@@ -9,8 +10,9 @@ where every task has all of them.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +22,7 @@ from tis_ray.analysis.results import RANDOM, Measure, Method, Results, scopes_of
 from tis_ray.analysis.statistics import RANDOM as RANDOM_CELLS
 from tis_ray.analysis.statistics import best_zero_shot, is_zero_shot
 from tis_ray.errors import InputError
+from tis_ray.grid import label
 from tis_ray.report.record import Cell, StudyRecord
 from tis_ray.report.words import method_name
 
@@ -35,21 +38,20 @@ def study_results(folders: Sequence[Path]) -> Results:
     """Return the runs below `folders`, a task each, as one set of results.
 
     Budgets and seeds are the union over runs. Raises InputError where a record cannot be read,
-    holds no trained cell, or where two runs have one name or trained different models.
+    holds no trained cell, or where two runs are of one task and model, or of models that no grid names.
     """
-    records = {folder: StudyRecord.load(folder / RECORD) for folder in folders}
-    tasks: dict[str, StudyRecord] = {}
-    models: dict[str, Path] = {}
-    for folder, record in records.items():
-        if record.name in tasks:
+    records: dict[tuple[str, str], StudyRecord] = {}
+    for folder in folders:
+        record = StudyRecord.load(folder / RECORD)
+        of = _model(record), _task(record)
+        if of in records:
             raise InputError(f"{folder}: another folder holds a study `{record.name}` too")
-        tasks[record.name] = record
-        model = record.config.get("model") or {}
-        models.setdefault(str(model.get("name", "model")), folder)
-    if len(models) > 1:
-        listed = ", ".join(f"{folder} trained {name}" for name, folder in models.items())
+        records[of] = record
+    models, tasks = (list(dict.fromkeys(names)) for names in zip(*records, strict=True))
+    if len(models) > 1 and not all(_of_model(record) for record in records.values()):
+        listed = ", ".join(f"{record.name} trained {of[0]}" for of, record in records.items())
         raise InputError(f"studies of different models cannot be one set of tasks: {listed}")
-    cells = [cell for record in tasks.values() for cell in record.cells]
+    cells = [cell for record in records.values() for cell in record.cells]
     trained = [cell for cell in cells if not is_zero_shot(cell["representation"])]
     if not trained:
         raise InputError(f"{folders[0] / RECORD}: `cells` holds no trained cell to analyse")
@@ -64,15 +66,16 @@ def study_results(folders: Sequence[Path]) -> Results:
     methods = list(dict.fromkeys([Method(RANDOM, RANDOM_CELLS), *map(_method, trained)]))
     budgets = sorted({int(cell["budget"]) for cell in trained})
     seeds = sorted({int(cell.get("seed") or 0) for cell in trained})
-    shape = (1, len(tasks), len(methods), len(budgets), len(seeds))
+    shape = (len(models), len(tasks), len(methods), len(budgets), len(seeds))
     runs = {name: np.full(shape, np.nan) for name in names}
-    for j, record in enumerate(tasks.values()):
+    for (model, task), record in records.items():
+        i, j = models.index(model), tasks.index(task)
         given = set()
         for cell in record.cells:
             if is_zero_shot(cell["representation"]):
                 continue
             a, b = methods.index(_method(cell)), budgets.index(int(cell["budget"]))
-            place = (0, j, a, b, seeds.index(int(cell.get("seed") or 0)))
+            place = (i, j, a, b, seeds.index(int(cell.get("seed") or 0)))
             if place in given:
                 raise InputError(
                     f"{record.name}: `cells`: {methods[a].name} at budget {budgets[b]} has"
@@ -82,11 +85,14 @@ def study_results(folders: Sequence[Path]) -> Results:
             for name in names:
                 if (value := _value(cell, name)) is not None:
                     runs[name][place] = value
-    model = next(iter(models))
-    curves, representations, per_point = _quantiles(list(tasks.values()), names)
+    curves, representations, per_point = _quantiles(records, models, tasks, names)
+    zero_shot = {name: np.full((len(models), len(tasks)), np.nan) for name in names}
+    for (model, task), record in records.items():
+        for name in names:
+            zero_shot[name][models.index(model), tasks.index(task)] = _zero_shot(record, name)
     return Results(
         name=", ".join(tasks),
-        models=(model,),
+        models=tuple(models),
         tasks=tuple(tasks),
         methods=tuple(methods),
         budgets=tuple(budgets),
@@ -95,14 +101,11 @@ def study_results(folders: Sequence[Path]) -> Results:
         loss="query_loss" if "query_loss" in names else names[0],
         metric=next((name for name in names if not describe(name).lower_is_better), names[0]),
         runs=runs,
-        zero_shot={
-            name: np.array([[_zero_shot(record, name) for record in tasks.values()]])
-            for name in names
-        },
+        zero_shot=zero_shot,
         representations=representations,
         quantiles=curves,
         quantile_seeds=per_point,
-        scopes=scopes_of([model]),
+        scopes=scopes_of(models),
     )
 
 
@@ -117,12 +120,36 @@ def _zero_shot(record: StudyRecord, name: str) -> float:
     return math.nan if best is None else values[best]
 
 
+def _of_model(record: StudyRecord) -> dict[str, Any]:
+    """Return what of the study's place in a grid names its model."""
+    setting = record.config.get("setting") or {}
+    return {key: value for key, value in setting.items() if key.startswith("model.")}
+
+
+def _model(record: StudyRecord) -> str:
+    own = _of_model(record)
+    name = str((record.config.get("model") or {}).get("name", "model"))
+    return "-".join([name, *(str(value) for key, value in own.items() if key != "model.name")])
+
+
+def _task(record: StudyRecord) -> str:
+    """Return the study's name without what is said of its model."""
+    setting, own = record.config.get("setting") or {}, _of_model(record)
+    if not own:
+        return record.name
+    rest = label({key: value for key, value in setting.items() if key not in own})
+    return "-".join(part for part in (record.name.removesuffix(f"-{label(setting)}"), rest) if part)
+
+
 def _quantiles(
-    records: Sequence[StudyRecord], names: Sequence[str]
+    records: Mapping[tuple[str, str], StudyRecord],
+    models: Sequence[str],
+    tasks: Sequence[str],
+    names: Sequence[str],
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...], int]:
     """Return measure → values_LJRQ, the curves' method names, and the fewest runs of a point.
 
-    A measure is left out where a task lacks a curve or a point that another one has.
+    A measure is left out where a task of a model lacks a curve or a point that another one has.
     """
     found: list[dict[tuple[str, str], QuantileCurve]] = [
         {
@@ -130,15 +157,19 @@ def _quantiles(
             for curve in quantile_curves(record.quantiles, names)
             if not curve.focus
         }
-        for record in records
+        for record in (records.get((model, task)) for model in models for task in tasks)
+        if record is not None
     ]
+    if len(found) < len(models) * len(tasks):
+        return {}, (), 0
     representations = list(dict.fromkeys(r for curves in found for _, r in curves))
     values: dict[str, np.ndarray] = {}
     for name in names:
         curves = [[of.get((name, r)) for r in representations] for of in found]
         lengths = {len(c.values) if c else 0 for row in curves for c in row}
         if len(lengths) == 1 and 0 not in lengths:
-            values[name] = np.array([[[c.values for c in row if c] for row in curves]])
+            values_XRQ = np.array([[c.values for c in row if c] for row in curves])
+            values[name] = values_XRQ.reshape(len(models), len(tasks), *values_XRQ.shape[1:])
     if not values:
         return {}, (), 0
     methods = tuple(method_name(r, "round_robin") for r in representations)

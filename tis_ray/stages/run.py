@@ -6,6 +6,7 @@ command again continues a run that was stopped and costs nothing when it had end
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import sys
@@ -30,6 +31,7 @@ from tis_ray.stages.quantiles import plan_quantiles
 from tis_ray.stages.record import study_record
 from tis_ray.stages.represent import Represented, Representer
 from tis_ray.stages.screen import screen_pool
+from tis_ray.stages.search import FOUND, search
 from tis_ray.stages.sweep import CellPlan, plan_cells, sweep
 from tis_ray.stages.tokens import SIDES, Side, prepare_side, read_side
 from tis_ray.store import Artifact, fingerprint, write_bytes
@@ -54,13 +56,13 @@ class StudyResult:
     cells: list[dict[str, Any]]
     quantiles: list[dict[str, Any]] = field(default_factory=list)
     record: StudyRecord | None = None
-    tasks: dict[str, StudyResult] = field(default_factory=dict)
-    """The studies of a config with several tasks; the fields above are empty then."""
+    parts: dict[str, StudyResult] = field(default_factory=dict)
+    """The studies of a config with several tasks or a grid; the fields above are empty then."""
 
     @property
     def studies(self) -> list[StudyResult]:
-        """This study, or that of each task."""
-        return list(self.tasks.values()) or [self]
+        """This study, or all that it consists of."""
+        return list(self.parts.values()) or [self]
 
     @property
     def report(self) -> Path:
@@ -76,11 +78,11 @@ def run(
     Raises InputError for bad input, and StudyFailedError when cells failed twice.
     """
     config = parse_config(config)
-    if config.tasks and config.task is None:
-        tasks = {task: run(config.for_task(task), until, console) for task in config.tasks}
+    if studies := config.parts():
+        parts = {name: run(study, until, console) for name, study in studies.items()}
         if until == "report":
-            analyze([study.run_dir for study in tasks.values()], config.run_dir / "report")
-        return StudyResult(config.run_dir, [], [], tasks=tasks)
+            analyze([study.run_dir for study in parts.values()], config.run_dir / "report")
+        return StudyResult(config.run_dir, [], [], parts=parts)
     log = RunLog(config.run_dir, console or Console(stderr=True))
     write_bytes(config.run_dir / "config.yaml", config_yaml(config).encode())
     log.event("start", until=until, command=_command(), pid=os.getpid())
@@ -145,10 +147,13 @@ def _run(config: Config, until: Until, log: RunLog) -> StudyResult:
         experiment=config.tracking.experiment,
         artifact_root=Path(config.runs).absolute() / "mlruns",
     )
+    key = study_fingerprint(config)
+    found: Artifact | None = None
+    if config.search is not None:
+        finetune, found = search(config, config.search, pool, query, cluster, log)
+        config = config.model_copy(update={"finetune": finetune})
     facts = config.model_dump(mode="json")
-    with tracker.study(
-        config.name, study_fingerprint(config), config=facts, tags={"device": cluster.device}
-    ) as tracked:
+    with tracker.study(config.name, key, config=facts, tags={"device": cluster.device}) as tracked:
         plans = plan_cells(config, pool, orderings)
         parts: list[CellPlan] = []
         if config.quantiles is not None:
@@ -171,8 +176,12 @@ def _run(config: Config, until: Until, log: RunLog) -> StudyResult:
                 log,
                 _command(),
             )
+            if found is not None:
+                result.record.search = json.loads((found / FOUND).read_text())
             result.record.save(config.run_dir / "report" / "record.json")
             build_report(result.record, config.run_dir / "report")
+        if found is not None:
+            tracked.log_artifact(found / FOUND)
         _track(tracked, result)
     return result
 

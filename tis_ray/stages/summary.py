@@ -48,11 +48,11 @@ def results_tables(cells: list[dict[str, Any]]) -> list[Table]:
 
 def print_summary(result: StudyResult, config: Config, config_file: Path, console: Console) -> None:
     """Print the table, the places and the next commands."""
-    for task, study in result.tasks.items():
-        console.print(f"[bold]{task}[/bold]", *results_tables(study.cells))
+    for name, study in result.parts.items():
+        console.print(f"[bold]{name}[/bold]", *results_tables(study.cells))
         console.print(f"report     {study.report}", highlight=False, soft_wrap=True)
-    if result.tasks:
-        console.print(f"all tasks  {result.report}", highlight=False, soft_wrap=True)
+    if result.parts:
+        console.print(f"together   {result.report}", highlight=False, soft_wrap=True)
         return
     console.print(*results_tables(result.cells))
     console.print(f"report     {result.report}", highlight=False, soft_wrap=True)

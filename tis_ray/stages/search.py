@@ -1,0 +1,254 @@
+"""Hyper-parameters of fine-tuning, found once for all cells: ASHA on random rows, by query loss.
+
+Every method then trains with the same settings, chosen on a subset that no method chose, so the
+search favours none of them. The test rows play no part.
+
+ASHA (Li et al., "A system for massively parallel hyperparameter tuning", 2020) stops a trial after an epoch if it
+is not among the best 1/reduction of those that have come as far. Which are stopped depends on who
+came first, so two searches may differ; this one is an artifact, and a study keeps to what it found.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler
+
+from tis_ray.config import Config, FinetuneConfig, SearchConfig
+from tis_ray.evaluation import example_losses
+from tis_ray.grid import Point, label, placed, points
+from tis_ray.models.loading import borrow_model, give_back_model, load_model, model_identity
+from tis_ray.models.lora import attach_lora, detach_lora
+from tis_ray.models.training import train
+from tis_ray.stages.cluster import Cluster
+from tis_ray.stages.log import RunLog, peak_mb
+from tis_ray.stages.tokens import Side
+from tis_ray.stages.train import take_examples, warmup_rows
+from tis_ray.store import Artifact, write_json, write_parquet
+
+FOUND = "search.json"
+
+
+def search(
+    config: Config, settings: SearchConfig, pool: Side, query: Side, cluster: Cluster, log: RunLog
+) -> tuple[FinetuneConfig, Artifact]:
+    """Return the settings to fine-tune with, and the search they came from (`search.json`)."""
+    artifact = search_artifact(config, settings, pool, query)
+    reused = artifact.complete
+    if not reused:
+        start = time.monotonic()
+        size = min(settings.rows or max(config.budget), pool.usable)
+        rows = warmup_rows(pool, size, settings.seed)
+        write_parquet(artifact / "examples.parquet", take_examples(pool, rows))
+        trials = _drawn(settings)
+        _run(trials, artifact, config, settings, query, cluster, log)
+        found = _results(trials, artifact, config.finetune.epochs)
+        write_json(artifact / FOUND, found)
+        for name in map(label, trials):
+            shutil.rmtree(artifact / name, ignore_errors=True)
+        artifact.commit(
+            rows=size,
+            seconds=time.monotonic() - start,
+            device=cluster.device,
+            peak_mb=max(trial["peak_mb"] for trial in found["trials"]),
+        )
+    found = json.loads((artifact / FOUND).read_text())
+    log.made("search", artifact, reused, _words(found))
+    return with_point(config.finetune, found["best"]), artifact
+
+
+def search_artifact(config: Config, settings: SearchConfig, pool: Side, query: Side) -> Artifact:
+    """Return where a search lives."""
+    return Artifact(
+        config.artifact_root,
+        "search",
+        {
+            "pool": pool.tokens.fingerprint,
+            "query": query.tokens.fingerprint,
+            "model": model_identity(config.model),
+            "finetune": config.finetune.model_dump(mode="json", exclude={"workers", "save"}),
+            "rows": settings.rows or max(config.budget),
+            "search": settings.model_dump(mode="json", exclude={"rows"}),
+            "threads": config.batch.threads,
+        },
+    )
+
+
+def with_point(finetune: FinetuneConfig, point: Point) -> FinetuneConfig:
+    """Return the settings with a trial's values in their places."""
+    return FinetuneConfig.model_validate(placed(finetune.model_dump(mode="json"), point))
+
+
+def _drawn(settings: SearchConfig) -> list[Point]:
+    """Return the combinations that are tried, in the order in which they start."""
+    every = points(settings.over)
+    order = np.random.default_rng(settings.seed).permutation(len(every))
+    return [every[i] for i in order[: settings.trials]]
+
+
+def _run(
+    trials: list[Point],
+    artifact: Artifact,
+    config: Config,
+    settings: SearchConfig,
+    query: Side,
+    cluster: Cluster,
+    log: RunLog,
+) -> None:
+    resources: dict[str, float] = {"CPU": 0.9 * cluster.threads}
+    if cluster.gpus_per_actor:
+        resources["GPU"] = cluster.gpus_per_actor
+    specs: dict[str, dict[str, Any]] = {
+        label(point): {
+            "folder": artifact / label(point),
+            "examples": artifact / "examples.parquet",
+            "finetune": with_point(config.finetune, point),
+            "model": config.model,
+            "query": query,
+            "seed": settings.seed,
+            "threads": config.batch.threads,
+            "device": cluster.device,
+        }
+        for point in trials
+    }
+    name = f"search-{artifact.fingerprint}"
+    tuner = tune.Tuner(
+        tune.with_resources(tune.with_parameters(run_trial, specs=specs), resources),
+        param_space={"trial": tune.grid_search(list(specs))},
+        tune_config=tune.TuneConfig(
+            metric="query_loss",
+            mode="min",
+            scheduler=ASHAScheduler(
+                time_attr="epoch",
+                max_t=config.finetune.epochs,
+                grace_period=min(settings.first_epochs, config.finetune.epochs),
+                reduction_factor=settings.reduction,
+            ),
+            max_concurrent_trials=cluster.actors,
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            name=name,
+            storage_path=str(config.artifact_root / "ray-tune"),
+            verbose=0,
+            failure_config=tune.FailureConfig(max_failures=1),
+        ),
+    )
+
+    def count() -> tuple[int, int]:
+        done = sum(len(_losses(spec["folder"])) for spec in specs.values())
+        return done, len(specs) * config.finetune.epochs
+
+    with log.watching("search", "epochs", count):
+        ended = tuner.fit()
+    for result in ended:
+        if result.error is not None:
+            trial = (result.config or {}).get("trial")
+            why = str(result.error).strip().splitlines()[-1]
+            raise RuntimeError(
+                f"search: trial {trial} failed twice: {why}; the same command continues the search"
+            )
+    shutil.rmtree(config.artifact_root / "ray-tune" / name, ignore_errors=True)
+
+
+def run_trial(trial: dict[str, str], specs: dict[str, dict[str, Any]]) -> None:
+    """Train with one combination and tell the query loss after each epoch (a Tune trial).
+
+    What a trial that was killed had told is told again, and training goes on from there.
+    """
+    spec = specs[trial["trial"]]
+    folder: Path = spec["folder"]
+    torch.set_num_threads(spec["threads"])
+    losses = _losses(folder)
+    for epoch, loss in enumerate(losses, start=1):
+        tune.report({"query_loss": loss, "epoch": epoch})
+    finetune: FinetuneConfig = spec["finetune"]
+    examples = pq.read_table(spec["examples"], columns=["input_ids", "labels"]).to_pylist()
+    queries = spec["query"].examples()
+    lora = finetune.method == "lora"
+    if lora:
+        base = borrow_model(spec["model"], spec["device"])
+        model = attach_lora(base, finetune.lora, spec["seed"])
+    else:
+        model = load_model(spec["model"], spec["device"]).requires_grad_(True)
+
+    def tell(metrics: dict[str, float]) -> None:
+        loss = float(example_losses(model, queries).mean())
+        model.train()
+        losses.append(loss if math.isfinite(loss) else math.inf)
+        write_json(folder / "losses.json", {"query_loss": _plain(losses), "peak_mb": peak_mb()})
+        tune.report({"query_loss": losses[-1], "epoch": int(metrics["epoch"])})
+
+    try:
+        train(
+            model,
+            examples,
+            finetune,
+            seed=spec["seed"],
+            folder=folder / "checkpoints",
+            on_epoch=tell,
+        )
+    except FloatingPointError as error:
+        write_json(folder / "diverged.json", {"error": str(error)})
+        tune.report({"query_loss": math.inf, "epoch": len(losses) + 1})
+    finally:
+        if lora:
+            give_back_model(detach_lora(model), spec["model"], spec["device"])
+
+
+def _losses(folder: Path) -> list[float]:
+    """Return the query loss after each epoch so far."""
+    told = _told(folder / "losses.json")
+    return [math.inf if loss is None else float(loss) for loss in told.get("query_loss", [])]
+
+
+def _plain(losses: list[float]) -> list[float | None]:
+    """Return losses for JSON, which has no infinity."""
+    return [loss if loss < math.inf else None for loss in losses]
+
+
+def _told(file: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    return found
+
+
+def _results(trials: list[Point], artifact: Artifact, epochs: int) -> dict[str, Any]:
+    """Return what every trial came to, and the best of those that came to the end."""
+    told = [
+        {
+            "settings": point,
+            "query_loss": _plain(_losses(artifact / label(point))),
+            "diverged": _told(artifact / label(point) / "diverged.json").get("error"),
+            "peak_mb": _told(artifact / label(point) / "losses.json").get("peak_mb", 0.0),
+        }
+        for point in trials
+    ]
+    ended = [t for t in told if len(t["query_loss"]) == epochs and t["query_loss"][-1] is not None]
+    if not ended:
+        why = next((t["diverged"] for t in told if t["diverged"]), "no trial came to its end")
+        raise RuntimeError(
+            f"search: none of {len(told)} trials gave a finite query loss ({why}); the same command "
+            "tries them again; otherwise change search.over"
+        )
+    best = min(ended, key=lambda trial: trial["query_loss"][-1])
+    return {"best": best["settings"], "epochs": epochs, "trials": told}
+
+
+def _words(found: dict[str, Any]) -> str:
+    """Return the outcome in a line."""
+    best = next(t for t in found["trials"] if t["settings"] == found["best"])
+    stopped = sum(len(t["query_loss"]) < found["epochs"] for t in found["trials"])
+    chosen = ", ".join(f"{key} {value}" for key, value in found["best"].items())
+    return (
+        f"{chosen}: query loss {best['query_loss'][-1]:.3f} on random rows; {stopped} of "
+        f"{len(found['trials'])} trials stopped early"
+    )
