@@ -147,6 +147,22 @@ def test_the_other_representations_a_proxy_and_a_cascade(undisturbed, tmp_path, 
     )
     result = run(study)
     assert [o.representation for o in result.orderings] == ["rds", "bm25", "less"]
+    needed = [(s["stage"], *s["needed_by"]) for s in result.record.stages if s["needed_by"]]
+    assert needed == [
+        ("pool for proxy", "rds"),
+        ("query for proxy", "rds"),
+        ("features rds", "rds"),
+        ("scores rds", "rds"),
+        ("scores bm25", "bm25"),
+        ("scores bm25", "less", "bm25"),  # found again: the cascade needs it too
+        ("kept by bm25", "less"),
+        ("warm-up", "less"),
+        ("features less", "less"),
+        ("scores less", "less"),  # those of the sample are nobody's need
+        ("rds round_robin", "rds + round_robin"),
+        ("bm25 round_robin", "bm25 + round_robin"),
+        ("less round_robin", "less + round_robin"),
+    ]
     kept = np.load(next(tmp_path.glob("artifacts/kept-*")) / "kept.npy")
     assert len(kept) == 40
     chosen = result.orderings[2].table()["index"].to_pylist()

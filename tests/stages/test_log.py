@@ -63,6 +63,20 @@ def test_a_finished_stage_is_a_line_an_event_and_a_record(log: RunLog) -> None:
     )
 
 
+def test_a_stage_is_needed_by_all_in_whose_blocks_it_ended(log: RunLog) -> None:
+    log.finished(record())
+    with log.needed_by("less"):
+        with log.needed_by("bm25"):
+            log.finished(record())
+        log.finished(record())
+    with pytest.raises(KeyError), log.needed_by("rds"):
+        raise KeyError
+    log.finished(record())
+    assert [s.needed_by for s in log.stages] == [(), ("less", "bm25"), ("less",), ()]
+    last = json.loads((log.run_dir / "events.jsonl").read_text().splitlines()[1])
+    assert last["needed_by"] == ["less", "bm25"]
+
+
 def test_progress_without_a_terminal_is_at_most_a_line_for_each_tenth(log: RunLog) -> None:
     with log.progress("features", 200, "rows") as advance:
         for _ in range(200):

@@ -32,6 +32,7 @@ class Cell(TypedDict, total=False):
     train_rows: int | None
     train_tokens: int | None
     optimizer_steps: int | None
+    seconds_train: float | None
     seconds: float | None
     fingerprint: str
     subset: dict[str, Any] | None
@@ -124,7 +125,11 @@ class PoolMap(TypedDict, total=False):
 
 
 class StageCost(TypedDict, total=False):
-    """What one artifact cost; `seconds` of a reused one are those of its first making."""
+    """What one artifact cost; `seconds` of a reused one are those of its first making.
+
+    `needed_by`: representations and methods ("less", "less + uot") that cannot do without it; absent
+    in records of early versions. `computed`: of `rows`, those that were not in a store already.
+    """
 
     stage: str
     artifact: str
@@ -134,6 +139,8 @@ class StageCost(TypedDict, total=False):
     quarantined: int
     device: str
     peak_mb: float
+    needed_by: list[str]
+    computed: int | None
 
 
 class QuarantinedRow(TypedDict, total=False):

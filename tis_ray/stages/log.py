@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,12 @@ from tis_ray.store import Artifact
 
 @dataclass
 class StageRecord:
-    """What one stage cost in this run."""
+    """What one stage cost in this run.
+
+    needed_by: representations ("less") and methods ("less + uot") that cannot do without it; none
+    for what random needs too, and for measurements. computed: rows it computed itself, where it
+    may take others from a store.
+    """
 
     stage: str
     artifact: str
@@ -30,6 +35,8 @@ class StageRecord:
     quarantined: int
     device: str
     peak_mb: float
+    needed_by: tuple[str, ...] = ()
+    computed: int | None = None
 
 
 @dataclass
@@ -39,6 +46,7 @@ class RunLog:
     run_dir: Path
     console: Console = field(default_factory=lambda: Console(stderr=True))
     stages: list[StageRecord] = field(default_factory=list)
+    _needed_by: tuple[str, ...] = field(default=(), init=False)
 
     def event(self, kind: str, **facts: Any) -> None:
         """Append one event; each line is one JSON object with `time` in seconds since the epoch."""
@@ -51,8 +59,19 @@ class RunLog:
         """Print one line."""
         self.console.print(text, highlight=False, soft_wrap=True)
 
+    @contextmanager
+    def needed_by(self, method: str) -> Iterator[None]:
+        """Record what ends inside as needed by a representation or a method; these may nest."""
+        outside = self._needed_by
+        self._needed_by = (*outside, method)
+        try:
+            yield
+        finally:
+            self._needed_by = outside
+
     def finished(self, record: StageRecord, note: str = "") -> None:
         """Record a stage and print its line."""
+        record = replace(record, needed_by=self._needed_by)
         self.stages.append(record)
         self.event("stage", **vars(record), note=note)
         how = "reused" if record.reused else f"{record.seconds:.1f} s"
@@ -73,6 +92,7 @@ class RunLog:
                 quarantined=manifest.quarantined,
                 device=manifest.device,
                 peak_mb=manifest.peak_mb,
+                computed=manifest.details.get("computed"),
             ),
             note,
         )

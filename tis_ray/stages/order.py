@@ -121,27 +121,28 @@ class _Orderer:
 
     def order(self, selector: str, seed: int | None = None) -> StudyOrdering:
         """Rank the pool by one selector, over score shards held by actors."""
-        settings, params = self._parameters(selector, seed)
-        artifact = Artifact(
-            self.config.artifact_root,
-            f"ordering-{self.representation}-{selector}",
-            {
-                "scores": self.scores.fingerprint,
-                "selector": selector,
-                "parameters": settings,
-                "subsets": self.constrainer.identity,
-                "features": self._spacing_features and self._spacing_features.identity,
-            },
-        )
-        ordering = StudyOrdering(self.representation, selector, artifact, seed)
-        reused = artifact.complete
-        if not reused:
-            start = time.monotonic()
-            rows, filled, ranked = self._fill(selector, params)
-            write_parquet(ordering.file, self._named(rows, ranked))
-            write_json(artifact / "budgets.json", [asdict(entry) for entry in filled])
-            artifact.commit(rows=len(rows), seconds=time.monotonic() - start, peak_mb=peak_mb())
-        self.log.made(ordering.name.replace("-", " ", 1), artifact, reused)
+        with self.log.needed_by(f"{self.representation} + {selector}"):
+            settings, params = self._parameters(selector, seed)
+            artifact = Artifact(
+                self.config.artifact_root,
+                f"ordering-{self.representation}-{selector}",
+                {
+                    "scores": self.scores.fingerprint,
+                    "selector": selector,
+                    "parameters": settings,
+                    "subsets": self.constrainer.identity,
+                    "features": self._spacing_features and self._spacing_features.identity,
+                },
+            )
+            ordering = StudyOrdering(self.representation, selector, artifact, seed)
+            reused = artifact.complete
+            if not reused:
+                start = time.monotonic()
+                rows, filled, ranked = self._fill(selector, params)
+                write_parquet(ordering.file, self._named(rows, ranked))
+                write_json(artifact / "budgets.json", [asdict(entry) for entry in filled])
+                artifact.commit(rows=len(rows), seconds=time.monotonic() - start, peak_mb=peak_mb())
+            self.log.made(ordering.name.replace("-", " ", 1), artifact, reused)
         return ordering
 
     @cached_property

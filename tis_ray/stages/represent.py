@@ -44,7 +44,7 @@ class Represented:
 
 
 class Representer:
-    """Makes representations of one study's rows; what they share is made once."""
+    """Makes representations of one study's rows; what they share is made once, by its fingerprint."""
 
     def __init__(
         self,
@@ -57,26 +57,27 @@ class Representer:
     ) -> None:
         self.config, self.rows, self.sides, self.dropped = config, rows, sides, dropped
         self.cluster, self.log, self.root = cluster, log, config.artifact_root
-        self.by_model: dict[str, dict[str, Side]] = {}
 
     def represent(self, name: str, scored: bool = True) -> Represented:
         """Return a representation's scores, and its features where they are kept."""
-        sides = self._sides(name)
-        wanted = self._usable_rows(sides)
-        if name == "bm25":
-            scores = score_texts(self.config.bm25, sides, self.root, self.cluster, self.log)
-            return Represented(name, None, scores)
         cascade = self.config.less.cascade if name == "less" else None
-        if cascade is None:
+        with self.log.needed_by(name):
+            sides = self._sides(name)
+            wanted = self._usable_rows(sides)
+            if name == "bm25":
+                scores = score_texts(self.config.bm25, sides, self.root, self.cluster, self.log)
+                return Represented(name, None, scores)
+            if cascade is None:
+                recipe = make_recipe(name, self.config, sides["pool"], self.cluster, self.log)
+                return self._scored(recipe, sides, wanted, scored)
+            kept, cheap = self._keep(cascade)
+            if wanted is not None:
+                kept = kept[np.isin(kept, wanted)]
             recipe = make_recipe(name, self.config, sides["pool"], self.cluster, self.log)
-            return self._scored(recipe, sides, wanted, scored)
-        kept, cheap = self._keep(cascade)
-        if wanted is not None:
-            kept = kept[np.isin(kept, wanted)]
-        recipe = make_recipe(name, self.config, sides["pool"], self.cluster, self.log)
-        found = self._scored(recipe, sides, kept, scored)
+            found = self._scored(recipe, sides, kept, scored)
         if not scored:
             return found
+        # The sample tells what the cascade lost; the method does without it.
         facts = self._recall(cascade, cheap, kept, recipe, sides, wanted)
         return Represented(name, found.features, found.scores, facts)
 
@@ -113,22 +114,20 @@ class Representer:
         model = representation_model(name, self.config)
         if model is None or model == self.config.model:
             return {role: self.sides[role] for role in ("pool", "query")}
-        key = model.model_dump_json()
-        if key not in self.by_model:
-            roles: tuple[SideName, ...] = ("pool", "query")
-            self.by_model[key] = {
-                role: prepare_side(
-                    self.config,
-                    role,
-                    self.rows[role],
-                    self.cluster,
-                    self.log,
-                    model,
-                    self.dropped if role == "pool" else None,
-                )
-                for role in roles
-            }
-        return self.by_model[key]
+        roles: tuple[SideName, ...] = ("pool", "query")
+        # A proxy that two representations share is read once; the second finds the artifacts.
+        return {
+            role: prepare_side(
+                self.config,
+                role,
+                self.rows[role],
+                self.cluster,
+                self.log,
+                model,
+                self.dropped if role == "pool" else None,
+            )
+            for role in roles
+        }
 
     def _usable_rows(self, sides: dict[str, Side]) -> np.ndarray | None:
         """Return the pool rows that the fine-tuned model can use as well, if that is another one."""
