@@ -1,0 +1,188 @@
+"""Which selector, and which representation, comes first: mean ranks over the runs of one study.
+
+**Ranks.** Methods are ranked where they are alike in all else: selectors within one representation,
+budget and seed; representations within one selector, budget and seed. 1 is best, ties share their
+mean rank. Only methods that meet everywhere are ranked together: each set of selectors that some
+representation has makes a table, over all representations that have the whole set (and the other
+way round). Comparisons in which one of the set has no result are left out.
+
+**Interval.** Runs of one seed at several budgets share their initial weights, and their subsets are
+nested, so seeds count and budgets do not: a seed's mean rank is one value, and the interval is that
+of the mean over seeds (`bootstrap_interval`), cut to the ranks that there are.
+
+**Test.** Friedman's statistic, Σ (mean rank - (A+1)/2)² over A methods, against all ways to exchange
+the methods' names seed by seed. It holds for few seeds, where chi-square does not. S seeds of two
+methods reach p = 2^(1-S), so that two methods cannot be told apart with fewer than six seeds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import permutations
+from typing import Any, Literal
+
+import numpy as np
+
+from tis_ray.analysis.intervals import CONFIDENCE, Interval
+from tis_ray.analysis.metrics import describe
+from tis_ray.analysis.paired import bootstrap_interval, mean_ranks, wins
+from tis_ray.analysis.statistics import RANDOM, is_zero_shot
+
+Axis = Literal["selector", "representation"]
+
+_AXES: dict[Axis, int] = {"selector": 1, "representation": 0}
+"""Where a competitor's name stands in that of a method; the other place has what it met under."""
+
+EXACT_WAYS = 100_000
+"""Ways to exchange the names up to which every one counts."""
+DRAWS = 9999
+"""Random ways beyond."""
+
+
+@dataclass(frozen=True)
+class MeanRank:
+    """One competitor: its mean rank with the interval over seeds, and in how many comparisons it is best."""
+
+    name: str
+    rank: Interval
+    best: int
+
+
+@dataclass(frozen=True)
+class RankTable:
+    """Competitors that met under equal conditions, best first."""
+
+    of: Axis
+    ranks: tuple[MeanRank, ...]
+    within: tuple[str, ...]
+    """The representations (selectors) under which these selectors (representations) met."""
+    comparisons: int
+    """Rankings of all competitors: those of `within`, budgets and seeds that are complete."""
+    seeds: int
+    p_value: float
+    """Of ranks as far apart as these, if the names meant nothing."""
+
+    @property
+    def told(self) -> bool:
+        """Whether the ranks differ by more than noise."""
+        return self.p_value < 1 - CONFIDENCE
+
+    @property
+    def lowest_p(self) -> float:
+        """The p of equal rankings in all seeds, below which none can be."""
+        return float(math.factorial(len(self.ranks)) ** (1 - self.seeds))
+
+
+def rank_tables(cells: Iterable[Mapping[str, Any]], metric: str) -> list[RankTable]:
+    """Return the tables of selectors, then of representations, by one metric of a study's cells.
+
+    Cells are as in `analysis.statistics.summarise`; random and zero-shot are not ranked. A study with
+    one representation and one selector has no table.
+    """
+    values: dict[tuple[str, str, int, int], float] = {}
+    for cell in cells:
+        representation, seed = str(cell["representation"]), cell.get("seed")
+        if seed is None or representation == RANDOM or is_zero_shot(representation):
+            continue
+        value = cell.get(metric)
+        key = (representation, str(cell.get("selector")), int(cell["budget"]), int(seed))
+        values[key] = math.nan if value is None else float(value)
+    tables = (
+        _table(values, metric, of, competitors, within)
+        for of in _AXES
+        for competitors, within in _meetings(values, _AXES[of])
+    )
+    return [table for table in tables if table]
+
+
+def _meetings(
+    runs: Iterable[tuple[str, str, int, int]], axis: int
+) -> list[tuple[list[str], list[str]]]:
+    """Return each set of at least two competitors, with all under which the whole set met."""
+    sets: dict[str, dict[str, None]] = {}
+    for representation, selector, *_ in runs:
+        method = (representation, selector)
+        sets.setdefault(method[1 - axis], {})[method[axis]] = None
+    distinct = {frozenset(found): list(found) for found in sets.values() if len(found) > 1}
+    return [
+        (names, [other for other, found in sets.items() if whole <= set(found)])
+        for whole, names in distinct.items()
+    ]
+
+
+def _table(
+    values: Mapping[tuple[str, str, int, int], float],
+    metric: str,
+    of: Axis,
+    competitors: Sequence[str],
+    within: Sequence[str],
+) -> RankTable | None:
+    lower = describe(metric).lower_is_better
+    budgets = sorted({key[2] for key in values})
+
+    def value(name: str, other: str, budget: int, seed: int) -> float:
+        method = (other, name) if of == "selector" else (name, other)
+        return values.get((*method, budget, seed), math.nan)
+
+    rows_SA, complete = [], []
+    for seed in sorted({key[3] for key in values}):
+        values_CA = np.array(
+            [
+                [value(name, other, budget, seed) for name in competitors]
+                for other in within
+                for budget in budgets
+            ]
+        )
+        whole_CA = values_CA[np.isfinite(values_CA).all(axis=1)]
+        if len(whole_CA):
+            rows_SA.append(mean_ranks(whole_CA, lower_is_better=lower))
+            complete.append(whole_CA)
+    if not rows_SA:
+        return None
+    ranks_SA, values_CA = np.array(rows_SA), np.concatenate(complete)
+    best_A = wins(values_CA, lower_is_better=lower)
+    ranks = [
+        MeanRank(name, _cut(bootstrap_interval(ranks_SA[:, a]), len(competitors)), int(best_A[a]))
+        for a, name in enumerate(competitors)
+    ]
+    ranks.sort(key=lambda found: found.rank.mean)
+    return RankTable(
+        of, tuple(ranks), tuple(within), len(values_CA), len(ranks_SA), exchange_p(ranks_SA)
+    )
+
+
+def _cut(interval: Interval, most: int) -> Interval:
+    """Cut an interval to the ranks 1 to `most`."""
+    if interval.low is None or interval.high is None:
+        return interval
+    return replace(interval, low=max(1.0, interval.low), high=min(float(most), interval.high))
+
+
+def exchange_p(ranks_SA: np.ndarray, *, seed: int = 0) -> float:
+    """Return the p of Friedman's statistic over S rankings of A methods, by exchanging names.
+
+    All ways count up to `EXACT_WAYS`; beyond, `seed` draws some.
+    """
+    seeds, methods = ranks_SA.shape
+    # Only how the rankings lie to each other matters, so the first keeps its names.
+    if math.factorial(methods) ** (seeds - 1) <= EXACT_WAYS:
+        sums_WA = ranks_SA[:1]
+        for row in ranks_SA[1:]:
+            orders_OA = row[list(permutations(range(methods)))]
+            sums_WA = (sums_WA[:, None] + orders_OA).reshape(-1, methods)
+        known = 0
+    else:
+        rng = np.random.default_rng(seed)
+        sums_WA = rng.permuted(np.tile(ranks_SA, (DRAWS, 1, 1)), axis=2).sum(axis=1)
+        known = 1  # what was found is one of the ways
+    here = _spread(ranks_SA.sum(axis=0))
+    as_far = _spread(sums_WA) >= here - 1e-9 * (1 + here)  # sums of thirds are not exact
+    return float((known + as_far.sum()) / (known + len(sums_WA)))
+
+
+def _spread(sums: np.ndarray) -> np.ndarray:
+    """Return Σ (sum - mean sum)² over the last axis."""
+    spread: np.ndarray = ((sums - sums.mean(axis=-1, keepdims=True)) ** 2).sum(axis=-1)
+    return spread
