@@ -42,6 +42,20 @@ def make_distances(methods, budgets, seeds):
     }
 
 
+def make_stages(methods, pool):
+    """Features of 300 s a representation, made by an earlier run, and an ordering of 2 s a method."""
+    made = {"reused": False, "rows": pool, "quarantined": 3, "device": "cpu", "peak_mb": 120.0}
+    return [
+        {"stage": f"features {r}", "artifact": f"features-{r}", "seconds": 300.0, "reused": True}
+        | {"needed_by": [r], "rows": pool, "quarantined": 0, "computed": pool}
+        for r in dict.fromkeys(r for r, _ in methods)
+    ] + [
+        {"stage": f"{r} {s}", "artifact": f"ordering-{r}-{s}", "seconds": 2.0, **made}
+        | {"needed_by": [f"{r} + {s}"]}
+        for r, s in methods
+    ]
+
+
 def make_record(pool=200, budgets=(100, 500), seeds=(0, 1, 2), gain=0.2, methods=None):
     rng = np.random.default_rng(0)
     sources = [HOSTILE, "gsm8k", "code", *(f"s{i}" for i in range(13))]
@@ -62,6 +76,7 @@ def make_record(pool=200, budgets=(100, 500), seeds=(0, 1, 2), gain=0.2, methods
                     | {"seed": seed, "test_loss": loss, "query_loss": loss - 0.05}
                     | {"exact_match": round(0.4 + better / 2 + rng.normal(0, 0.02), 3)}
                     | {"train_rows": budget - (i == 2), "optimizer_steps": budget // 8}
+                    | {"seconds_train": budget / 50}
                 )
     names = [method_name(*method) for method in methods]
     return StudyRecord(
@@ -122,9 +137,8 @@ def make_record(pool=200, budgets=(100, 500), seeds=(0, 1, 2), gain=0.2, methods
         composition={"pool": {s: int((source == k).sum()) for k, s in enumerate(sources)}}
         | {f"{name} @ 100": {"gsm8k": 90, HOSTILE: 10} for name in names},
         stages=[
-            {"stage": "featurize", "artifact": "featurize-1", "seconds": 300.0, "reused": True},
-            {"stage": "select", "artifact": "select-1", "seconds": 2.0, "reused": False}
-            | {"rows": pool, "quarantined": 3, "device": "cpu", "peak_mb": 120.0},
+            {"stage": "pool", "artifact": "tokens-1", "seconds": 1.5, "reused": True},
+            *make_stages(methods, pool),
         ],
         quarantined=[
             {"side": "pool", "id": HOSTILE, "reason": "no assistant turn", "file": "p", "line": 1},

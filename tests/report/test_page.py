@@ -126,7 +126,7 @@ def test_quarantine_is_counted_by_reason(html):
 
 def test_tables_have_captions_and_figures_have_names(html):
     assert html.count("<table") == html.count("<caption>")
-    assert html.count("<svg") == html.count('role="img"') == html.count("<figcaption>") == 11
+    assert html.count("<svg") == html.count('role="img"') == html.count("<figcaption>") == 14
 
 
 def test_ids_are_unique(html):
@@ -263,3 +263,29 @@ def test_which_zero_shot_a_row_is_compared_with_is_said(make, tmp_path):
     assert "Zero-shot, no template" in text
     assert text.count("without template") > 4  # a row each in the table of test loss
     assert "with template" not in " ".join(Page(html_of(make(), tmp_path)).text)
+
+
+def test_cost_stands_beside_gain(html):
+    (section,) = re.findall(r'<section id="gains">.*?</section>', html, re.S)
+    text = " ".join(" ".join(Page(section).text).split())
+    assert "Cost against gain: test loss" in text
+    assert re.search(
+        r"Random Cost beyond random none .* LESS \+ round robin Cost beyond random 5 min features less"
+        r" 5 min, less round_robin 2\.0 s Gain at 100 \+0\.\d+ \[\+0\.\d+, \+0\.\d+\] Gain at 500",
+        text,
+    )
+    assert section.count("features less 5 min") == 1  # said once, not in the table of each metric
+    assert "Training one model, mean of all methods At 100 2.0 s At 500 10 s" in text
+
+
+def test_ranks_are_shown_where_methods_met(html, make, tmp_path):
+    assert 'id="ranks"' not in html  # two methods that share nothing
+    methods = [("less", s) for s in ("round_robin", "uot", "<b>mine")]
+    page = html_of(make(methods=methods), tmp_path)
+    (section,) = re.findall(r'<section id="ranks">.*?</section>', page, re.S)
+    text = " ".join(" ".join(Page(section).text).split())
+    assert "Selectors under LESS Mean rank [95% interval over seeds]" in text
+    assert re.search(r"round robin Test loss 1\.00 best in 6, the same in all 3 seeds", text)
+    assert text.count("6 comparisons, 3 seeds") == 3
+    assert "<b>mine" in text
+    assert "<b>mine" not in section

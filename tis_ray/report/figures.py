@@ -23,6 +23,7 @@ from tis_ray.analysis import Interval, TableRow, describe, summarise
 from tis_ray.analysis.statistics import best_zero_shot, is_zero_shot
 from tis_ray.report import svg
 from tis_ray.report.distances import distance_figure
+from tis_ray.report.gains import gain_figure
 from tis_ray.report.pool_figures import (
     composition,
     map_caption,
@@ -65,6 +66,13 @@ def drawings(record: StudyRecord, rows: Sequence[TableRow]) -> dict[str, Drawing
         caption = "Each seed is paired with the same seed of random; bars are 95% intervals."
         name = figure_name("difference", metric)
         found.append(Drawing(name, title, caption, comparison(rows, metric)))
+        title = f"Cost against gain: {about.words}"
+        caption = (
+            "Difference to random, turned so that up is better, with its 95% interval; hollow where"
+            " the data cannot tell. Dots of nearly the same cost are drawn side by side."
+        )
+        name = figure_name("gain", metric)
+        found.append(Drawing(name, title, caption, gain_figure(name, record, rows, metric)))
     caption = map_caption(record)
     found.append(Drawing("map", "Map of pool, queries and subsets", caption, pool_map(record)))
     caption = "Share of each source in the pool and in each subset."

@@ -23,7 +23,9 @@ from tis_ray.report import svg
 from tis_ray.report.agreement import agreement_table, clarity, score_lines
 from tis_ray.report.distances import distance_tables
 from tis_ray.report.figures import Drawing, drawings, figure_name
+from tis_ray.report.gains import gain_tables
 from tis_ray.report.quantiles import quantile_table
+from tis_ray.report.ranks import rank_lines
 from tis_ray.report.record import Certificate, StageCost, StudyRecord
 from tis_ray.report.search import search_table
 from tis_ray.report.subsets import effective_budgets, overlap_lines
@@ -83,6 +85,11 @@ def build_report(record: StudyRecord, out_dir: str | Path) -> Path:
         headline=headline(rows),
         warnings=_warnings(rows),
         tables=[_table(rows, metric) for metric in metrics_of(rows)],
+        gains=[
+            table | {"figure": figure_name("gain", table["metric"])}
+            for table in gain_tables(record, rows)
+        ],
+        ranks=rank_lines(record, rows),
         figures=figures,
         inline=_inline,
         agreement=agreement_table(record),

@@ -118,7 +118,8 @@ def interval(
     return f"[{', '.join(end.removesuffix(' points') for end in ends)}]"
 
 
-def _p_words(p_value: float | None) -> str:
+def p_words(p_value: float | None) -> str:
+    """Return "p = 0.03", "p < 0.001"."""
     words = probability(p_value)
     return f"p {words}" if words.startswith("<") else f"p = {words}"
 
@@ -193,7 +194,7 @@ def _details(
         holds = "still holds" if versus.survives_holm else "does not hold"
         yield (
             f"This is the most favourable of {len(compared)} comparisons. After Holm's correction"
-            f" for that many it {holds} ({_p_words(versus.p_value)}, corrected"
+            f" for that many it {holds} ({p_words(versus.p_value)}, corrected"
             f" {probability(versus.p_holm)})."
         )
     versus_random = {

@@ -1,0 +1,291 @@
+"""Cost against gain on the page: what each method took beyond random, and what that bought.
+
+The cost is the wall time of the stages that the method cannot do without and random can: warm-up,
+features, scores, ordering. Each counts as if made for this method alone, and at its first making,
+also where this run reused it. Budgets are prefixes of one ordering, so all have the same cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator, NullLocator
+from scipy.optimize import isotonic_regression
+
+from tis_ray.analysis import Comparison, Interval, TableRow, describe
+from tis_ray.report import svg
+from tis_ray.report.record import StageCost, StudyRecord
+from tis_ray.report.words import (
+    decimals,
+    duration,
+    interval,
+    is_baseline,
+    method_name,
+    metrics_of,
+    number,
+    sentence,
+)
+
+Method = tuple[str, str | None]
+
+_TICKS = tuple(
+    unit * step
+    for unit, steps in ((1e-3, (1, 10, 100)), (1, (1, 10)), (60, (1, 10)), (3600, (1, 10, 100, 1000)))
+    for step in steps
+)  # fmt: skip
+"""Seconds that an axis of time may name: 1 ms to 1,000 h."""
+_APART = 0.035
+"""Dots of nearly the same cost are drawn this share of the axis apart."""
+_MOVED = 0.25
+"""No crowd of dots is drawn wider than this share of the axis, lest it tell of costs that differ."""
+
+
+@dataclass(frozen=True)
+class MethodCost:
+    """Seconds that a method took beyond random, by stage in the order of the run.
+
+    lacking: why it took more than that, if it did.
+    """
+
+    stages: tuple[tuple[str, float], ...]
+    lacking: tuple[str, ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        """The sum."""
+        return sum(seconds for _, seconds in self.stages)
+
+    @property
+    def words(self) -> str:
+        """The sum in words."""
+        return ("at least " if self.lacking else "") + duration(self.seconds)
+
+
+def method_costs(record: StudyRecord) -> dict[Method, MethodCost]:
+    """Return each method's cost; a method of which no stage is known is left out.
+
+    Records of early versions do not say which method needs a stage: nothing is known of theirs.
+    """
+    stages: dict[str, StageCost] = {}
+    needed_by: dict[str, set[str]] = {}
+    for stage in record.stages:
+        # An artifact is told again where a second method finds it.
+        artifact = stage.get("artifact") or ""
+        stages.setdefault(artifact, stage)
+        needed_by.setdefault(artifact, set()).update(stage.get("needed_by") or ())
+    methods = dict.fromkeys((c["representation"], c.get("selector")) for c in record.cells)
+    costs = {}
+    for representation, selector in methods:
+        names = {representation, f"{representation} + {selector}"}
+        own = [stage for artifact, stage in stages.items() if needed_by[artifact] & names]
+        if own:
+            parts = tuple((s.get("stage") or "?", s.get("seconds") or 0.0) for s in own)
+            costs[representation, selector] = MethodCost(parts, tuple(_lacking(record, own)))
+    return costs
+
+
+def _lacking(record: StudyRecord, stages: Sequence[StageCost]) -> list[str]:
+    """Return what a method needed and these stages did not make."""
+    words = []
+    for stage in stages:
+        rows = (stage.get("rows") or 0) + (stage.get("quarantined") or 0)
+        computed = stage.get("computed")
+        if computed is not None and computed < rows:
+            words.append(f"{stage.get('stage')}: {rows - computed:,} of {rows:,} rows were stored")
+    warmup = (record.config.get("less") or {}).get("warmup") or {}
+    if warmup.get("checkpoints") and any("less" in (s.get("needed_by") or ()) for s in stages):
+        words.append("the warm-up was given")
+    return words
+
+
+def gain(metric: str, versus: Comparison) -> Interval:
+    """Return a difference to random turned so that more is better."""
+    if not describe(metric).lower_is_better:
+        return Interval(versus.difference, versus.low, versus.high, versus.n)
+    low, high = (None if end is None else -end for end in (versus.high, versus.low))
+    return Interval(-versus.difference, low, high, versus.n)
+
+
+def gain_tables(record: StudyRecord, rows: Sequence[TableRow]) -> list[dict[str, Any]]:
+    """Return cost and gains as texts, a table a metric, a line a method, the cheapest first."""
+    costs = method_costs(record)
+    tables = []
+    for metric in metrics_of(rows):
+        compared = _compared(rows, metric, costs)
+        if not compared:
+            continue
+        budgets = sorted({budget for _, budget in compared})
+        methods = dict.fromkeys(method for method, _ in compared)
+        places = decimals(rows, metric)
+        tables.append(
+            {
+                "metric": metric,
+                "name": sentence(describe(metric).words),
+                "budgets": [f"{budget:,}" for budget in budgets],
+                "training": [_training(record, budget) for budget in budgets],
+                "rows": [
+                    {
+                        "method": method_name(*method),
+                        "cost": costs[method].words,
+                        "stages": ", ".join(f"{n} {duration(s)}" for n, s in costs[method].stages),
+                        "lacking": "; ".join(costs[method].lacking),
+                        "gains": [
+                            _told(metric, compared.get((method, budget)), places)
+                            for budget in budgets
+                        ],
+                    }
+                    for method in sorted(methods, key=lambda m: costs[m].seconds)
+                ],
+            }
+        )
+    return tables
+
+
+def _compared(
+    rows: Sequence[TableRow], metric: str, costs: dict[Method, MethodCost]
+) -> dict[tuple[Method, int], Comparison]:
+    """Return (method, budget) → comparison with random, of the methods whose cost is known."""
+    return {
+        ((row.representation, row.selector), row.budget): versus
+        for row in rows
+        if (row.representation, row.selector) in costs
+        and not is_baseline(row)
+        and metric in row.metrics
+        and (versus := row.metrics[metric].vs_random)
+    }
+
+
+def _told(metric: str, versus: Comparison | None, places: int) -> dict[str, str] | None:
+    if versus is None:
+        return None
+    found = gain(metric, versus)
+    return {
+        "gain": number(metric, found.mean, places, signed=True),
+        "interval": interval(metric, found, places, signed=True),
+        "tone": versus.verdict.replace(" ", "-"),
+    }
+
+
+def _training(record: StudyRecord, budget: int) -> str:
+    """Return how long the training of one model took, mean over all methods."""
+    known = [
+        seconds
+        for cell in record.cells
+        if cell.get("budget") == budget and (seconds := cell.get("seconds_train"))
+    ]
+    return duration(fmean(known)) if known else "–"
+
+
+def gain_figure(name: str, record: StudyRecord, rows: Sequence[TableRow], metric: str) -> str:
+    """Draw gain over random against cost, a dot a method, a panel a budget."""
+    costs = method_costs(record)
+    compared = _compared(rows, metric, costs)
+    methods = [m for m in costs if any(m == method for method, _ in compared) and costs[m].seconds]
+    if not methods:
+        return ""
+    budgets = sorted({budget for _, budget in compared})
+    looks = _looks(methods)
+    places, ends = _spread_out([costs[method].seconds for method in methods])
+    about = describe(metric)
+    scale = 100 if about.share else 1
+
+    def paint(figure: Figure) -> None:
+        panels = figure.subplots(len(budgets), 1, squeeze=False, sharex=True, sharey=True)[:, 0]
+        for axes, budget in zip(panels, budgets, strict=True):
+            axes.axhline(0, color=svg.INK, linewidth=1)
+            for method, x in zip(methods, places, strict=True):
+                versus = compared.get((method, budget))
+                if versus is None:
+                    continue
+                found = gain(metric, versus)
+                colour, marker = looks[method]
+                if found.low is not None and found.high is not None:
+                    bar = [scale * found.low, scale * found.high]
+                    axes.plot([x, x], bar, color=colour, linewidth=1.4)
+                told = versus.verdict != "cannot tell"
+                fill = colour if told else svg.GROUND
+                axes.plot(
+                    x, scale * found.mean, marker, color=colour, markerfacecolor=fill, markersize=6
+                )
+            axes.set_title(f"budget {budget:,}")
+            axes.yaxis.set_major_locator(MaxNLocator(4))
+        panels[-1].set_xscale("log")
+        panels[-1].set_xlim(*ends)
+        ticks = _ticks(*ends)
+        panels[-1].set_xticks(ticks, [_tick_words(tick) for tick in ticks])
+        panels[-1].xaxis.set_minor_locator(NullLocator())
+        panels[-1].set_xlabel("time that the method took, random: none")
+        unit = f"{about.words}, points" if about.share else about.words
+        figure.supylabel(f"gain in {unit} · better →", fontsize=10.5, color=svg.SOFT)
+        handles = [
+            Line2D([], [], linestyle="none", marker=looks[method][1], color=looks[method][0],
+                   label=svg.short(_label(method, costs[method]), 30))
+            for method in methods
+        ]  # fmt: skip
+        figure.legend(handles=handles, loc="outside lower center", ncols=2)
+
+    summary = "; ".join(
+        f"{method_name(*method)}, {costs[method].words}: "
+        + ", ".join(
+            f"{number(metric, gain(metric, versus).mean, 3, signed=True)} at {budget}"
+            f" ({versus.verdict})"
+            for budget in budgets
+            if (versus := compared.get((method, budget)))
+        )
+        for method in methods
+    )
+    height = 0.7 + 1.7 * len(budgets) + 0.2 * ((len(methods) + 1) // 2)
+    return svg.draw(name, f"Gain in {about.words} against cost", summary, height, paint)
+
+
+def _label(method: Method, cost: MethodCost) -> str:
+    return method_name(*method) + (" (at least)" if cost.lacking else "")
+
+
+def _looks(methods: Sequence[Method]) -> dict[Method, tuple[str, str]]:
+    """Return colour (one a representation) and marker (one a selector) of each method."""
+    representations = list(dict.fromkeys(representation for representation, _ in methods))
+    selectors = list(dict.fromkeys(selector for _, selector in methods))
+    return {
+        (r, s): (
+            svg.METHOD_COLOURS[representations.index(r) % len(svg.METHOD_COLOURS)],
+            svg.MARKERS[selectors.index(s) % len(svg.MARKERS)],
+        )
+        for r, s in methods
+    }
+
+
+def _spread_out(seconds: Sequence[float]) -> tuple[list[float], tuple[float, float]]:
+    """Return where dots are drawn on the axis of time, and its ends: a factor of 10 or more.
+
+    Dots that would hide each other are moved aside, by as little as can be (least squares).
+    """
+    low, high = min(seconds), max(seconds)
+    room = max(1.2, (10 * low / high) ** 0.5)
+    gap = np.log(room**2 * high / low) * min(_APART, _MOVED / len(seconds))
+    order = np.argsort(seconds, kind="stable")
+    gaps = gap * np.arange(len(order))
+    places = np.empty(len(order))
+    places[order] = np.exp(isotonic_regression(np.log(seconds)[order] - gaps).x + gaps)
+    ends = min(low / room, places.min() / 1.2), max(high * room, places.max() * 1.2)
+    return [float(place) for place in places], (float(ends[0]), float(ends[1]))
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Return round times between the ends; finer ones where there would be less than three."""
+    coarse = [tick for tick in _TICKS if low <= tick <= high]
+    fine = [tick * step for tick in _TICKS for step in (1, 3) if low <= tick * step <= high]
+    return coarse if len(coarse) > 2 else fine
+
+
+def _tick_words(seconds: float) -> str:
+    for unit, words in ((3600, "h"), (60, "min"), (1, "s")):
+        if seconds >= unit:
+            return f"{seconds / unit:,.3g} {words}"
+    return f"{1000 * seconds:.3g} ms"
