@@ -24,11 +24,13 @@ import math
 import os
 import posixpath
 import re
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 FINGERPRINT_TAG, KIND_TAG, ERROR_TAG = "tis.fingerprint", "tis.kind", "tis.error"
+PROCESS_TAG = "tis.process"
 PARENT_TAG = "mlflow.parentRunId"
 PARAM_LENGTH, TAG_LENGTH, KEY_LENGTH = 6000, 8000, 250
 METRICS_PER_BATCH, ENTRIES_PER_BATCH = 1000, 100
@@ -70,6 +73,10 @@ class NullRun:
     ) -> Iterator[NullRun]:
         """Open the child run of a cell."""
         yield NullRun()
+
+    def finished_cells(self) -> set[str]:
+        """Return the fingerprints of the cells that hold all they will ever hold."""
+        return set()
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Record settings; nested mappings become dotted keys."""
@@ -128,6 +135,12 @@ class Run(NullRun):
         ) as run:
             run.log_params(params or {})
             yield run
+
+    def finished_cells(self) -> set[str]:
+        """Return the fingerprints of the cells that hold all they will ever hold."""
+        terms = {PARENT_TAG: self.run_id, KIND_TAG: "cell"}
+        found = self._ask(_search, self._client, self._experiment_id, terms, "FINISHED") or []
+        return {run.data.tags.get(FINGERPRINT_TAG, "") for run in found}
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Record settings; nested mappings become dotted keys, long values are cut.
@@ -256,9 +269,12 @@ class Tracker(NullTracker):
         """Open the parent run of a study: RUNNING inside the block, then FINISHED, FAILED or KILLED.
 
         The study of the same fingerprint continues its earlier run. Version and git commit of
-        tis_ray are set as tags; give `device` and the like in `tags`.
+        tis_ray are set as tags; give `device` and the like in `tags`. Studies whose process was
+        killed on this machine, and could not say so, become KILLED first.
         """
+        self._close_lost()
         facts = {
+            PROCESS_TAG: f"{socket.gethostname()} {os.getpid()}",
             "tis.version": __version__,
             "mlflow.source.git.commit": git_commit(),
             **(tags or {}),
@@ -268,6 +284,17 @@ class Tracker(NullTracker):
         ) as run:
             run.log_params(config or {})
             yield run
+
+    def _close_lost(self) -> None:
+        """Mark runs as KILLED that say RUNNING while their process on this machine is gone."""
+        for run in _tolerant(self._running, "the studies that run") or []:
+            host, _, process = run.data.tags.get(PROCESS_TAG, "").rpartition(" ")
+            if host == socket.gethostname() and not _alive(int(process)):
+                end = partial(self._client.set_terminated, run.info.run_id, "KILLED")
+                _tolerant(end, f"study {run.info.run_name}")
+
+    def _running(self) -> list[Any]:
+        return _search(self._client, self.experiment_id, {KIND_TAG: "study"}, "RUNNING")
 
     def _experiment(self, name: str, artifact_root: str | None) -> str:
         found = self._client.get_experiment_by_name(name)
@@ -360,6 +387,33 @@ def _opened(
         raise
     finally:
         _tolerant(lambda: client.set_terminated(run.run_id, status), f"{kind} {name}")
+
+
+def _search(
+    client: MlflowClient, experiment_id: str, tags: Mapping[str, str], status: str
+) -> list[Any]:
+    """Return all runs with these tags and this status."""
+    terms = [f"tags.`{key}` = '{value}'" for key, value in tags.items()]
+    terms.append(f"attributes.status = '{status}'")
+    found: list[Any] = []
+    token: str | None = ""
+    while token is not None:
+        page = client.search_runs(
+            [experiment_id], " AND ".join(terms), max_results=1000, page_token=token or None
+        )
+        found += page
+        token = page.token or None
+    return found
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _tolerant(call: Callable[[], Any], what: str) -> Any:

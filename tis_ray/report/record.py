@@ -234,6 +234,8 @@ class StudyRecord:
     budget_unit: Literal["examples", "tokens"] = "examples"
     environment: dict[str, str] = field(default_factory=dict)
     """Versions and hardware: package → version, device → name."""
+    made_from: str = ""
+    """Fingerprint of all that the record was gathered from, and of the code that did it."""
     schema_version: int = SCHEMA_VERSION
 
     def to_json(self) -> str:

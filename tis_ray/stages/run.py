@@ -11,6 +11,7 @@ import os
 import shlex
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +23,7 @@ from tis_ray.config import Config, config_yaml, parse_config
 from tis_ray.errors import InputError
 from tis_ray.report import StudyRecord, build_report
 from tis_ray.report.analyze import analyze
+from tis_ray.report.study_results import RECORD
 from tis_ray.stages.cluster import Cluster, connect
 from tis_ray.stages.evaluate import check_evaluation
 from tis_ray.stages.log import RunLog
@@ -30,13 +32,14 @@ from tis_ray.stages.order import StudyOrdering, order_all
 from tis_ray.stages.quantiles import plan_quantiles
 from tis_ray.stages.record import study_record
 from tis_ray.stages.represent import Represented, Representer
-from tis_ray.stages.screen import screen_pool
+from tis_ray.stages.screen import Screen, screen_pool
 from tis_ray.stages.search import FOUND, search
-from tis_ray.stages.sweep import CellPlan, plan_cells, sweep
+from tis_ray.stages.sweep import CellPlan, FailedCell, StudyFailedError, plan_cells, sweep
 from tis_ray.stages.tokens import SIDES, Side, prepare_side, read_side
 from tis_ray.store import Artifact, fingerprint, write_bytes
 from tis_ray.store.features import DamagedShardError
-from tis_ray.tracking import NullRun, open_tracker
+from tis_ray.tracking import NullRun, git_commit, open_tracker
+from tis_ray.version import __version__
 
 REPAIRS = 3
 """How many damaged feature shards one run repairs before it gives up: more is a failing disk."""
@@ -158,32 +161,74 @@ def _run(config: Config, until: Until, log: RunLog) -> StudyResult:
         parts: list[CellPlan] = []
         if config.quantiles is not None:
             parts = plan_quantiles(config, config.quantiles, represented, pool, cluster, log)
-        done = sweep([*plans, *parts], config, pool, query, test, cluster, log)
+        try:
+            done = sweep([*plans, *parts], config, pool, query, test, cluster, log)
+        except StudyFailedError as error:
+            _track_cells(tracked, error.results)
+            _track_failed(tracked, error.failed)
+            raise
         cells, quantiles = done[: len(plans)], done[len(plans) :]
         result = StudyResult(config.run_dir, orderings, cells, quantiles)
         if until == "report":
-            root = config.artifact_root
-            distances = measure_subsets(represented, plans, pool, root, cluster, log)
-            result.record = study_record(
-                config,
-                cells,
-                quantiles,
-                orderings,
-                represented,
-                distances,
-                screen,
-                {"pool": pool, "query": query, "test": test},
-                log,
-                _command(),
+            distances = measure_subsets(
+                represented, plans, pool, config.artifact_root, cluster, log
             )
-            if found is not None:
-                result.record.search = json.loads((found / FOUND).read_text())
-            result.record.save(config.run_dir / "report" / "record.json")
-            build_report(result.record, config.run_dir / "report")
+            key = _record_key(config, done, orderings, distances, screen, found)
+            result.record = _record_of(config.run_dir, key)
+            if result.record is None:
+                result.record = study_record(
+                    config,
+                    cells,
+                    quantiles,
+                    orderings,
+                    represented,
+                    distances,
+                    screen,
+                    {"pool": pool, "query": query, "test": test},
+                    log,
+                    _command(),
+                )
+                result.record.made_from = key
+                if found is not None:
+                    result.record.search = json.loads((found / FOUND).read_text())
+                result.record.save(config.run_dir / RECORD)
+                build_report(result.record, config.run_dir / "report")
         if found is not None:
             tracked.log_artifact(found / FOUND)
         _track(tracked, result)
     return result
+
+
+def _record_key(
+    config: Config,
+    cells: list[dict[str, Any]],
+    orderings: list[StudyOrdering],
+    distances: list[dict[str, Any]],
+    screen: Screen,
+    found: Artifact | None,
+) -> str:
+    """Return what names a record: where nothing of it has changed, the page is not drawn again."""
+    return fingerprint(
+        {
+            "config": config.model_dump(mode="json", exclude={"compute"}),
+            "cells": cells,
+            "orderings": [ordering.artifact.fingerprint for ordering in orderings],
+            "distances": distances,
+            "screen": screen.artifact.fingerprint,
+            "search": found.fingerprint if found else None,
+            "code": [__version__, git_commit()],
+        }
+    )
+
+
+def _record_of(run_dir: Path, key: str) -> StudyRecord | None:
+    """Return the record of an earlier run that was made from the same, if its page is there too."""
+    try:
+        record = StudyRecord.load(run_dir / RECORD)
+    except InputError:
+        return None
+    drawn = (run_dir / "report" / "index.html").exists()
+    return record if drawn and record.made_from == key else None
 
 
 def study_fingerprint(config: Config) -> str:
@@ -199,16 +244,41 @@ def _track(study: NullRun, result: StudyResult) -> None:
         study.log_artifact(ordering.file, f"orderings/{ordering.name}")
     if result.record is not None:
         study.log_artifact(result.run_dir / "report", "report")
-    for cell in (*result.cells, *result.quantiles):
-        method = {key: cell[key] for key in CELL_KEYS if key in cell}
-        name = " ".join(str(value) for value in method.values() if value is not None)
-        with study.cell(name, f"{cell['fingerprint']} {name}", params=method) as run:
+    _track_cells(study, [*result.cells, *result.quantiles])
+
+
+def _track_cells(study: NullRun, cells: list[dict[str, Any]]) -> None:
+    held = study.finished_cells()
+    for cell in cells:
+        method, name = _named({key: cell.get(key) for key in CELL_KEYS})
+        key = f"{cell['fingerprint']} {name}"
+        if key in held:
+            continue
+        with study.cell(name, key, params=method) as run:
             run.set_tags({"tis.artifact": cell["artifact"]})
             numbers = {k: v for k, v in cell.items() if isinstance(v, int | float)}
             run.log_metrics({k: v for k, v in numbers.items() if k not in method})
             run.log_series("train_loss", dict(enumerate(cell.get("train_loss", []), start=1)))
             if cell.get("model") == "adapter":  # a whole model is too large for the tracker
                 run.log_artifact(Path(cell["artifact"]) / "adapter")
+
+
+def _track_failed(study: NullRun, failed: list[FailedCell]) -> None:
+    for lost in failed:
+        quantile = list(lost.cell.quantile) if lost.cell.quantile else None
+        facts = {key: getattr(lost.cell, key) for key in CELL_KEYS} | {"quantile": quantile}
+        method, name = _named(facts)
+        with (
+            suppress(RuntimeError),
+            study.cell(name, f"{lost.fingerprint} {name}", params=method),
+        ):
+            raise RuntimeError(lost.why)
+
+
+def _named(facts: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """Return what names a cell, and its name in the tracker."""
+    method = {k: v for k, v in facts.items() if k != "quantile" or v is not None}
+    return method, " ".join(str(value) for value in method.values() if value is not None)
 
 
 def _order(

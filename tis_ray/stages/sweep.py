@@ -63,8 +63,23 @@ class CellPlan:
         return f"{name} B={self.budget} seed {self.seed}"
 
 
+@dataclass(frozen=True)
+class FailedCell:
+    """A cell without a result: its artifact's fingerprint, and the error in a line."""
+
+    cell: CellPlan
+    fingerprint: str
+    why: str
+
+
 class StudyFailedError(RuntimeError):
-    """Some cells failed; the message names them and the first error."""
+    """Some cells failed; the message names them and the first error. `results` are of the others."""
+
+    def __init__(
+        self, message: str, failed: list[FailedCell], results: list[dict[str, Any]]
+    ) -> None:
+        super().__init__(message)
+        self.failed, self.results = failed, results
 
 
 def plan_cells(config: Config, pool: Side, orderings: list[StudyOrdering]) -> list[CellPlan]:
@@ -160,16 +175,22 @@ def sweep(
     if specs:
         log.event("cells", total=len(cells), reused=reused, to_train=len(specs))
         _run_trials(specs, config, cluster, log)
-    failed = [cell.label for cell, artifact in todo.values() if not artifact.complete]
+    pairs = list(zip(cells, artifacts, strict=True))
+    results = [_result(cell, artifact) for cell, artifact in pairs if artifact.complete]
+    failed = [
+        FailedCell(cell, artifact.fingerprint, _why(artifact))
+        for cell, artifact in pairs
+        if not artifact.complete
+    ]
     if failed:
-        folder = next(artifact.path for _, artifact in todo.values() if not artifact.complete)
-        error = folder / "error.txt"
-        why = error.read_text().strip().splitlines()[-1] if error.exists() else "no message"
+        folder = config.artifact_root / f"cell-{failed[0].fingerprint}"
+        labels = ", ".join(lost.cell.label for lost in failed[:3])
         raise StudyFailedError(
-            f"{len(failed)} of {len(cells)} cells failed ({', '.join(failed[:3])}); first: {why}; "
-            f"see {error}; the same command tries them again"
+            f"{len(failed)} of {len(cells)} cells failed ({labels}); first: {failed[0].why}; "
+            f"see {folder / 'error.txt'}; the same command tries them again",
+            failed,
+            results,
         )
-    results = [_result(cell, artifact) for cell, artifact in zip(cells, artifacts, strict=True)]
     log.finished(
         StageRecord(
             stage="fine-tune, evaluate",
@@ -184,6 +205,11 @@ def sweep(
         f"{len(cells)} cells, {reused} reused" if reused else f"{len(cells)} cells",
     )
     return results
+
+
+def _why(artifact: Artifact) -> str:
+    error = artifact / "error.txt"
+    return error.read_text().strip().splitlines()[-1] if error.exists() else "no message"
 
 
 def _spec(
