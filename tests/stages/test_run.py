@@ -106,9 +106,26 @@ def test_adapters_load_in_plain_transformers_and_peft(undisturbed):
 
 def test_a_second_run_does_no_work(undisturbed):
     before = ordering_bytes(undisturbed)
+    page = undisturbed / "runs" / "small" / "report" / "index.html"
+    drawn = page.stat().st_mtime_ns
     result = run(small_study(undisturbed))
-    assert all(stage["reused"] for stage in result.record.stages)
+    lines = (result.run_dir / "events.jsonl").read_text().splitlines()
+    events = [json.loads(line) for line in lines]
+    last = [i for i, event in enumerate(events) if event["event"] == "start"][-1]
+    stages = [event for event in events[last:] if event["event"] == "stage"]
+    assert stages
+    assert all(stage["reused"] for stage in stages)
     assert ordering_bytes(undisturbed) == before
+    assert (result.report, page.stat().st_mtime_ns) == (page, drawn)
+    assert result.record.cells
+
+
+def test_a_change_draws_the_page_again(copied):
+    page = copied / "runs" / "small" / "report" / "index.html"
+    drawn = page.stat().st_mtime_ns
+    result = run(small_study(copied, overlap__ngram=9))
+    assert page.stat().st_mtime_ns > drawn
+    assert result.record.config["overlap"]["ngram"] == 9
 
 
 def test_actors_and_blocks_do_not_change_the_bytes(undisturbed, tmp_path, monkeypatch):

@@ -1,12 +1,15 @@
 """From a small pilot to the method to use at the budget that is meant.
 
-**Gain.** Of each run of a method, its metric minus that of random at the same budget and seed (and
-task), turned so that positive is better. A straight line in log2(budget) through all of a method's
-gains, by least squares, gives the mean gain at the asked budget and its 95% Student interval. With
-one budget there is no slope, and the gain is their mean.
+**Gain.** Of each run of a method, its metric beside that of random at the same budget and seed (and
+task). Both follow straight lines in log2(budget), by least squares, on a scale without ends: the
+logarithm of a loss, the log odds of a share. (On the metric's own scale a line leads beyond what is
+possible: a loss below 0, a gain larger than all of random's loss.) At the asked budget the lines are
+turned back; the gain is their difference, positive where the method is better. Its 95% Student
+interval is by the delta method with the covariance of the paired residuals. With one budget there is
+no slope, and the lines are means.
 
 **Choice.** The method with the largest expected gain, unless others cannot be told from it (the
-interval of the difference of gains, paired run by run, holds zero). Among those the prior decides,
+interval of their difference on that scale, paired run by run, holds zero). Among those the prior decides,
 which is the paper's finding (arXiv 2602.14696, section 7 and its discussion): gradients with round
 robin for small budgets, gradients with optimal transport as budgets grow. "Large" is LARGE_SHARE of
 the pool and more: on the paper's Tulu pool transport overtook round robin in query loss between 500
@@ -21,12 +24,12 @@ too small), nor another model.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 from tis_ray.analysis.intervals import CONFIDENCE
 from tis_ray.analysis.metrics import describe
@@ -41,6 +44,29 @@ _LARGE = (("less", "uot"), ("less", "knn_kde"), ("less", "knn_uniform"), ("less"
 Method = tuple[str, str]
 Run = tuple[str, int, int]
 """Task, budget and seed."""
+Runs = dict[Run, tuple[float, float]]
+"""Of each run, random's metric and the method's, on the scale of the lines."""
+
+_LEAST_SHARE = 0.005
+"""Shares are kept this far from 0 and 1, where log odds are infinite."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A scale without ends for a metric: there, back, and the derivative of the way back."""
+
+    there: Callable[[float], float]
+    back: Callable[[float], float]
+    slope: Callable[[float], float]
+
+
+_PLAIN = Scale(lambda x: x, lambda y: y, lambda y: 1.0)
+_LOG = Scale(math.log, math.exp, math.exp)
+_ODDS = Scale(
+    lambda x: float(special.logit(min(max(x, _LEAST_SHARE), 1 - _LEAST_SHARE))),
+    lambda y: float(special.expit(y)),
+    lambda y: float(special.expit(y) * special.expit(-y)),
+)
 
 
 @dataclass(frozen=True)
@@ -92,19 +118,23 @@ def recommend(
     pilots: the cells of a pilot study of each task, with random at each of its budgets.
     metric: one that the cells have. Raises InputError where no method shares a run with random.
     """
-    gains = _gains(pilots, metric)
+    about = describe(metric)
+    sign = -1.0 if about.lower_is_better else 1.0
+    scale, gains = _gains(pilots, metric)
     if not gains:
         raise InputError(
             f"recommend: no cell has {metric} beside random at the same budget and seed; run the "
             "pilot to its end, or name a metric that it measured"
         )
-    found = [Gain(method, *_at(runs, budget), len(runs)) for method, runs in gains.items()]
+    found = [
+        Gain(method, *_gain(runs, budget, scale, sign), len(runs)) for method, runs in gains.items()
+    ]
     found.sort(key=lambda gain: -gain.expected)
     best = found[0]
     alike = [
         gain.method
         for gain in found[1:]
-        if _cannot_tell(gains[best.method], gains[gain.method], budget)
+        if _cannot_tell(gains[best.method], gains[gain.method], budget, sign)
     ]
     preferred = _LARGE if budget >= LARGE_SHARE * pool_rows else _SMALL
     by_prior = False
@@ -136,9 +166,8 @@ def recommend(
 
 def _gains(
     pilots: Mapping[str, Sequence[Mapping[str, Any]]], metric: str
-) -> dict[Method, dict[Run, float]]:
-    """Return the gain over random of each method's runs."""
-    sign = -1.0 if describe(metric).lower_is_better else 1.0
+) -> tuple[Scale, dict[Method, Runs]]:
+    """Return the scale, and each method's runs beside random's on it."""
     values: dict[Method, dict[Run, float]] = {}
     for task, cells in pilots.items():
         for cell in cells:
@@ -146,36 +175,70 @@ def _gains(
             if cell.get("seed") is None or value is None or not math.isfinite(value):
                 continue
             run = (task, int(cell["budget"]), int(cell["seed"]))
-            values.setdefault((cell["representation"], cell["selector"]), {})[run] = sign * value
+            values.setdefault((cell["representation"], cell["selector"]), {})[run] = float(value)
+    about = describe(metric)
+    positive = all(value > 0 for runs in values.values() for value in runs.values())
+    scale = _ODDS if about.share else _LOG if about.lower_is_better and positive else _PLAIN
     random = values.pop((RANDOM, RANDOM), {})
     found = {
-        method: {run: value - random[run] for run, value in runs.items() if run in random}
+        method: {
+            run: (scale.there(random[run]), scale.there(value))
+            for run, value in runs.items()
+            if run in random
+        }
         for method, runs in values.items()
     }
-    return {method: runs for method, runs in found.items() if runs}
+    return scale, {method: runs for method, runs in found.items() if runs}
 
 
-def _at(runs: Mapping[Run, float], budget: int) -> tuple[float, float | None, float | None]:
-    """Return the line's mean at a budget, with its 95% interval where there is one."""
-    x = np.log2([run[1] for run in runs]) - math.log2(budget)
-    y = np.array(list(runs.values()))
-    columns = np.stack([np.ones_like(x), x], axis=1) if np.ptp(x) > 0 else np.ones((len(x), 1))
-    weights, *_ = np.linalg.lstsq(columns, y, rcond=None)
-    free = len(y) - columns.shape[1]
-    expected = float(weights[0])
-    if free < 1:
+def _gain(
+    runs: Runs, budget: int, scale: Scale, sign: float
+) -> tuple[float, float | None, float | None]:
+    """Return the expected gain at a budget, with its 95% interval where there is one."""
+    (random, method), covariance = _at(runs, np.array(list(runs.values())), budget)
+    expected = sign * (scale.back(method) - scale.back(random))
+    if covariance is None:
         return expected, None, None
-    variance = float(((y - columns @ weights) ** 2).sum()) / free
-    # The asked budget is x = 0, so the mean there is the first weight.
-    error = math.sqrt(variance * float(np.linalg.inv(columns.T @ columns)[0, 0]))
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, free)) * error
+    gradient = np.array([-scale.slope(random), scale.slope(method)])
+    half = _student(runs) * math.sqrt(float(gradient @ covariance @ gradient))
     return expected, expected - half, expected + half
 
 
-def _cannot_tell(best: Mapping[Run, float], other: Mapping[Run, float], budget: int) -> bool:
-    """Whether the difference of two methods' gains, run by run, may be zero at a budget."""
-    shared = {run: best[run] - other[run] for run in best if run in other}
+def _at(
+    runs: Iterable[Run], values_XC: np.ndarray, budget: int
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the (C,) means of the lines at a budget and their covariance, if it can be known.
+
+    values_XC: a column for each line, a row for each run.
+    """
+    design = _design(runs, budget)
+    weights, *_ = np.linalg.lstsq(design, values_XC, rcond=None)
+    free = len(design) - design.shape[1]
+    if free < 1:
+        return weights[0], None
+    residuals_XC = values_XC - design @ weights
+    # The asked budget is x = 0, so the means there are the first weights.
+    spread = float(np.linalg.inv(design.T @ design)[0, 0])
+    return weights[0], spread * (residuals_XC.T @ residuals_XC) / free
+
+
+def _design(runs: Iterable[Run], budget: int) -> np.ndarray:
+    x = np.log2([run[1] for run in runs]) - math.log2(budget)
+    return np.stack([np.ones_like(x), x], axis=1) if np.ptp(x) > 0 else np.ones((len(x), 1))
+
+
+def _student(runs: Iterable[Run]) -> float:
+    """Return how many standard errors the interval reaches."""
+    rows, columns = _design(runs, 1).shape
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, rows - columns))
+
+
+def _cannot_tell(best: Runs, other: Runs, budget: int, sign: float) -> bool:
+    """Whether the difference of two methods, run by run, may be zero at a budget."""
+    shared = {run: sign * (best[run][1] - other[run][1]) for run in best if run in other}
     if not shared:
         return True
-    _, low, _ = _at(shared, budget)
-    return low is None or low <= 0
+    (difference,), covariance = _at(shared, np.array([[d] for d in shared.values()]), budget)
+    if covariance is None:
+        return True
+    return bool(difference <= _student(shared) * math.sqrt(float(covariance[0, 0])))
