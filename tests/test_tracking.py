@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -93,6 +94,38 @@ def test_status_is_honest(tracker, error, status):
     ):
         raise error
     assert run_of(tracker, study).info.status == run_of(tracker, cell).info.status == status
+
+
+def test_a_study_whose_process_was_killed_becomes_killed(tmp_path):
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    lines = [
+        "import os, signal, sys",
+        "from tis_ray.tracking import Tracker",
+        "with Tracker(sys.argv[1]).study('lost', 'f1'):",
+        "    os.kill(os.getpid(), signal.SIGKILL)",
+    ]
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines), uri], check=False)
+    assert done.returncode == -signal.SIGKILL
+    tracker = Tracker(uri)
+    (lost,) = tracker._client.search_runs([tracker.experiment_id])
+    assert lost.info.status == "RUNNING"
+    with tracker.study("mine", "f2"), Tracker(uri).study("beside it", "f3"):
+        found = {
+            run.info.run_name: run.info.status
+            for run in tracker._client.search_runs([tracker.experiment_id])
+        }
+    assert found == {"lost": "KILLED", "mine": "RUNNING", "beside it": "RUNNING"}
+
+
+def test_finished_cells_are_those_that_ended_well(tracker):
+    with tracker.study("s", "f") as study:
+        with study.cell("one", "c1"):
+            pass
+        with pytest.raises(ValueError), study.cell("two", "c2"):
+            raise ValueError("no")
+        assert study.finished_cells() == {"c1"}
+    with tracker.study("t", "g") as other:
+        assert other.finished_cells() == set()
 
 
 def test_success_after_failure_clears_the_error(tracker):
@@ -220,6 +253,7 @@ assert not any(m in sys.modules for m in ("mlflow", "ray", "torch")), "tracking 
 tracking.Tracker("sqlite:///{tmp_path}/mlflow.db")
 assert not any(m in sys.modules for m in ("ray", "torch")), "tracking on"
 import os
+import signal
 assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
 """
     environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW")}

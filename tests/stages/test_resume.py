@@ -11,8 +11,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
+from mlflow.tracking import MlflowClient
 
 from tests.stages.conftest import ordering_bytes, small_study
 from tis_ray.report import StudyRecord
@@ -37,6 +39,18 @@ def kill_when(config: Path, reached: Callable[[], bool], log: Path) -> None:
         time.sleep(0.02)
     os.kill(driver.pid, signal.SIGKILL)
     driver.wait()
+
+
+def kill_a_trial() -> bool:
+    """SIGKILL a process that trains a cell, of the cluster that was started last."""
+    trials = [
+        process
+        for process in psutil.process_iter(["cmdline", "create_time"])
+        if any("ImplicitFunc" in part for part in process.info["cmdline"] or [])
+    ]
+    if trials:
+        max(trials, key=lambda process: process.info["create_time"]).kill()
+    return bool(trials)
 
 
 def last_start(folder: Path) -> list[dict]:
@@ -88,3 +102,39 @@ def test_a_killed_driver_continues_and_ends_in_the_same_bytes(undisturbed, tmp_p
     for mine, theirs in zip(*cells, strict=True):
         assert mine["test_loss"] == theirs["test_loss"]
         assert mine["query_loss"] == theirs["query_loss"]
+
+
+def test_after_a_killed_trial_and_a_killed_driver_mlflow_holds_each_cell_once(tmp_path):
+    study = small_study(
+        tmp_path, representation="bm25", seed=[0, 1, 2], finetune__epochs=10, tracking__enabled=True
+    )
+    config = tmp_path / "study.yaml"
+    config.write_text(yaml.safe_dump(study))
+    artifacts = tmp_path / "artifacts"
+    killed = []
+
+    def one_cell_later() -> bool:
+        epochs = list(artifacts.glob("cell-*/checkpoints/epoch-*"))
+        if epochs and not killed and kill_a_trial():
+            killed.extend(artifacts.glob("cell-*/_SUCCESS"))
+            killed.append(None)
+        return bool(killed) and len(list(artifacts.glob("cell-*/_SUCCESS"))) > len(killed) + 1
+
+    kill_when(config, one_cell_later, tmp_path / "first.log")
+
+    client = MlflowClient(f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}")
+
+    def runs() -> list:
+        (experiment,) = [e for e in client.search_experiments() if e.name == "tis-ray"]
+        return client.search_runs([experiment.experiment_id], max_results=100)
+
+    # Nobody was left to say that the study had ended.
+    assert [run.info.status for run in runs()] == ["RUNNING"]
+    for _ in range(2):
+        ended = subprocess.run(command(config), capture_output=True, text=True, cwd=tmp_path)
+        assert ended.returncode == 0, ended.stderr
+        names = [run.info.run_name for run in runs()]
+        assert len(names) == len(set(names)) == 1 + 2 + 3 + 3  # study, zero-shots, random, BM25
+        assert {run.info.status for run in runs()} == {"FINISHED"}
+        steps = [len(client.get_metric_history(r.info.run_id, "train_loss")) for r in runs()]
+        assert sorted(steps) == [0] * 3 + [30] * 6

@@ -14,6 +14,7 @@ from tis_ray.errors import InputError
 from tis_ray.report import StudyRecord
 from tis_ray.stages import shards as shards_module
 from tis_ray.stages.run import run
+from tis_ray.stages.sweep import StudyFailedError
 
 pytestmark = pytest.mark.ray
 
@@ -209,3 +210,24 @@ def test_a_budget_above_the_usable_pool_is_refused_before_any_model_runs(ray_clu
     with pytest.raises(InputError, match="budget: 161 exceeds the pool of 160 usable rows"):
         run(small_study(tmp_path, budget=161))
     assert not list((tmp_path / "artifacts").glob("warmup-*"))
+
+
+def test_cells_that_fail_are_named_and_failed_in_mlflow(ray_cluster, tmp_path):
+    from mlflow.tracking import MlflowClient
+
+    study = small_study(
+        tmp_path, representation="bm25", finetune__learning_rate=1e30, tracking__enabled=True
+    )
+    with pytest.raises(StudyFailedError, match=r"2 of 4 cells failed .*lower learning_rate"):
+        run(study)
+    client = MlflowClient(f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}")
+    (experiment,) = [e for e in client.search_experiments() if e.name == "tis-ray"]
+    found = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+    assert {name: run.info.status for name, run in found.items()} == {
+        "small": "FAILED",
+        "zero_shot 0": "FINISHED",
+        "zero_shot (no template) 0": "FINISHED",
+        "random random 12 0": "FAILED",
+        "bm25 round_robin 12 0": "FAILED",
+    }
+    assert "lower learning_rate" in found["bm25 round_robin 12 0"].data.tags["tis.error"]

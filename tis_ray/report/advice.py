@@ -60,14 +60,17 @@ def _words(found: Recommendation) -> Iterator[str]:
             f"use {method_name(*found.choice.method)} at {found.budget:,}: expected gain over random "
             f"{_gain(found.choice, found.metric)} {describe(found.metric).words} ({scope})"
         )
-    if found.by_prior:
-        yield (
-            f"the pilot cannot tell it from {method_name(*found.best.method)}; the paper's finding decides: "
-            "gradients with round robin for small budgets, with optimal transport for large ones"
+    chosen = (found.choice or found.best).method
+    others = [method for method in (found.best.method, *found.alike) if method != chosen]
+    if others:
+        decides = (
+            "; the paper's finding decides: gradients with round robin for small budgets, with "
+            "optimal transport for large ones"
         )
-    elif found.alike:
-        others = ", ".join(method_name(*method) for method in found.alike)
-        yield f"the pilot cannot tell it from {others}"
+        yield (
+            f"the pilot cannot tell it from {', '.join(method_name(*method) for method in others)}"
+            + (decides if found.by_prior else "")
+        )
     if found.extrapolated:
         yield (
             f"{found.budget:,} lies outside the pilot's budgets: the gain is read off a line in "
