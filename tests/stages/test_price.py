@@ -90,6 +90,26 @@ def test_a_cascade_streaming_and_a_given_warmup_cost_less(tmp_path):
     assert "fine-tune" in cheap
 
 
+def test_quantiles_a_search_and_the_studies_of_a_grid_are_paid_too(tmp_path):
+    _, plain = estimated(tmp_path)
+    _, more = estimated(
+        tmp_path,
+        quantiles={"bins": 10, "rows": 30},
+        search={"over": {"learning_rate": [1e-4, 1e-3], "batch_size": [2, 4]}, "trials": 3},
+    )
+    assert more["fine-tune"].rows == plain["fine-tune"].rows + 10 * 2 * 30  # bins x seeds x rows
+    assert more["search"].rows == 3 * 100
+    asked = 3 * 2 * 10 * 0.1  # trials x epochs x queries
+    assert more["search"].seconds == pytest.approx(300 * 200 * 2 * 4e-3 + asked)
+    _, grid = estimated(
+        tmp_path, finetune__learning_rate=[1e-4, 1e-3, 1e-2], less__sketch__width=[512, 1024]
+    )
+    times = {name: grid[name].seconds / plain[name].seconds for name in plain}
+    assert times == pytest.approx(
+        dict.fromkeys(plain, 6) | dict.fromkeys(["tokens", "warm-up", "features less"], 2)
+    )
+
+
 @pytest.mark.ray
 def test_the_price_of_a_small_study(ray_cluster, tmp_path):
     found = price(parse_config(small_study(tmp_path, representation=["less", "bm25"])))

@@ -26,6 +26,7 @@ from tis_ray.config import Config, TrainingConfig
 from tis_ray.data import Row, TemplateError, count_response_tokens
 from tis_ray.evaluation import example_losses, generate, read_tasks
 from tis_ray.gradients import IGNORED
+from tis_ray.grid import points
 from tis_ray.models.loading import load_model
 from tis_ray.models.lora import attach_lora, trainable_parameters
 from tis_ray.models.training import train
@@ -118,8 +119,19 @@ def estimate(
     methods = 1 + sum(len(config.selectors(name)) for name in config.representation)
     size = each if config.budget_unit == "tokens" else 1
     trained = round(methods * len(config.seed) * sum(config.budget) / size)
-    tokens = trained * each * config.finetune.epochs
     models = methods * len(config.seed) * len(config.budget)
+    if config.quantiles is not None:
+        bins = config.quantiles.bins * (2 if config.quantiles.focus else 1)
+        parts = len(config.representation) * bins * len(config.seed)
+        trained, models = trained + parts * config.quantiles.rows, models + parts
+    tokens = trained * each * config.finetune.epochs
+    if config.search is not None:
+        combinations = len(points(config.search.over))
+        trials = min(combinations, config.search.trials or combinations)
+        rows = trials * min(pool, config.search.rows or round(max(config.budget) / size))
+        tried = rows * each * config.finetune.epochs
+        asked = trials * config.finetune.epochs * query * facts["loss"]
+        stages.append(StagePrice("search", rows, tried, tried * facts["finetune"] + asked))
     saved = models * facts["saved"] if config.finetune.save else 0.0
     stages.append(
         StagePrice("fine-tune", trained, tokens, tokens * facts["finetune"], 1e-9 * saved)
@@ -138,8 +150,28 @@ def estimate(
             models * ((query + test) * facts["loss"] + answers * facts["answer"]),
         )
     )
+    stages = [_repeated(stage, config) for stage in stages]
     return Price(
         stages, cluster.actors, cluster.threads, cluster.device, facts["sample"], facts["spread"]
+    )
+
+
+def _repeated(stage: StagePrice, config: Config) -> StagePrice:
+    """Return a stage of all studies that the config consists of.
+
+    Tasks share what is made of the pool, and settings that no feature depends on do too.
+    """
+    times = max(1, len(config.parts()))
+    if stage.stage.split()[0] in ("tokens", "warm-up", "features"):
+        shared = ("finetune.", "search.", "uot.", "knn.", "constraints.", "evaluation.", "overlap.")
+        axes = {k: v for k, v in config.grid.items() if not k.startswith(shared)}
+        times = len(points(axes))
+    return StagePrice(
+        stage.stage,
+        times * stage.rows,
+        times * stage.tokens,
+        times * stage.seconds,
+        times * stage.gigabytes,
     )
 
 
