@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tis_ray.report import StudyRecord
+from tis_ray.report.lengths import length_facts
 from tis_ray.report.words import method_name
 
 HOSTILE = '<script>alert(1)</script> $x_1$ & "q" \x00\x1b'
@@ -136,6 +137,10 @@ def make_record(pool=200, budgets=(100, 500), seeds=(0, 1, 2), gain=0.2, methods
         ],
         composition={"pool": {s: int((source == k).sum()) for k, s in enumerate(sources)}}
         | {f"{name} @ 100": {"gsm8k": 90, HOSTILE: 10} for name in names},
+        lengths={
+            name: length_facts(rng.integers(20, 90, 100), rng.integers(1, 20, 100))
+            for name in ("pool", "queries", *(f"{name} @ 100" for name in names))
+        },
         stages=[
             {"stage": "pool", "artifact": "tokens-1", "seconds": 1.5, "reused": True},
             *make_stages(methods, pool),

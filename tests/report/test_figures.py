@@ -12,7 +12,7 @@ from tis_ray.report.figures import budget_curve, comparison, drawings
 from tis_ray.report.pool_figures import composition, map_caption, pool_map
 
 NAMES = {f"{kind}_{m}" for kind in ("budget", "difference", "gain") for m in
-         ("test_loss", "query_loss", "exact_match")} | {"map", "composition", "scores", "distances", "cost"}  # fmt: skip
+         ("test_loss", "query_loss", "exact_match")} | {"map", "composition", "lengths", "scores", "distances", "cost"}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -126,7 +126,7 @@ def test_quarantine_is_counted_by_reason(html):
 
 def test_tables_have_captions_and_figures_have_names(html):
     assert html.count("<table") == html.count("<caption>")
-    assert html.count("<svg") == html.count('role="img"') == html.count("<figcaption>") == 14
+    assert html.count("<svg") == html.count('role="img"') == html.count("<figcaption>") == 15
 
 
 def test_ids_are_unique(html):

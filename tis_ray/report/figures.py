@@ -24,6 +24,7 @@ from tis_ray.analysis.statistics import best_zero_shot, is_zero_shot
 from tis_ray.report import svg
 from tis_ray.report.distances import distance_figure
 from tis_ray.report.gains import gain_figure
+from tis_ray.report.lengths import length_figure
 from tis_ray.report.pool_figures import (
     composition,
     map_caption,
@@ -77,6 +78,11 @@ def drawings(record: StudyRecord, rows: Sequence[TableRow]) -> dict[str, Drawing
     found.append(Drawing("map", "Map of pool, queries and subsets", caption, pool_map(record)))
     caption = "Share of each source in the pool and in each subset."
     found.append(Drawing("composition", "Composition by source", caption, composition(record)))
+    caption = (
+        "Median, middle half, and 5% to 95% of the rows; dotted, the pool's median. Where a subset's"
+        " responses have other lengths, part of its gain may be length: compare `length_matched`."
+    )
+    found.append(Drawing("lengths", "Length of responses", caption, length_figure(record)))
     caption = "The score of each selected example, best first. Scales differ between methods."
     found.append(Drawing("scores", "Score by rank", caption, score_by_rank(record)))
     caption = (

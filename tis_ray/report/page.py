@@ -24,6 +24,7 @@ from tis_ray.report.agreement import agreement_table, clarity, score_lines
 from tis_ray.report.distances import distance_tables
 from tis_ray.report.figures import Drawing, drawings, figure_name
 from tis_ray.report.gains import gain_tables
+from tis_ray.report.lengths import length_table
 from tis_ray.report.quantiles import quantile_table
 from tis_ray.report.ranks import rank_lines
 from tis_ray.report.record import Certificate, StageCost, StudyRecord
@@ -97,6 +98,7 @@ def build_report(record: StudyRecord, out_dir: str | Path) -> Path:
         examples=_examples(record),
         open_examples=OPEN_EXAMPLES,
         shares=_shares(record),
+        lengths=length_table(record),
         distances=distance_tables(record, rows),
         quantiles=quantile_table(record),
         search=search_table(record),

@@ -45,6 +45,16 @@ class QuantileCell(Cell):
     quantile: list[int]
 
 
+class Lengths(TypedDict):
+    """How long some rows are: sums of tokens, and the 5%, 25%, 50%, 75% and 95% quantiles."""
+
+    rows: int
+    tokens: int
+    response_tokens: int
+    quantiles: list[float]
+    response_quantiles: list[float]
+
+
 class Search(TypedDict):
     """A search for fine-tuning settings: `best`, the `epochs` of a whole trial, and of each trial its
     `settings`, the `query_loss` after each epoch, why it `diverged` (or None) and its `peak_mb`."""
@@ -227,6 +237,8 @@ class StudyRecord:
     distances: list[RepresentationDistances] = field(default_factory=list)
     composition: dict[str, dict[str, int]] = field(default_factory=dict)
     """Method name → source → count; the entry `pool` is the whole pool."""
+    lengths: dict[str, Lengths] = field(default_factory=dict)
+    """The same names as those of `composition`, and `queries`."""
     stages: list[StageCost] = field(default_factory=list)
     quarantined: list[QuarantinedRow] = field(default_factory=list)
     command: str = ""

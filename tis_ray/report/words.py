@@ -57,8 +57,8 @@ def display_name(key: str) -> str:
     """Return the display name of a record's key, such as "less + round_robin @ 100" or "pool"."""
     method, at, budget = key.partition(" @ ")
     representation, _, selector = method.partition(" + ")
-    if key == "pool":
-        return "Pool"
+    if key in ("pool", "queries"):
+        return key.capitalize()
     size = f"{int(budget):,}" if budget.isdecimal() else budget
     return method_name(representation, selector or None) + at + size
 

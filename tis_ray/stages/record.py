@@ -9,12 +9,14 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tis_ray.analysis.agreement import pairwise_agreement
 from tis_ray.analysis.projection import principal_plane
 from tis_ray.config import Config
 from tis_ray.report import StudyRecord
+from tis_ray.report.lengths import length_facts
 from tis_ray.stages.chosen import Likeness, choices, likeness
 from tis_ray.stages.featurize import FeatureSet
 from tis_ray.stages.lineage import trace
@@ -65,12 +67,19 @@ def study_record(
     )
     rows_N = np.concatenate([table["row"].to_numpy() for table in pool.token_tables()])
     composition = {"pool": dict(Counter(sources.tolist()))}
+    lengths_N, responses_N = _lengths(pool)
+    lengths = {
+        "pool": length_facts(lengths_N, responses_N),
+        "queries": length_facts(*_lengths(query)),
+    }
     shown = []
     for ordering in orderings:
         table = ordering.table()
         for budget, filled in ordering.filled().items():
             name = f"{ordering.representation} + {ordering.selector} @ {budget}"
             composition[name] = dict(Counter(table["source"].to_pylist()[: filled.rows]))
+            places = np.searchsorted(rows_N, table["index"].to_numpy()[: filled.rows])
+            lengths[name] = length_facts(lengths_N[places], responses_N[places])
         lineage = trace(ordering.artifact.path, ordering.name)
         found, alike = choices(lineage), likeness(lineage, slice(SHOWN_ROWS))
         rows = [
@@ -113,6 +122,7 @@ def study_record(
         "certificates": _certificates(represented),
         "distances": distances,
         "composition": composition,
+        "lengths": lengths,
         "stages": [vars(stage) for stage in log.stages],
         "quarantined": [
             *(row for side in sides.values() for row in side.quarantined()),
@@ -123,6 +133,15 @@ def study_record(
         "environment": _environment(),
     }
     return StudyRecord(**content)
+
+
+def _lengths(side: Side) -> tuple[np.ndarray, np.ndarray]:
+    """Return the tokens of each usable row, and those of its response."""
+    tokens, responses = [], []
+    for table in side.token_tables():
+        tokens.append(pc.list_value_length(table["input_ids"]).to_numpy())
+        responses.append(table["response_tokens"].to_numpy())
+    return np.concatenate(tokens), np.concatenate(responses)
 
 
 def _without_curve(cell: dict[str, Any]) -> dict[str, Any]:
