@@ -473,7 +473,7 @@ class SearchConfig(Model):
     trials: int | None = Field(None, ge=1)
     """Try so many of the combinations, drawn at random; null tries all."""
     rows: int | None = Field(None, ge=1)
-    """Random pool rows that each trial is trained on; null is the largest budget."""
+    """Random pool rows that each trial is trained on; null is the largest budget, where that is in rows."""
     reduction: int = Field(3, ge=2)
     """Of the trials that have come equally far, the best 1/reduction go on."""
     first_epochs: int = Field(1, ge=1)

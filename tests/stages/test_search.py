@@ -111,6 +111,11 @@ def test_bad_settings_are_one_line(tmp_path, settings, message) -> None:
     assert "\n" not in str(error.value)
 
 
+def test_rows_must_be_told_where_budgets_count_tokens(tmp_path) -> None:
+    with pytest.raises(InputError, match=r"search.rows is missing"):
+        parse_config(study(tmp_path, rows=None) | {"budget_unit": "tokens"})
+
+
 def test_a_grid_is_a_study_for_each_value_and_shares_what_it_can(ray_cluster, tmp_path) -> None:
     result = run(
         small_study(

@@ -8,7 +8,7 @@ way round). Comparisons in which one of the set has no result are left out.
 
 **Interval.** Runs of one seed at several budgets share their initial weights, and their subsets are
 nested, so seeds count and budgets do not: a seed's mean rank is one value, and the interval is that
-of the mean over seeds (`bootstrap_interval`), cut to the ranks that there are.
+of the mean over seeds (Student), cut to the ranks that there are.
 
 **Test.** Friedman's statistic, Σ (mean rank - (A+1)/2)² over A methods, against all ways to exchange
 the methods' names seed by seed. It holds for few seeds, where chi-square does not. S seeds of two
@@ -25,9 +25,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tis_ray.analysis.intervals import CONFIDENCE, Interval
+from tis_ray.analysis.intervals import CONFIDENCE, Interval, mean_interval
 from tis_ray.analysis.metrics import describe
-from tis_ray.analysis.paired import bootstrap_interval, mean_ranks, wins
+from tis_ray.analysis.paired import mean_ranks, wins
 from tis_ray.analysis.statistics import RANDOM, is_zero_shot
 
 Axis = Literal["selector", "representation"]
@@ -144,7 +144,7 @@ def _table(
     ranks_SA, values_CA = np.array(rows_SA), np.concatenate(complete)
     best_A = wins(values_CA, lower_is_better=lower)
     ranks = [
-        MeanRank(name, _cut(bootstrap_interval(ranks_SA[:, a]), len(competitors)), int(best_A[a]))
+        MeanRank(name, _cut(mean_interval(ranks_SA[:, a]), len(competitors)), int(best_A[a]))
         for a, name in enumerate(competitors)
     ]
     ranks.sort(key=lambda found: found.rank.mean)
