@@ -678,6 +678,10 @@ class Config(Model):
             raise ValueError(
                 "search trains in one process each: leave out finetune.shard, or search"
             )
+        if self.search is not None and self.search.rows is None and self.budget_unit == "tokens":
+            raise ValueError(
+                "search.rows is missing: say how many rows, since budgets count tokens"
+            )
         return self
 
     def parts(self) -> dict[str, Config]:

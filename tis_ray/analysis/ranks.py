@@ -144,7 +144,9 @@ def _table(
     ranks_SA, values_CA = np.array(rows_SA), np.concatenate(complete)
     best_A = wins(values_CA, lower_is_better=lower)
     ranks = [
-        MeanRank(name, _cut(mean_interval(ranks_SA[:, a]), len(competitors)), int(best_A[a]))
+        MeanRank(
+            name, _cut(mean_interval(ranks_SA[:, a].tolist()), len(competitors)), int(best_A[a])
+        )
         for a, name in enumerate(competitors)
     ]
     ranks.sort(key=lambda found: found.rank.mean)
