@@ -13,6 +13,7 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -161,10 +162,10 @@ def _run(config: Config, until: Until, log: RunLog) -> StudyResult:
         parts: list[CellPlan] = []
         if config.quantiles is not None:
             parts = plan_quantiles(config, config.quantiles, represented, pool, cluster, log)
+        track = partial(_track_cells, tracked)
         try:
-            done = sweep([*plans, *parts], config, pool, query, test, cluster, log)
+            done = sweep([*plans, *parts], config, pool, query, test, cluster, log, track)
         except StudyFailedError as error:
-            _track_cells(tracked, error.results)
             _track_failed(tracked, error.failed)
             raise
         cells, quantiles = done[: len(plans)], done[len(plans) :]
@@ -238,16 +239,16 @@ def study_fingerprint(config: Config) -> str:
 
 
 def _track(study: NullRun, result: StudyResult) -> None:
-    """Record the study and each cell, once however often it is run."""
+    """Record what is of the study and not of a cell."""
     study.log_artifact(result.run_dir / "config.yaml")
     for ordering in result.orderings:
         study.log_artifact(ordering.file, f"orderings/{ordering.name}")
     if result.record is not None:
         study.log_artifact(result.run_dir / "report", "report")
-    _track_cells(study, [*result.cells, *result.quantiles])
 
 
 def _track_cells(study: NullRun, cells: list[dict[str, Any]]) -> None:
+    """Record cells, each once however often the study is run."""
     held = study.finished_cells()
     for cell in cells:
         method, name = _named({key: cell.get(key) for key in CELL_KEYS})

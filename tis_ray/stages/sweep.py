@@ -154,10 +154,11 @@ def sweep(
     test: Side,
     cluster: Cluster,
     log: RunLog,
+    ended: Callable[[list[dict[str, Any]]], None] = lambda results: None,
 ) -> list[dict[str, Any]]:
     """Train and evaluate what is not done yet; return one result per cell, in the order given.
 
-    A failed cell is tried once more, then named in StudyFailedError after all others have ended.
+    `ended` is told results while others are still trained, each once. A failed cell is tried once more, then named in StudyFailedError after all others have ended.
     """
     start = time.monotonic()
     evaluation = Evaluation.of(config, query, test)
@@ -172,10 +173,19 @@ def sweep(
         key: _spec(cell, artifact, config, pool, evaluation, cluster)
         for key, (cell, artifact) in todo.items()
     }
+    pairs = list(zip(cells, artifacts, strict=True))
+    told: set[int] = set()
+
+    def tell() -> None:
+        fresh = [i for i, pair in enumerate(pairs) if i not in told and pair[1].complete]
+        if fresh:
+            ended([_result(*pairs[i]) for i in fresh])
+            told.update(fresh)
+
     if specs:
         log.event("cells", total=len(cells), reused=reused, to_train=len(specs))
-        _run_trials(specs, config, cluster, log)
-    pairs = list(zip(cells, artifacts, strict=True))
+        _run_trials(specs, config, cluster, log, tell)
+    tell()
     results = [_result(cell, artifact) for cell, artifact in pairs if artifact.complete]
     failed = [
         FailedCell(cell, artifact.fingerprint, _why(artifact))
@@ -241,7 +251,11 @@ def _spec(
 
 
 def _run_trials(
-    specs: dict[str, dict[str, Any]], config: Config, cluster: Cluster, log: RunLog
+    specs: dict[str, dict[str, Any]],
+    config: Config,
+    cluster: Cluster,
+    log: RunLog,
+    tell: Callable[[], None],
 ) -> None:
     workers = config.finetune.workers
     resources: dict[str, float] = {"CPU": 0.01}
@@ -266,6 +280,7 @@ def _run_trials(
     )
 
     def count() -> tuple[int, int]:
+        tell()
         return sum(spec["artifact"].complete for spec in specs.values()), len(specs)
 
     with log.watching("fine-tune, evaluate", "cells", count):
