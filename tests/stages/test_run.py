@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -212,6 +214,28 @@ def test_a_budget_above_the_usable_pool_is_refused_before_any_model_runs(ray_clu
     with pytest.raises(InputError, match="budget: 161 exceeds the pool of 160 usable rows"):
         run(small_study(tmp_path, budget=161))
     assert not list((tmp_path / "artifacts").glob("warmup-*"))
+
+
+def test_what_is_measured_anew_is_not_trained_anew(copied):
+    """Another test set: the same adapters, and the numbers of a study that never had the first one."""
+    other = {"data__test__rows": 5, "evaluation__max_new_tokens": 9}
+    before = {cell["fingerprint"]: cell for cell in run(small_study(copied)).cells}
+    again = run(small_study(copied, **other), until="evaluate").cells
+    assert not before.keys() & {cell["fingerprint"] for cell in again}
+    folders = [Path(cell["artifact"]) for cell in again if cell["train_rows"]]
+    assert len(folders) == 2
+    # Training leaves its progress there.
+    assert not [folder for folder in folders if (folder / "progress.json").exists()]
+    assert all((folder / "adapter" / "adapter_config.json").exists() for folder in folders)
+    for note in (copied / "artifacts").glob("trained-*.json"):
+        note.unlink()
+    for folder in (copied / "artifacts").glob("cell-*"):
+        shutil.rmtree(folder)
+    fresh = run(small_study(copied, **other), until="evaluate").cells
+    assert all((Path(c["artifact"]) / "progress.json").exists() for c in fresh if c["train_rows"])
+    kept = ("test_loss", "query_loss", "exact_match", "train_loss", "optimizer_steps")
+    for mine, theirs in zip(again, fresh, strict=True):
+        assert {k: mine.get(k) for k in kept} == {k: theirs.get(k) for k in kept}
 
 
 def test_cells_that_fail_are_named_and_failed_in_mlflow(ray_cluster, tmp_path):

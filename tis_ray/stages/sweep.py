@@ -12,6 +12,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from tis_ray.stages.log import RunLog, StageRecord
 from tis_ray.stages.order import StudyOrdering
 from tis_ray.stages.tokens import Side
 from tis_ray.stages.train import cell_loop, run_training, take_examples
-from tis_ray.store import Artifact, fingerprint, write_parquet
+from tis_ray.store import Artifact, fingerprint, write_json, write_parquet
 
 
 @dataclass(frozen=True)
@@ -125,19 +126,20 @@ def _first_of(rows_N: np.ndarray) -> Callable[[int], np.ndarray]:
 
 def cell_artifact(cell: CellPlan, config: Config, pool: Side, evaluation: Evaluation) -> Artifact:
     """Return where a cell's model and metrics live."""
+    inputs = {**_training_inputs(cell, config, pool), **evaluation.inputs()}
+    return Artifact(config.artifact_root, "cell", inputs)
+
+
+def _training_inputs(cell: CellPlan, config: Config, pool: Side) -> dict[str, Any]:
+    """Return what a trained model depends on."""
     subset = fingerprint({"pool": pool.tokens.fingerprint, "rows": cell.positions.tolist()})
-    return Artifact(
-        config.artifact_root,
-        "cell",
-        {
-            "subset": subset,
-            "seed": cell.seed,
-            "model": model_identity(config.model),
-            "finetune": _settings(config.finetune) if len(cell.positions) else None,
-            **evaluation.inputs(),
-            "threads": config.batch.threads,
-        },
-    )
+    return {
+        "subset": subset,
+        "seed": cell.seed,
+        "model": model_identity(config.model),
+        "finetune": _settings(config.finetune) if len(cell.positions) else None,
+        "threads": config.batch.threads,
+    }
 
 
 def _settings(finetune: FinetuneConfig) -> dict[str, Any]:
@@ -232,11 +234,16 @@ def _spec(
 ) -> dict[str, Any]:
     """Write what the training process reads; return its paths and settings."""
     artifact.path.mkdir(parents=True, exist_ok=True)
+    note = (
+        config.artifact_root / f"trained-{fingerprint(_training_inputs(cell, config, pool))}.json"
+    )
     if len(cell.positions):
         write_parquet(artifact / "examples.parquet", take_examples(pool, cell.positions))
     return {
         "artifact": artifact,
         "folder": artifact.path,
+        "note": note,
+        "trained": _trained(note) if len(cell.positions) else None,
         "model": config.model,
         "lora": config.finetune.lora if config.finetune.method == "lora" else None,
         "shard": config.finetune.shard,
@@ -248,6 +255,18 @@ def _spec(
         "threads": config.batch.threads,
         "device": cluster.device,
     }
+
+
+def _trained(note: Path) -> Path | None:
+    """Return the folder of a cell with this very adapter that was measured on something else.
+
+    The random subsets of several tasks are such cells, and a study that is given another metric.
+    """
+    if not note.exists():
+        return None
+    folder = note.parent / json.loads(note.read_text())["cell"]
+    whole = (folder / "_SUCCESS").exists() and (folder / "adapter").is_dir()
+    return folder if whole else None
 
 
 def _run_trials(
@@ -307,6 +326,8 @@ def run_cell(
         device=cluster.device,
         peak_mb=metrics["peak_mb"],
     )
+    if metrics.get("model") == "adapter":
+        write_json(spec["note"], {"cell": artifact.path.name})
     tune.report({"test_loss": metrics["test_loss"], "query_loss": metrics["query_loss"]})
 
 

@@ -27,7 +27,7 @@ from tis_ray.models.loading import (
     load_tokenizer,
     model_identity,
 )
-from tis_ray.models.lora import attach_lora, detach_lora, save_adapter
+from tis_ray.models.lora import attach_lora, detach_lora, load_adapter, save_adapter
 from tis_ray.models.saving import save_model
 from tis_ray.models.sharding import gather_weights, set_weights, shard_model
 from tis_ray.models.training import train
@@ -39,6 +39,8 @@ from tis_ray.store import Artifact, write_json, write_parquet
 
 Spec = dict[str, Any]
 """What a training process needs: paths and config sections. Small; it is pickled."""
+TRAINING = ("train_rows", "train_tokens", "optimizer_steps", "train_loss", "seconds_train")
+"""What is known of an adapter's training, wherever it is measured."""
 
 
 def run_training(
@@ -174,7 +176,8 @@ def warmup_loop(spec: Spec) -> None:
 def cell_loop(spec: Spec) -> None:
     """Fine-tune on a subset, then evaluate (runs in a Ray Train worker).
 
-    Zero-shot is the same loop without a subset. Only rank 0 evaluates and writes.
+    Zero-shot is the same loop without a subset; an adapter that another cell has trained is loaded.
+    Only rank 0 evaluates and writes.
     """
     start = time.monotonic()
     folder: Path = spec["folder"]
@@ -182,7 +185,10 @@ def cell_loop(spec: Spec) -> None:
     report = ray.train.report if spec["workers"] else lambda metrics: None
     model, examples = _prepare(spec)
     metrics: dict[str, Any] = {"train_rows": 0, "train_tokens": 0, "optimizer_steps": 0}
-    if examples:
+    if spec["trained"]:
+        told = json.loads((spec["trained"] / "metrics.json").read_text())
+        metrics = {name: told[name] for name in TRAINING}
+    elif examples:
         kept = train(
             model,
             examples,
@@ -207,14 +213,14 @@ def cell_loop(spec: Spec) -> None:
         model = load_model(spec["model"])
         set_weights(model, whole)
         model.to(spec["device"])
-    metrics["seconds_train"] = time.monotonic() - start
+    metrics.setdefault("seconds_train", time.monotonic() - start)
     metrics.update(evaluate(model, spec["evaluation"], folder))
     if not examples:
         part = folder / NO_TEMPLATE
         metrics[NO_TEMPLATE] = evaluate_without_template(model, spec["evaluation"], part)
     if examples:
         metrics["model"] = _save(model, spec) if spec["save"] else None
-        shutil.rmtree(folder / "checkpoints")
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     metrics["seconds"] = time.monotonic() - start
     metrics["peak_mb"] = peak_mb()
     write_json(folder / "metrics.json", metrics)
@@ -232,7 +238,11 @@ def _prepare(spec: Spec) -> tuple[Any, list[dict[str, list[int]]]]:
     examples = pq.read_table(subset, columns=["input_ids", "labels"]).to_pylist()
     if spec["lora"] is not None:
         base = borrow_model(spec["model"], spec["device"])
-        return attach_lora(base, spec["lora"], spec["seed"]), examples
+        model = attach_lora(base, spec["lora"], spec["seed"])
+        if spec.get("trained"):
+            load_adapter(model, spec["trained"] / "adapter")
+            model.eval()
+        return model, examples
     model = load_model(spec["model"], "cpu" if spec["shard"] else spec["device"])
     model.requires_grad_(True)
     if spec["shard"]:
