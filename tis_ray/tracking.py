@@ -361,8 +361,7 @@ def _opened(
         identity[PARENT_TAG] = parent_id
 
     def find_or_create() -> Run:
-        terms = [f"tags.`{key}` = '{value}'" for key, value in identity.items()]
-        found = client.search_runs([experiment_id], " AND ".join(terms), max_results=1)
+        found = client.search_runs([experiment_id], _with_tags(identity), max_results=1)
         if not found:
             created = client.create_run(experiment_id, run_name=name, tags=identity)
             return Run(client, created.info.run_id, experiment_id, reopened=False)
@@ -393,17 +392,20 @@ def _search(
     client: MlflowClient, experiment_id: str, tags: Mapping[str, str], status: str
 ) -> list[Any]:
     """Return all runs with these tags and this status."""
-    terms = [f"tags.`{key}` = '{value}'" for key, value in tags.items()]
-    terms.append(f"attributes.status = '{status}'")
+    wanted = f"{_with_tags(tags)} AND attributes.status = '{status}'"
     found: list[Any] = []
     token: str | None = ""
     while token is not None:
         page = client.search_runs(
-            [experiment_id], " AND ".join(terms), max_results=1000, page_token=token or None
+            [experiment_id], wanted, max_results=1000, page_token=token or None
         )
         found += page
         token = page.token or None
     return found
+
+
+def _with_tags(tags: Mapping[str, str]) -> str:
+    return " AND ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
 
 
 def _alive(process: int) -> bool:

@@ -41,16 +41,16 @@ def kill_when(config: Path, reached: Callable[[], bool], log: Path) -> None:
     driver.wait()
 
 
-def kill_a_trial() -> bool:
-    """SIGKILL a process that trains a cell, of the cluster that was started last."""
-    trials = [
+def kill_a(kind: str) -> bool:
+    """SIGKILL a process of a kind of Ray's, of the cluster that was started last, if there is one."""
+    found = [
         process
         for process in psutil.process_iter(["cmdline", "create_time"])
-        if any("ImplicitFunc" in part for part in process.info["cmdline"] or [])
+        if any(kind in part for part in process.info["cmdline"] or [])
     ]
-    if trials:
-        max(trials, key=lambda process: process.info["create_time"]).kill()
-    return bool(trials)
+    if found:
+        max(found, key=lambda process: process.info["create_time"]).kill()
+    return bool(found)
 
 
 def last_start(folder: Path) -> list[dict]:
@@ -104,23 +104,33 @@ def test_a_killed_driver_continues_and_ends_in_the_same_bytes(undisturbed, tmp_p
         assert mine["query_loss"] == theirs["query_loss"]
 
 
-def test_after_a_killed_trial_and_a_killed_driver_mlflow_holds_each_cell_once(tmp_path):
+def test_after_kills_of_trial_worker_and_driver_mlflow_holds_each_cell_once(tmp_path):
     study = small_study(
-        tmp_path, representation="bm25", seed=[0, 1, 2], finetune__epochs=10, tracking__enabled=True
+        tmp_path,
+        representation="bm25",
+        seed=[0, 1, 2],
+        finetune__epochs=10,
+        finetune__workers=1,
+        tracking__enabled=True,
     )
     config = tmp_path / "study.yaml"
     config.write_text(yaml.safe_dump(study))
     artifacts = tmp_path / "artifacts"
-    killed = []
+    kinds, ended = ["ImplicitFunc", "RayTrainWorker"], []  # a trial, then a worker of Ray Train
 
-    def one_cell_later() -> bool:
-        epochs = list(artifacts.glob("cell-*/checkpoints/epoch-*"))
-        if epochs and not killed and kill_a_trial():
-            killed.extend(artifacts.glob("cell-*/_SUCCESS"))
-            killed.append(None)
-        return bool(killed) and len(list(artifacts.glob("cell-*/_SUCCESS"))) > len(killed) + 1
+    def killed_both_and_a_cell_later() -> bool:
+        done = len(list(artifacts.glob("cell-*/_SUCCESS")))
+        waited = not ended or done > ended[-1]  # a cell has ended since the last kill
+        if not waited or not list(artifacts.glob("cell-*/checkpoints/epoch-*")):
+            return False
+        if not kinds:
+            return True
+        if kill_a(kinds[0]):
+            ended.append(done)
+            kinds.pop(0)
+        return False
 
-    kill_when(config, one_cell_later, tmp_path / "first.log")
+    kill_when(config, killed_both_and_a_cell_later, tmp_path / "first.log")
 
     client = MlflowClient(f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}")
 
@@ -133,8 +143,8 @@ def test_after_a_killed_trial_and_a_killed_driver_mlflow_holds_each_cell_once(tm
     assert before.pop("small") == "RUNNING"
     assert "FINISHED" in before.values()
     for _ in range(2):
-        ended = subprocess.run(command(config), capture_output=True, text=True, cwd=tmp_path)
-        assert ended.returncode == 0, ended.stderr
+        again = subprocess.run(command(config), capture_output=True, text=True, cwd=tmp_path)
+        assert again.returncode == 0, again.stderr
         names = [run.info.run_name for run in runs()]
         assert len(names) == len(set(names)) == 1 + 2 + 3 + 3  # study, zero-shots, random, BM25
         assert {run.info.status for run in runs()} == {"FINISHED"}

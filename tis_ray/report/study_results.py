@@ -68,8 +68,11 @@ def study_results(folders: Sequence[Path]) -> Results:
     seeds = sorted({int(cell.get("seed") or 0) for cell in trained})
     shape = (len(models), len(tasks), len(methods), len(budgets), len(seeds))
     runs = {name: np.full(shape, np.nan) for name in names}
+    zero_shot = {name: np.full(shape[:2], np.nan) for name in names}
     for (model, task), record in records.items():
         i, j = models.index(model), tasks.index(task)
+        for name in names:
+            zero_shot[name][i, j] = _zero_shot(record, name)
         given = set()
         for cell in record.cells:
             if is_zero_shot(cell["representation"]):
@@ -86,10 +89,6 @@ def study_results(folders: Sequence[Path]) -> Results:
                 if (value := _value(cell, name)) is not None:
                     runs[name][place] = value
     curves, representations, per_point = _quantiles(records, models, tasks, names)
-    zero_shot = {name: np.full((len(models), len(tasks)), np.nan) for name in names}
-    for (model, task), record in records.items():
-        for name in names:
-            zero_shot[name][models.index(model), tasks.index(task)] = _zero_shot(record, name)
     return Results(
         name=", ".join(tasks),
         models=tuple(models),

@@ -55,6 +55,12 @@ class Cluster:
             resources["num_gpus"] = self.gpus_per_actor
         return resources
 
+    @property
+    def trial_resources(self) -> dict[str, float]:
+        """The same for one process that trains, by the names that Ray Tune and Ray Train use."""
+        names = {"num_cpus": "CPU", "num_gpus": "GPU"}
+        return {names[name]: amount for name, amount in self.actor_resources.items()}
+
 
 def connect(config: Config) -> Cluster:
     """Join or start Ray and size the stages.

@@ -162,7 +162,7 @@ def _run(config: Config, until: Until, log: RunLog) -> StudyResult:
         parts: list[CellPlan] = []
         if config.quantiles is not None:
             parts = plan_quantiles(config, config.quantiles, represented, pool, cluster, log)
-        track = partial(_track_cells, tracked)
+        track = partial(_track_cells, tracked, tracked.finished_cells())
         try:
             done = sweep([*plans, *parts], config, pool, query, test, cluster, log, track)
         except StudyFailedError as error:
@@ -247,9 +247,8 @@ def _track(study: NullRun, result: StudyResult) -> None:
         study.log_artifact(result.run_dir / "report", "report")
 
 
-def _track_cells(study: NullRun, cells: list[dict[str, Any]]) -> None:
-    """Record cells, each once however often the study is run."""
-    held = study.finished_cells()
+def _track_cells(study: NullRun, held: set[str], cells: list[dict[str, Any]]) -> None:
+    """Record cells, but for those that an earlier run has recorded (`held`)."""
     for cell in cells:
         method, name = _named({key: cell.get(key) for key in CELL_KEYS})
         key = f"{cell['fingerprint']} {name}"

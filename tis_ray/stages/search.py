@@ -26,13 +26,14 @@ from ray.tune.schedulers import ASHAScheduler
 from tis_ray.config import Config, FinetuneConfig, SearchConfig
 from tis_ray.evaluation import example_losses
 from tis_ray.grid import Point, label, placed, points
-from tis_ray.models.loading import borrow_model, give_back_model, load_model, model_identity
-from tis_ray.models.lora import attach_lora, detach_lora
+from tis_ray.models.loading import give_back_model, model_identity
+from tis_ray.models.lora import detach_lora
 from tis_ray.models.training import train
 from tis_ray.stages.cluster import Cluster
 from tis_ray.stages.log import RunLog, peak_mb
 from tis_ray.stages.tokens import Side
-from tis_ray.stages.train import take_examples, warmup_rows
+from tis_ray.stages.train import take_examples, trainable_model, warmup_rows
+from tis_ray.stages.trials import run_trials
 from tis_ray.store import Artifact, write_json, write_parquet
 
 FOUND = "search.json"
@@ -104,14 +105,13 @@ def _run(
     cluster: Cluster,
     log: RunLog,
 ) -> None:
-    resources: dict[str, float] = {"CPU": 0.9 * cluster.threads}
-    if cluster.gpus_per_actor:
-        resources["GPU"] = cluster.gpus_per_actor
     specs: dict[str, dict[str, Any]] = {
         label(point): {
             "folder": artifact / label(point),
             "examples": artifact / "examples.parquet",
-            "finetune": with_point(config.finetune, point),
+            "finetune": finetune,
+            "lora": finetune.lora if finetune.method == "lora" else None,
+            "shard": False,
             "model": config.model,
             "query": query,
             "seed": settings.seed,
@@ -119,53 +119,44 @@ def _run(
             "device": cluster.device,
         }
         for point in trials
+        for finetune in [with_point(config.finetune, point)]
     }
-    name = f"search-{artifact.fingerprint}"
-    tuner = tune.Tuner(
-        tune.with_resources(tune.with_parameters(run_trial, specs=specs), resources),
-        param_space={"trial": tune.grid_search(list(specs))},
-        tune_config=tune.TuneConfig(
+    epochs = config.finetune.epochs
+
+    def count() -> tuple[int, int]:
+        done = sum(len(_losses(spec["folder"])) for spec in specs.values())
+        return done, len(specs) * epochs
+
+    with log.watching("search", "epochs", count):
+        ended = run_trials(
+            f"search-{artifact.fingerprint}",
+            run_trial,
+            specs,
+            config,
+            resources=cluster.trial_resources,
+            at_once=cluster.actors,
             metric="query_loss",
             mode="min",
             scheduler=ASHAScheduler(
                 time_attr="epoch",
-                max_t=config.finetune.epochs,
-                grace_period=min(settings.first_epochs, config.finetune.epochs),
+                max_t=epochs,
+                grace_period=min(settings.first_epochs, epochs),
                 reduction_factor=settings.reduction,
             ),
-            max_concurrent_trials=cluster.actors,
-            reuse_actors=True,
-        ),
-        run_config=tune.RunConfig(
-            name=name,
-            storage_path=str(config.artifact_root / "ray-tune"),
-            verbose=0,
-            failure_config=tune.FailureConfig(max_failures=1),
-        ),
-    )
-
-    def count() -> tuple[int, int]:
-        done = sum(len(_losses(spec["folder"])) for spec in specs.values())
-        return done, len(specs) * config.finetune.epochs
-
-    with log.watching("search", "epochs", count):
-        ended = tuner.fit()
-    for result in ended:
+        )
+    for trial, result in zip(specs, ended, strict=True):
         if result.error is not None:
-            trial = (result.config or {}).get("trial")
             why = str(result.error).strip().splitlines()[-1]
             raise RuntimeError(
                 f"search: trial {trial} failed twice: {why}; the same command continues the search"
             )
-    shutil.rmtree(config.artifact_root / "ray-tune" / name, ignore_errors=True)
 
 
-def run_trial(trial: dict[str, str], specs: dict[str, dict[str, Any]]) -> None:
+def run_trial(spec: dict[str, Any]) -> None:
     """Train with one combination and tell the query loss after each epoch (a Tune trial).
 
     What a trial that was killed had told is told again, and training goes on from there.
     """
-    spec = specs[trial["trial"]]
     folder: Path = spec["folder"]
     torch.set_num_threads(spec["threads"])
     losses = _losses(folder)
@@ -174,12 +165,7 @@ def run_trial(trial: dict[str, str], specs: dict[str, dict[str, Any]]) -> None:
     finetune: FinetuneConfig = spec["finetune"]
     examples = pq.read_table(spec["examples"], columns=["input_ids", "labels"]).to_pylist()
     queries = spec["query"].examples()
-    lora = finetune.method == "lora"
-    if lora:
-        base = borrow_model(spec["model"], spec["device"])
-        model = attach_lora(base, finetune.lora, spec["seed"])
-    else:
-        model = load_model(spec["model"], spec["device"]).requires_grad_(True)
+    model = trainable_model(spec)
 
     def tell(metrics: dict[str, float]) -> None:
         loss = float(example_losses(model, queries).mean())
@@ -201,7 +187,7 @@ def run_trial(trial: dict[str, str], specs: dict[str, dict[str, Any]]) -> None:
         write_json(folder / "diverged.json", {"error": str(error)})
         tune.report({"query_loss": math.inf, "epoch": len(losses) + 1})
     finally:
-        if lora:
+        if spec["lora"] is not None:
             give_back_model(detach_lora(model), spec["model"], spec["device"])
 
 

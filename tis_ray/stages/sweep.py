@@ -7,11 +7,11 @@ runs, are one artifact. Finished cells are not handed to Tune at all.
 from __future__ import annotations
 
 import json
-import shutil
 import time
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from tis_ray.stages.log import RunLog, StageRecord
 from tis_ray.stages.order import StudyOrdering
 from tis_ray.stages.tokens import Side
 from tis_ray.stages.train import cell_loop, run_training, take_examples
+from tis_ray.stages.trials import run_trials
 from tis_ray.store import Artifact, fingerprint, write_json, write_parquet
 
 
@@ -160,7 +161,8 @@ def sweep(
 ) -> list[dict[str, Any]]:
     """Train and evaluate what is not done yet; return one result per cell, in the order given.
 
-    `ended` is told results while others are still trained, each once. A failed cell is tried once more, then named in StudyFailedError after all others have ended.
+    `ended` is told results while others are still trained, each once. A failed cell is tried once
+    more, then named in StudyFailedError after all others have ended.
     """
     start = time.monotonic()
     evaluation = Evaluation.of(config, query, test)
@@ -186,7 +188,7 @@ def sweep(
 
     if specs:
         log.event("cells", total=len(cells), reused=reused, to_train=len(specs))
-        _run_trials(specs, config, cluster, log, tell)
+        _train_all(specs, config, cluster, log, tell)
     tell()
     results = [_result(cell, artifact) for cell, artifact in pairs if artifact.complete]
     failed = [
@@ -269,49 +271,32 @@ def _trained(note: Path) -> Path | None:
     return folder if whole else None
 
 
-def _run_trials(
+def _train_all(
     specs: dict[str, dict[str, Any]],
     config: Config,
     cluster: Cluster,
     log: RunLog,
     tell: Callable[[], None],
 ) -> None:
-    workers = config.finetune.workers
-    resources: dict[str, float] = {"CPU": 0.01}
-    if workers == 0:
-        resources = {"CPU": 0.9 * cluster.threads}
-        if cluster.gpus_per_actor:
-            resources["GPU"] = cluster.gpus_per_actor
-    room = max(1, cluster.actors // max(1, workers))
-    name = f"study-{fingerprint(sorted(specs))}"
-    tuner = tune.Tuner(
-        tune.with_resources(
-            tune.with_parameters(run_cell, specs=specs, cluster=cluster, config=config), resources
-        ),
-        param_space={"cell": tune.grid_search(list(specs))},
-        tune_config=tune.TuneConfig(max_concurrent_trials=room, reuse_actors=True),
-        run_config=tune.RunConfig(
-            name=name,
-            storage_path=str(config.artifact_root / "ray-tune"),
-            verbose=0,
-            failure_config=tune.FailureConfig(max_failures=1),
-        ),
-    )
-
     def count() -> tuple[int, int]:
         tell()
         return sum(spec["artifact"].complete for spec in specs.values()), len(specs)
 
+    workers = config.finetune.workers
     with log.watching("fine-tune, evaluate", "cells", count):
-        tuner.fit()
-    shutil.rmtree(config.artifact_root / "ray-tune" / name, ignore_errors=True)
+        run_trials(
+            f"study-{fingerprint(sorted(specs))}",
+            partial(run_cell, cluster=cluster, config=config),
+            specs,
+            config,
+            # With workers, the trial only waits for them.
+            resources={"CPU": 0.01} if workers else cluster.trial_resources,
+            at_once=max(1, cluster.actors // max(1, workers)),
+        )
 
 
-def run_cell(
-    trial: dict[str, str], specs: dict[str, dict[str, Any]], cluster: Cluster, config: Config
-) -> None:
+def run_cell(spec: dict[str, Any], cluster: Cluster, config: Config) -> None:
     """Fine-tune and evaluate one cell (a Tune trial)."""
-    spec = specs[trial["cell"]]
     artifact: Artifact = spec["artifact"]
     try:
         run_training(artifact.path.name, cell_loop, spec, config.finetune.workers, cluster, config)

@@ -56,16 +56,13 @@ def run_training(
     A lost worker restarts the group up to `compute.max_failures` times; the loop continues from
     its own checkpoints, which lie in the artifact, so it also does after a restart of the driver.
     """
-    resources: dict[str, float] = {"CPU": 0.9 * cluster.threads}
-    if cluster.gpus_per_actor and workers:
-        resources["GPU"] = cluster.gpus_per_actor
     trainer = TorchTrainer(
         loop,
         train_loop_config=spec,
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers,
             use_gpu=bool(cluster.gpus_per_actor),
-            **({"resources_per_worker": resources} if workers else {}),
+            **({"resources_per_worker": cluster.trial_resources} if workers else {}),
         ),
         run_config=ray.train.RunConfig(
             name=name,
@@ -236,18 +233,23 @@ def _prepare(spec: Spec) -> tuple[Any, list[dict[str, list[int]]]]:
     if not subset.exists():
         return borrow_model(spec["model"], spec["device"]), []
     examples = pq.read_table(subset, columns=["input_ids", "labels"]).to_pylist()
+    model = trainable_model(spec)
+    if spec.get("trained"):
+        load_adapter(model, spec["trained"] / "adapter")
+        model.eval()
+    return model, examples
+
+
+def trainable_model(spec: Spec) -> Any:
+    """Return the model with new adapters, or with every weight trainable and perhaps in parts."""
     if spec["lora"] is not None:
         base = borrow_model(spec["model"], spec["device"])
-        model = attach_lora(base, spec["lora"], spec["seed"])
-        if spec.get("trained"):
-            load_adapter(model, spec["trained"] / "adapter")
-            model.eval()
-        return model, examples
+        return attach_lora(base, spec["lora"], spec["seed"])
     model = load_model(spec["model"], "cpu" if spec["shard"] else spec["device"])
     model.requires_grad_(True)
     if spec["shard"]:
         shard_model(model, spec["device"])
-    return model, examples
+    return model
 
 
 def _save(model: Any, spec: Spec) -> str:
