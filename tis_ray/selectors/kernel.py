@@ -76,7 +76,10 @@ class Blocks:
         memory = np.empty(rows * (count if keep else width), dtype=dtype)
         for start in range(0, count, max(width, 1)):
             part = slice(start, min(start + width, count))
-            scores_Mb = self.scores_Mn[:, part if columns is None else columns[part]]
+            if columns is None:
+                scores_Mb = self.scores_Mn[:, part]
+            else:
+                scores_Mb = self.scores_Mn.take(columns[part], axis=1)
             begin = rows * start if keep else 0
             block_Mb = memory[begin : begin + scores_Mb.size].reshape(scores_Mb.shape)
             np.subtract(scores_Mb, kernel.shift_M[:, None], dtype=dtype, out=block_Mb)

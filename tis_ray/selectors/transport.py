@@ -20,7 +20,17 @@ from numpy.typing import NDArray
 from tis_ray.selectors.kernel import Blocks, Kernel, Totals
 from tis_ray.selectors.ordering import Indices, Scores
 from tis_ray.selectors.protocol import TopLists, TopShard
-from tis_ray.selectors.sums import Counts, Doubles, FixedPoint, Floating, column_sums
+from tis_ray.selectors.sums import (
+    SINGLE_TERMS,
+    Counts,
+    Doubles,
+    FixedPoint,
+    Floating,
+    column_sums,
+)
+
+# Masses are worked out for the likely columns alone where these are no larger a part of all.
+FEW = 0.2
 
 
 class Sweep(NamedTuple):
@@ -41,6 +51,18 @@ class Found(NamedTuple):
 
     sums_n: Doubles
     scalings_n: Doubles
+
+    @property
+    def masses_n(self) -> Doubles:
+        """What the queries send each candidate."""
+        return self.scalings_n * self.sums_n
+
+
+class Near(NamedTuple):
+    """A potential at which no logarithm of a mass is further than `distance` from where it will be."""
+
+    potential_M: Doubles
+    distance: float
 
 
 class Shard:
@@ -120,17 +142,28 @@ class Shard:
         kernel: Kernel,
         potential_M: Doubles,
         logarithms: bool,
+        near: Near | None,
         queries: Indices,
         counts: Indices,
         used: Indices,
     ) -> TopLists:
-        """As `TopShard.top` for the single row of column masses, or of their logarithms."""
+        """As `TopShard.top` for the single row of column masses, or of their logarithms.
+
+        near: spares the masses of columns that it rules out, where kernels are not kept.
+        """
+        if near is not None and not kernel.kept:
+            likely = self._likely(kernel, near, int(counts.max()) + used.size)
+            if likely is not None:
+                likely = np.setdiff1d(likely, used - self.offset, assume_unique=True)
+                few = Shard(self.scores_Mn.take(likely, axis=1), 0)
+                kernel = kernel._replace(kept=False)
+                lists = few.heaviest(kernel, potential_M, False, None, queries, counts, used[:0])
+                return lists._replace(indices=likely[lists.indices] + self.offset)
         if logarithms:
             sums_n = self._log_column_sums(kernel, potential_M)
             masses_n = kernel.log_scalings(sums_n) + sums_n
         else:
-            sums_n, scalings_n = self._found(kernel, potential_M)
-            masses_n = scalings_n * sums_n
+            masses_n = self._found(kernel, potential_M).masses_n
         return TopShard(masses_n[None], self.offset).top(queries, counts, used)
 
     def pulled_by(
@@ -143,6 +176,17 @@ class Shard:
             terms_Mb += potential_M[:, None].astype(terms_Mb.dtype)
             queries[part] = terms_Mb.argmax(axis=0)
         return queries
+
+    def _likely(self, kernel: Kernel, near: Near, count: int) -> Indices | None:
+        """Return the columns among which the heaviest `count` will be; None if those are many."""
+        masses_n = self._found(kernel, near.potential_M).masses_n
+        if count > FEW * masses_n.size:
+            return None
+        least = np.partition(masses_n, masses_n.size - count)[masses_n.size - count]
+        # Either mass may move by the distance, and sums of M terms in float32 are not exact.
+        slack = 2 * (near.distance + 2.0**-22 * (4 + min(len(self.scores_Mn), SINGLE_TERMS)))
+        likely = np.flatnonzero(masses_n >= least * math.exp(-slack))
+        return likely if likely.size <= FEW * masses_n.size else None
 
     def _found(self, kernel: Kernel, potential_M: Doubles) -> Found:
         """Return what a potential leads to, now or as it was found before."""

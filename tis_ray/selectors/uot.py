@@ -20,7 +20,11 @@ Where v can be far from 1 (a finite reg_m1, a large reg_m2, a tiny reg), the sam
 logarithms, with two passes a step.
 
 Of scores in float32 the kernel is computed in float32, and u has 28 bits; of others, all is in
-float64.
+float64. Masses in float32 are not worth POT's last pass over all candidates, and it is known when
+that comes. If log v has just moved by d at most, log u moves next by d at most (a mean moves no
+further than what it is the mean of), log v by damping d, and so on: no mass is further than d, as a
+part of itself, from where it ends. So once damping d is SETTLED, one more u is the last, and the
+masses it leads to are worked out for those candidates alone that d does not rule out.
 """
 
 from __future__ import annotations
@@ -39,7 +43,7 @@ from tis_ray.selectors.kernel import Kernel
 from tis_ray.selectors.ordering import Ordering
 from tis_ray.selectors.protocol import Call, Layout, Rounds, ask_about
 from tis_ray.selectors.sums import Doubles, FixedPoint, rounded, settled
-from tis_ray.selectors.transport import Sweep
+from tis_ray.selectors.transport import Near, Sweep
 from tis_ray.selectors.weights import checked_weights, relative
 
 # How far the scores / (2 reg) of a row may lie apart: exponentials then are normal numbers, even
@@ -49,6 +53,8 @@ REACH = {"float32": 60.0, "float64": 600.0}
 MODERATE = 8 * math.log(2)
 # Below this tolerance, 28 bits of u are too few.
 FINEST = 1e-7
+# Masses in float32 are settled when they are this many tolerances from their ends, at most.
+SETTLED = 5
 # Shards keep their kernels if these take no more bytes together.
 KEPT_BYTES = 2**28
 
@@ -82,10 +88,11 @@ def coordinate(
     if tolerance < FINEST:
         precision = "float64"
     problem = _Problem.of(layout, weights_M, reg, reg_m1, reg_m2, precision)
-    problem, potential_M = yield from _solve(problem, tolerance, max_iterations)
+    problem, potential_M, near = yield from _solve(problem, tolerance, max_iterations)
 
     solution, logarithms = (problem.kernel, potential_M), problem.largest is None
-    heads = merged_heads(Layout(1, layout.sizes), budget, "heaviest", (*solution, logarithms))
+    arguments = (*solution, logarithms, near)
+    heads = merged_heads(Layout(1, layout.sizes), budget, "heaviest", arguments)
     (indices,), (masses,) = yield from heads
     queries = yield from ask_about(layout, indices, "pulled_by", *solution)
     return Ordering(indices, np.exp(masses) if logarithms else masses, queries, "uot")
@@ -96,7 +103,8 @@ class _Problem(NamedTuple):
 
     kernel: with a factor of each row divided out; offset_M: its logarithm less that of a b, so that
         POT's log u is the potential plus the offset. log_mass_M: log a.
-    damping: reg_m1 / (reg_m1 + reg). largest: bound on v, or none where v needs logarithms.
+    damping: reg_m1 / (reg_m1 + reg). smallest, largest: bounds on v; no largest one where v needs
+        logarithms.
     grid: what sums over candidates are counted on; without one they are floating, and settled.
     """
 
@@ -105,6 +113,7 @@ class _Problem(NamedTuple):
     offset_M: Doubles
     log_mass_M: Doubles
     damping: float
+    smallest: float
     largest: float | None
     grid: FixedPoint | None
 
@@ -125,7 +134,7 @@ class _Problem(NamedTuple):
         # By induction over the steps, log v stays in [-ratio log N, ratio reach].
         ratio = reg_m2 / reg
         moderate = ratio * (reach + math.log(layout.candidates)) <= MODERATE
-        largest, single = None, False
+        smallest, largest, single = layout.candidates**-ratio, None, False
         if moderate and reach <= REACH["float64"] and reg_m1 == math.inf:
             largest = math.exp(ratio * reach)
             single = precision == "scores" and highest_M.dtype == np.float32
@@ -133,14 +142,16 @@ class _Problem(NamedTuple):
         dtype = np.dtype(np.float32 if single else np.float64)
         columns = layout.candidates
         kept = layout.queries * columns * dtype.itemsize <= KEPT_BYTES
-        damping = _damping(reg_m2, reg)
-        kernel = Kernel(highest_M.astype(dtype), 2 * reg, damping, columns, kept and single)
+        kernel = Kernel(
+            highest_M.astype(dtype), 2 * reg, _damping(reg_m2, reg), columns, kept and single
+        )
         offset_M = (1 - highest_M.astype(float)) / (2 * reg)
         log_mass_M = np.log(weights_M) - math.log(layout.queries)
         offset_M -= log_mass_M - math.log(columns)
         shards = range(len(layout.sizes))
         grid = None if single else FixedPoint.bounded(1.0, float(columns), columns, levels=2)
-        return cls(kernel, shards, offset_M, log_mass_M, _damping(reg_m1, reg), largest, grid)
+        damping = _damping(reg_m1, reg)
+        return cls(kernel, shards, offset_M, log_mass_M, damping, smallest, largest, grid)
 
     def normalised(self, log_sums_M: Doubles) -> tuple[_Problem, Doubles]:
         """Divide the rows by about their sums, which u absorbs; also return what is left of those.
@@ -189,8 +200,11 @@ class _Problem(NamedTuple):
 
 def _solve(
     problem: _Problem, tolerance: float, max_iterations: int
-) -> Generator[list[Call], list[Any], tuple[_Problem, Doubles]]:
-    """Return the problem as it was solved, and the potential at which POT stops."""
+) -> Generator[list[Call], list[Any], tuple[_Problem, Doubles, Near | None]]:
+    """Return the problem as it was solved, the potential at which POT stops, and what is near it.
+
+    In float32 the potential may be POT's last but one, with the one before as what is near.
+    """
     totals = yield problem.ask("row_sums", None, problem.grid)
     log_sums_M = yield from problem.log_sums(totals, None)
     if problem.grid is not None:
@@ -211,7 +225,8 @@ def _solve(
         before_v, log_v = log_v, max(sweep.log_largest for sweep in sweeps)
         scale_u = max(float(log_u_M.max()), float(before_u_M.max()), 0.0)
         change_u = np.abs(np.exp(log_u_M - scale_u) - np.exp(before_u_M - scale_u)).max()
-        change_v = math.exp(max(s.log_change for s in sweeps) - max(log_v, before_v, 0.0))
+        log_change = max(sweep.log_change for sweep in sweeps)
+        change_v = math.exp(log_change - max(log_v, before_v, 0.0))
         before_error, error = error, (float(change_u) + change_v) / 2
         next_error = _guess(error, before_error)
         if error < tolerance:
@@ -229,7 +244,11 @@ def _solve(
                 totals = yield problem.ask("row_sums", potential_M, problem.grid)
             log_sums_M = yield from problem.log_sums(totals, potential_M)
         before_M, potential_M = potential_M, problem.potential(log_sums_M)
-    return problem, potential_M
+        if problem.grid is None:
+            moved = math.exp(log_change) / problem.smallest
+            if problem.kernel.damping * moved <= SETTLED * tolerance:
+                return problem, potential_M, Near(before_M, moved)
+    return problem, potential_M, None
 
 
 def _guess(error: float, before: float) -> float:
