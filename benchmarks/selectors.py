@@ -159,7 +159,8 @@ def transport(scores_MN: np.ndarray) -> None:
     print(f"UOT: {chosen:.2%} of the {BUDGET} chosen are POT's")
     for name, peer in METHODS.items():
         if peer is not ours:
-            ratio(f"UOT, peer: {name}", partial(peer, scores_MN), partial(ours, scores_MN), REPEATS)
+            works = partial(peer, scores_MN), partial(ours, scores_MN)
+            ratio(f"UOT, peer: {name}", *works, 5 * REPEATS)
     floor("one read of the scores", lambda: scores_MN.max(axis=1))
     for name in METHODS:
         print(f"  peak memory beside the scores, {name}: {working_memory(scores_MN, name):.0f} MiB")
