@@ -169,6 +169,14 @@ def test_a_bad_override_is_named(tmp_path: Path, override: str, message: str) ->
         ("- budget\n", "expected `key: value` lines, found list"),
         ("", "expected `key: value` lines, found NoneType"),
         ("\0", "not valid YAML"),
+        (
+            "name: a\ndata:\n  pool: x\n  pool: y\n",
+            "line 4: not valid YAML: `pool` is there already, in line 3",
+        ),
+        (
+            "data: {pool: x, pool: y}\n",
+            "line 1: not valid YAML: `pool` is there already, in line 1",
+        ),
     ],
 )
 def test_a_file_that_is_no_mapping_is_named(tmp_path: Path, content: str, message: str) -> None:

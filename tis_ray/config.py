@@ -724,6 +724,22 @@ class Config(Model):
         return Path(self.artifacts).absolute()
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """Refuses a key that stands twice in one mapping, of which YAML would keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Return the mapping, or raise at the second of two equal keys."""
+        first: dict[str, yaml.Mark] = {}
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value != "<<":
+                mark = first.setdefault(key.value, key.start_mark)
+                if mark is not key.start_mark:
+                    told = f"`{key.value}` is there already, in line {mark.line + 1}; keep one"
+                    raise yaml.constructor.ConstructorError(None, None, told, key.start_mark)
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+        return mapping
+
+
 def load_config(path: str | Path, overrides: list[str] | None = None) -> Config:
     """Read a YAML config and apply `a.b=c` overrides (values are read as YAML).
 
@@ -736,7 +752,7 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> Config:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as a text file ({error})") from None
     try:
-        raw = yaml.safe_load(text)
+        raw = yaml.load(text, _UniqueKeys)  # noqa: S506 (a SafeLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}" if mark else "somewhere"

@@ -8,11 +8,15 @@ from pathlib import Path
 from tis_ray.analysis.metrics import describe
 from tis_ray.analysis.recommend import Gain, Recommendation, recommend
 from tis_ray.errors import InputError
+from tis_ray.report.gains import MethodCost, method_costs
 from tis_ray.report.record import StudyRecord
 from tis_ray.report.words import duration, method_name, number
 
-_PER_POOL_ROW = ("features", "scores", "screen", "pool", "kept", "warm-up")
-"""Stages whose work grows with the pool, by how their names begin (the warm-up takes a share of it)."""
+_PER_POOL_ROW = ("features", "scores", "kept", "warm-up")
+"""Stages whose work grows with the pool, by how their names begin (the warm-up takes a share of it).
+
+Reading the pool and screening it are not among them: random pays those too.
+"""
 
 
 def advice(
@@ -91,13 +95,10 @@ def _price_words(
     record: StudyRecord, found: Recommendation, pool_rows: int, pilot_rows: int
 ) -> str:
     """Say what selecting and training would take on the machine of the pilot."""
-    representation, _ = (found.choice or found.best).method
     scale = pool_rows / max(pilot_rows, 1)
-    selecting = scale * sum(
-        stage.get("seconds") or 0.0
-        for stage in record.stages
-        if stage["stage"].startswith(_PER_POOL_ROW) and _concerns(stage["stage"], representation)
-    )
+    cost = method_costs(record).get((found.choice or found.best).method, MethodCost(()))
+    grows = [seconds for stage, seconds in cost.stages if stage.startswith(_PER_POOL_ROW)]
+    selecting = ("at least " if cost.lacking else "") + duration(scale * sum(grows))
     times = [
         (cell.get("seconds_train") or 0.0) / rows  # type: ignore[operator]
         for cell in record.cells
@@ -105,12 +106,6 @@ def _price_words(
     ]
     training = found.budget * sum(times) / max(len(times), 1)
     return (
-        f"price, at the pilot's speed: {duration(selecting)} of stage time to select from {pool_rows:,} "
+        f"price, at the pilot's speed: {selecting} of stage time to select from {pool_rows:,} "
         f"rows, {duration(training)} to train on {found.budget:,} once; random pays the training alone"
     )
-
-
-def _concerns(stage: str, representation: str) -> bool:
-    """Whether a stage is shared, or one of this representation's."""
-    own = {"less", "rds", "embed", "bm25"}.intersection(stage.replace(":", " ").split())
-    return representation in own or (not own and (stage != "warm-up" or representation == "less"))

@@ -160,7 +160,7 @@ def featurize(
     found = FeatureSet(recipe.name, artifact, store, recipe.weights_C, recipe.has_halves, shards)
     reused, note = _intact(artifact, store), ""
     if not reused:
-        start = time.monotonic()
+        clock = artifact.clock(store.path)
         missing = {
             _work_number(role, shard): positions
             for role in ("query", "pool")
@@ -184,7 +184,7 @@ def featurize(
         artifact.commit(
             rows=total - len(lost),
             quarantined=len(lost),
-            seconds=time.monotonic() - start,
+            seconds=clock.seconds,
             device=cluster.device,
             peak_mb=facts["peak_mb"],
             details={

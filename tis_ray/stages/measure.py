@@ -91,7 +91,7 @@ def _measure(
     artifact = Artifact(root, f"distances-{one.name}", inputs)
     reused = artifact.complete
     if not reused:
-        start = time.monotonic()
+        clock = artifact.clock()
         items = [_thinned(np.arange(len(matrix.columns_N)), POOL_COLUMNS), *distinct.values()]
         scale = _scale(artifact, features) if features else None
         arguments = {
@@ -113,9 +113,7 @@ def _measure(
             "subsets": dict(zip(distinct, parts[1:], strict=True)),
         }
         write_json(artifact / "distances.json", everything)
-        artifact.commit(
-            rows=len(distinct), seconds=time.monotonic() - start, peak_mb=facts["peak_mb"]
-        )
+        artifact.commit(rows=len(distinct), seconds=clock.seconds, peak_mb=facts["peak_mb"])
     content = _read(artifact / "distances.json")
     subsets = [
         _of_cell(plan, {"digest": key, **content["subsets"][key]}, content)

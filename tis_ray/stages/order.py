@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -137,11 +136,11 @@ class _Orderer:
             ordering = StudyOrdering(self.representation, selector, artifact, seed)
             reused = artifact.complete
             if not reused:
-                start = time.monotonic()
+                clock = artifact.clock()
                 rows, filled, ranked = self._fill(selector, params)
                 write_parquet(ordering.file, self._named(rows, ranked))
                 write_json(artifact / "budgets.json", [asdict(entry) for entry in filled])
-                artifact.commit(rows=len(rows), seconds=time.monotonic() - start, peak_mb=peak_mb())
+                artifact.commit(rows=len(rows), seconds=clock.seconds, peak_mb=peak_mb())
             self.log.made(ordering.name.replace("-", " ", 1), artifact, reused)
         return ordering
 

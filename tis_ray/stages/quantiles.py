@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 
 from tis_ray.analysis.quantiles import quantile_slices
@@ -55,12 +53,12 @@ def _whole_order(
     )
     reused = artifact.complete
     if not reused:
-        start = time.monotonic()
+        clock = artifact.clock()
         columns_N = np.load(scores / "columns.npy")
         shards = score_shards(scores)
         found = select_distributed(shards, "round_robin", len(columns_N), cluster.actors)
         write_npy(artifact / "rows.npy", columns_N[found.indices])
-        artifact.commit(rows=len(columns_N), seconds=time.monotonic() - start, peak_mb=peak_mb())
+        artifact.commit(rows=len(columns_N), seconds=clock.seconds, peak_mb=peak_mb())
     log.made(f"whole order {name}", artifact, reused)
     order: np.ndarray = np.load(artifact / "rows.npy")
     return order

@@ -8,7 +8,6 @@ features are kept.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -149,11 +148,11 @@ class Representer:
         artifact = Artifact(self.root, "kept", {"scores": cheap.fingerprint, "count": count})
         reused = artifact.complete
         if not reused:
-            start = time.monotonic()
+            clock = artifact.clock()
             shards = score_shards(cheap)
             found = select_distributed(shards, "round_robin", count, self.cluster.actors)
             write_npy(artifact / "kept.npy", np.sort(columns_N[found.indices]))
-            artifact.commit(rows=count, seconds=time.monotonic() - start)
+            artifact.commit(rows=count, seconds=clock.seconds)
         self.log.made(f"kept by {cascade.by}", artifact, reused)
         return np.load(artifact / "kept.npy"), cheap
 

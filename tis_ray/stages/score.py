@@ -174,7 +174,7 @@ def _score(
     artifact = Artifact(root, f"scores-{name}", {"worker": worker.__name__, **inputs})
     reused = artifact.complete
     if not reused:
-        start = time.monotonic()
+        clock = artifact.clock()
         artifact.path.mkdir(parents=True, exist_ok=True)
         todo = pending(artifact.path, "scores-{:05d}.npy", shards)
         stride = max(1, pool_rows // CERTIFIED_COLUMNS)
@@ -207,7 +207,7 @@ def _score(
         artifact.commit(
             rows=len(columns_N),
             quarantined=len(lost),
-            seconds=time.monotonic() - start,
+            seconds=clock.seconds,
             device=cluster.device if model else "cpu",
             peak_mb=facts["peak_mb"],
             details={"shards": shards, "queries": len(queries_M)},

@@ -94,7 +94,7 @@ def screen_pool(config: Config, rows: dict[str, Artifact], cluster: Cluster, log
     artifact = Artifact(config.artifact_root, "screen", inputs)
     reused = artifact.complete
     if not reused:
-        start = time.monotonic()
+        clock = artifact.clock()
         overlaps = _find_overlaps(config, artifact, rows["pool"], targets, encoder, cluster, log)
         dropped = _dropped(config.overlap, overlaps, excluded, rows["pool"])
         table = pa.Table.from_pylist([asdict(o) for o in strongest(overlaps)], schema=OVERLAPS)
@@ -102,7 +102,7 @@ def screen_pool(config: Config, rows: dict[str, Artifact], cluster: Cluster, log
         write_parquet(artifact / "dropped.parquet", pa.Table.from_pylist(dropped, schema=DROPPED))
         artifact.commit(
             rows=int(rows["pool"].manifest().rows),
-            seconds=time.monotonic() - start,
+            seconds=clock.seconds,
             peak_mb=peak_mb(),
             details={
                 "overlaps": counts(overlaps),

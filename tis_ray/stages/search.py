@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import time
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +45,7 @@ def search(
     artifact = search_artifact(config, settings, pool, query)
     reused = artifact.complete
     if not reused:
-        start = time.monotonic()
+        clock = artifact.clock()
         size = min(settings.rows or max(config.budget), pool.usable)
         rows = warmup_rows(pool, size, settings.seed)
         write_parquet(artifact / "examples.parquet", take_examples(pool, rows))
@@ -58,7 +57,7 @@ def search(
             shutil.rmtree(artifact / name, ignore_errors=True)
         artifact.commit(
             rows=size,
-            seconds=time.monotonic() - start,
+            seconds=clock.seconds,
             device=cluster.device,
             peak_mb=max(trial["peak_mb"] for trial in found["trials"]),
         )

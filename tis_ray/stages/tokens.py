@@ -148,8 +148,9 @@ def prepare_side(
             "dropped": fingerprint(dropped) if dropped else None,
         },
     )
-    start, reused = time.monotonic(), tokens.complete
+    reused = tokens.complete
     if not reused:
+        clock = tokens.clock()
         todo = pending(tokens.path, "tokens-{:05d}.parquet", shards)
         arguments = {
             "rows": rows.path,
@@ -168,7 +169,7 @@ def prepare_side(
         tokens.commit(
             rows=kept,
             quarantined=lost.num_rows,
-            seconds=time.monotonic() - start,
+            seconds=clock.seconds,
             peak_mb=facts["peak_mb"],
             details={"shards": shards},
         )
@@ -207,7 +208,7 @@ def read_side(config: Config, name: SideName) -> Artifact:
     )
     if artifact.complete:
         return artifact
-    start = time.monotonic()
+    clock = artifact.clock()
     rejected: list[dict[str, str]] = []
     kept = 0
 
@@ -243,7 +244,7 @@ def read_side(config: Config, name: SideName) -> Artifact:
     artifact.commit(
         rows=kept,
         quarantined=len(rejected),
-        seconds=time.monotonic() - start,
+        seconds=clock.seconds,
         peak_mb=peak_mb(),
         details={"shards": shard},
     )

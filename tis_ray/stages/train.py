@@ -35,7 +35,7 @@ from tis_ray.stages.cluster import Cluster
 from tis_ray.stages.evaluate import NO_TEMPLATE, evaluate, evaluate_without_template
 from tis_ray.stages.log import RunLog, peak_mb
 from tis_ray.stages.tokens import TOKENS, Side
-from tis_ray.store import Artifact, write_json, write_parquet
+from tis_ray.store import Artifact, Clock, write_json, write_parquet
 
 Spec = dict[str, Any]
 """What a training process needs: paths and config sections. Small; it is pickled."""
@@ -101,7 +101,7 @@ def warm_up(
     log: RunLog,
 ) -> int:
     """Train the warm-up adapters on a random share of the pool; return the number of rows."""
-    start = time.monotonic()
+    clock = artifact.clock()
     warmup = config.less.warmup
     total = pool.usable
     size = min(total, max(warmup.min_rows, round(warmup.share * total)))
@@ -124,7 +124,7 @@ def warm_up(
     facts = json.loads((artifact / "worker.json").read_text())
     artifact.commit(
         rows=size,
-        seconds=time.monotonic() - start,
+        seconds=clock.seconds,
         device=cluster.device,
         peak_mb=facts["peak_mb"],
         details=details,
@@ -176,8 +176,9 @@ def cell_loop(spec: Spec) -> None:
     Zero-shot is the same loop without a subset; an adapter that another cell has trained is loaded.
     Only rank 0 evaluates and writes.
     """
-    start = time.monotonic()
     folder: Path = spec["folder"]
+    first = not dist.is_initialized() or dist.get_rank() == 0
+    clock = Clock(folder) if first else None
     # In local mode this runs inside a Tune trial, where Ray Train's report is refused.
     report = ray.train.report if spec["workers"] else lambda metrics: None
     model, examples = _prepare(spec)
@@ -204,13 +205,13 @@ def cell_loop(spec: Spec) -> None:
         }
     sharded = examples and spec["shard"]
     whole = gather_weights(model, getattr(torch, spec["model"].dtype)) if sharded else {}
-    if dist.is_initialized() and dist.get_rank() > 0:
+    if clock is None:
         return
     if sharded:
         model = load_model(spec["model"])
         set_weights(model, whole)
         model.to(spec["device"])
-    metrics.setdefault("seconds_train", time.monotonic() - start)
+    metrics.setdefault("seconds_train", clock.seconds)
     metrics.update(evaluate(model, spec["evaluation"], folder))
     if not examples:
         part = folder / NO_TEMPLATE
@@ -218,7 +219,7 @@ def cell_loop(spec: Spec) -> None:
     if examples:
         metrics["model"] = _save(model, spec) if spec["save"] else None
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    metrics["seconds"] = time.monotonic() - start
+    metrics["seconds"] = clock.seconds
     metrics["peak_mb"] = peak_mb()
     write_json(folder / "metrics.json", metrics)
     if not examples or spec["lora"] is not None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tis_ray.store.atomic import write_bytes, write_json
+from tis_ray.store.clock import Clock
 from tis_ray.store.fingerprint import fingerprint
 from tis_ray.version import __version__
 
@@ -21,7 +22,7 @@ SCHEMA_VERSION = 2
 
 @dataclass
 class Manifest:
-    """What an artifact holds and what it cost (seconds of wall time, peak memory in MB)."""
+    """What an artifact holds and what it cost (seconds of wall time of all starts, peak MB)."""
 
     stage: str
     inputs: dict[str, Any]
@@ -49,10 +50,15 @@ class Artifact:
         """Whether the marker is there, so that every file of the artifact may be trusted."""
         return (self.path / "_SUCCESS").exists()
 
+    def clock(self, *others: Path) -> Clock:
+        """Begin to make the artifact. others: more folders that the work leaves files in."""
+        return Clock(self.path, *others)
+
     def commit(self, **facts: Any) -> Manifest:
         """Write the manifest, then the marker. `facts` are fields of `Manifest`."""
         manifest = Manifest(stage=self.stage, inputs=self.inputs, **facts)
         write_json(self.path / "manifest.json", asdict(manifest))
+        (self.path / Clock.FILE).unlink(missing_ok=True)
         write_bytes(self.path / "_SUCCESS", b"")
         return manifest
 
