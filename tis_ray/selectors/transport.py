@@ -156,7 +156,6 @@ class Shard:
             if likely is not None:
                 likely = np.setdiff1d(likely, used - self.offset, assume_unique=True)
                 few = Shard(self.scores_Mn.take(likely, axis=1), 0)
-                kernel = kernel._replace(kept=False)
                 lists = few.heaviest(kernel, potential_M, False, None, queries, counts, used[:0])
                 return lists._replace(indices=likely[lists.indices] + self.offset)
         if logarithms:

@@ -160,7 +160,7 @@ def featurize(
     found = FeatureSet(recipe.name, artifact, store, recipe.weights_C, recipe.has_halves, shards)
     reused, note = _intact(artifact, store), ""
     if not reused:
-        clock = artifact.clock(store.path)
+        clock = artifact.clock()
         missing = {
             _work_number(role, shard): positions
             for role in ("query", "pool")
@@ -172,7 +172,8 @@ def featurize(
         if lacking < total:
             note = f"{total - lacking} of {total} rows were in the store"
         arguments = {"recipe": recipe, "sides": sides, "store": store, "missing": missing}
-        facts = map_shards(Featurise, arguments, list(missing), cluster, log, label, gpu=True)
+        with clock.marked():
+            facts = map_shards(Featurise, arguments, list(missing), cluster, log, label, gpu=True)
         if facts["cut"]:
             told = f"{facts['cut']} texts were longer than the encoder reads, and cut"
             note = f"{note}; {told}" if note else told

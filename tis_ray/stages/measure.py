@@ -104,7 +104,8 @@ def _measure(
         todo = pending(artifact.path, "item-{:05d}.json", len(items))
         light = len(matrix.queries_M) * sum(len(items[number]) for number in todo) <= EXACT_LIMIT
         label = f"distances {one.name}"
-        facts = map_shards(MeasureSubset, arguments, todo, cluster, log, label, light=light)
+        with clock.marked():
+            facts = map_shards(MeasureSubset, arguments, todo, cluster, log, label, light=light)
         parts = [_read(artifact / f"item-{number:05d}.json") for number in range(len(items))]
         everything = {
             "columns": len(matrix.columns_N),

@@ -179,15 +179,17 @@ def _score(
         todo = pending(artifact.path, "scores-{:05d}.npy", shards)
         stride = max(1, pool_rows // CERTIFIED_COLUMNS)
         arguments = {**arguments, "out": artifact.path, "stride": stride}
-        if whole:
-            here = worker(**arguments)
-            facts = {"peak_mb": 0.0}
-            for shard in todo:
-                here(shard)
-        else:
-            facts = map_shards(
-                worker, arguments, todo, cluster, log, f"scores {name}", gpu=model, light=not model
-            )
+        with clock.marked():
+            if whole:
+                here = worker(**arguments)
+                facts = {"peak_mb": 0.0}
+                for shard in todo:
+                    here(shard)
+            else:
+                label = f"scores {name}"
+                facts = map_shards(
+                    worker, arguments, todo, cluster, log, label, gpu=model, light=not model
+                )
         columns_N = np.concatenate([_rows(artifact.path, shard) for shard in range(shards)])
         if not len(columns_N):
             raise InputError(

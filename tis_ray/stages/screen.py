@@ -95,7 +95,10 @@ def screen_pool(config: Config, rows: dict[str, Artifact], cluster: Cluster, log
     reused = artifact.complete
     if not reused:
         clock = artifact.clock()
-        overlaps = _find_overlaps(config, artifact, rows["pool"], targets, encoder, cluster, log)
+        with clock.marked():
+            overlaps = _find_overlaps(
+                config, artifact, rows["pool"], targets, encoder, cluster, log
+            )
         dropped = _dropped(config.overlap, overlaps, excluded, rows["pool"])
         table = pa.Table.from_pylist([asdict(o) for o in strongest(overlaps)], schema=OVERLAPS)
         write_parquet(artifact / "overlaps.parquet", table)

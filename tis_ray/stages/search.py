@@ -50,7 +50,8 @@ def search(
         rows = warmup_rows(pool, size, settings.seed)
         write_parquet(artifact / "examples.parquet", take_examples(pool, rows))
         trials = _drawn(settings)
-        _run(trials, artifact, config, settings, query, cluster, log)
+        with clock.marked():
+            _run(trials, artifact, config, settings, query, cluster, log)
         found = _results(trials, artifact, config.finetune.epochs)
         write_json(artifact / FOUND, found)
         for name in map(label, trials):

@@ -161,7 +161,9 @@ def prepare_side(
             "max_length": config.data.max_length,
             "dropped": dropped,
         }
-        facts = map_shards(Tokenise, arguments, todo, cluster, log, f"tokens {label}", light=True)
+        with clock.marked():
+            told = f"tokens {label}"
+            facts = map_shards(Tokenise, arguments, todo, cluster, log, told, light=True)
         tables = [pq.read_table(p) for p in sorted(tokens.path.glob("quarantine-*.parquet"))]
         lost = pa.concat_tables(tables)
         write_parquet(tokens / "quarantine.parquet", lost)

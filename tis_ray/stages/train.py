@@ -6,6 +6,8 @@ import json
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -117,7 +119,8 @@ def warm_up(
         "threads": config.batch.threads,
         "device": cluster.device,
     }
-    with log.watching("warm-up", "steps", lambda: training_progress(artifact.path)):
+    progress = partial(training_progress, artifact.path)
+    with clock.marked(), log.watching("warm-up", "steps", progress):
         run_training(artifact.path.name, warmup_loop, spec, 1, cluster, config)
     last = checkpoints(artifact.path)[-1]
     details = {"steps": len(last.steps()), "loss": last.steps()[-1]["loss"]}
@@ -187,15 +190,16 @@ def cell_loop(spec: Spec) -> None:
         told = json.loads((spec["trained"] / "metrics.json").read_text())
         metrics = {name: told[name] for name in TRAINING}
     elif examples:
-        kept = train(
-            model,
-            examples,
-            spec["training"],
-            seed=spec["seed"],
-            folder=folder / "checkpoints",
-            on_step=_progress_writer(folder),
-            on_epoch=report,
-        )
+        with clock.marked() if clock else nullcontext():
+            kept = train(
+                model,
+                examples,
+                spec["training"],
+                seed=spec["seed"],
+                folder=folder / "checkpoints",
+                on_step=_progress_writer(folder),
+                on_epoch=report,
+            )
         steps = kept[-1].steps()
         metrics = {
             "train_rows": len(examples),

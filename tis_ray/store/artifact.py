@@ -22,7 +22,7 @@ SCHEMA_VERSION = 2
 
 @dataclass
 class Manifest:
-    """What an artifact holds and what it cost (seconds of wall time of all starts, peak MB)."""
+    """What an artifact holds and what it cost (wall seconds of all starts, peak memory in MB)."""
 
     stage: str
     inputs: dict[str, Any]
@@ -50,9 +50,9 @@ class Artifact:
         """Whether the marker is there, so that every file of the artifact may be trusted."""
         return (self.path / "_SUCCESS").exists()
 
-    def clock(self, *others: Path) -> Clock:
-        """Begin to make the artifact. others: more folders that the work leaves files in."""
-        return Clock(self.path, *others)
+    def clock(self) -> Clock:
+        """Begin to make the artifact, or go on with it."""
+        return Clock(self.path)
 
     def commit(self, **facts: Any) -> Manifest:
         """Write the manifest, then the marker. `facts` are fields of `Manifest`."""

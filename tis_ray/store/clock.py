@@ -1,40 +1,54 @@
-"""What a folder's content has cost in all: the seconds of every start that worked on it."""
+"""What making something has cost in all, with the starts that were killed before it was made."""
 
 from __future__ import annotations
 
 import json
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tis_ray.store.atomic import write_json
 
+OFTEN = 1.0
+"""Seconds between two marks."""
+
 
 class Clock:
-    """Counts the seconds since it was made, and those of earlier starts that did not end.
+    """Counts the seconds since it was made, and those of earlier starts up to their last marks.
 
-    An earlier start counts up to the last file that it left: what it did after that is lost, and
-    so is when it died.
+    folder: where the file with the marks is, until whoever makes the folder complete removes it.
     """
 
     FILE = "clock.json"
 
-    def __init__(self, folder: Path, *others: Path) -> None:
-        """Begin a start. others: more folders that the work leaves files in."""
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / self.FILE
         self._began = time.monotonic()
-        self._before = 0.0
-        file = folder / self.FILE
-        if file.exists():
-            told = json.loads(file.read_text())
-            left = [
-                path.stat().st_mtime
-                for place in (folder, *others)
-                for path in place.rglob("*")
-                if path.is_file() and path != file
-            ]
-            self._before = told["before"] + max(0.0, max(left, default=0.0) - told["began"])
-        write_json(file, {"before": self._before, "began": time.time()})
+        try:
+            self._before = float(json.loads(self._file.read_text())["seconds"])
+        except FileNotFoundError:
+            self._before = 0.0
 
     @property
     def seconds(self) -> float:
         """Seconds of all starts so far."""
         return self._before + time.monotonic() - self._began
+
+    @contextmanager
+    def marked(self) -> Iterator[None]:
+        """Keep the seconds so far for a later start, once a second while the block runs."""
+        stop = threading.Event()
+
+        def mark() -> None:
+            while not stop.wait(OFTEN):
+                write_json(self._file, {"seconds": self.seconds})
+
+        thread = threading.Thread(target=mark, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
