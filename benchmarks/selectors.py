@@ -26,6 +26,7 @@ from benchmarks.timing import ratio
 from tis_ray import select
 
 SHAPE = (81, 197_000)
+LARGE = (100, 2_000_000)  # where neither keeps anything in a cache
 DENSITY_POOL = 20_000
 BUDGET = 10_000
 REPEATS = 3
@@ -164,6 +165,11 @@ def transport(scores_MN: np.ndarray) -> None:
     floor("one read of the scores", lambda: scores_MN.max(axis=1))
     for name in METHODS:
         print(f"  peak memory beside the scores, {name}: {working_memory(scores_MN, name):.0f} MiB")
+    large_MN = cosines(LARGE)
+    for name, peer in METHODS.items():
+        if peer is not ours:
+            works = partial(peer, large_MN), partial(ours, large_MN)
+            ratio(f"UOT, {LARGE[0]} x {LARGE[1]}, peer: {name}", *works, REPEATS)
 
 
 def neighbours(scores_MN: np.ndarray) -> None:

@@ -8,11 +8,23 @@ import pytest
 
 SIZES = {
     "simulation": {"QUERIES": 6, "SHARDS": 4, "SIZE": 1009, "GROUPS": 3, "BUDGET": 50},
-    "selectors": {"SHAPE": (4, 6000), "DENSITY_POOL": 1000, "BUDGET": 100, "REPEATS": 1},
+    "selectors": {
+        "SHAPE": (4, 6000),
+        "LARGE": (4, 7000),
+        "DENSITY_POOL": 1000,
+        "BUDGET": 100,
+        "REPEATS": 1,
+    },
 }
 SAID = {
     "simulation": [" round_robin: 1 rounds", " doubly_greedy: 2 rounds", " uot: "],
-    "selectors": ["UOT: 100.00%", "KNN-Uniform: 100.00%", "KNN-KDE: 100 of", "all 6000 in order"],
+    "selectors": [
+        "UOT: 100.00%",
+        "UOT, 4 x 7000",
+        "KNN-Uniform: 100.00%",
+        "KNN-KDE: 100 of",
+        "all 6000 in order",
+    ],
 }
 
 
