@@ -4,11 +4,12 @@ The plan T minimises
 
     <T, C> + reg KL(T | a b') + reg_m1 KL(T 1 | a) + reg_m2 KL(T' 1 | b),    C = (1 - scores) / 2,
 
-with b uniform over the candidates, and a over the queries or as their weights are. The paper (arXiv 2602.14696, appendix
-F.2) takes reg 0.01 and reg_m = (inf, 1e-4): every query gives away all of its mass, and candidates
-are hardly pressed to take equal shares. The solution is found by the scaling iteration of Chizat,
-Peyré, Schmitzer and Vialard ("Scaling algorithms for unbalanced optimal transport problems", 2018)
-with the stopping rule of POT's `sinkhorn_unbalanced`: in float64, masses and numbers of steps are POT's.
+with b uniform over the candidates, and a over the queries or as their weights are. The paper (arXiv
+2602.14696, appendix F.2) takes reg 0.01 and reg_m = (inf, 1e-4): every query gives away all of its
+mass, and candidates are hardly pressed to take equal shares. The solution is found by the scaling
+iteration of Chizat, Peyré, Schmitzer and Vialard ("Scaling algorithms for unbalanced optimal
+transport problems", 2018) with the stopping rule of POT's `sinkhorn_unbalanced`: in float64, masses
+and numbers of steps are POT's.
 
 Three facts make it cheap and distributed. A factor of a row of the kernel is absorbed by u, so the
 rows are divided by their maxima or sums and nothing underflows. u then depends on the shards by M
