@@ -155,21 +155,21 @@ def _status(name: str) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith(name))
 
 
-def transport(scores_MN: np.ndarray) -> None:
-    chosen = np.intersect1d(pot(scores_MN), ours(scores_MN)).size / BUDGET
-    print(f"UOT: {chosen:.2%} of the {BUDGET} chosen are POT's")
+def against_pot(label: str, scores_MN: np.ndarray, repeats: int) -> None:
     for name, peer in METHODS.items():
         if peer is not ours:
             works = partial(peer, scores_MN), partial(ours, scores_MN)
-            ratio(f"UOT, peer: {name}", *works, 5 * REPEATS)
+            ratio(f"{label}, peer: {name}", *works, repeats)
+
+
+def transport(scores_MN: np.ndarray) -> None:
+    chosen = np.intersect1d(pot(scores_MN), ours(scores_MN)).size / BUDGET
+    print(f"UOT: {chosen:.2%} of the {BUDGET} chosen are POT's")
+    against_pot("UOT", scores_MN, 5 * REPEATS)
     floor("one read of the scores", lambda: scores_MN.max(axis=1))
     for name in METHODS:
         print(f"  peak memory beside the scores, {name}: {working_memory(scores_MN, name):.0f} MiB")
-    large_MN = cosines(LARGE)
-    for name, peer in METHODS.items():
-        if peer is not ours:
-            works = partial(peer, large_MN), partial(ours, large_MN)
-            ratio(f"UOT, {LARGE[0]} x {LARGE[1]}, peer: {name}", *works, REPEATS)
+    against_pot(f"UOT, {LARGE[0]} x {LARGE[1]}", cosines(LARGE), REPEATS)
 
 
 def neighbours(scores_MN: np.ndarray) -> None:
