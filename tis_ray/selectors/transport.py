@@ -178,14 +178,15 @@ class Shard:
 
     def _likely(self, kernel: Kernel, near: Near, count: int) -> Indices | None:
         """Return the columns among which the heaviest `count` will be; None if those are many."""
-        masses_n = self._found(kernel, near.potential_M).masses_n
-        if count > FEW * masses_n.size:
+        few = FEW * self.scores_Mn.shape[1]
+        if count > few:
             return None
+        masses_n = self._found(kernel, near.potential_M).masses_n
         least = np.partition(masses_n, masses_n.size - count)[masses_n.size - count]
         # Either mass may move by the distance, and sums of M terms in float32 are not exact.
         slack = 2 * (near.distance + 2.0**-22 * (4 + min(len(self.scores_Mn), SINGLE_TERMS)))
         likely = np.flatnonzero(masses_n >= least * math.exp(-slack))
-        return likely if likely.size <= FEW * masses_n.size else None
+        return likely if likely.size <= few else None
 
     def _found(self, kernel: Kernel, potential_M: Doubles) -> Found:
         """Return what a potential leads to, now or as it was found before."""

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import resource
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from tis_ray.meanwhile import meanwhile
 from tis_ray.store import Artifact
 
 
@@ -126,17 +127,15 @@ class RunLog:
 
         yield advance
 
-    @contextmanager
     def watching(
         self, label: str, unit: str, count: Callable[[], tuple[int, int]]
-    ) -> Iterator[None]:
+    ) -> AbstractContextManager[None]:
         """Show progress of work done elsewhere: `count()` returns (done, total), asked twice a second.
 
         The total may be 0 until it is known.
         """
-        stop = threading.Event()
 
-        def watch() -> None:
+        def watch(stop: Event) -> None:
             while not stop.wait(0.5) and not count()[1]:
                 pass
             told, total = 0, count()[1]
@@ -149,13 +148,7 @@ class RunLog:
                         advance(done - told)
                         told = done
 
-        thread = threading.Thread(target=watch, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            thread.join()
+        return meanwhile(watch)
 
 
 def peak_mb() -> float:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
+from threading import Event
 
+from tis_ray.meanwhile import meanwhile
 from tis_ray.store.atomic import write_json
 
 OFTEN = 1.0
@@ -36,19 +36,11 @@ class Clock:
         """Seconds of all starts so far."""
         return self._before + time.monotonic() - self._began
 
-    @contextmanager
-    def marked(self) -> Iterator[None]:
+    def marked(self) -> AbstractContextManager[None]:
         """Keep the seconds so far for a later start, once a second while the block runs."""
-        stop = threading.Event()
 
-        def mark() -> None:
+        def mark(stop: Event) -> None:
             while not stop.wait(OFTEN):
                 write_json(self._file, {"seconds": self.seconds})
 
-        thread = threading.Thread(target=mark, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            thread.join()
+        return meanwhile(mark)
