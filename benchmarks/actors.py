@@ -22,7 +22,7 @@ from benchmarks.lab import machine, quiet
 from benchmarks.ray_data import Timed
 from benchmarks.stage import Stage, stage
 from benchmarks.timing import seconds, spread, verdict
-from tis_ray.stages.shards import map_shards
+from tis_ray.distributed.shards import map_shards
 
 SHARDS, SHARD_ROWS = 48, 256
 REPEATS = 3

@@ -15,10 +15,10 @@ from torch.nn import functional
 
 from benchmarks.lab import Lab, checkpoint, machine, open_lab, quiet
 from benchmarks.timing import interleaved, verdict
-from tis_ray.config import ModelConfig
+from tis_ray.batches import IGNORED, Batch, batch_losses, collate
 from tis_ray.data import builtin
-from tis_ray.gradients import IGNORED, Batch, batch_losses, collate
 from tis_ray.models.lora import without_wrapper
+from tis_ray.settings import ModelConfig
 
 BUILTIN_ROWS, BUILTIN_REPEATS = 256, 5
 SMOLLM2_ROWS, LONG_ROWS, SMOLLM2_REPEATS = 16, 4, 3

@@ -18,13 +18,14 @@ from typing import Any
 import torch
 import transformers
 
-from tis_ray.config import BatchConfig, LessConfig, LoraConfig, ModelConfig, TrainingConfig
+from tis_ray.batches import Batch, collate, needed_length, plan_batches
 from tis_ray.data import builtin, encode_messages
-from tis_ray.gradients import Batch, collate, needed_length, plan_batches
 from tis_ray.models.loading import load_model, load_tokenizer
 from tis_ray.models.lora import attach_lora
 from tis_ray.models.training import train
-from tis_ray.representations.less import Gradients, Less
+from tis_ray.representations.less import LessSettings
+from tis_ray.representations.less.features import Gradients, Less
+from tis_ray.settings import BatchConfig, LoraConfig, ModelConfig, TrainingConfig
 
 PACKAGES = ("torch", "transformers", "peft", "numpy", "ray", "traker")
 WARM_UP_ROWS = 12
@@ -87,7 +88,7 @@ def lab(name: str, model: ModelConfig, raw: list[dict[str, Any]]) -> Iterator[La
 def open_lab(name: str, model: ModelConfig, path: Path, raw: list[dict[str, Any]]) -> Lab:
     """Load the model at this checkpoint, and encode the rows for it."""
     rows, batch = encoded(model, raw), BatchConfig()
-    less = Less(Gradients(model, LessConfig(), batch, [path], "cpu"))
+    less = Less(Gradients(model, LessSettings(), batch, [path], "cpu"))
     plan = plan_batches([needed_length(row) for row in rows], batch.examples, batch.tokens)
     batches = [collate([rows[i] for i in members]) for members in plan]
     return Lab(name, less, rows, batches)

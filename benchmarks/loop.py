@@ -17,9 +17,9 @@ from trak.projectors import BasicProjector
 
 from benchmarks.lab import Lab, lab, machine, quiet
 from benchmarks.timing import interleaved, seconds, verdict
-from tis_ray.config import ModelConfig
 from tis_ray.data import builtin
 from tis_ray.models.lora import trainable_parameters
+from tis_ray.settings import ModelConfig
 
 ROWS, PEER_ROWS = 256, 8
 TOGETHER = 8  # examples projected at once, as in the reference

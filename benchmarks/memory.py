@@ -19,11 +19,12 @@ import torch
 
 from benchmarks.lab import checkpoint, encoded, machine, quiet
 from benchmarks.timing import spread
-from tis_ray.config import BatchConfig, LessConfig, ModelConfig
 from tis_ray.data import builtin, content_id
-from tis_ray.representations.less import Gradients, Less
-from tis_ray.stages.log import peak_mb
-from tis_ray.store.features import FeatureShard, FeatureStore
+from tis_ray.log import peak_mb
+from tis_ray.representations.less import LessSettings
+from tis_ray.representations.less.features import Gradients, Less
+from tis_ray.settings import BatchConfig, ModelConfig
+from tis_ray.store.feature_store import FeatureShard, FeatureStore
 
 SHARD_ROWS = 128
 ROWS = 256
@@ -35,7 +36,7 @@ TARGET = 1.10
 def main() -> None:
     quiet()
     print(f"  {machine()}")
-    held = max(TIMES) * ROWS * LessConfig().sketch.width * 4 / 2**20
+    held = max(TIMES) * ROWS * LessSettings().sketch.width * 4 / 2**20
     print(
         f"  built-in model, shards of {SHARD_ROWS} rows; {REPEATS} interleaved repeats, each a new "
         f"process; all features of the largest pool are {held:.0f} MiB"
@@ -70,7 +71,7 @@ def _featurise(path: Path, rows: int) -> None:
     """What the child does: print its peak memory in MiB, and the peak before the first shard."""
     quiet()
     torch.set_num_threads(1)
-    model, config = ModelConfig(), LessConfig()
+    model, config = ModelConfig(), LessSettings()
     less = Less(Gradients(model, config, BatchConfig(), [path], "cpu"))
     before, stream = _peak_mib(), builtin.iter_pool_rows(rows, seed=0)
     with tempfile.TemporaryDirectory() as folder:

@@ -19,8 +19,8 @@ from typing import Any
 from benchmarks.lab import machine, quiet
 from benchmarks.stage import Stage, stage
 from benchmarks.timing import seconds, verdict
+from tis_ray.distributed.shards import map_shards
 from tis_ray.stages.featurize import Featurise
-from tis_ray.stages.shards import map_shards
 
 SHARDS, SHARD_ROWS = 24, 256
 REPEATS = 3

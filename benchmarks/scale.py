@@ -17,7 +17,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from benchmarks.score_shards import counted, local_ray, megabytes, peaks, size, write_scores
-from tis_ray.stages.select import hold_scores
+from tis_ray.distributed.held_scores import hold_scores
 
 QUERIES, CANDIDATES, SHARDS = 100, 20_000_000, 20
 BUDGET = 100_000

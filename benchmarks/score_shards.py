@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-import tis_ray.stages.cluster  # noqa: F401  what Ray reads when it is imported
+import tis_ray.distributed.connect  # noqa: F401  what Ray reads when it is imported
+from tis_ray.distributed.held_scores import ShardRef
 from tis_ray.stages import select as stage
-from tis_ray.stages.select import ShardRef
 
 import ray  # isort: skip
 

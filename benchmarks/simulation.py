@@ -22,11 +22,11 @@ import numpy as np
 from scipy.special import ndtri
 
 from benchmarks.score_shards import Traffic, megabytes, size
+from tis_ray.log import peak_mb
 from tis_ray.selectors import SELECTORS
 from tis_ray.selectors.ordering import Extent, Ordering
 from tis_ray.selectors.protocol import Call, Layout, TopLists, drive
 from tis_ray.selectors.transport import Shard
-from tis_ray.stages.log import peak_mb
 
 QUERIES, SHARDS, SIZE = 5000, 1000, 1_000_003  # a prime, so that multiples of a number visit all
 GROUPS = 50

@@ -14,13 +14,15 @@ import ray
 from rich.console import Console
 
 from benchmarks.lab import checkpoint
-from tis_ray.config import ModelConfig, parse_config
-from tis_ray.stages.cluster import Cluster, connect
+from tis_ray.config import parse_config
+from tis_ray.distributed.connect import Cluster, connect
+from tis_ray.log import RunLog
+from tis_ray.settings import ModelConfig
 from tis_ray.stages.featurize import featurize
-from tis_ray.stages.log import RunLog
 from tis_ray.stages.recipe import Recipe, make_recipe
-from tis_ray.stages.tokens import Side, prepare_side, read_side
-from tis_ray.store.features import FeatureStore
+from tis_ray.store.sides import Side
+from tis_ray.stages.tokens import prepare_side, read_side
+from tis_ray.store.feature_store import FeatureStore
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ import numpy as np
 
 from benchmarks.score_shards import CLUSTERS, local_ray, write_scores
 from benchmarks.timing import interleaved, seconds, verdict
+from tis_ray.distributed.held_scores import hold_scores, select_distributed
 from tis_ray.selectors import SELECTORS
-from tis_ray.stages.select import hold_scores, select_distributed
 
 QUERIES, CANDIDATES, SHARDS = 81, 197_000, 8
 BUDGETS = (500, 1000, 2500, 5000, 10_000)

@@ -209,7 +209,7 @@ WITH_CONFIG = [verb for verb in VERBS if verb not in WITHOUT]
 def test_each_verb_refuses_a_bad_config_before_it_imports_ray(
     tis: Tis, study: Path, verb: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for slow in ("tis_ray.stages.run", "tis_ray.stages.submit", "tis_ray.report"):
+    for slow in ("tis_ray.study.run", "tis_ray.distributed.submit", "tis_ray.report"):
         monkeypatch.setitem(sys.modules, slow, None)  # importing it would be an ImportError
     others = ("--adapter", "a", "--out", "b") if verb == "export" else ()
     line = refused(tis(verb, "--config", study, "--set", "budgett=3", *others))
@@ -252,7 +252,7 @@ def ending(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     def fail(*_: Any) -> Iterator[str]:
         raise error
 
-    monkeypatch.setattr("tis_ray.stages.explain.status_lines", fail)
+    monkeypatch.setattr("tis_ray.finished.explain.status_lines", fail)
 
 
 def test_a_failure_is_exit_code_one_with_its_traceback(
@@ -297,10 +297,10 @@ def test_ctrl_c_is_exit_code_one_without_a_traceback(
 def test_doctor_fails_when_a_check_does(
     tis: Tis, monkeypatch: pytest.MonkeyPatch, problem: bool
 ) -> None:
-    from tis_ray.stages.doctor import Check
+    from tis_ray.study.doctor import Check
 
     found = [Check("python", "3.11"), Check("disk", "0.1 GiB [free] here", problem)]
-    monkeypatch.setattr("tis_ray.stages.doctor.checks", lambda: iter(found))
+    monkeypatch.setattr("tis_ray.study.doctor.checks", lambda: iter(found))
     done = tis("doctor")
     assert done.code == int(problem)
     assert "0.1 GiB [free] here" in done.err + done.out
@@ -310,9 +310,9 @@ def test_doctor_fails_when_a_check_does(
 def test_submit_ends_with_the_code_of_the_job(
     tis: Tis, study: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
-    module = type(sys)("tis_ray.stages.submit")
+    module = type(sys)("tis_ray.distributed.submit")
     module.submit_study = lambda *_: code  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "tis_ray.stages.submit", module)
+    monkeypatch.setitem(sys.modules, "tis_ray.distributed.submit", module)
     assert tis("submit", "--config", study).code == code
 
 

@@ -111,7 +111,7 @@ def toy(folder: Path) -> Config:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_recipe_at_toy_size_ends_with_a_page(ray_cluster: Any, tmp_path: Path) -> None:
-    from tis_ray.stages.run import run
+    from tis_ray.study.run import run
 
     study = run(toy(tmp_path)).parts["reverse"]
     methods = {(cell["representation"], cell["selector"]) for cell in study.cells}

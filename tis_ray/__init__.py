@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from tis_ray.config import Config, load_config
     from tis_ray.report.analyze import analyze
     from tis_ray.selectors import Ordering, select
-    from tis_ray.stages.run import run
+    from tis_ray.study.run import run
 
 _HOMES = {
     "Config": "tis_ray.config",
     "Ordering": "tis_ray.selectors",
     "analyze": "tis_ray.report.analyze",
     "load_config": "tis_ray.config",
-    "run": "tis_ray.stages.run",
+    "run": "tis_ray.study.run",
     "select": "tis_ray.selectors",
 }
 _PACKAGES = ("analysis", "data", "evaluation", "gradients", "models", "representations")

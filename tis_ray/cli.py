@@ -63,12 +63,12 @@ def run(
     """
     loaded = _load(config, overrides)
     if dry_run:
-        from tis_ray.stages.price import price, print_price
+        from tis_ray.study.price import price, print_price
 
         print_price(price(loaded), Console(width=console.width))
         return
-    from tis_ray.stages.run import run as run_study
-    from tis_ray.stages.summary import print_summary
+    from tis_ray.study.run import run as run_study
+    from tis_ray.study.summary import print_summary
 
     result = run_study(loaded, console=console)
     print_summary(result, loaded, config, console)
@@ -81,7 +81,7 @@ def featurize(config: ConfigFile, overrides: Overrides = None) -> None:
     Example: tis-ray featurize --config examples/quickstart.yaml --set representation=less
     """
     loaded = _load(config, overrides)
-    from tis_ray.stages.run import run as run_study
+    from tis_ray.study.run import run as run_study
 
     result = run_study(loaded, until="featurize", console=console)
     for study in result.studies:
@@ -101,7 +101,7 @@ def score(
 
     Example: tis-ray score --pool runs/a/features/less --query runs/b/features/less --out scores/
     """
-    from tis_ray.stages.score import score_folders
+    from tis_ray.stages.scores import score_folders
 
     matrix = score_folders(pool, query, out)
     _say(f"scores: {matrix}")
@@ -135,7 +135,7 @@ def select(
         raise InputError("select: give either --config FILE or --scores FILE.npy")
     if config is not None:
         loaded = _load(config, overrides)
-        from tis_ray.stages.run import run as run_study
+        from tis_ray.study.run import run as run_study
 
         result = run_study(loaded, until="select", console=console)
         for ordering in (found for study in result.studies for found in study.orderings):
@@ -144,7 +144,7 @@ def select(
         return
     if budget is None or out is None:
         raise InputError("select --scores: --budget and --out are needed too")
-    from tis_ray.selectors.matrix import select_matrix
+    from tis_ray.finished.select_scores import select_matrix
 
     assert scores is not None
     params = {"seed": seed} if selector == "random" else {}
@@ -162,7 +162,7 @@ def finetune(config: ConfigFile, overrides: Overrides = None) -> None:
     Example: tis-ray finetune --config examples/quickstart.yaml --set budget=100 --set seed=0
     """
     loaded = _load(config, overrides)
-    from tis_ray.stages.run import run as run_study
+    from tis_ray.study.run import run as run_study
 
     result = run_study(loaded, until="evaluate", console=console)
     for cell in (found for study in result.studies for found in study.cells):
@@ -184,7 +184,7 @@ def export(
     Example: tis-ray export -c examples/quickstart.yaml --adapter artifacts/cell-0a1b/adapter --out my-model
     """
     loaded = _load(config, overrides)
-    from tis_ray.stages.export import export_adapter
+    from tis_ray.finished.export import export_adapter
 
     _say(f"model: {export_adapter(loaded, adapter, out)}")
 
@@ -196,8 +196,8 @@ def evaluate(config: ConfigFile, overrides: Overrides = None) -> None:
     Example: tis-ray evaluate --config examples/quickstart.yaml
     """
     loaded = _load(config, overrides)
-    from tis_ray.stages.run import run as run_study
-    from tis_ray.stages.summary import results_tables
+    from tis_ray.study.run import run as run_study
+    from tis_ray.study.summary import results_tables
 
     result = run_study(loaded, until="evaluate", console=console)
     for study in result.studies:
@@ -267,7 +267,7 @@ def explain(
 
     Example: tis-ray explain --config examples/quickstart.yaml reverse-casual-000017
     """
-    from tis_ray.stages.explain import explain_orderings, explain_row, first_rows
+    from tis_ray.finished.explain import explain_orderings, explain_row, first_rows
 
     loaded = _load(config, overrides)
     if example is not None:
@@ -308,7 +308,7 @@ def status(config: ConfigFile, overrides: Overrides = None) -> None:
 
     Example: tis-ray status --config examples/quickstart.yaml
     """
-    from tis_ray.stages.explain import status_lines
+    from tis_ray.finished.explain import status_lines
 
     for line in status_lines(_load(config, overrides)):
         typer.echo(line)
@@ -320,7 +320,7 @@ def doctor() -> None:
 
     Example: tis-ray doctor
     """
-    from tis_ray.stages.doctor import checks
+    from tis_ray.study.doctor import checks
 
     failed = False
     for check in checks():
@@ -344,7 +344,7 @@ def submit(
     Example: tis-ray submit -c examples/quickstart.yaml --set runs=/shared/runs --set artifacts=/shared/artifacts
     """
     loaded = _load(config, overrides)
-    from tis_ray.stages.submit import submit_study
+    from tis_ray.distributed.submit import submit_study
 
     raise typer.Exit(submit_study(loaded, address, follow, console))
 

@@ -16,10 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tis_ray.config import BuiltinSource, FileSource, HubSource
 from tis_ray.data import Rejected, content_fingerprint, read_rows
 from tis_ray.data import sources as sources_module
 from tis_ray.errors import InputError
+from tis_ray.settings import BuiltinSource, FileSource, HubSource
 
 
 def make_rows(count: int) -> list[dict[str, Any]]:

@@ -8,11 +8,11 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
-from tis_ray.config import LoraConfig, ModelConfig
 from tis_ray.data import builtin, query_text
 from tis_ray.evaluation import Generation, generate
 from tis_ray.models.loading import load_model, load_tokenizer
 from tis_ray.models.lora import attach_lora, trainable_parameters
+from tis_ray.settings import LoraConfig, ModelConfig
 
 NEW_TOKENS = 12
 

@@ -13,7 +13,6 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM, GenerationConfig
 
-from tis_ray.config import EvaluationConfig, LoraConfig, ModelConfig
 from tis_ray.data import builtin
 from tis_ray.errors import InputError
 from tis_ray.evaluation import identify, measure_answers, measure_harness
@@ -21,6 +20,7 @@ from tis_ray.evaluation.harness import save_merged
 from tis_ray.evaluation.tasks import Asking, Task, TaskRow
 from tis_ray.models.loading import load_model, load_tokenizer
 from tis_ray.models.lora import attach_lora, trainable_parameters
+from tis_ray.settings import EvaluationConfig, LoraConfig, ModelConfig
 
 INSTALLED = importlib.util.find_spec("lm_eval") is not None
 needs_lm_eval = pytest.mark.skipif(not INSTALLED, reason="lm-eval (extra `eval`) is not installed")

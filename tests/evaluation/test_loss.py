@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from tis_ray.config import ModelConfig
 from tis_ray.errors import InputError
 from tis_ray.evaluation import example_losses
 from tis_ray.models.loading import load_model
 from tis_ray.models.lora import with_adapter
+from tis_ray.settings import ModelConfig
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "less"
 

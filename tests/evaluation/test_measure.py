@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tis_ray.config import EvaluationConfig, ModelConfig
 from tis_ray.data import builtin, encode_query_row
 from tis_ray.errors import InputError
 from tis_ray.evaluation import (
@@ -20,6 +19,7 @@ from tis_ray.evaluation import (
 )
 from tis_ray.evaluation.tasks import Asking, Task, TaskRow
 from tis_ray.models.loading import load_model, load_tokenizer
+from tis_ray.settings import EvaluationConfig, ModelConfig
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,9 @@ from peft.tuners.lora import LoraLayer
 from torch import nn
 
 from tests.gradients.integer_hash import digest_words, grid_word
+from tis_ray.batches import collate
 from tis_ray.errors import InputError
-from tis_ray.gradients import backward_per_example, collate, dropout, per_example_gradients
+from tis_ray.gradients import backward_per_example, dropout, per_example_gradients
 from tis_ray.gradients.dropout import keep_mask
 
 TIGHT = 2e-6

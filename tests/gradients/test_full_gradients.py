@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from tis_ray.gradients import backward_per_example, collate, per_example_gradients
+from tis_ray.batches import collate
+from tis_ray.gradients import backward_per_example, per_example_gradients
 
 TIGHT = 2e-6
 LENGTHS = st.lists(st.integers(2, 24), min_size=1, max_size=7)

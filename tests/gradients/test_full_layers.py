@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from tis_ray.batches import collate
 from tis_ray.errors import InputError
-from tis_ray.gradients import backward_per_example, collate, per_example_gradients
+from tis_ray.gradients import backward_per_example, per_example_gradients
 
 TIGHT = 2e-6
 

@@ -22,8 +22,9 @@ from transformers import (
     GPT2LMHeadModel,
 )
 
+from tis_ray.batches import collate
 from tis_ray.errors import InputError
-from tis_ray.gradients import backward_per_example, collate, per_example_gradients
+from tis_ray.gradients import backward_per_example, per_example_gradients
 from tis_ray.gradients.adam import adam_direction
 
 TIGHT = 2e-6

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 
-from tis_ray.config import ModelConfig
 from tis_ray.errors import InputError
 from tis_ray.models.builtin import PATH
 from tis_ray.models.loading import (
@@ -21,6 +20,7 @@ from tis_ray.models.loading import (
     model_files,
     model_identity,
 )
+from tis_ray.settings import ModelConfig
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tis_ray.config import LoraConfig, ModelConfig
 from tis_ray.errors import InputError
 from tis_ray.models.loading import load_model
 from tis_ray.models.lora import (
@@ -21,6 +20,7 @@ from tis_ray.models.lora import (
     with_adapter,
     without_wrapper,
 )
+from tis_ray.settings import LoraConfig, ModelConfig
 
 IDS = torch.tensor([[5, 6, 7, 8]])
 

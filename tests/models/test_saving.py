@@ -10,12 +10,12 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tis_ray.config import LoraConfig, ModelConfig
 from tis_ray.errors import InputError
 from tis_ray.models import builtin
 from tis_ray.models.loading import load_model, load_tokenizer
 from tis_ray.models.lora import attach_lora, save_adapter, trainable_parameters
 from tis_ray.models.saving import export_merged, save_model
+from tis_ray.settings import LoraConfig, ModelConfig
 
 IDS = torch.arange(40, 80)[None]
 MODEL = ModelConfig()

@@ -17,13 +17,13 @@ import torch
 from torch.distributed.tensor import DTensor
 from transformers import get_linear_schedule_with_warmup
 
-from tis_ray.config import LoraConfig, ModelConfig, TrainingConfig
 from tis_ray.data import builtin, encode_messages
 from tis_ray.models.checkpoints import Checkpoint, checkpoints
 from tis_ray.models.loading import load_model, load_tokenizer
 from tis_ray.models.lora import attach_lora, trainable_parameters
 from tis_ray.models.sharding import gather_weights, shard_model
 from tis_ray.models.training import linear_schedule, train
+from tis_ray.settings import LoraConfig, ModelConfig, TrainingConfig
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "less"
 CONFIG = TrainingConfig(

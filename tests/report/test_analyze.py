@@ -10,8 +10,8 @@ from xml.etree import ElementTree
 import pytest
 
 from tests.published import write_published
-from tis_ray.analysis.paper import read_published
 from tis_ray.errors import InputError
+from tis_ray.paper.published import read_published
 from tis_ray.report.analyze import analyze
 
 SIX = {

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from tis_ray.analysis import summarise
-from tis_ray.analysis.tables import all_tables
 from tis_ray.errors import InputError
+from tis_ray.paper.tables import all_tables
 from tis_ray.report.study_results import is_study, study_results
 
 

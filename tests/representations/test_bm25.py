@@ -19,8 +19,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tis_ray.config import Bm25Config
-from tis_ray.representations.bm25 import Bm25, dialogue_text
+from tis_ray.representations.bm25 import Bm25Settings
+from tis_ray.representations.bm25.index import Bm25, dialogue_text
 
 POOL = [
     "Reverse the word: cat",
@@ -59,7 +59,7 @@ def formula(pool: list[str], queries: list[str], k1: float, b: float) -> np.ndar
 
 
 def bm25_scores(pool: list[str], queries: list[str], **config: float) -> np.ndarray:
-    return Bm25(pool, queries, Bm25Config(**config)).scores()
+    return Bm25(pool, queries, Bm25Settings(**config)).scores()
 
 
 @pytest.mark.parametrize("k1", [0.0, 0.9, 1.5, 50.0])
@@ -75,11 +75,11 @@ def test_scores_are_those_of_the_formula(k1: float, b: float) -> None:
 def test_scores_of_any_texts_are_those_of_the_formula(pool: list[str], queries: list[str]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # no 0/0 on the way
-        index = Bm25(iter(pool), iter(queries), Bm25Config())
+        index = Bm25(iter(pool), iter(queries), Bm25Settings())
     found = index.scores()
     assert found.shape == (index.queries, index.rows) == (len(queries), len(pool))
     np.testing.assert_allclose(found, formula(pool, queries, 1.5, 0.75), atol=1e-5)
-    assert index.silent == np.flatnonzero(~found.any(axis=1)).tolist()
+    assert list(index.unusable) == np.flatnonzero(~found.any(axis=1)).tolist()
 
 
 def test_scores_are_those_of_the_library() -> None:
@@ -95,9 +95,9 @@ def test_scores_are_those_of_the_library() -> None:
 
 
 def test_texts_with_nothing_in_common_score_zero_and_such_queries_are_told() -> None:
-    index = Bm25(POOL, QUERIES, Bm25Config())
+    index = Bm25(POOL, QUERIES, Bm25Settings())
     scores = index.scores()
-    assert index.silent == [3, 4]  # an unknown word, no word
+    assert list(index.unusable) == [3, 4]  # an unknown word, no word
     assert not scores[[3, 4]].any()
     assert not scores[:, [2, 6]].any()
     assert np.isfinite(scores).all()
@@ -128,7 +128,7 @@ def test_scores_grow_with_the_query() -> None:
 
 @given(bounds=st.lists(st.integers(0, len(POOL)), max_size=5).map(sorted))
 def test_scores_do_not_depend_on_where_shards_are_cut(bounds: list[int]) -> None:
-    index = Bm25(POOL, QUERIES, Bm25Config())
+    index = Bm25(POOL, QUERIES, Bm25Settings())
     cuts = [0, *bounds, len(POOL)]
     shards = [index.scores(start, stop) for start, stop in pairwise(cuts)]
     assert [shard.shape[1] for shard in shards] == np.diff(cuts).tolist()

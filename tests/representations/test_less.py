@@ -13,14 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tis_ray.config import (
-    BatchConfig,
-    LessConfig,
-    LoraConfig,
-    ModelConfig,
-    SketchConfig,
-    TrainingConfig,
-)
+from tis_ray.batches import collate, packs
 from tis_ray.errors import InputError
 from tis_ray.evaluation import example_losses
 from tis_ray.gradients import (
@@ -28,18 +21,18 @@ from tis_ray.gradients import (
     adam_direction,
     backward_per_example,
     checkpoint_seed,
-    collate,
-    packs,
     unit_rows,
 )
 from tis_ray.models.loading import load_model
 from tis_ray.models.lora import attach_lora, with_adapter, without_wrapper
 from tis_ray.models.training import train
 from tis_ray.representations import Features
-from tis_ray.representations.exact import ExactLess
-from tis_ray.representations.less import Gradients, Less, checkpoint_weights
+from tis_ray.representations.less import LessSettings, SketchSettings
+from tis_ray.representations.less.exact import ExactLess
+from tis_ray.representations.less.features import Gradients, Less, checkpoint_weights
+from tis_ray.settings import BatchConfig, LoraConfig, ModelConfig, TrainingConfig
 
-SKETCH = SketchConfig(width=256, seed=5)
+SKETCH = SketchSettings(width=256, seed=5)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +76,7 @@ def gradients(
 ) -> Gradients:
     return Gradients(
         model or lab.model,
-        LessConfig(**{"sketch": SKETCH, **config}),
+        LessSettings(**{"sketch": SKETCH, **config}),
         batch or BatchConfig(),
         checkpoints or [checkpoint.path for checkpoint in lab.kept],
         "cpu",
@@ -131,7 +124,7 @@ def test_rows_are_packed_where_that_is_said_or_faster(
         seen.append(packed)
         return collate(examples, packed=packed)
 
-    monkeypatch.setattr("tis_ray.representations.less.collate", spy)
+    monkeypatch.setattr("tis_ray.representations.less.features.collate", spy)
     for setting, expected in ((None, False), (False, False), (True, True)):
         seen.clear()
         features(lab, batch=BatchConfig(packed=setting))
@@ -145,7 +138,7 @@ def test_rows_are_packed_where_that_is_said_or_faster(
         def refuse(*_: Any, error: Exception = error) -> None:
             raise error
 
-        monkeypatch.setattr("tis_ray.gradients.packing.check_packing", refuse)
+        monkeypatch.setattr("tis_ray.batches.packing.check_packing", refuse)
         assert not packs(None, base, 96, "cuda")
         assert f"padded: {error}" in caplog.text
         with pytest.raises(type(error)):
@@ -328,7 +321,7 @@ def test_a_batch_that_runs_out_of_memory_is_halved_and_the_result_is_the_same(
 def test_paper_semantics_keep_dropout_on_and_project_densely_with_one_seed(
     lab: SimpleNamespace, tmp_path: Path
 ) -> None:
-    paper = LessConfig(semantics="paper", sketch={"width": 64})
+    paper = LessSettings(semantics="paper", sketch={"width": 64})
     assert (paper.sketch.kind, paper.sketch.shared_seed, paper.sketch.width) == (
         "rademacher",
         True,

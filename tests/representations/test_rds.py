@@ -19,11 +19,11 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from tis_ray.config import BatchConfig, ModelConfig
 from tis_ray.errors import InputError
 from tis_ray.models.loading import load_model
 from tis_ray.representations import Features
-from tis_ray.representations.rds import Rds
+from tis_ray.representations.rds.features import Rds
+from tis_ray.settings import BatchConfig, ModelConfig
 
 
 @pytest.fixture(scope="module")
@@ -200,6 +200,8 @@ def test_a_model_without_a_head_is_refused(
     lab: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoder = load_model(lab.model).base_model
-    monkeypatch.setattr("tis_ray.representations.rds.load_model", lambda model, device: decoder)
+    monkeypatch.setattr(
+        "tis_ray.representations.rds.features.load_model", lambda model, device: decoder
+    )
     with pytest.raises(InputError, match="LlamaModel is no causal language model"):
         Rds(lab.model, BatchConfig(), "cpu")

@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tis_ray.representations import combine
 from tis_ray.representations.similarity import QuerySide
+from tis_ray.store.feature_views import combine
 
 
 @given(

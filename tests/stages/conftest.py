@@ -54,7 +54,7 @@ def ordering_bytes(folder: Path, method: str = "less-round_robin") -> bytes:
 @pytest.fixture(scope="session")
 def undisturbed(ray_cluster, tmp_path_factory) -> Path:
     """The folder of one finished study: what every disturbed run must equal."""
-    from tis_ray.stages.run import run
+    from tis_ray.study.run import run
 
     folder = tmp_path_factory.mktemp("undisturbed")
     run(small_study(folder))

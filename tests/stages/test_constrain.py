@@ -14,11 +14,11 @@ import pytest
 from tests.stages.conftest import small_study
 from tis_ray.data import builtin
 from tis_ray.errors import InputError
+from tis_ray.stages.cells import plan_cells
 from tis_ray.stages.constrain import Constrainer
-from tis_ray.stages.run import run
-from tis_ray.stages.sweep import plan_cells
-from tis_ray.stages.tokens import Side
 from tis_ray.store import Artifact
+from tis_ray.store.sides import Side
+from tis_ray.study.run import run
 
 pytestmark = pytest.mark.ray
 

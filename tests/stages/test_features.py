@@ -16,17 +16,17 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.stages.conftest import ordering_bytes, small_study
-from tis_ray.config import ModelConfig
 from tis_ray.data import builtin
 from tis_ray.errors import InputError
 from tis_ray.models.loading import load_tokenizer
-from tis_ray.representations import combine
-from tis_ray.representations.less import Gradients
+from tis_ray.representations.less.features import Gradients
 from tis_ray.selectors import select
+from tis_ray.settings import ModelConfig
 from tis_ray.stages import featurize as featurize_module
-from tis_ray.stages.featurize import Featurise, open_features
-from tis_ray.stages.run import run
-from tis_ray.stages.score import score_folders
+from tis_ray.stages.featurize import Featurise
+from tis_ray.stages.scores import score_folders
+from tis_ray.store.feature_views import combine, open_features
+from tis_ray.study.run import run
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 

@@ -1,6 +1,6 @@
 """The results of studies as arrays: what tables and figures are made of, wherever they came from.
 
-`tis_ray.analysis.paper` reads the paper's published files into `Results`, and
+`tis_ray.paper.published` reads the paper's published files into `Results`, and
 `tis_ray.report.study_results` our own studies; all that follows is one code for both. A cell is one
 model and task. Letters of these arrays: L models, J tasks, A methods, B budgets, S seeds,
 R representations, Q quantiles. NaN is a result that is missing: never a zero, never averaged over.

@@ -37,7 +37,7 @@ from tis_ray.data.rows import (
 from tis_ray.errors import InputError
 
 if TYPE_CHECKING:
-    from tis_ray.config import AnySource, BuiltinSource, HubSource
+    from tis_ray.settings import AnySource, BuiltinSource, HubSource
 
 # Folders are searched for these kinds in turn: .json files beside Parquet are notes, not rows.
 _KINDS = ((".parquet",), (".jsonl", ".jsonl.gz"), (".json", ".json.gz"))

@@ -1,6 +1,5 @@
 """What a model is worth on the target task: loss of the labels, and what its answers are worth."""
 
-from tis_ray.evaluation.answers import METRICS, Score, check_references
 from tis_ray.evaluation.generation import Generation, generate
 from tis_ray.evaluation.grading import Measured, grade
 from tis_ray.evaluation.harness import identify, measure_harness
@@ -11,13 +10,10 @@ from tis_ray.evaluation.task_files import read_tasks
 from tis_ray.evaluation.tasks import Task
 
 __all__ = [
-    "METRICS",
     "Generation",
     "Measured",
-    "Score",
     "Task",
     "allow_code",
-    "check_references",
     "example_losses",
     "generate",
     "grade",

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tis_ray.evaluation.answers import METRICS, Score
+from tis_ray.metrics import METRICS, Score
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,10 @@ def grade(
         read = [match[1] if match else None for match in matches]
     means: dict[str, float] = {}
     columns: dict[str, Any] = {}
-    for name in metrics:
+    for metric in map(METRICS.find, metrics):
+        name = metric.name
         scores = [
-            METRICS[name](found, right) if found is not None else Score(0.0, None)
+            metric.score(found, right) if found is not None else Score(0.0, None)
             for found, right in zip(read, references, strict=True)
         ]
         means[name] = float(np.mean([score.value for score in scores]))

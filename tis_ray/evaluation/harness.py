@@ -28,13 +28,13 @@ import torch
 from transformers import GenerationConfig
 
 from tis_ray.analysis.metrics import PARSE_FAILURES
-from tis_ray.config import EvaluationConfig, HarnessTask
 from tis_ray.data import TULU_JINJA, PromptTemplate, end_tokens
 from tis_ray.errors import InputError
 from tis_ray.evaluation.generation import only_settings
 from tis_ray.evaluation.grading import Measured
 from tis_ray.models.lora import without_wrapper
 from tis_ray.models.saving import save_model
+from tis_ray.settings import EvaluationConfig, HarnessTask
 
 UNREAD = ("[invalid]", "invalid")
 """What lm-eval's filters leave of an answer in which they found nothing."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tis_ray.gradients import Example, batch_losses, collate, needed_length, plan_batches
+from tis_ray.batches import Example, batch_losses, collate, needed_length, plan_batches
 from tis_ray.models.lora import without_wrapper
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tis_ray.config import EvaluationConfig
+from tis_ray.batches import IGNORED
 from tis_ray.data import PromptTemplate, encode_prompt, end_tokens
 from tis_ray.errors import InputError
 from tis_ray.evaluation.code import grade_code
@@ -15,7 +15,7 @@ from tis_ray.evaluation.generation import generate
 from tis_ray.evaluation.grading import Measured, grade
 from tis_ray.evaluation.loss import example_losses
 from tis_ray.evaluation.tasks import Task
-from tis_ray.gradients import IGNORED
+from tis_ray.settings import EvaluationConfig
 
 
 def measure_rows(

@@ -19,7 +19,6 @@ from pydantic import ValidationError
 
 from tis_ray.data import Message, Record, Rejected, checked_rows, read_records
 from tis_ray.errors import InputError
-from tis_ray.evaluation.answers import check_references
 from tis_ray.evaluation.tasks import (
     CODE_INSTRUCTION,
     CODE_STOP,
@@ -30,6 +29,7 @@ from tis_ray.evaluation.tasks import (
     TaskMetric,
     TaskRow,
 )
+from tis_ray.metrics import check_references
 
 
 def read_tasks(paths: Sequence[str]) -> list[Task]:

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
-from tis_ray.config import MetricName, Model, Stop
 from tis_ray.data import Message
+from tis_ray.metrics import METRICS
+from tis_ray.settings import Section, Stop
 
-TaskMetric = Literal[MetricName, "pass_at_1"]
+PASS_AT_1 = "pass_at_1"
+"""What code tasks are graded by: whether the program passes its tests."""
+
+
+def _task_metric(name: str) -> str:
+    return name if name == PASS_AT_1 else METRICS.checked(name)
+
+
+TaskMetric = Annotated[str, AfterValidator(_task_metric)]
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 CODE_INSTRUCTION = (
@@ -31,7 +40,7 @@ def _one_group(pattern: str) -> str:
     return pattern
 
 
-class Asking(Model):
+class Asking(Section):
     """How the rows of a task are asked and graded."""
 
     instruction: str | None = None

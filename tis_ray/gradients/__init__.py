@@ -5,17 +5,7 @@ E examples of a batch, T tokens, P trainable parameters, K sketch width.
 """
 
 from tis_ray.gradients.adam import DirectionKind, adam_direction, direction, sign_direction
-from tis_ray.gradients.batches import (
-    IGNORED,
-    Batch,
-    Example,
-    collate,
-    needed_length,
-    plan_batches,
-)
 from tis_ray.gradients.dropout import DROPOUT_VERSION
-from tis_ray.gradients.loss import batch_losses
-from tis_ray.gradients.packing import check_packing, packs
 from tis_ray.gradients.per_example import backward_per_example, per_example_gradients
 from tis_ray.gradients.sketch import (
     Sketch,
@@ -29,25 +19,16 @@ from tis_ray.gradients.weights import learning_rate_weights
 
 __all__ = [
     "DROPOUT_VERSION",
-    "IGNORED",
-    "Batch",
     "DirectionKind",
-    "Example",
     "Sink",
     "Sketch",
     "SketchKind",
     "adam_direction",
     "backward_per_example",
-    "batch_losses",
-    "check_packing",
     "checkpoint_seed",
-    "collate",
     "direction",
     "learning_rate_weights",
-    "needed_length",
-    "packs",
     "per_example_gradients",
-    "plan_batches",
     "sign_direction",
     "unit_rows",
     "unusable_rows",

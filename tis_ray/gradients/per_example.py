@@ -14,13 +14,13 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from tis_ray.batches.loss import batch_losses, label_columns
+from tis_ray.batches.modes import evaluation_mode
+from tis_ray.batches.packing import check_packing
+from tis_ray.batches.plan import Batch, Example, collate, needed_length, plan_batches
 from tis_ray.errors import InputError
-from tis_ray.gradients.batches import Batch, Example, collate, needed_length, plan_batches
 from tis_ray.gradients.full_tap import full_taps
 from tis_ray.gradients.lora_tap import lora_taps
-from tis_ray.gradients.loss import batch_losses, label_columns
-from tis_ray.gradients.modes import evaluation_mode
-from tis_ray.gradients.packing import check_packing
 from tis_ray.gradients.tap import Pass, Sink, tapped
 
 

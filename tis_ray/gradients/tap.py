@@ -21,9 +21,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tis_ray.batches.plan import Batch
+from tis_ray.batches.segments import Segments
 from tis_ray.errors import InputError
-from tis_ray.gradients.batches import Batch
-from tis_ray.gradients.segments import Segments
 
 Sink = Callable[[str, Tensor], None]
 """Takes a parameter's name and its per-example gradients (E, *shape), once per parameter."""

@@ -14,8 +14,8 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tis_ray.config import ModelConfig
 from tis_ray.errors import InputError
+from tis_ray.settings import ModelConfig
 from tis_ray.store import folder_digest
 
 log = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ import peft
 import torch
 from safetensors.torch import load_file, save_file
 
-from tis_ray.config import LoraConfig
 from tis_ray.errors import InputError
+from tis_ray.settings import LoraConfig
 
 
 def attach_lora(model: Any, config: LoraConfig, seed: int) -> Any:

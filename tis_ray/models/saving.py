@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 
-from tis_ray.config import ModelConfig
 from tis_ray.errors import InputError
 from tis_ray.models.loading import load_model, load_tokenizer
 from tis_ray.models.lora import with_adapter
+from tis_ray.settings import ModelConfig
 
 PROBE = 16
 """Tokens that a merged model is tried on."""

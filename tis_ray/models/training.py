@@ -21,9 +21,8 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from tis_ray.config import TrainingConfig
+from tis_ray.batches import Example, batch_losses, collate, needed_length, packs, plan_batches
 from tis_ray.data import count_response_tokens
-from tis_ray.gradients import Example, batch_losses, collate, needed_length, packs, plan_batches
 from tis_ray.models.checkpoints import (
     Checkpoint,
     checkpoints,
@@ -32,6 +31,7 @@ from tis_ray.models.checkpoints import (
 )
 from tis_ray.models.lora import without_wrapper
 from tis_ray.models.weights import Weights
+from tis_ray.settings import TrainingConfig
 
 
 def train(

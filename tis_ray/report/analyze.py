@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tis_ray.analysis.paper import read_published
 from tis_ray.analysis.results import Results
-from tis_ray.analysis.tables import all_tables
 from tis_ray.errors import InputError
+from tis_ray.paper.published import read_published
+from tis_ray.paper.tables import all_tables
 from tis_ray.report.figures import Drawing
 from tis_ray.report.findings import (
     budget_words,

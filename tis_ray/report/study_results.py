@@ -22,9 +22,9 @@ from tis_ray.analysis.results import RANDOM, Measure, Method, Results, scopes_of
 from tis_ray.analysis.statistics import RANDOM as RANDOM_CELLS
 from tis_ray.analysis.statistics import best_zero_shot, is_zero_shot
 from tis_ray.errors import InputError
-from tis_ray.grid import label
 from tis_ray.report.record import Cell, StudyRecord
 from tis_ray.report.words import method_name
+from tis_ray.settings.grid import label
 
 RECORD = Path("report") / "record.json"
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tis_ray.selectors.ordering import Indices, Ordering, Scores
 from tis_ray.selectors.protocol import Layout, Rounds, TopLists, TopShard, ask_about
 from tis_ray.selectors.round_robin import take_turns
+from tis_ray.selectors.spec import Selector
 
 # Columns gathered at once when looking up queries: bounds the copy of a memory-mapped matrix.
 BLOCK = 8192
@@ -49,3 +50,11 @@ class Shard:
         blocks = np.split(columns, range(BLOCK, len(columns), BLOCK))
         found = [self.scores_Mn[:, block].argmax(axis=0) for block in blocks]
         return np.concatenate(found).astype(np.int32)
+
+
+SELECTOR = Selector(
+    name="doubly_greedy",
+    summary="candidates by their best score over the queries",
+    coordinate=coordinate,
+    shard=Shard,
+)

@@ -25,11 +25,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from pydantic import Field
 
 from tis_ray.errors import InputError
+from tis_ray.selectors import neighbours as neighbour_shards
 from tis_ray.selectors.density import Features, densities
 from tis_ray.selectors.heads import merged_heads
-from tis_ray.selectors.knn_uniform import checked_trade_off
+from tis_ray.selectors.knn_uniform import KnnSettings, checked_trade_off, knn_parameters
 from tis_ray.selectors.neighbours import (
     Ranked,
     checked_ties,
@@ -38,6 +40,7 @@ from tis_ray.selectors.neighbours import (
     ranked,
 )
 from tis_ray.selectors.protocol import Layout, Rounds
+from tis_ray.selectors.spec import Selector
 from tis_ray.selectors.sums import Doubles
 from tis_ray.selectors.weights import checked_weights, relative
 
@@ -123,3 +126,25 @@ def spread(
     mass_MK = np.where(np.arange(length) < taken[:, None], shares_MK, 0)
     mass_MK[np.arange(queries), taken] = np.maximum(total - spent_M, 0)
     return mass_MK * weights_M[:, None], total
+
+
+class KnnKdeSettings(KnnSettings):
+    """KNN-Uniform and KNN-KDE (TSDS, Liu et al. 2024; paper section 3)."""
+
+    density_neighbours: int = Field(1000, ge=1)
+    """KNN-KDE: most near-duplicates that count for a density."""
+    sigma: float = Field(0.75, gt=0)
+    """KNN-KDE: width of the kernel."""
+
+
+SELECTOR = Selector(
+    name="knn_kde",
+    label="KNN KDE",
+    summary="KNN uniform, but near-duplicates share the mass of one candidate",
+    Settings=KnnKdeSettings,
+    section="knn",
+    coordinate=coordinate,
+    shard=neighbour_shards.Shard,
+    arguments=knn_parameters,
+    prior=(2, 1),
+)

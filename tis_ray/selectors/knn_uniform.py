@@ -16,10 +16,14 @@ Few distinct probabilities arise, so `ties` matters: see `neighbours`.
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
 import numpy as np
 from numpy.typing import ArrayLike
+from pydantic import Field
 
 from tis_ray.errors import InputError
+from tis_ray.selectors import neighbours as neighbour_shards
 from tis_ray.selectors.heads import merged_heads
 from tis_ray.selectors.neighbours import (
     Ranked,
@@ -30,8 +34,10 @@ from tis_ray.selectors.neighbours import (
 )
 from tis_ray.selectors.ordering import Scores
 from tis_ray.selectors.protocol import Layout, Rounds
+from tis_ray.selectors.spec import Selector
 from tis_ray.selectors.sums import Doubles
 from tis_ray.selectors.weights import checked_weights, relative
+from tis_ray.settings.base import Section
 
 
 def coordinate(
@@ -85,3 +91,35 @@ def checked_trade_off(selector: str, alpha: float, C: float, neighbours: int) ->
         raise InputError(f"{selector}: C {C} must be a positive number")
     if neighbours < 1:
         raise InputError(f"{selector}: neighbours {neighbours} must be at least 1")
+
+
+class KnnSettings(Section):
+    """KNN-Uniform (TSDS, Liu et al. 2024; paper section 3)."""
+
+    neighbours: int = Field(5000, ge=1)
+    """Most candidates that share a query's mass."""
+    alpha: float = Field(0.01, ge=0, le=1)
+    """Weight of spreading the mass against keeping it near."""
+    scale: float = Field(5.0, gt=0)
+    """Scale C of the distances."""
+    ties: Literal["scores", "paper"] = "scores"
+    """Among equally probable candidates: higher mean score first, or pool order as in the paper."""
+
+
+def knn_parameters(settings: KnnSettings) -> dict[str, Any]:
+    """Return settings by the names of the parameters: `scale` is C."""
+    values = {name: getattr(settings, name) for name in type(settings).model_fields}
+    return {"C" if name == "scale" else name: value for name, value in values.items()}
+
+
+SELECTOR = Selector(
+    name="knn_uniform",
+    label="KNN uniform",
+    summary="each query spreads its mass over its nearest candidates",
+    Settings=KnnSettings,
+    section="knn",
+    coordinate=coordinate,
+    shard=neighbour_shards.Shard,
+    arguments=knn_parameters,
+    prior=(None, 2),
+)

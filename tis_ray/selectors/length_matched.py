@@ -12,11 +12,14 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from pydantic import Field
 
 from tis_ray.errors import InputError
 from tis_ray.selectors.ordering import Indices, Ordering
 from tis_ray.selectors.protocol import Layout, Rounds
+from tis_ray.selectors.spec import Selector
 from tis_ray.selectors.uniform import checked_seed
+from tis_ray.settings.base import Section
 
 
 def coordinate(
@@ -100,3 +103,18 @@ def _checked_lengths(name: str, values: ArrayLike) -> NDArray[np.float64]:
         place = int(np.argmin(np.isfinite(lengths)))
         raise InputError(f"length_matched: {name}[{place}] is {lengths[place]}; expected a number")
     return lengths
+
+
+class LengthMatchedSettings(Section):
+    """Random with matched length."""
+
+    bins: int = Field(50, ge=1)
+    """Most length bins; lengths that are equal share one."""
+
+
+SELECTOR = Selector(
+    name="length_matched",
+    summary="random rows with the lengths of the round-robin subset: what of a gain is length",
+    Settings=LengthMatchedSettings,
+    coordinate=coordinate,
+)

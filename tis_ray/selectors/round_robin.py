@@ -32,6 +32,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tis_ray.selectors.ordering import Indices, Ordering, Scores
 from tis_ray.selectors.protocol import Call, Layout, Rounds, TopLists, best_positions
+from tis_ray.selectors.spec import Selector
 from tis_ray.selectors.sums import Doubles
 from tis_ray.selectors.weights import checked_weights
 
@@ -227,3 +228,11 @@ def _merge(lists: list[_RankedList], calls: list[Call], replies: list[TopLists])
     for query, entries in fresh.items():
         shards = np.array([shard for shard, _, _ in entries])
         lists[query].extend(shards, [(indices, scores) for _, indices, scores in entries])
+
+
+SELECTOR = Selector(
+    name="round_robin",
+    summary="the queries take turns, each taking its best free candidate",
+    coordinate=coordinate,
+    prior=(0, 3),
+)

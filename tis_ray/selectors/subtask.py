@@ -20,6 +20,7 @@ from tis_ray.errors import InputError
 from tis_ray.selectors.heads import merged_heads
 from tis_ray.selectors.ordering import Indices, Ordering, Scores
 from tis_ray.selectors.protocol import Layout, Rounds, TopLists, TopShard, ask_about
+from tis_ray.selectors.spec import Selector
 from tis_ray.selectors.sums import Doubles, column_sums
 from tis_ray.selectors.weights import checked_weights, relative
 
@@ -119,3 +120,11 @@ class Shard:
                 ),
                 scores_Mb,
             )
+
+
+SELECTOR = Selector(
+    name="subtask",
+    summary="the best mean score over the queries' sources (LESS's own rule)",
+    coordinate=coordinate,
+    shard=Shard,
+)

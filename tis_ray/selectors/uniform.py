@@ -11,6 +11,7 @@ import numpy as np
 from tis_ray.errors import InputError
 from tis_ray.selectors.ordering import Ordering
 from tis_ray.selectors.protocol import Layout, Rounds
+from tis_ray.selectors.spec import Selector
 
 
 def coordinate(layout: Layout, budget: int, *, seed: int = 0) -> Rounds:
@@ -25,3 +26,10 @@ def checked_seed(seed: int) -> int:
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
         raise InputError(f"seed {seed!r} is not a whole number of 0 or more")
     return int(seed)
+
+
+SELECTOR = Selector(
+    name="random",
+    summary="the baseline of every study: a seeded permutation of the pool",
+    coordinate=coordinate,
+)

@@ -37,15 +37,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
+from pydantic import Field
 
 from tis_ray.errors import InputError
+from tis_ray.selectors import transport
 from tis_ray.selectors.heads import merged_heads
 from tis_ray.selectors.kernel import Kernel
 from tis_ray.selectors.ordering import Ordering
 from tis_ray.selectors.protocol import Call, Layout, Rounds, ask_about
+from tis_ray.selectors.spec import Selector
 from tis_ray.selectors.sums import Doubles, FixedPoint, rounded, settled
 from tis_ray.selectors.transport import Near, Sweep
 from tis_ray.selectors.weights import checked_weights, relative
+from tis_ray.settings.base import Section
 
 # How far the scores / (2 reg) of a row may lie apart: exponentials then are normal numbers, even
 # after division by a row's sum.
@@ -286,3 +290,33 @@ def _check(
         raise InputError(f"uot: max_iterations {max_iterations} must be at least 1")
     if precision not in ("scores", "float64"):
         raise InputError(f"uot: precision {precision!r} is unknown; known: scores, float64")
+
+
+class UotSettings(Section):
+    """UOT: unbalanced optimal transport from queries to candidates (paper section 3)."""
+
+    reg: float = Field(0.01, gt=0)
+    """Weight of the entropy."""
+    reg_m1: float | None = Field(None, ge=0)
+    """Weight of the queries' marginal; null makes it exact."""
+    reg_m2: float | None = Field(1e-4, ge=0)
+    """Weight of the candidates' marginal; null makes it exact."""
+
+
+def _parameters(settings: UotSettings) -> dict[str, Any]:
+    """Return what `coordinate` takes: there a marginal that is exact has the weight infinity."""
+    marginals = {"reg_m1": settings.reg_m1, "reg_m2": settings.reg_m2}
+    finite = {name: math.inf if value is None else value for name, value in marginals.items()}
+    return {"reg": settings.reg, **finite}
+
+
+SELECTOR = Selector(
+    name="uot",
+    label="UOT",
+    summary="unbalanced optimal transport from queries to candidates",
+    Settings=UotSettings,
+    coordinate=coordinate,
+    shard=transport.Shard,
+    arguments=_parameters,
+    prior=(1, 0),
+)

@@ -21,7 +21,7 @@ from tis_ray.config import Config
 from tis_ray.errors import InputError
 from tis_ray.selectors.constraints import EVERY_OTHER, Filled, Limits, Spacing, fill_budgets
 from tis_ray.stages.screen import read_ids
-from tis_ray.stages.tokens import Side
+from tis_ray.store.sides import Side
 
 
 class RowFeatures(Protocol):

@@ -1,6 +1,6 @@
 """Featurising the pool and the query set: Ray Data streams shards through actors that hold the model.
 
-Features live in a store (`tis_ray.store.features`), by the content of their rows. What is made here
+Features live in a store (`tis_ray.store.feature_store`), by the content of their rows. What is made here
 is the view of one study on it, a `features-*` artifact: for each side and shard of tokens,
 `<side>-00000.parquet` says in which file of the store a row's feature lies, and what had no feature
 is in `quarantine.parquet`. Only rows that the store lacks are computed, one shard of tokens at a
@@ -9,136 +9,38 @@ time; a shard is the unit of work and of resume.
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from tis_ray.data import format_tulu
-from tis_ray.errors import InputError
+from tis_ray.distributed.shards import map_shards
 from tis_ray.models.loading import load_tokenizer
-from tis_ray.representations import combine
-from tis_ray.stages.cluster import Cluster
-from tis_ray.stages.log import RunLog
+from tis_ray.stages.context import Context
 from tis_ray.stages.recipe import Recipe
-from tis_ray.stages.shards import map_shards
-from tis_ray.stages.tokens import QUARANTINE, Side, prompt_and_label, row_dicts
+from tis_ray.stages.tokens import prompt_and_label
 from tis_ray.store import Artifact, fingerprint, write_parquet
-from tis_ray.store.features import (
+from tis_ray.store.feature_store import (
     DamagedShardError,
     FeatureShard,
     FeatureStore,
     Place,
     rows_digest,
 )
+from tis_ray.store.feature_views import FeatureSet
+from tis_ray.store.sides import QUARANTINE, Side, row_dicts
 
 INDEX = pa.schema([("row", pa.int64()), ("file", pa.string()), ("position", pa.int32())])
-
-
-@dataclass(frozen=True)
-class FeatureSet:
-    """The features of one representation for a study's rows.
-
-    shards: number of token shards of each side that is there ("query", and "pool" unless its
-        features are not kept).
-    """
-
-    representation: str
-    artifact: Artifact
-    store: FeatureStore
-    weights_C: np.ndarray
-    has_halves: bool
-    shards: dict[str, int]
-
-    def index(self, side: str, shard: int) -> pa.Table:
-        """Read where the features of a shard's rows lie: row, file, position."""
-        return pq.read_table(self.artifact / f"{side}-{shard:05d}.parquet")
-
-    def rows(self, side: str, shard: int) -> np.ndarray:
-        """Return the row numbers of a shard's features."""
-        found: np.ndarray = self.index(side, shard)["row"].to_numpy()
-        return found
-
-    def read(
-        self, side: str, shard: int, places: np.ndarray | None = None
-    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Return the features (rows, C, K) float32 of a shard, and the facts kept with them.
-
-        places: rows of the shard, by their place in `rows`; None means all. Raises
-        DamagedShardError if a file of the store was changed.
-        """
-        index = self.index(side, shard)
-        if places is not None:
-            index = index.take(pa.array(places))
-        files, positions = index["file"].to_pylist(), index["position"].to_numpy()
-        if not files:
-            return np.zeros((0, len(self.weights_C), 1), np.float32), {}
-        members = {
-            file: np.flatnonzero([f == file for f in files]) for file in dict.fromkeys(files)
-        }
-        order = np.argsort(np.concatenate(list(members.values())), kind="stable")
-        shards = [self.store.read(side, file, positions[mine]) for file, mine in members.items()]
-
-        def gather(parts: list[np.ndarray]) -> np.ndarray:
-            joined: np.ndarray = parts[0] if len(parts) == 1 else np.concatenate(parts)[order]
-            return joined
-
-        return gather([s.values_ECK for s in shards]), {
-            name: gather([s.columns[name] for s in shards]) for name in shards[0].columns
-        }
-
-
-class SideFeatures:
-    """One side's features by their place: the row (query) or column (pool) of the scores.
-
-    `rows` makes it the `tis_ray.selectors.density.Features` of a pool.
-    """
-
-    def __init__(self, features: FeatureSet, side: str) -> None:
-        self.features, self.side = features, side
-        shards = range(features.shards[side])
-        self.starts = np.cumsum([0, *(len(features.rows(side, shard)) for shard in shards)])
-
-    def __len__(self) -> int:
-        return int(self.starts[-1])
-
-    def parts(self, places: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield positions in `places` and their features (n, C, K) as stored, shard by shard."""
-        owners = np.searchsorted(self.starts, places, side="right") - 1
-        for shard in np.unique(owners).tolist():
-            mine = np.flatnonzero(owners == shard)
-            local = places[mine] - self.starts[shard]
-            yield mine, self.features.read(self.side, shard, local)[0]
-
-    def unit(self, values_ECK: np.ndarray) -> np.ndarray:
-        """Return (E, C * K) unit vectors whose dot products are the rows' similarities."""
-        # What was rounded is a little off the unit sphere.
-        norms = np.linalg.norm(values_ECK, axis=2, keepdims=True)
-        return combine(values_ECK / norms, self.features.weights_C)
-
-    def rows(self, indices: np.ndarray) -> np.ndarray:
-        """Return (n, C * K) float32 unit vectors; reads each shard concerned once."""
-        parts, order = [], []
-        for mine, values_ECK in self.parts(indices):
-            parts.append(self.unit(values_ECK))
-            order.append(mine)
-        joined: np.ndarray = np.concatenate(parts)[np.argsort(np.concatenate(order))]
-        return joined
 
 
 def featurize(
     recipe: Recipe,
     sides: dict[str, Side],
-    root: Path,
-    cluster: Cluster,
-    log: RunLog,
+    context: Context,
     wanted: np.ndarray | None = None,
     label: str | None = None,
 ) -> FeatureSet:
@@ -147,6 +49,7 @@ def featurize(
     sides: "query", and "pool" if its features are to be kept. wanted: pool rows (their numbers,
     ascending) to look at; None means all.
     """
+    root = context.root
     store = FeatureStore(root, recipe.space)
     label = label or f"features {recipe.name}"
     views = {role: _View(store, role, side, wanted) for role, side in sides.items()}
@@ -157,7 +60,7 @@ def featurize(
     }
     artifact = Artifact(root, f"features-{recipe.name}", inputs)
     shards = {role: side.shards for role, side in sides.items()}
-    found = FeatureSet(recipe.name, artifact, store, recipe.weights_C, recipe.has_halves, shards)
+    found = FeatureSet(recipe.name, artifact, store, recipe.weights_C, recipe.method.halves, shards)
     reused, note = _intact(artifact, store), ""
     if not reused:
         clock = artifact.clock()
@@ -173,7 +76,7 @@ def featurize(
             note = f"{total - lacking} of {total} rows were in the store"
         arguments = {"recipe": recipe, "sides": sides, "store": store, "missing": missing}
         with clock.marked():
-            facts = map_shards(Featurise, arguments, list(missing), cluster, log, label, gpu=True)
+            facts = map_shards(Featurise, arguments, list(missing), context, label, gpu=True)
         if facts["cut"]:
             told = f"{facts['cut']} texts were longer than the encoder reads, and cut"
             note = f"{note}; {told}" if note else told
@@ -186,39 +89,20 @@ def featurize(
             rows=total - len(lost),
             quarantined=len(lost),
             seconds=clock.seconds,
-            device=cluster.device,
+            device=context.cluster.device,
             peak_mb=facts["peak_mb"],
             details={
                 "store": store.path.name,
                 "weights": recipe.weights_C.tolist(),
-                "halves": recipe.has_halves,
+                "halves": recipe.method.halves,
                 "shards": shards,
                 "computed": lacking,
                 "cut": facts["cut"],
                 "files": files,
             },
         )
-    log.made(label, artifact, reused, note)
+    context.log.made(label, artifact, reused, note)
     return found
-
-
-def open_features(folder: Path) -> FeatureSet:
-    """Open the `features-*` artifact that a run left. Raises InputError if it is not whole."""
-    folder = folder.resolve()
-    if not (folder / "_SUCCESS").exists():
-        raise InputError(f"{folder}: no finished features there; give a `features-*` artifact")
-    manifest = json.loads((folder / "manifest.json").read_text())
-    artifact = Artifact(folder.parent, manifest["stage"], manifest["inputs"])
-    details = manifest["details"]
-    store = FeatureStore.open(folder.parent / details["store"])
-    return FeatureSet(
-        manifest["stage"].removeprefix("features-"),
-        artifact,
-        store,
-        np.array(details["weights"]),
-        details["halves"],
-        details["shards"],
-    )
 
 
 def _intact(artifact: Artifact, store: FeatureStore) -> bool:
@@ -347,8 +231,12 @@ class RowReader:
     """Reads what a representation wants to see of a shard's rows: tokens, and text if it reads text."""
 
     def __init__(self, recipe: Recipe, sides: dict[str, Side]) -> None:
-        self.sides, self.template, self.needs_text = sides, recipe.template, recipe.needs_text
-        self.tokenizer = load_tokenizer(recipe.model) if self.needs_text else None
+        self.sides, self.template, self.needs_text = (
+            sides,
+            recipe.template,
+            recipe.method.reads == "text",
+        )
+        self.tokenizer = load_tokenizer(recipe.of.model) if self.needs_text else None
 
     def rows(
         self, role: str, shard: int, positions: list[int] | None = None

@@ -18,7 +18,7 @@ from typing import Any, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tis_ray.config import Config, EmbedConfig, OverlapConfig
+from tis_ray.config import Config
 from tis_ray.data import RejectReason, Row, format_tulu
 from tis_ray.data.overlap import (
     Overlap,
@@ -29,12 +29,15 @@ from tis_ray.data.overlap import (
     embedding_overlaps,
     strongest,
 )
+from tis_ray.distributed.shards import map_shards, pending
 from tis_ray.errors import InputError
-from tis_ray.stages.cluster import Cluster
-from tis_ray.stages.log import RunLog, peak_mb
-from tis_ray.stages.shards import map_shards, pending
-from tis_ray.stages.tokens import read_side, row_dicts
+from tis_ray.log import peak_mb
+from tis_ray.representations.embed import REPRESENTATION, EmbedSettings
+from tis_ray.settings import OverlapConfig
+from tis_ray.stages.context import Context
+from tis_ray.stages.tokens import read_side
 from tis_ray.store import Artifact, write_json, write_parquet
+from tis_ray.store.sides import row_dicts
 
 OVERLAPS = pa.schema(
     [
@@ -72,12 +75,13 @@ class Screen:
         }
 
 
-def screen_pool(config: Config, rows: dict[str, Artifact], cluster: Cluster, log: RunLog) -> Screen:
+def screen_pool(context: Context, rows: dict[str, Artifact]) -> Screen:
     """Find what the pool shares with query and test rows, and what of it is dropped.
 
     Where a study has several tasks, the rows of all of them count: then every task has the same
     pool, and what is made of the pool is made once.
     """
+    config = context.config
     excluded = read_ids(config.constraints.exclude, "constraints.exclude")
     studies = [config.for_task(task) for task in config.tasks] or [config]
     targets = {side: [read_side(study, side) for study in studies] for side in TARGETS}
@@ -86,9 +90,9 @@ def screen_pool(config: Config, rows: dict[str, Artifact], cluster: Cluster, log
         **{side: [found.fingerprint for found in targets[side]] for side in TARGETS},
     }
     inputs |= {"overlap": config.overlap.model_dump(mode="json"), "exclude": sorted(excluded)}
-    encoder = config.embed if config.overlap.embedding is not None else None
+    encoder = _encoder(config) if config.overlap.embedding is not None else None
     if encoder is not None:
-        from tis_ray.representations.embed import encoder_identity
+        from tis_ray.representations.embed.features import encoder_identity
 
         inputs["encoder"] = encoder_identity(encoder)
     artifact = Artifact(config.artifact_root, "screen", inputs)
@@ -96,9 +100,7 @@ def screen_pool(config: Config, rows: dict[str, Artifact], cluster: Cluster, log
     if not reused:
         clock = artifact.clock()
         with clock.marked():
-            overlaps = _find_overlaps(
-                config, artifact, rows["pool"], targets, encoder, cluster, log
-            )
+            overlaps = _find_overlaps(context, artifact, rows["pool"], targets, encoder)
         dropped = _dropped(config.overlap, overlaps, excluded, rows["pool"])
         table = pa.Table.from_pylist([asdict(o) for o in strongest(overlaps)], schema=OVERLAPS)
         write_parquet(artifact / "overlaps.parquet", table)
@@ -112,8 +114,14 @@ def screen_pool(config: Config, rows: dict[str, Artifact], cluster: Cluster, log
                 "dropped": dict(Counter(row["reason"] for row in dropped)),
             },
         )
-    log.made("screen", artifact, reused, _told(artifact.manifest().details))
+    context.log.made("screen", artifact, reused, _told(artifact.manifest().details))
     return Screen(artifact)
+
+
+def _encoder(config: Config) -> EmbedSettings:
+    """Return the encoder of the representation that compares sentences."""
+    settings: EmbedSettings = config.settings_of(REPRESENTATION)
+    return settings
 
 
 def read_ids(value: list[str] | str, field: str) -> set[str]:
@@ -139,8 +147,7 @@ class FindOverlaps:
         out: Path,
         settings: OverlapConfig,
         frequencies: Path | None = None,
-        encoder: EmbedConfig | None = None,
-        threads: int = 1,
+        encoder: EmbedSettings | None = None,
         device: str = "cpu",
     ) -> None:
         self.pool, self.out, self.settings = pool, out, settings
@@ -152,9 +159,9 @@ class FindOverlaps:
             self.index.pass_over(told["frequencies"], told["rows"])
         self.embed = None
         if self.second and encoder is not None:
-            from tis_ray.representations.embed import Embed
+            from tis_ray.representations.embed.features import Embed
 
-            self.embed = Embed(encoder, threads, device)
+            self.embed = Embed(encoder, device)
             self.ids = {side: [row["id"] for row in found] for side, found in rows.items()}
             self.targets = {side: self._embed(found) for side, found in rows.items()}
 
@@ -190,14 +197,13 @@ class FindOverlaps:
 
 
 def _find_overlaps(
-    config: Config,
+    context: Context,
     artifact: Artifact,
     pool: Artifact,
     targets: dict[TargetSide, list[Artifact]],
-    encoder: EmbedConfig | None,
-    cluster: Cluster,
-    log: RunLog,
+    encoder: EmbedSettings | None,
 ) -> list[Overlap]:
+    config = context.config
     shards = int(pool.manifest().details["shards"])
     arguments: dict[str, Any] = {
         "pool": pool.path,
@@ -208,18 +214,18 @@ def _find_overlaps(
     counted = artifact / "frequencies.json"
     if not counted.exists():
         todo = pending(artifact.path, "frequencies-{:05d}.json", shards)
-        map_shards(FindOverlaps, arguments, todo, cluster, log, "screen: words", light=True)
+        map_shards(FindOverlaps, arguments, todo, context, "screen: words", light=True)
         total: Counter[str] = Counter()
         for path in sorted(artifact.path.glob("frequencies-*.json")):
             total.update(json.loads(path.read_text()))
         told = {"rows": pool.manifest().rows, "frequencies": dict(sorted(total.items()))}
         write_json(counted, told)
-    arguments |= {"frequencies": counted, "encoder": encoder, "threads": config.batch.threads}
-    arguments["device"] = cluster.device
+    arguments |= {"frequencies": counted, "encoder": encoder}
+    arguments["device"] = context.cluster.device
     todo = pending(artifact.path, "overlaps-{:05d}.parquet", shards)
     light = encoder is None
     map_shards(
-        FindOverlaps, arguments, todo, cluster, log, "screen: overlaps", gpu=not light, light=light
+        FindOverlaps, arguments, todo, context, "screen: overlaps", gpu=not light, light=light
     )
     tables = [pq.read_table(p) for p in sorted(artifact.path.glob("overlaps-*.parquet"))]
     return [Overlap(**row) for table in tables for row in table.to_pylist()]

@@ -19,39 +19,40 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import torch
-from ray import tune
-from ray.tune.schedulers import ASHAScheduler
 
-from tis_ray.config import Config, FinetuneConfig, SearchConfig
+from tis_ray.config import Config
+from tis_ray.distributed.trials import asha, run_trials, tell
 from tis_ray.evaluation import example_losses
-from tis_ray.grid import Point, label, placed, points
+from tis_ray.log import peak_mb
 from tis_ray.models.loading import give_back_model, model_identity
 from tis_ray.models.lora import detach_lora
 from tis_ray.models.training import train
-from tis_ray.stages.cluster import Cluster
-from tis_ray.stages.log import RunLog, peak_mb
-from tis_ray.stages.tokens import Side
-from tis_ray.stages.train import take_examples, trainable_model, warmup_rows
-from tis_ray.stages.trials import run_trials
+from tis_ray.settings import FinetuneConfig, SearchConfig
+from tis_ray.settings.grid import Point, label, placed, points
+from tis_ray.stages.context import Context
+from tis_ray.stages.examples import sample_rows, take_examples
+from tis_ray.stages.training import trainable_model
 from tis_ray.store import Artifact, write_json, write_parquet
+from tis_ray.store.sides import Side
 
 FOUND = "search.json"
 
 
 def search(
-    config: Config, settings: SearchConfig, pool: Side, query: Side, cluster: Cluster, log: RunLog
+    context: Context, settings: SearchConfig, pool: Side, query: Side
 ) -> tuple[FinetuneConfig, Artifact]:
     """Return the settings to fine-tune with, and the search they came from (`search.json`)."""
+    config = context.config
     artifact = search_artifact(config, settings, pool, query)
     reused = artifact.complete
     if not reused:
         clock = artifact.clock()
         size = min(settings.rows or max(config.budget), pool.usable)
-        rows = warmup_rows(pool, size, settings.seed)
+        rows = sample_rows(pool, size, settings.seed)
         write_parquet(artifact / "examples.parquet", take_examples(pool, rows))
         trials = _drawn(settings)
         with clock.marked():
-            _run(trials, artifact, config, settings, query, cluster, log)
+            _run(trials, artifact, context, settings, query)
         found = _results(trials, artifact, config.finetune.epochs)
         write_json(artifact / FOUND, found)
         for name in map(label, trials):
@@ -59,11 +60,11 @@ def search(
         artifact.commit(
             rows=size,
             seconds=clock.seconds,
-            device=cluster.device,
+            device=context.cluster.device,
             peak_mb=max(trial["peak_mb"] for trial in found["trials"]),
         )
     found = json.loads((artifact / FOUND).read_text())
-    log.made("search", artifact, reused, _words(found))
+    context.log.made("search", artifact, reused, _words(found))
     return with_point(config.finetune, found["best"]), artifact
 
 
@@ -99,12 +100,11 @@ def _drawn(settings: SearchConfig) -> list[Point]:
 def _run(
     trials: list[Point],
     artifact: Artifact,
-    config: Config,
+    context: Context,
     settings: SearchConfig,
     query: Side,
-    cluster: Cluster,
-    log: RunLog,
 ) -> None:
+    config, cluster = context.config, context.cluster
     specs: dict[str, dict[str, Any]] = {
         label(point): {
             "folder": artifact / label(point),
@@ -127,22 +127,17 @@ def _run(
         done = sum(len(_losses(spec["folder"])) for spec in specs.values())
         return done, len(specs) * epochs
 
-    with log.watching("search", "epochs", count):
+    with context.log.watching("search", "epochs", count):
         ended = run_trials(
             f"search-{artifact.fingerprint}",
             run_trial,
             specs,
-            config,
+            context.root,
             resources=cluster.trial_resources,
             at_once=cluster.actors,
             metric="query_loss",
             mode="min",
-            scheduler=ASHAScheduler(
-                time_attr="epoch",
-                max_t=epochs,
-                grace_period=min(settings.first_epochs, epochs),
-                reduction_factor=settings.reduction,
-            ),
+            scheduler=asha(epochs, settings.first_epochs, settings.reduction),
         )
     for trial, result in zip(specs, ended, strict=True):
         if result.error is not None:
@@ -161,18 +156,18 @@ def run_trial(spec: dict[str, Any]) -> None:
     torch.set_num_threads(spec["threads"])
     losses = _losses(folder)
     for epoch, loss in enumerate(losses, start=1):
-        tune.report({"query_loss": loss, "epoch": epoch})
+        tell({"query_loss": loss, "epoch": epoch})
     finetune: FinetuneConfig = spec["finetune"]
     examples = pq.read_table(spec["examples"], columns=["input_ids", "labels"]).to_pylist()
     queries = spec["query"].examples()
     model = trainable_model(spec)
 
-    def tell(metrics: dict[str, float]) -> None:
+    def measured(metrics: dict[str, float]) -> None:
         loss = float(example_losses(model, queries).mean())
         model.train()
         losses.append(loss if math.isfinite(loss) else math.inf)
         write_json(folder / "losses.json", {"query_loss": _plain(losses), "peak_mb": peak_mb()})
-        tune.report({"query_loss": losses[-1], "epoch": int(metrics["epoch"])})
+        tell({"query_loss": losses[-1], "epoch": int(metrics["epoch"])})
 
     try:
         train(
@@ -181,11 +176,11 @@ def run_trial(spec: dict[str, Any]) -> None:
             finetune,
             seed=spec["seed"],
             folder=folder / "checkpoints",
-            on_epoch=tell,
+            on_epoch=measured,
         )
     except FloatingPointError as error:
         write_json(folder / "diverged.json", {"error": str(error)})
-        tune.report({"query_loss": math.inf, "epoch": len(losses) + 1})
+        tell({"query_loss": math.inf, "epoch": len(losses) + 1})
     finally:
         if spec["lora"] is not None:
             give_back_model(detach_lora(model), spec["model"], spec["device"])

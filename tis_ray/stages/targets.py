@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from tis_ray.config import ConstraintsConfig
+from tis_ray.distributed.held_scores import HeldScores
 from tis_ray.errors import InputError
-from tis_ray.selectors import Ordering
+from tis_ray.selectors import Ordering, Selector
 from tis_ray.selectors.merge import merge_orderings
+from tis_ray.settings import ConstraintsConfig
 from tis_ray.stages.constrain import known_name
-from tis_ray.stages.select import HeldScores
-from tis_ray.stages.tokens import Side
+from tis_ray.store.sides import Side
 
 _PER_QUERY = ("weights", "groups")
 """Parameters of selectors that have an entry for each query."""
@@ -36,7 +36,7 @@ class Targets:
         self.tasks = _tasks(settings.targets, [source for _, source in names])
 
     def select(
-        self, held: HeldScores, selector: str, length: int, params: dict[str, Any]
+        self, held: HeldScores, selector: Selector, length: int, params: dict[str, Any]
     ) -> Ordering:
         """Return the first `length` candidates by a selector, each task having its share of them."""
         if not self.tasks:

@@ -10,20 +10,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tis_ray.config import Config, ModelConfig
+from tis_ray.config import Config
 from tis_ray.data import (
     Encoded,
     Rejected,
     RejectReason,
     Row,
+    Template,
     TemplateError,
     content_fingerprint,
     content_id,
@@ -33,98 +33,20 @@ from tis_ray.data import (
     query_text,
     read_rows,
 )
+from tis_ray.distributed.shards import map_shards, pending
 from tis_ray.errors import InputError
+from tis_ray.log import StageRecord, peak_mb
 from tis_ray.models.loading import load_tokenizer, model_identity
-from tis_ray.stages.cluster import Cluster
-from tis_ray.stages.log import RunLog, StageRecord, peak_mb
-from tis_ray.stages.shards import map_shards, pending
+from tis_ray.settings import ModelConfig
+from tis_ray.stages.context import Context
 from tis_ray.store import Artifact, fingerprint, write_parquet
-
-ROWS = pa.schema(
-    [
-        ("row", pa.int64()),
-        ("id", pa.string()),
-        ("source", pa.string()),
-        ("messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))),
-        ("prompt", pa.string()),
-        ("label", pa.string()),
-        ("content", pa.string()),
-    ]
-)
-TOKENS = pa.schema(
-    [
-        ("row", pa.int64()),
-        ("id", pa.string()),
-        ("source", pa.string()),
-        ("input_ids", pa.list_(pa.int32())),
-        ("labels", pa.list_(pa.int32())),
-        ("response_tokens", pa.int32()),
-        ("content", pa.string()),
-    ]
-)
-QUARANTINE = pa.schema(
-    [(name, pa.string()) for name in ("side", "file", "line", "id", "reason", "detail")]
-)
-
-
-SideName = Literal["pool", "query", "test"]
-TemplateName = Literal["tulu", "chat"]
-SIDES: tuple[SideName, ...] = ("pool", "query", "test")
-
-
-@dataclass(frozen=True)
-class Side:
-    """One of pool, query and test: its rows and tokens on disk."""
-
-    name: str
-    rows: Artifact
-    tokens: Artifact
-    shards: int
-
-    def row_table(self, shard: int) -> pa.Table:
-        """Read one shard of rows."""
-        return pq.read_table(self.rows / f"rows-{shard:05d}.parquet")
-
-    def token_table(self, shard: int) -> pa.Table:
-        """Read the same shard's tokens; rows without a usable label are missing."""
-        return pq.read_table(self.tokens / f"tokens-{shard:05d}.parquet")
-
-    def token_facts(self, shard: int) -> pa.Table:
-        """Read a shard's tokens without the tokens: row, id, source, content."""
-        columns = ["row", "id", "source", "content"]
-        return pq.read_table(self.tokens / f"tokens-{shard:05d}.parquet", columns=columns)
-
-    def row_tables(self) -> Iterator[pa.Table]:
-        """Read the rows, shard by shard."""
-        return (self.row_table(shard) for shard in range(self.shards))
-
-    def token_tables(self) -> Iterator[pa.Table]:
-        """Read the tokens, shard by shard."""
-        return (self.token_table(shard) for shard in range(self.shards))
-
-    def examples(self) -> list[dict[str, Any]]:
-        """All encoded examples with their ids; for the small sides."""
-        rows: list[dict[str, Any]] = pa.concat_tables(self.token_tables()).to_pylist()
-        return rows
-
-    @property
-    def usable(self) -> int:
-        """Number of rows with tokens."""
-        return self.tokens.manifest().rows
-
-    def quarantined(self) -> list[dict[str, str]]:
-        """Every row of this side that cannot be used, and why."""
-        tables = [pq.read_table(a / "quarantine.parquet") for a in (self.rows, self.tokens)]
-        rows: list[dict[str, str]] = pa.concat_tables(tables).to_pylist()
-        return rows
+from tis_ray.store.sides import QUARANTINE, ROWS, TOKENS, Side, SideName, row_dicts
 
 
 def prepare_side(
-    config: Config,
+    context: Context,
     name: SideName,
     rows: Artifact,
-    cluster: Cluster,
-    log: RunLog,
     model: ModelConfig | None = None,
     dropped: Mapping[str, tuple[str, str]] | None = None,
 ) -> Side:
@@ -133,6 +55,7 @@ def prepare_side(
     `model` is whose tokenizer reads them, if it is not the one that is fine-tuned. `dropped` are ids
     of rows that go to the quarantine, with reason and detail.
     """
+    config = context.config
     label = name if model is None else f"{name} for {Path(model.name).name}"
     model = model or config.model
     shards = int(rows.manifest().details["shards"])
@@ -163,7 +86,7 @@ def prepare_side(
         }
         with clock.marked():
             told = f"tokens {label}"
-            facts = map_shards(Tokenise, arguments, todo, cluster, log, told, light=True)
+            facts = map_shards(Tokenise, arguments, todo, context, told, light=True)
         tables = [pq.read_table(p) for p in sorted(tokens.path.glob("quarantine-*.parquet"))]
         lost = pa.concat_tables(tables)
         write_parquet(tokens / "quarantine.parquet", lost)
@@ -181,7 +104,7 @@ def prepare_side(
             f"data.{name}: no row of {manifest.quarantined + rows.manifest().quarantined} is usable; "
             f"see {tokens / 'quarantine.parquet'}"
         )
-    log.finished(
+    context.log.finished(
         StageRecord(
             stage=label,
             artifact=str(tokens.path),
@@ -262,7 +185,7 @@ class Tokenise:
         out: Path,
         side: SideName,
         model: ModelConfig,
-        template: TemplateName,
+        template: Template,
         max_length: int,
         dropped: Mapping[str, tuple[str, str]] | None = None,
     ) -> None:
@@ -309,12 +232,6 @@ class Tokenise:
         if self.side == "pool" and "prompt" not in row:
             return encode_messages(row["messages"], self.tokenizer, self.max_length, self.template)
         return encode_query_row(row, self.tokenizer, self.max_length, self.template)
-
-
-def row_dicts(path: Path) -> list[dict[str, Any]]:
-    """Read a rows shard; `prompt` and `label` are left out where a row has none."""
-    rows = pq.read_table(path).to_pylist()
-    return [{name: value for name, value in row.items() if value is not None} for row in rows]
 
 
 def prompt_and_label(row: Any, tokenizer: Any, template: Any) -> tuple[str, str]:

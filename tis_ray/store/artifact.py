@@ -17,7 +17,7 @@ from tis_ray.store.clock import Clock
 from tis_ray.store.fingerprint import fingerprint
 from tis_ray.version import __version__
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 @dataclass
@@ -32,6 +32,7 @@ class Manifest:
     device: str = "cpu"
     peak_mb: float = 0.0
     details: dict[str, Any] = field(default_factory=dict)
+    version: int = 1
     schema_version: int = SCHEMA_VERSION
     code_version: str = __version__
 
@@ -39,10 +40,15 @@ class Manifest:
 class Artifact:
     """A stage's output folder, found by the fingerprint of its inputs."""
 
-    def __init__(self, root: str | Path, stage: str, inputs: dict[str, Any]) -> None:
+    def __init__(
+        self, root: str | Path, stage: str, inputs: dict[str, Any], version: int = 1
+    ) -> None:
+        """Name the artifact; `version` is of the stage's code, raised when its results change."""
         self.stage = stage
         self.inputs = inputs
-        self.fingerprint = fingerprint({"stage": stage, "schema": SCHEMA_VERSION, **inputs})
+        self.version = version
+        named = {"stage": stage, "version": version, "schema": SCHEMA_VERSION}
+        self.fingerprint = fingerprint({**inputs, **named})
         self.path = Path(root).absolute() / f"{stage}-{self.fingerprint}"
 
     @property
@@ -56,7 +62,7 @@ class Artifact:
 
     def commit(self, **facts: Any) -> Manifest:
         """Write the manifest, then the marker. `facts` are fields of `Manifest`."""
-        manifest = Manifest(stage=self.stage, inputs=self.inputs, **facts)
+        manifest = Manifest(stage=self.stage, inputs=self.inputs, version=self.version, **facts)
         write_json(self.path / "manifest.json", asdict(manifest))
         (self.path / Clock.FILE).unlink(missing_ok=True)
         write_bytes(self.path / "_SUCCESS", b"")

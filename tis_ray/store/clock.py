@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from threading import Event
 
-from tis_ray.meanwhile import meanwhile
+from tis_ray.background import meanwhile
 from tis_ray.store.atomic import write_json
 
 OFTEN = 1.0

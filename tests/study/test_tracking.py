@@ -1,0 +1,328 @@
+"""What MLflow holds after a study: no duplicates, honest statuses, nothing lost, nothing slow."""
+
+import logging
+import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tis_ray.errors import InputError
+from tis_ray.study.tracking import NullTracker, Tracker, flatten, open_tracker
+
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """One database for the module: making its tables takes seconds."""
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture
+def tracker(store, request):
+    return Tracker(f"sqlite:///{store}/mlflow.db", experiment=request.node.name)
+
+
+def runs_of(tracker, kind):
+    return tracker._client.search_runs([tracker.experiment_id], f"tags.`tis.kind` = '{kind}'")
+
+
+def run_of(tracker, run):
+    return tracker._client.get_run(run.run_id)
+
+
+def test_study_and_cells_form_a_tree(tracker):
+    with (
+        tracker.study("s", "f0", config={"a": {"b": [1, 2]}}, tags={"device": "cpu"}) as study,
+        study.cell("c", "f1", {"budget": 100}) as cell,
+    ):
+        cell.log_metrics({"test_loss": 0.5, "exact_match": None})
+    parent, child = run_of(tracker, study), run_of(tracker, cell)
+    assert child.data.tags["mlflow.parentRunId"] == study.run_id
+    assert parent.data.params == {"a.b": "[1, 2]"}
+    assert parent.data.tags["device"] == "cpu"
+    assert parent.data.tags["tis.version"]
+    assert (child.data.params, child.data.metrics) == ({"budget": "100"}, {"test_loss": 0.5})
+    assert child.info.run_name == "c"
+    assert parent.info.status == child.info.status == "FINISHED"
+
+
+def test_a_rerun_reopens_and_adds_nothing_twice(tracker):
+    for _ in range(2):
+        with tracker.study("s", "f0", config={"x": 1}) as study, study.cell("c", "f1") as cell:
+            assert run_of(tracker, cell).info.status == "RUNNING"
+            cell.log_metrics({"loss": math.nan, "top": math.inf})
+            cell.log_series("train_loss", {1: 2.0, 2: 1.0})
+    assert len(runs_of(tracker, "study")) == len(runs_of(tracker, "cell")) == 1
+    for name, count in (("loss", 1), ("top", 1), ("train_loss", 2)):
+        assert len(tracker._client.get_metric_history(cell.run_id, name)) == count
+    assert run_of(tracker, cell).info.status == "FINISHED"
+
+
+def test_a_second_tracker_on_the_same_store_reopens_too(tracker, store, request):
+    with tracker.study("s", "f0") as first:
+        pass
+    other = Tracker(f"sqlite:///{store}/mlflow.db", experiment=request.node.name)
+    with other.study("s", "f0") as second:
+        pass
+    assert first.run_id == second.run_id
+
+
+def test_the_same_cell_in_two_studies_is_a_child_of_each(tracker):
+    for fingerprint in ("f0", "f1"):
+        with tracker.study("s", fingerprint) as study, study.cell("c", "same"):
+            pass
+    assert len(runs_of(tracker, "cell")) == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(RuntimeError("boom"), "FAILED"), (KeyboardInterrupt(), "KILLED"), (SystemExit(1), "KILLED")],
+)
+def test_status_is_honest(tracker, error, status):
+    with (
+        pytest.raises(type(error)),
+        tracker.study("s", "f0") as study,
+        study.cell("c", "f1") as cell,
+    ):
+        raise error
+    assert run_of(tracker, study).info.status == run_of(tracker, cell).info.status == status
+
+
+def test_a_study_whose_process_was_killed_becomes_killed(tmp_path):
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    lines = [
+        "import os, signal, sys",
+        "from tis_ray.study.tracking import Tracker",
+        "with Tracker(sys.argv[1]).study('lost', 'f1'):",
+        "    os.kill(os.getpid(), signal.SIGKILL)",
+    ]
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines), uri], check=False)
+    assert done.returncode == -signal.SIGKILL
+    tracker = Tracker(uri)
+    (lost,) = tracker._client.search_runs([tracker.experiment_id])
+    assert lost.info.status == "RUNNING"
+    with tracker.study("mine", "f2"), Tracker(uri).study("beside it", "f3"):
+        found = {
+            run.info.run_name: run.info.status
+            for run in tracker._client.search_runs([tracker.experiment_id])
+        }
+    assert found == {"lost": "KILLED", "mine": "RUNNING", "beside it": "RUNNING"}
+
+
+def test_finished_cells_are_those_that_ended_well(tracker):
+    with tracker.study("s", "f") as study:
+        with study.cell("one", "c1"):
+            pass
+        with pytest.raises(ValueError), study.cell("two", "c2"):
+            raise ValueError("no")
+        assert study.finished_cells() == {"c1"}
+    with tracker.study("t", "g") as other:
+        assert other.finished_cells() == set()
+
+
+def test_success_after_failure_clears_the_error(tracker):
+    with pytest.raises(RuntimeError), tracker.study("s", "f0") as study:
+        raise RuntimeError("boom")
+    assert run_of(tracker, study).data.tags["tis.error"] == "RuntimeError: boom"
+    with tracker.study("s", "f0"):
+        pass
+    assert "tis.error" not in run_of(tracker, study).data.tags
+
+
+def test_changed_params_of_a_reopened_run_become_tags(tracker):
+    for device in ("cpu", "cuda"):
+        with tracker.study("s", "f0", config={"device": device, device: 1}) as study:
+            pass
+    data = run_of(tracker, study).data
+    assert data.params == {"device": "cpu", "cpu": "1", "cuda": "1"}
+    assert data.tags["changed.device"] == "cuda"
+
+
+def test_long_values_odd_names_and_many_entries_fit(tracker):
+    with tracker.study("s", "f0", config={f"p{i}": i for i in range(250)}) as study:
+        study.log_params({"long": "x" * 9000, "odd[0]*": None, "/a/../b": True, "": 1})
+        study.set_tags({"long": "y" * 9000} | {f"t{i}": i for i in range(150)})
+        study.log_series("train_loss", {step: 1 / step for step in range(1, 2501)})
+        study.log_series("odd[0]", {0: 1.0})
+    data = run_of(tracker, study).data
+    assert len(data.params["long"]) == 6000
+    assert (data.params["odd_0__"], data.params["p249"]) == ("null", "249")
+    assert len(data.params) == 254
+    assert data.tags["t149"] == "149"
+    assert len(tracker._client.get_metric_history(study.run_id, "train_loss")) == 2500
+    assert "odd_0_" in data.metrics
+
+
+def test_files_and_folders_are_kept(tracker, tmp_path):
+    (tmp_path / "config.yaml").write_text("a: 1\n")
+    (tmp_path / "adapter" / "deep").mkdir(parents=True)
+    (tmp_path / "adapter" / "deep" / "w.bin").write_bytes(b"w")
+    with tracker.study("s", "f0") as study:
+        study.log_artifact(tmp_path / "config.yaml")
+        study.log_artifact(tmp_path / "config.yaml", "report")
+        study.log_artifact(tmp_path / "adapter")
+    names = {file.path for file in tracker._client.list_artifacts(study.run_id)}
+    assert names == {"config.yaml", "report", "adapter"}
+    copy = tracker._client.download_artifacts(study.run_id, "adapter/deep/w.bin")
+    assert Path(copy).read_bytes() == b"w"
+
+
+def test_a_relative_database_stays_where_it_was_named(store, tmp_path, monkeypatch):
+    monkeypatch.chdir(store)
+    tracker = Tracker("sqlite:///mlflow.db", experiment="relative")
+    monkeypatch.chdir(tmp_path)
+    with tracker.study("s", "f0") as study:
+        study.log_artifact(__file__)
+    assert tracker.uri == f"sqlite:///{store}/mlflow.db"
+    assert list(tmp_path.iterdir()) == []
+    assert run_of(tracker, study).info.artifact_uri.startswith((store / "mlruns").as_uri())
+
+
+def test_the_default_database_lies_beside_the_artifacts(tmp_path):
+    tracker = Tracker(artifact_root=tmp_path / "mlruns")
+    assert tracker.uri == f"sqlite:///{tmp_path}/mlflow.db"
+    with tracker.study("s", "f0") as study:
+        study.log_artifact(__file__)
+    assert (tmp_path / "mlruns").is_dir()
+
+
+@pytest.mark.parametrize("uri", ["./mlruns", "file:///data/x", "postgresql://h/db", ""])
+def test_stores_that_cannot_work_are_named(uri):
+    with pytest.raises(InputError, match="http\\(s\\):// server or a sqlite:/// path"):
+        Tracker(uri)
+
+
+def test_a_file_that_is_no_database_is_named(tmp_path, monkeypatch):
+    (tmp_path / "mlflow.db").write_text("not a database, but long enough to have a header" * 10)
+    with pytest.raises(InputError, match="MLflow cannot use it"):
+        Tracker(f"sqlite:///{tmp_path}/mlflow.db")
+
+
+def test_a_deleted_experiment_is_named(tracker, store, request):
+    tracker._client.delete_experiment(tracker.experiment_id)
+    with pytest.raises(InputError, match="was deleted in MLflow"):
+        Tracker(f"sqlite:///{store}/mlflow.db", experiment=request.node.name)
+
+
+def test_a_lost_store_warns_and_the_study_goes_on(tracker, monkeypatch, caplog):
+    def lost(*args, **kwargs):
+        raise ConnectionError("server is gone")
+
+    with tracker.study("s", "f0") as study:
+        for name in ("log_batch", "search_runs", "set_terminated", "log_artifact"):
+            monkeypatch.setattr(tracker._client, name, lost)
+        with caplog.at_level(logging.WARNING), study.cell("c", "f1", {"a": 1}) as cell:
+            cell.log_metrics({"loss": 1.0})
+        study.log_metrics({"loss": 1.0})
+        study.log_artifact(__file__)
+    assert caplog.text.count("was not recorded: server is gone") >= 3
+
+
+def test_off_has_the_same_interface_and_does_nothing():
+    tracker = open_tracker(enabled=False, uri="nonsense://")
+    assert type(tracker) is NullTracker
+    with tracker.study("s", "f", config={}, tags={}) as study, study.cell("c", "g", {}, {}) as cell:
+        cell.log_params({"a": 1})
+        cell.log_metrics({"a": 1.0})
+        cell.log_series("a", {1: 1.0})
+        cell.set_tags({"a": 1})
+        cell.log_artifact("/nowhere")
+    assert cell.run_id is None
+
+
+def test_off_swallows_no_error():
+    with pytest.raises(RuntimeError, match="boom"), NullTracker().study("s", "f"):
+        raise RuntimeError("boom")
+
+
+def test_imports_stay_light(tmp_path):
+    script = f"""
+import sys
+import tis_ray.study.tracking as tracking
+with tracking.open_tracker(enabled=False).study("s", "f"):
+    pass
+assert not any(m in sys.modules for m in ("mlflow", "ray", "torch")), "tracking off"
+tracking.Tracker("sqlite:///{tmp_path}/mlflow.db")
+assert not any(m in sys.modules for m in ("ray", "torch")), "tracking on"
+import os
+import signal
+assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
+"""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW")}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    assert done.stderr == ""  # no news about tables, no alembic lines
+
+
+def test_flatten_keeps_lists_and_empty_sections():
+    assert flatten({"a": {"b": 1, "c": {}}, "d": [{"e": 1}]}) == {
+        "a.b": 1,
+        "a.c": {},
+        "d": [{"e": 1}],
+    }
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """A real tracking server on a free port of this machine."""
+    folder = tmp_path_factory.mktemp("server")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
+    command += ["--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
+    command += ["--artifacts-destination", str(folder / "artifacts")]
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2):
+                    break
+            except OSError:
+                assert process.poll() is None, (folder / "log").read_text()[-2000:]
+                assert time.monotonic() < deadline, (folder / "log").read_text()[-2000:]
+                time.sleep(0.5)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(process.pid, 15)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, 9)
+            process.wait(20)
+
+
+@pytest.mark.slow
+def test_a_real_server_holds_the_same(server, tmp_path):
+    (tmp_path / "ordering.parquet").write_bytes(b"PAR1")
+    for _ in range(2):
+        tracker = Tracker(server + "/", experiment="remote")
+        with tracker.study("s", "f0", config={"a": 1}) as study, study.cell("c", "f1") as cell:
+            cell.log_series("loss", {1: 1.0, 2: math.nan})
+            cell.log_artifact(tmp_path / "ordering.parquet")
+    assert len(runs_of(tracker, "cell")) == 1
+    assert len(tracker._client.get_metric_history(cell.run_id, "loss")) == 2
+    assert run_of(tracker, cell).info.status == "FINISHED"
+    copy = tracker._client.download_artifacts(cell.run_id, "ordering.parquet")
+    assert Path(copy).read_bytes() == b"PAR1"
+
+
+@pytest.mark.slow
+def test_a_server_that_is_not_there_is_named(monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(InputError, match=r"tracking\.uri http://127\.0\.0\.1:9: MLflow cannot use"):
+        Tracker("http://127.0.0.1:9")

@@ -1,0 +1,91 @@
+"""Cross-entropy of the response tokens, with logits made only where a label needs them.
+
+Most positions of a batch are prompt or padding. Running the vocabulary matrix on the positions
+that predict a label gives the same numbers and saves the largest activation of a small model. One
+function serves per-example gradients, training and evaluation, so that a loss is always the same
+loss.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tis_ray.batches.packing import packed_attention
+from tis_ray.batches.plan import IGNORED, Batch
+from tis_ray.errors import InputError
+
+
+def batch_losses(base: Any, batch: Batch, by_example: bool = False) -> Tensor:
+    """Mean label cross-entropy of each example, (E,) float32 in nats, differentiable.
+
+    base: a transformers causal language model, in whatever mode it is (adapters injected into it
+        take part, dropout too while it trains); `batch` lies on its device.
+    by_example: keep the head's input rows grouped by example, (E, most labels, width) instead of
+        (1, labels, width). Needed when something looks at the head example by example. (The rows of
+        a packed batch lie end to end there as everywhere.)
+
+    Raises InputError if the model has no separate decoder and output head, and as `check_packing`
+    does if the batch is packed.
+    """
+    segments = batch.segments
+    if by_example and segments is None:
+        columns = label_columns(batch)
+        rows = torch.arange(batch.examples, device=columns.device)[:, None].expand_as(columns)
+    else:
+        flat_rows, flat_columns = (batch.targets != IGNORED).nonzero(as_tuple=True)
+        rows, columns = flat_rows[None], flat_columns[None]
+    apart = nullcontext() if segments is None else packed_attention(base, segments)
+    with apart, _hidden_states_at(base, rows, columns):
+        # No attention mask: a causal model sees nothing of the padding on the right.
+        logits = base(**batch.inputs, use_cache=False, return_dict=True).logits
+    token_losses = functional.cross_entropy(
+        logits.float().flatten(0, 1),
+        batch.targets[rows, columns].flatten(),
+        ignore_index=IGNORED,
+        reduction="none",
+    )
+    tokens = batch.input_ids.shape[1]
+    if segments is not None:  # a token's place among all becomes its example and its place there
+        rows, columns = segments.examples_R[columns], segments.positions_R[columns]
+        tokens = segments.longest
+    spread_ET = token_losses.new_zeros(batch.examples, tokens)
+    spread_ET = spread_ET.index_put((rows, columns), token_losses.view(rows.shape))
+    return spread_ET.sum(dim=1) / batch.label_counts
+
+
+def label_columns(batch: Batch) -> Tensor:
+    """Positions that predict a label, (E, most labels) int64: an example's own in order, then others."""
+    if batch.segments is not None and batch.label_segments is not None:
+        own_R = batch.segments.positions_R[batch.targets[0] != IGNORED]
+        return batch.label_segments.by_example(own_R)
+    unlabelled_ET = (batch.targets == IGNORED).to(torch.int8)
+    return torch.argsort(unlabelled_ET, dim=1, stable=True)[:, : int(batch.label_counts.max())]
+
+
+@contextmanager
+def _hidden_states_at(base: Any, rows: Tensor, columns: Tensor) -> Iterator[None]:
+    """Let the model compute logits at these (row, column) positions only.
+
+    The decoder's output is cut on its way to the head, so whatever the model does from there on
+    (scaling, soft-capping) stays its own code.
+    """
+    decoder = getattr(base, "base_model", base)
+    if decoder is base or base.get_output_embeddings() is None:
+        raise InputError(
+            f"model {type(base).__name__} is no causal language model with a decoder and an output "
+            "head; load it with AutoModelForCausalLM"
+        )
+
+    def cut(_module: nn.Module, _args: Any, output: Any) -> Any:
+        output["last_hidden_state"] = output["last_hidden_state"][rows, columns]
+        return output
+
+    hook = decoder.register_forward_hook(cut)
+    try:
+        yield
+    finally:
+        hook.remove()

@@ -1,0 +1,162 @@
+"""Examples into batches: which examples share a pass, and the token arrays of one batch.
+
+The plan is a pure function of the lengths in one shard, so a shard gives the same batches on any
+worker, however often it restarts. Shapes: E examples in a batch, T tokens of its longest one; in a
+packed batch, one row of R tokens.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
+
+import torch
+from torch import Tensor
+
+from tis_ray.batches.segments import Segments
+from tis_ray.errors import InputError
+
+IGNORED = -100
+"""Label of a token that carries no loss (the value `transformers` and `torch` use)."""
+
+Example = Mapping[str, Sequence[int]]
+"""One encoded example: `input_ids` and `labels`, of the same length, -100 where a label is masked."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Token arrays of a few examples: padded on the right, or packed end to end into one row.
+
+    input_ids: (E, T) int64, or (1, R) packed. An example stops before its last label: in a causal
+        model no later token can reach the loss, so leaving them out changes nothing and saves their
+        work.
+    targets: as input_ids, the label that a position predicts (that of the next token), or -100.
+    segments: which tokens of a packed row are whose; None if the batch is padded.
+    """
+
+    input_ids: Tensor
+    targets: Tensor
+    segments: Segments | None = None
+
+    @property
+    def examples(self) -> int:
+        """Number of examples."""
+        return len(self.input_ids if self.segments is None else self.segments.lengths)
+
+    @property
+    def inputs(self) -> dict[str, Tensor]:
+        """What a model is called with: input_ids and, packed, each token's place in its own example."""
+        if self.segments is None:
+            return {"input_ids": self.input_ids}
+        return {"input_ids": self.input_ids, "position_ids": self.segments.positions_R[None]}
+
+    @property
+    def label_counts(self) -> Tensor:
+        """Number of label tokens of each example, (E,) int64, at least 1."""
+        labelled = self.targets != IGNORED
+        if self.segments is None:
+            return labelled.sum(dim=1)
+        owners_R = self.segments.examples_R
+        return owners_R.new_zeros(self.examples).index_add_(0, owners_R, labelled[0].long())
+
+    @cached_property
+    def label_segments(self) -> Segments | None:
+        """Which of a packed batch's rows are whose at the output head, which sees label positions."""
+        if self.segments is None:
+            return None
+        return Segments.of(self.label_counts.tolist(), self.targets.device)
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The same batch on another device."""
+        segments = None if self.segments is None else self.segments.to(device)
+        return Batch(self.input_ids.to(device), self.targets.to(device), segments)
+
+
+def needed_length(example: Example, index: int = 0) -> int:
+    """Number of leading tokens of an example that its loss depends on, at least 1.
+
+    Raises InputError, naming the example by `index`, if its two lists differ in length or if no
+    label enters the causal loss (the label of the first token never does).
+    """
+    input_ids, labels = example["input_ids"], example["labels"]
+    if len(input_ids) != len(labels):
+        raise InputError(
+            f"example {index}: {len(input_ids)} input_ids but {len(labels)} labels; "
+            "give one label per token (-100 where masked)"
+        )
+    for last in range(len(labels) - 1, 0, -1):
+        if labels[last] != IGNORED:
+            return last
+    raise InputError(
+        f"example {index}: no label token enters the loss (all are -100, or only the first token "
+        "has one); drop the example or raise max_length"
+    )
+
+
+def collate(examples: Sequence[Example], pad_id: int | None = None, packed: bool = False) -> Batch:
+    """Pad examples on the right to their longest, or pack them.
+
+    A short example is filled up with its own first token unless `pad_id` is given. No position
+    attends to a later one and padding has no label, so the fill never reaches a loss; taking it
+    from the example itself also keeps a broken embedding of the pad token out of good examples
+    (a masked attention weight is 0, but 0 times NaN is NaN).
+
+    packed: lay the examples end to end in one row, where no token is padding. Worth it on a GPU;
+        `check_packing` says whether a model can keep them apart there.
+
+    Raises InputError as `needed_length` does, or if there are no examples.
+    """
+    if not examples:
+        raise InputError("a batch needs at least one example, got none")
+    lengths = [needed_length(example, index) for index, example in enumerate(examples)]
+    longest = max(lengths)
+    ids, targets = [], []
+    for example, length in zip(examples, lengths, strict=True):
+        own = list(example["input_ids"][:length])
+        fill = own[0] if pad_id is None else pad_id
+        missing = 0 if packed else longest - length
+        ids.append(own + [fill] * missing)
+        targets.append(list(example["labels"][1 : length + 1]) + [IGNORED] * missing)
+    if packed:
+        ids, targets = [list(chain(*ids))], [list(chain(*targets))]
+    return Batch(
+        torch.tensor(ids, dtype=torch.int64),
+        torch.tensor(targets, dtype=torch.int64),
+        Segments.of(lengths) if packed else None,
+    )
+
+
+def plan_batches(
+    lengths: Sequence[int],
+    batch_size: int | None = None,
+    token_budget: int = 2048,
+    packed: bool = False,
+) -> list[list[int]]:
+    """Group examples of similar length: indices into `lengths`, every index exactly once.
+
+    Examples are taken by (length, index), and a batch is closed when one more would make
+    `longest x count` exceed `token_budget` (tokens, padding included) or `count` exceed
+    `batch_size`. An example longer than the budget forms a batch of its own. Packed batches have no
+    padding: there, the sum of the lengths is what may not exceed the budget.
+
+    Raises InputError if a length, `batch_size` or `token_budget` is below 1.
+    """
+    if batch_size is not None and batch_size < 1:
+        raise InputError(f"batch_size is {batch_size}; it must be at least 1, or none for no limit")
+    if token_budget < 1:
+        raise InputError(f"token_budget is {token_budget}; it must be at least 1 token")
+    order = sorted(range(len(lengths)), key=lambda index: (lengths[index], index))
+    if order and lengths[order[0]] < 1:
+        raise InputError(f"example {order[0]} has length {lengths[order[0]]}; lengths start at 1")
+    batches: list[list[int]] = []
+    current: list[int] = []
+    tokens = 0
+    for index in order:
+        # Ascending order: the newcomer is the longest, so it sets the padded width.
+        length, count = lengths[index], len(current) + 1
+        tokens = tokens + length if packed else length * count
+        if not current or tokens > token_budget or len(current) == batch_size:
+            current, tokens = [], length
+            batches.append(current)
+        current.append(index)
+    return batches

@@ -1,0 +1,6 @@
+"""The config of a study: its schema, and how it is read. Importable without torch or Ray."""
+
+from tis_ray.config.load import config_yaml, load_config, parse_config
+from tis_ray.config.schema import Config
+
+__all__ = ["Config", "config_yaml", "load_config", "parse_config"]

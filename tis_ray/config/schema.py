@@ -1,0 +1,237 @@
+"""The schema of a study: one cell, or a grid of cells with its baselines.
+
+The sections that belong to no method are in `tis_ray.settings`; each method brings its own. Where a
+study field (`representation`, `selector`, `budget`, `seed`) is a list, the study is the product;
+zero-shot and random are always part of it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    create_model,
+    field_validator,
+    model_validator,
+)
+
+from tis_ray.methods import Method, NoSettings
+from tis_ray.representations import REPRESENTATIONS
+from tis_ray.selectors import SELECTORS
+from tis_ray.settings import (
+    BatchConfig,
+    ComputeConfig,
+    ConstraintsConfig,
+    DataConfig,
+    EvaluationConfig,
+    FinetuneConfig,
+    ModelConfig,
+    OverlapConfig,
+    QuantilesConfig,
+    SearchConfig,
+    Section,
+    Seed,
+    TaskConfig,
+    TrackingConfig,
+)
+from tis_ray.settings.base import _as_list
+from tis_ray.settings.grid import Axes, Point, label, placed, points
+
+RepresentationName = Annotated[str, AfterValidator(REPRESENTATIONS.checked)]
+SelectorName = Annotated[str, AfterValidator(SELECTORS.checked)]
+
+
+class StudyConfig(Section):
+    """A study: one cell, or a grid of cells with its baselines."""
+
+    name: str = Field("study", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Name of the run folder."""
+    runs: str = "runs"
+    """Folder of the run folders."""
+    artifacts: str = "artifacts"
+    """Folder of the stages' outputs, shared by all runs. On a cluster: a path every node sees."""
+    data: DataConfig
+    tasks: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")], TaskConfig] = {}
+    """Several target tasks by name, each with `query` and `test` (leave those of `data` out then). The
+    study runs for each, as `<name>-<task>`, and one page compares methods over all tasks."""
+    task: str | None = None
+    """Run this one of `tasks`; null runs all."""
+    grid: Axes = {}
+    """Settings with several values, `{finetune.learning_rate: [1.0e-3, 2.0e-3]}`; a list in the setting's own
+    place means the same. The study runs for each combination, as `<name>-<setting>-<value>`, what they
+    have in common is computed once, and one page compares methods over all of them."""
+    setting: Point = {}
+    """Of a study that is part of a grid: its values."""
+    model: ModelConfig = ModelConfig()
+    representation: Annotated[list[RepresentationName], BeforeValidator(_as_list)] = ["less"]
+    """How an example becomes a feature: one name, or a list."""
+    selector: Annotated[list[SelectorName], BeforeValidator(_as_list)] = ["round_robin"]
+    """How scores become an ordering: one name, or a list. `subtask` is LESS's original rule, a query's
+    subtask being its `source`. `length_matched` draws at random, a subset for each seed, with the
+    lengths of the round-robin subset: what of a gain is length."""
+    selector_for: dict[
+        RepresentationName, Annotated[list[SelectorName], BeforeValidator(_as_list)]
+    ] = {}
+    """Other selectors for some representations, `{embed: round_robin}`; empty runs the full cross."""
+    budget: Annotated[list[int], BeforeValidator(_as_list)]
+    """How much to train on: one number, or a list."""
+    budget_unit: Literal["examples", "tokens"] = "examples"
+    """What budgets count. `tokens` are those the model reads in one epoch, prompts and responses; a
+    subset is the longest beginning of its ordering that fits."""
+    seed: Annotated[list[Seed], BeforeValidator(_as_list)] = [0, 1, 2]
+    """Seeds of fine-tuning and of the random baseline: one number, or a list."""
+    settings: dict[str, dict[str, Any]] = {}
+    """Settings of methods that are not ours, by their names."""
+    overlap: OverlapConfig = OverlapConfig()
+    constraints: ConstraintsConfig = ConstraintsConfig()
+    quantiles: QuantilesConfig | None = None
+    """Also run the distance-quantile experiment, for every representation; null does not."""
+    finetune: FinetuneConfig = FinetuneConfig()
+    search: SearchConfig | None = None
+    """Find settings of `finetune` first; null takes them as they are."""
+    evaluation: EvaluationConfig = EvaluationConfig()
+    batch: BatchConfig = BatchConfig()
+    compute: ComputeConfig = ComputeConfig()
+    tracking: TrackingConfig = TrackingConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _data_of_task(cls, values: Any) -> Any:
+        """Fill in `data.query` and `data.test` from the task, or the first one where all are to run."""
+        tasks = values.get("tasks") if isinstance(values, dict) else None
+        data = values.get("data") if tasks else None
+        if not isinstance(tasks, dict) or not isinstance(data, dict):
+            return values
+        name = values.get("task") or next(iter(tasks))
+        if name not in tasks:
+            raise ValueError(f"task: {name!r} is none of tasks ({', '.join(tasks)})")
+        chosen = tasks[name]
+        if not isinstance(chosen, dict):
+            return values
+        for side in ("query", "test"):
+            if side in data and side in chosen and data[side] != chosen[side]:
+                raise ValueError(f"data.{side}: each of `tasks` has its own; leave this one out")
+        sides = {side: chosen[side] for side in ("query", "test") if side in chosen}
+        return {**values, "data": {**data, **sides}}
+
+    @field_validator("representation", "selector", "budget", "seed")
+    @classmethod
+    def _distinct(cls, values: list[Any]) -> list[Any]:
+        if not values:
+            raise ValueError("give at least one value")
+        if len(set(values)) != len(values):
+            raise ValueError("a value is there twice; give each once")
+        return values
+
+    @field_validator("budget")
+    @classmethod
+    def _positive(cls, values: list[int]) -> list[int]:
+        if min(values) < 1:
+            raise ValueError("budgets start at 1")
+        return sorted(values)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> StudyConfig:
+        for side in ("query", "test"):
+            source = getattr(self.data, side)
+            if source.kind == "builtin" and source.skill is None:
+                raise ValueError(f"data.{side}.skill is missing: name one skill of the generator")
+        for field, model in self._trained_models():
+            if model.dtype == "float16":
+                raise ValueError(
+                    f"{field}.dtype: found float16, in which nothing can be trained (gradients below "
+                    "6e-8 are zero there); use bfloat16 or float32"
+                )
+        if self.search is not None and self.finetune.shard:
+            raise ValueError(
+                "search trains in one process each: leave out finetune.shard, or search"
+            )
+        if self.search is not None and self.search.rows is None and self.budget_unit == "tokens":
+            raise ValueError(
+                "search.rows is missing: say how many rows, since budgets count tokens"
+            )
+        return self
+
+    def _trained_models(self) -> Iterator[tuple[str, ModelConfig]]:
+        """Yield each model that something is trained on, and its config key."""
+        yield "model", self.model
+        for method in REPRESENTATIONS.own.values():
+            settings = self.settings_of(method)
+            own = method.model(settings)
+            if own is not None and method.warmup(settings) is not None:
+                yield f"{method.section}.model", own
+
+    def parts(self) -> dict[str, StudyConfig]:
+        """Return the studies that this one consists of, by what sets them apart; none if it is one."""
+        tasks: list[str | None] = [*self.tasks] if self.task is None else []
+        parts: dict[str, StudyConfig] = {}
+        for task, point in itertools.product(tasks or [None], points(self.grid)):
+            words = [word for word in (task, label(point)) if word]
+            study = self.for_task(task) if task else self
+            if point:
+                told = placed(study.model_dump(mode="json"), point)
+                name = f"{study.name}-{label(point)}"
+                study = Config.model_validate({**told, "name": name, "grid": {}, "setting": point})
+            if words:
+                parts["-".join(words)] = study
+        return parts
+
+    def for_task(self, task: str) -> StudyConfig:
+        """Return the study of one of `tasks`. It still names the others: the pool must not repeat their
+        test rows either."""
+        told = self.model_dump(mode="json")
+        name = self.name if self.task else f"{self.name}-{task}"
+        data = {**told["data"], **told["tasks"][task]}
+        return Config.model_validate({**told, "name": name, "task": task, "data": data})
+
+    def settings_of(self, method: Method) -> Any:
+        """Return a method's settings: its section, or what `settings` says of one of your own."""
+        if method.code is not None:
+            return method.Settings.model_validate(self.settings.get(method.name, {}))
+        section = getattr(self, method.section)
+        if type(section) is method.Settings:
+            return section
+        fields = method.Settings.model_fields
+        return method.Settings.model_validate({name: getattr(section, name) for name in fields})
+
+    def selectors(self, representation: str) -> list[str]:
+        """Return the selectors of a representation; random is not one, but always in the study."""
+        own = (found for name, found in self.selector_for.items() if name == representation)
+        chosen = next(own, self.selector)
+        return [selector for selector in chosen if selector != "random"]
+
+    @property
+    def run_dir(self) -> Path:
+        """Absolute path of the run folder."""
+        return Path(self.runs).absolute() / self.name
+
+    @property
+    def artifact_root(self) -> Path:
+        """Absolute path of the artifact folder."""
+        return Path(self.artifacts).absolute()
+
+
+def _method_sections() -> dict[str, Any]:
+    """Return a config section for each of our methods that has settings.
+
+    Methods that share a section have settings of which one's hold all the others'.
+    """
+    sections: dict[str, type[Section]] = {}
+    for method in [*REPRESENTATIONS.own.values(), *SELECTORS.own.values()]:
+        if method.Settings is not NoSettings:
+            known = sections.get(method.section)
+            if known is None or issubclass(method.Settings, known):
+                sections[method.section] = method.Settings
+    return {name: (section, section()) for name, section in sections.items()}
+
+
+if TYPE_CHECKING:
+    Config = StudyConfig
+else:
+    Config = create_model("Config", __base__=StudyConfig, __module__=__name__, **_method_sections())

@@ -1,0 +1,136 @@
+"""Joining a Ray cluster or starting one on this machine, and what it has room for."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from tis_ray.config import Config
+
+# Ray reads these when it is imported.
+os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # C++ notes; Python still sees errors
+os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import ray
+
+from tis_ray.errors import InputError
+
+IN_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Name of the variable that Ray sets for the driver of a job."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What the cluster offers to one study."""
+
+    cpus: int
+    gpus: float
+    threads: int
+    """CPU threads of each actor."""
+    gpus_per_actor: float
+    actors: int
+    """How many actors a stage starts."""
+    max_failures: int = 3
+    """How often a training is restarted after a worker is lost."""
+
+    @property
+    def device(self) -> str:
+        """Where models run: `cuda` or `cpu`."""
+        return "cuda" if self.gpus_per_actor > 0 else "cpu"
+
+    @property
+    def actor_resources(self) -> dict[str, float]:
+        """Arguments of `.options(...)` or `map_batches(...)` for one actor.
+
+        An actor asks for a little less than its threads, so that a pool as large as the machine
+        still leaves room for Ray Data's own tasks (a pool that holds every CPU would wait forever).
+        """
+        resources: dict[str, float] = {"num_cpus": 0.9 * self.threads}
+        if self.gpus_per_actor:
+            resources["num_gpus"] = self.gpus_per_actor
+        return resources
+
+    @property
+    def trial_resources(self) -> dict[str, float]:
+        """The same for one process that trains, by the names that Ray Tune and Ray Train use."""
+        names = {"num_cpus": "CPU", "num_gpus": "GPU"}
+        return {names[name]: amount for name, amount in self.actor_resources.items()}
+
+
+def connect(config: Config) -> Cluster:
+    """Join or start Ray and size the stages.
+
+    Joins `compute.address`, else RAY_ADDRESS (set inside `ray job submit`), else starts Ray here.
+    Raises InputError when the cluster cannot hold one actor, and in a job when results would be lost.
+    """
+    compute = config.compute
+    if IN_JOB in os.environ:
+        require_lasting_folders(config)
+    # What matters of these is told by the run itself, in one line.
+    for name in ("ray._private.authentication", "ray.data", "ray.tune"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    if not ray.is_initialized():
+        address = compute.address or os.environ.get("RAY_ADDRESS")
+        options = {"logging_level": logging.WARNING, "log_to_driver": False}
+        if address is None:
+            ray.init(address="local", include_dashboard=False, **options)
+        else:
+            try:
+                ray.init(address=address, **options)
+            except ConnectionError as error:
+                raise InputError(
+                    f"compute.address: no Ray cluster lets this process in at {address} ({error}); "
+                    "start one with `ray start --head`, or set it to null; a cluster with a token "
+                    "needs RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH here too"
+                ) from None
+    logging.getLogger("ray.train").setLevel(logging.WARNING)
+    resources = ray.cluster_resources()
+    cpus, gpus = int(resources.get("CPU", 0)), resources.get("GPU", 0.0)
+    threads = config.batch.threads
+    each_gpu = compute.gpus_per_actor
+    if each_gpu is None:
+        each_gpu = 1.0 if gpus else 0.0
+    room = sum(_room(node["Resources"], threads, each_gpu) for node in ray.nodes() if node["Alive"])
+    if room < 1:
+        raise InputError(
+            f"compute: one actor needs {threads} CPU(s) and {each_gpu:g} GPU(s) of one node; the "
+            f"cluster has {cpus} and {gpus:g}; lower batch.threads or compute.gpus_per_actor, or "
+            "wait for its worker nodes"
+        )
+    return Cluster(
+        cpus=cpus,
+        gpus=gpus,
+        threads=threads,
+        gpus_per_actor=each_gpu,
+        actors=min(compute.actors or room, room),
+        max_failures=compute.max_failures,
+    )
+
+
+def require_lasting_folders(config: Config) -> None:
+    """Raise InputError when a job would write its results where they do not outlive it.
+
+    A job starts in a copy of its files that Ray deletes, and its workers may be on other nodes.
+    """
+    for field in ("runs", "artifacts"):
+        folder = getattr(config, field)
+        if not Path(folder).is_absolute():
+            raise InputError(
+                f"{field}: found `{folder}`; a job needs an absolute path that every node sees, "
+                f"such as --set {field}=/shared/{field}"
+            )
+
+
+def _room(resources: dict[str, float], threads: int, gpus_per_actor: float) -> int:
+    """Return how many actors fit on one node; an actor never spans two."""
+    room = math.floor(resources.get("CPU", 0) / threads)
+    if gpus_per_actor:
+        room = min(room, math.floor(resources.get("GPU", 0) / gpus_per_actor))
+    return room

@@ -1,0 +1,115 @@
+"""Sending a study to a cluster as a Ray job.
+
+The job runs the resolved config, so the cluster does what this machine would. Its id is made of the
+config and the attempt: a study that is already running is followed, not started twice, and a new
+attempt continues from the artifacts on shared storage.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+from pathlib import Path
+
+from ray.exceptions import AuthenticationError
+from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
+from rich.console import Console
+
+from tis_ray.config import Config, config_yaml
+from tis_ray.distributed.connect import require_lasting_folders
+from tis_ray.errors import InputError
+from tis_ray.store import fingerprint
+from tis_ray.version import __version__
+
+POLL_SECONDS = 2.0
+
+
+def submit_study(config: Config, address: str, follow: bool, console: Console) -> int:
+    """Submit the study; return 0 when it was accepted (or, followed, succeeded), else 1.
+
+    Raises InputError when the job could not find its data, would lose its results, or when no job
+    server answers or it refuses the token.
+    """
+    require_lasting_folders(config)
+    _require_reachable_data(config)
+    name = fingerprint(config.model_dump(mode="json"))
+    client = _connect(address)
+    attempts = _attempts(client, f"tis-{name}-")
+    last = max(attempts, default=0)
+    if last and not attempts[last].status.is_terminal():
+        job, news = f"tis-{name}-{last}", "runs already"
+    else:
+        job, news = f"tis-{name}-{last + 1}", "submitted"
+        _submit(client, job, name, config)
+    where = client.get_address()
+    console.print(
+        f"job {job} {news} at {where}; results: {config.run_dir}\n"
+        f"stop it with: ray job stop {job} --address {where}",
+        soft_wrap=True,
+        highlight=False,
+    )
+    if not follow:
+        return 0
+    status = _follow(client, job, console)
+    console.print(f"job {job}: {status}", soft_wrap=True, highlight=False)
+    return 0 if status == JobStatus.SUCCEEDED else 1
+
+
+def _connect(address: str) -> JobSubmissionClient:
+    try:
+        return JobSubmissionClient(address)
+    except ConnectionError as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"--address: no job server answers at {address} ({reason})") from None
+    except AuthenticationError as error:
+        reason = error.message.splitlines()[0]
+        raise InputError(
+            f"--address: {address} refuses this client ({reason}); set RAY_AUTH_MODE=token and "
+            "RAY_AUTH_TOKEN_PATH to a file with the cluster's token"
+        ) from None
+
+
+def _attempts(client: JobSubmissionClient, prefix: str) -> dict[int, JobDetails]:
+    """Return the jobs of one study that the cluster remembers, by attempt."""
+    jobs = {job.submission_id or "": job for job in client.list_jobs()}
+    numbers = {key: key.removeprefix(prefix) for key in jobs if key.startswith(prefix)}
+    return {int(number): jobs[key] for key, number in numbers.items() if number.isdigit()}
+
+
+def _submit(client: JobSubmissionClient, job: str, name: str, config: Config) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "study.yaml").write_text(config_yaml(config), encoding="utf-8")
+        client.submit_job(
+            entrypoint="python -m tis_ray.cli run --config study.yaml",
+            submission_id=job,
+            runtime_env={"working_dir": folder},
+            metadata={"study": config.name, "fingerprint": name, "tis_ray": __version__},
+        )
+
+
+def _follow(client: JobSubmissionClient, job: str, console: Console) -> JobStatus:
+    """Print the job's log; return its last status, though the log's connection may be lost."""
+
+    async def tail() -> None:
+        async for lines in client.tail_job_logs(job):
+            console.print(lines, end="", highlight=False, markup=False, soft_wrap=True)
+
+    try:
+        asyncio.run(tail())
+    except (RuntimeError, OSError) as error:  # aiohttp's connection errors are OSErrors
+        console.print(f"the log was cut off ({error}); waiting for the job", highlight=False)
+    while not (status := client.get_job_status(job)).is_terminal():
+        time.sleep(POLL_SECONDS)
+    return status
+
+
+def _require_reachable_data(config: Config) -> None:
+    """Raise InputError for a data file that is named relative to this machine's folder."""
+    for side in ("pool", "query", "test"):
+        source = getattr(config.data, side)
+        if source.kind == "file" and not Path(source.path).is_absolute():
+            raise InputError(
+                f"data.{side}.path: found `{source.path}`; a job needs an absolute path that its "
+                f"head node sees, such as /shared/{Path(source.path).name}"
+            )

@@ -1,0 +1,54 @@
+"""Ray Train as the stages use it: a worker group for one training, restarted when a worker is lost."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ray.train
+from ray.train.torch import TorchTrainer
+
+from tis_ray.distributed.connect import Cluster
+
+Spec = dict[str, Any]
+"""What a training process needs: paths and config sections. Small; it is pickled."""
+
+
+def run_training(
+    name: str,
+    loop: Callable[[Spec], None],
+    spec: Spec,
+    workers: int,
+    cluster: Cluster,
+    root: Path,
+) -> None:
+    """Run `loop(spec)` in a Ray Train worker group (0 workers: in this process).
+
+    A lost worker restarts the group up to `compute.max_failures` times; the loop continues from
+    its own checkpoints, which lie in the artifact, so it also does after a restart of the driver.
+    """
+    trainer = TorchTrainer(
+        loop,
+        train_loop_config=spec,
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=workers,
+            use_gpu=bool(cluster.gpus_per_actor),
+            **({"resources_per_worker": cluster.trial_resources} if workers else {}),
+        ),
+        run_config=ray.train.RunConfig(
+            name=name,
+            storage_path=str(root / "ray-train"),
+            failure_config=ray.train.FailureConfig(
+                max_failures=cluster.max_failures, controller_failure_limit=3
+            ),
+        ),
+    )
+    trainer.fit()
+    shutil.rmtree(root / "ray-train" / name, ignore_errors=True)
+
+
+def report(metrics: dict[str, float]) -> None:
+    """Tell Ray Train how far a worker is; it answers for all workers of the group."""
+    ray.train.report(metrics)

@@ -1,0 +1,160 @@
+"""What is known of each selected row beside its rank: margin, contributions, near-duplicates, ties.
+
+Reads shards of scores and features one by one, without Ray. Memory holds one block of scores, one
+shard of features, and two tiles of the selected rows' features, which lie in a temporary file.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from tis_ray.analysis.choice import NEAR, Kin, ScoreFacts, kin, margins, score_facts
+from tis_ray.finished.lineage import Lineage
+from tis_ray.store.score_matrix import BLOCK_VALUES, ScoreMatrix
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Of each of B selected rows: the score that its query gives it, and its margin; NaN if none."""
+
+    own_B: np.ndarray
+    margin_B: np.ndarray
+    facts: ScoreFacts
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """Of B selected rows: what each checkpoint adds to `own_B`, and their kin.
+
+    contributions_BC: w_c <query_c, row_c>, NaN where no query pulled the row.
+    """
+
+    contributions_BC: np.ndarray
+    kin: Kin
+
+
+def choices(lineage: Lineage) -> Choices | None:
+    """Return margins and ties of a whole ordering; None if its scores are gone."""
+    matrix = lineage.matrix
+    if matrix is None:
+        return None
+    places_B, pulled_B = _places(lineage, matrix)
+    outside_M = _best_outside(matrix, places_B)
+    own_B, margin_B = np.full((2, len(places_B)), np.nan)
+    queries = max(1, BLOCK_VALUES // len(places_B))
+    for start in range(0, len(outside_M), queries):
+        block = slice(start, start + queries)
+        scores_mB = matrix.read(places_B, block)
+        mine = np.flatnonzero((pulled_B >= start) & (pulled_B < block.stop))
+        local_B = np.full(len(places_B), -1)
+        local_B[mine] = pulled_B[mine] - start
+        own_B[mine] = scores_mB[local_B[mine], mine]
+        margin_B[mine] = margins(scores_mB, local_B, outside_M[block])[mine]
+    outside_B = np.where(pulled_B >= 0, outside_M[pulled_B], np.nan)
+    ranked_B = lineage.table["score"].to_numpy()
+    return Choices(own_B, margin_B, score_facts(ranked_B, own_B, outside_B))
+
+
+def likeness(lineage: Lineage, rows: slice = slice(None), near: float = NEAR) -> Likeness | None:
+    """Return contributions and near-duplicates of some rows of an ordering, these among themselves.
+
+    None if the pool's features were not kept.
+    """
+    matrix, features = lineage.matrix, lineage.features
+    if matrix is None or features is None:
+        return None
+    from tis_ray.store.feature_views import SideFeatures
+
+    places_B, pulled_B = (part[rows] for part in _places(lineage, matrix))
+    query, pool = SideFeatures(features, "query"), SideFeatures(features, "pool")
+    query_MCK = np.concatenate([values for _, values in query.parts(np.arange(len(query)))])
+    _, checkpoints, width = query_MCK.shape
+    contributions_BC = np.full((len(places_B), checkpoints), np.nan)
+    with tempfile.TemporaryFile() as file:
+        unit_BD = np.memmap(file, np.float32, shape=(len(places_B), checkpoints * width))
+        for mine, values_ECK in pool.parts(places_B):
+            unit_BD[mine] = pool.unit(values_ECK)
+            pulled = pulled_B[mine] >= 0
+            pullers_ECK = query_MCK[pulled_B[mine[pulled]]]
+            products_EC = np.einsum("eck,eck->ec", values_ECK[pulled], pullers_ECK)
+            contributions_BC[mine[pulled]] = products_EC * features.weights_C
+        return Likeness(contributions_BC, kin(unit_BD, near))
+
+
+def explained(lineage: Lineage, near: float = NEAR) -> pa.Table:
+    """Return an ordering's table with all that is known of its rows.
+
+    Added, where scores or features are there: query_score (of the query that pulled the row), margin
+    (see `tis_ray.analysis.choice`), checkpoint_1 and so on (what each adds to query_score),
+    duplicates (selected rows with a cosine of `near` or more), nearest_id and nearest_cosine (of the
+    nearest selected row).
+    """
+    table = lineage.table.drop_columns(["index", "query"])
+    found, alike = choices(lineage), likeness(lineage, near=near)
+    if found is not None:
+        table = _added(table, "query_score", found.own_B)
+        table = _added(table, "margin", found.margin_B)
+    if alike is not None:
+        for c, part_B in enumerate(alike.contributions_BC.T, start=1):
+            table = _added(table, f"checkpoint_{c}", part_B)
+        ids = lineage.table["id"].to_pylist()
+        names = [ids[place] if place >= 0 else None for place in alike.kin.nearest.tolist()]
+        table = table.append_column("duplicates", pa.array(alike.kin.counts))
+        table = table.append_column("nearest_id", pa.array(names, pa.string()))
+        table = _added(table, "nearest_cosine", alike.kin.cosines)
+    return table
+
+
+def duplicates_in_pool(lineage: Lineage, row: int, near: float) -> list[tuple[str, float]] | None:
+    """Return id and cosine of every other pool row that is nearly this one, nearest first.
+
+    Streams the pool's features. None if they were not kept, or the row has none.
+    """
+    features, matrix = lineage.features, lineage.matrix
+    if features is None or matrix is None:
+        return None
+    from tis_ray.store.feature_views import SideFeatures
+
+    pool = SideFeatures(features, "pool")
+    place = matrix.places(np.array([row]))
+    if not len(place):
+        return None
+    mine_D = pool.rows(place)[0]
+    found = []
+    for shard in range(features.shards["pool"]):
+        rows_E = features.rows("pool", shard)
+        if not len(rows_E):
+            continue
+        cosines_E = pool.unit(features.read("pool", shard)[0]) @ mine_D
+        hits = np.flatnonzero((cosines_E >= near) & (rows_E != row))
+        if len(hits):
+            names = lineage.ids(shard)
+            found += [(names[int(rows_E[hit])], float(cosines_E[hit])) for hit in hits.tolist()]
+    return sorted(found, key=lambda pair: -pair[1])
+
+
+def _places(lineage: Lineage, matrix: ScoreMatrix) -> tuple[np.ndarray, np.ndarray]:
+    """Return the selected rows' columns, and the rows of the matrix that pulled them, -1 for none."""
+    queries_B = lineage.table["query"].to_numpy()
+    pulled_B = np.searchsorted(matrix.queries_M, queries_B)
+    return matrix.places(lineage.table["index"].to_numpy()), np.where(queries_B < 0, -1, pulled_B)
+
+
+def _best_outside(matrix: ScoreMatrix, places_B: np.ndarray) -> np.ndarray:
+    """Return each query's best score among the columns that were not selected, -inf without any."""
+    best_M = np.full(len(matrix.queries_M), -np.inf, np.float32)
+    chosen = np.sort(places_B)
+    for start, scores_Mn in matrix.blocks():
+        low, high = np.searchsorted(chosen, [start, start + scores_Mn.shape[1]])
+        rest = np.delete(scores_Mn, chosen[low:high] - start, axis=1)
+        best_M = np.maximum(best_M, rest.max(axis=1, initial=-np.inf))
+    return best_M
+
+
+def _added(table: pa.Table, name: str, values: np.ndarray) -> pa.Table:
+    """Append a column; NaN becomes null."""
+    return table.append_column(name, pa.array(values, pa.float64(), from_pandas=True))

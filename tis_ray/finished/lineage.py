@@ -1,0 +1,98 @@
+"""From an ordering back to what it was made of, by the fingerprints in the manifests.
+
+Works on what a run left on disk, without Ray. Scores and features may have been deleted to save
+space, or never kept: then they are None.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from tis_ray.errors import InputError
+from tis_ray.store.score_matrix import ScoreMatrix
+
+if TYPE_CHECKING:  # it loads torch, which answers without features do not need
+    from tis_ray.store.feature_views import FeatureSet
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """An ordering, the scores it ranks, and the features and pool tokens behind these.
+
+    features: of pool and queries; None where the pool's were not kept. tokens: the folder of the pool's.
+    """
+
+    method: str
+    table: pa.Table
+    matrix: ScoreMatrix | None
+    features: FeatureSet | None
+    tokens: Path | None
+
+    @property
+    def representation(self) -> str:
+        """The representation that was scored."""
+        return self.method.partition("-")[0]
+
+    def row_of(self, example: str) -> int | None:
+        """Return a pool row's number by its id; None where the tokens are gone or lack it."""
+        for path in self._token_files():
+            table = pq.read_table(path, columns=["row", "id"])
+            found = table.filter(pc.equal(table["id"], example))
+            if found.num_rows:
+                return int(found["row"][0].as_py())
+        return None
+
+    def ids(self, shard: int) -> dict[int, str]:
+        """Return the ids of a token shard's rows, by row number."""
+        assert self.tokens is not None
+        table = pq.read_table(self.tokens / f"tokens-{shard:05d}.parquet", columns=["row", "id"])
+        return dict(zip(table["row"].to_pylist(), table["id"].to_pylist(), strict=True))
+
+    def _token_files(self) -> list[Path]:
+        return sorted(self.tokens.glob("tokens-*.parquet")) if self.tokens else []
+
+
+def lineages(run_dir: Path) -> list[Lineage]:
+    """Return every ordering of a run. Raises InputError if there is none yet."""
+    folders = sorted((run_dir / "orderings").glob("*/ordering.parquet"))
+    if not folders:
+        raise InputError(f"{run_dir}: no ordering yet; run `tis-ray select` first")
+    return [trace(path.parent, path.parent.name) for path in folders]
+
+
+def trace(ordering: Path, method: str) -> Lineage:
+    """Return what lies behind the ordering in a folder."""
+    table, root = pq.read_table(ordering / "ordering.parquet"), ordering.resolve().parent
+    scores = _folder(root, "scores-*", _inputs(ordering)["scores"])
+    if scores is None:
+        return Lineage(method, table, None, None, None)
+    inputs = _inputs(scores)
+    kept = _folder(root, "features-*", inputs.get("features"))
+    tokens = _inputs(kept)["pool"] if kept else inputs.get("pool")
+    features = _features(kept) if kept else None
+    return Lineage(method, table, ScoreMatrix(scores), features, _folder(root, "tokens", tokens))
+
+
+def _features(folder: Path) -> FeatureSet | None:
+    from tis_ray.store.feature_views import open_features
+
+    try:
+        return open_features(folder)
+    except InputError:  # the store was deleted
+        return None
+
+
+def _folder(root: Path, stage: str, fingerprint: str | None) -> Path | None:
+    return next(root.glob(f"{stage}-{fingerprint}"), None) if fingerprint else None
+
+
+def _inputs(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "manifest.json").read_text())["inputs"]
+    return found

@@ -1,0 +1,221 @@
+"""Methods by name: ours, those of installed packages, and anybody's by `module:attribute`.
+
+A representation, a selector and a metric are each told by one spec, a `Method` with what its kind
+adds. Everything else (config, price, page, recommendation, fingerprints) reads specs, so that a new
+method is one file. Where it may come from:
+
+- a module of ours in the kind's own package (`tis_ray.selectors`, ...) that holds a spec;
+- an entry point of an installed package, in the group of the same name;
+- `module:attribute`, for code that is importable and installed nowhere.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import pkgutil
+import re
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from functools import cached_property
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from pydantic_core import PydanticCustomError
+
+from tis_ray.errors import InputError
+from tis_ray.settings.base import Section
+
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+"""What a method may be called: its name is part of file names and of table columns."""
+
+
+class NoSettings(Section):
+    """Of a method without settings."""
+
+
+@dataclass(frozen=True)
+class Code:
+    """Where a method that is not ours comes from; part of every fingerprint it has a share in."""
+
+    module: str
+    attribute: str
+    source: str
+    """Hash of the module's source."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """What every kind of method tells of itself.
+
+    name: as it stands in configs, file names and tables. label: as people read it.
+    version: raised whenever the same input gives another result: then nothing made by the older
+        version is used again. summary: one line for `tis-ray methods`.
+    Settings: its settings; the model must be importable without torch and Ray.
+    section: the config key of the settings, if it is not the name.
+    speed_only: settings that change speed and not results, and so no fingerprint.
+    """
+
+    name: str
+    label: str = ""
+    version: int = 1
+    summary: str = ""
+    Settings: type[Section] = NoSettings
+    section: str = ""
+    speed_only: frozenset[str] = frozenset()
+    code: Code | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if not NAME.fullmatch(self.name):
+            raise InputError(
+                f"method name {self.name!r}: use letters, digits and underscores, a letter first"
+            )
+        object.__setattr__(self, "label", self.label or self.name.replace("_", " "))
+        object.__setattr__(self, "section", self.section or self.name)
+
+    def identity(self, settings: Section) -> dict[str, Any]:
+        """Return what decides the method's results, for fingerprints."""
+        told: dict[str, Any] = {
+            "name": self.name,
+            "version": self.version,
+            "settings": settings.model_dump(mode="json", exclude=set(self.speed_only)),
+        }
+        return told if self.code is None else {**told, "code": vars(self.code)}
+
+
+S = TypeVar("S", bound=Method)
+
+
+class Methods(Generic[S]):
+    """The methods of one kind.
+
+    kind: "selector", as it stands in messages. group: package of ours and group of entry points.
+    packages: whether each of ours is a package; modules beside them hold no spec then.
+    adapt: makes a spec of something else that `module:attribute` may name, such as a function;
+        returns None for what it cannot use.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        group: str,
+        spec: type[S],
+        adapt: Callable[[Any, str], S | None] = lambda found, name: None,
+        packages: bool = False,
+    ) -> None:
+        self.kind, self.group, self.spec, self.adapt = kind, group, spec, adapt
+        self.packages = packages
+        self._others: dict[str, S] = {}
+
+    @cached_property
+    def own(self) -> dict[str, S]:
+        """Our own methods by name."""
+        package = importlib.import_module(self.group)
+        found: dict[str, S] = {}
+        for module in pkgutil.iter_modules(package.__path__):
+            if self.packages and not module.ispkg:
+                continue
+            for spec in self._specs(importlib.import_module(f"{self.group}.{module.name}")):
+                found.setdefault(spec.name, spec)
+        return found
+
+    @property
+    def installed(self) -> dict[str, importlib.metadata.EntryPoint]:
+        """Entry points of installed packages by name."""
+        return {point.name: point for point in importlib.metadata.entry_points(group=self.group)}
+
+    @property
+    def names(self) -> list[str]:
+        """Names that need no module: ours, then those of installed packages."""
+        return list(dict.fromkeys([*self.own, *self.installed]))
+
+    def __iter__(self) -> Iterator[S]:
+        return (self.find(name) for name in self.names)
+
+    def find(self, reference: str) -> S:
+        """Return a method by name or by `module:attribute`.
+
+        Raises InputError, with the known names and the nearest, where there is none, where two have
+        the name, or where what is there is no method of this kind.
+        """
+        if reference in self._others:
+            return self._others[reference]
+        point = self.installed.get(reference)
+        if reference in self.own:
+            if point is not None:
+                raise InputError(
+                    f"{self.kind} {reference!r} is ours, and an installed package has an entry point "
+                    f"of that name too ({point.value}); name that one as `{point.value}`"
+                )
+            return self.own[reference]
+        if point is not None:
+            found = self._loaded(point.value, reference)
+        elif ":" in reference:
+            found = self._loaded(reference, None)
+        else:
+            raise InputError(f"{self.kind} {reference!r} is unknown{self.nearest(reference)}")
+        self._others[reference] = found
+        return found
+
+    def checked(self, reference: str) -> str:
+        """Return the reference, for validators of config fields; what is wrong is told their way."""
+        if ":" not in reference and reference not in self.names:
+            raise PydanticCustomError("unknown_method", "unknown", {"known": self.names})
+        try:
+            self.find(reference)
+        except InputError as error:
+            raise ValueError(str(error)) from None
+        return reference
+
+    def nearest(self, reference: str) -> str:
+        """Return the advice that goes with an unknown name."""
+        close = get_close_matches(reference, self.names, n=1)
+        meant = f" (did you mean {close[0]!r}?)" if close else ""
+        return f"{meant}; known: {', '.join(self.names)}, or `module:attribute`"
+
+    def _loaded(self, reference: str, name: str | None) -> S:
+        module_name, _, attribute = reference.partition(":")
+        # As `python -m` has it: a module beside the config is found without being installed.
+        if str(Path.cwd()) not in sys.path and "" not in sys.path:
+            sys.path.insert(0, str(Path.cwd()))
+        try:
+            module = importlib.import_module(module_name)
+        except ImportError as error:
+            raise InputError(f"{self.kind} {reference!r}: cannot be imported ({error})") from error
+        try:
+            found: Any = module
+            for part in attribute.split("."):
+                found = getattr(found, part)
+        except AttributeError:
+            raise InputError(
+                f"{self.kind} {reference!r}: {module_name} has no {attribute!r}"
+            ) from None
+        spec = found if isinstance(found, self.spec) else self.adapt(found, name or attribute)
+        if spec is None:
+            raise InputError(
+                f"{self.kind} {reference!r}: found a {type(found).__name__}; expected "
+                f"{self.spec.__module__}.{self.spec.__name__} or what docs/extend.md lists"
+            )
+        if name is not None and spec.name != name:
+            raise InputError(
+                f"{self.kind} {name!r}: the entry point's method calls itself {spec.name!r}; give "
+                "both the same name"
+            )
+        if spec.name in self.own:
+            raise InputError(
+                f"{self.kind} {reference!r}: its name {spec.name!r} is one of ours; rename it"
+            )
+        return replace(spec, code=code_of(module_name, attribute))
+
+    def _specs(self, module: Any) -> list[S]:
+        return [value for value in vars(module).values() if isinstance(value, self.spec)]
+
+
+def code_of(module_name: str, attribute: str) -> Code:
+    """Return what names a piece of code: where it is, and a hash of its module's source."""
+    file = getattr(sys.modules[module_name], "__file__", None)
+    source = Path(file).read_bytes() if file and Path(file).exists() else b""
+    return Code(module_name, attribute, blake2b(source, digest_size=8).hexdigest())

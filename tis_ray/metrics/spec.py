@@ -1,0 +1,82 @@
+"""What a generated answer is worth: is the right thing in it, and is there anything in it to read?
+
+Every metric reads something out of the answer and compares it with the references, any of which may
+be right. Where there is nothing to read, the answer counts as wrong *and* as a parse failure: a model
+that has lost the form of an answer is not the same as one that has lost the knowledge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tis_ray.errors import InputError
+from tis_ray.methods import Method, Methods
+
+
+@dataclass(frozen=True)
+class Score:
+    """One answer: its value from 0 to 1, and what was read out of it (None: nothing)."""
+
+    value: float
+    read: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric(Method):
+    """A measure of generated answers.
+
+    score: (answer, references) -> what it is worth; any of the references may be right.
+    check: raises InputError where a reference cannot be read at all.
+    lower_is_better: which way it improves. share: whether it is a share of rows, 0 to 1, shown in
+    percent.
+    """
+
+    score: Callable[[str, Sequence[str]], Score]
+    check: Callable[[str], Any] | None = None
+    lower_is_better: bool = False
+    share: bool = True
+
+
+def as_metric(found: Any, name: str) -> Metric | None:
+    """Return the metric that a function (answer, references) -> number stands for.
+
+    It may return None where the answer holds nothing to read.
+    """
+    if not callable(found) or isinstance(found, type):
+        return None
+
+    def score(answer: str, references: Sequence[str]) -> Score:
+        value = found(answer, references)
+        if isinstance(value, Score):
+            return value
+        return Score(0.0, None) if value is None else Score(float(value), answer)
+
+    own = name.rpartition(".")[2]
+    return Metric(
+        name=own,
+        summary=(found.__doc__ or "").strip().partition("\n")[0],
+        score=score,
+        lower_is_better=getattr(found, "lower_is_better", False),
+        share=getattr(found, "share", False),
+    )
+
+
+METRICS: Methods[Metric] = Methods("metric", "tis_ray.metrics", Metric, as_metric)
+
+
+def check_references(metric: str, references: Sequence[str]) -> None:
+    """Raise InputError where a metric cannot read the references themselves."""
+    check = METRICS.find(metric).check
+    for reference in references if check is not None else ():
+        assert check is not None
+        check(reference)
+
+
+def reference_value(reader: Callable[[str], Any], what: str, reference: str) -> Any:
+    """Return what a reader finds in a reference answer, or raise InputError where it finds nothing."""
+    found = reader(reference)
+    if found is None:
+        raise InputError(f"found no {what} in the reference answer {reference[:60]!r}")
+    return found

@@ -1,0 +1,165 @@
+"""LESS: per-example LoRA gradients at the warm-up's checkpoints (Xia et al. 2024; paper section 3).
+
+For checkpoint c, a pool row's feature is the step Adam would take on it alone, a query's is its
+plain gradient; both are sketched with the same projection and scaled to length 1. Scores are the
+sums of their dot products over checkpoints, weighted by learning rate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from tis_ray.batches import collate, needed_length, packs, plan_batches
+from tis_ray.batches.memory import in_halves
+from tis_ray.gradients import (
+    Sink,
+    Sketch,
+    backward_per_example,
+    checkpoint_seed,
+    direction,
+    learning_rate_weights,
+    unit_rows,
+    unusable_rows,
+)
+from tis_ray.models.checkpoints import Checkpoint
+from tis_ray.models.loading import load_model
+from tis_ray.models.lora import load_adapter, with_adapter, without_wrapper
+from tis_ray.representations.less import LessSettings
+from tis_ray.representations.spec import Build, Features
+from tis_ray.settings import BatchConfig, ModelConfig
+
+
+def checkpoint_weights(steps: list[dict[str, float]]) -> np.ndarray:
+    """Return each checkpoint's weight (C,), summing to 1, from the warm-up's log of steps."""
+    return np.array(learning_rate_weights([(s["epoch"], s["learning_rate"]) for s in steps]))
+
+
+class Gradients:
+    """The model at its warm-up checkpoints, and the directions that rows have there."""
+
+    def __init__(
+        self,
+        model: ModelConfig,
+        config: LessSettings,
+        batch: BatchConfig,
+        checkpoints: Sequence[Path],
+        device: str,
+    ) -> None:
+        self.config, self.batch, self.device = config, batch, device
+        self.checkpoints = [Checkpoint(path) for path in checkpoints]
+        first = self.checkpoints[0].adapter
+        self.model = with_adapter(load_model(model, device), first, trainable=True)
+        if device != "cpu" and model.dtype != "float32":
+            # The float32 adapters of a half-precision base: TF32, as what they read has fewer bits.
+            torch.set_float32_matmul_precision("high")
+        self.packed = False
+        self.moments = [self._moments(checkpoint) for checkpoint in self.checkpoints]
+
+    def each_batch(
+        self, rows: list[dict[str, Any]], checkpoint: int, work: Callable[[list[int]], None]
+    ) -> None:
+        """Call `work` with the members (positions in `rows`) of every batch, at one checkpoint.
+
+        A batch that runs out of memory is halved. The plan depends on these rows, the model and the
+        kind of device alone.
+        """
+        lengths = [needed_length(row, index) for index, row in enumerate(rows)]
+        load_adapter(self.model, self.checkpoints[checkpoint].adapter)
+        longest = max(lengths, default=1)
+        self.packed = packs(self.batch.packed, without_wrapper(self.model), longest, self.device)
+        for members in plan_batches(lengths, self.batch.examples, self.batch.tokens, self.packed):
+            in_halves(members, work)
+
+    def directions(
+        self, examples: list[dict[str, Any]], checkpoint: int, side: str, sink: Sink
+    ) -> torch.Tensor:
+        """Hand each parameter's directions (E, *shape) to `sink`; return the losses (E,)."""
+        kind = self.config.query_direction if side == "query" else self.config.pool_direction
+        first, second = self.moments[checkpoint]
+
+        def turned(name: str, block_E: torch.Tensor) -> None:
+            sink(name, direction(kind, block_E, first[name], second[name]))
+
+        seeds = None
+        if self.config.semantics == "paper":
+            epoch = self.checkpoints[checkpoint].epoch
+            seeds = [_dropout_seed(self.config.seed, epoch, row["input_ids"]) for row in examples]
+        batch = collate(examples, packed=self.packed)
+        return backward_per_example(self.model, batch, turned, seeds)
+
+    def _moments(self, checkpoint: Checkpoint) -> tuple[dict[str, torch.Tensor], ...]:
+        return tuple(
+            {name: tensor.to(self.device) for name, tensor in moments.items()}
+            for moments in checkpoint.moments()
+        )
+
+
+def gradients(build: Build) -> Gradients:
+    """Load the model at its warm-up checkpoints."""
+    return Gradients(build.model, build.settings, build.batch, build.checkpoints, build.device)
+
+
+class Less:
+    """Features: sketched directions of unit length, one checkpoint after the other."""
+
+    def __init__(self, gradients: Gradients) -> None:
+        self.gradients = gradients
+        sketch = gradients.config.sketch
+        self.width = sketch.width
+        self.sketches = [
+            Sketch(
+                sketch.width,
+                checkpoint_seed(sketch.seed, checkpoint.epoch, sketch.shared_seed),
+                sketch.kind,
+            )
+            for checkpoint in gradients.checkpoints
+        ]
+
+    def features(self, rows: list[dict[str, Any]], side: str) -> Features:
+        """Return unit gradient features (E, C, K), with each row's loss and gradient norm.
+
+        The norm is the sketch's estimate, whose relative error is about 1 / sqrt(2 K).
+        """
+        shape = (len(rows), len(self.sketches))
+        values_ECK = np.zeros((*shape, self.width), dtype=np.float32)
+        losses_EC, norms_EC = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+        unusable: dict[int, str] = {}
+        for c, sketch in enumerate(self.sketches):
+
+            def work(members: list[int], c: int = c, sketch: Sketch = sketch) -> None:
+                accumulator = sketch.new(len(members), self.gradients.device)
+                losses_E = self.gradients.directions(
+                    [rows[i] for i in members], c, side, partial(sketch.add, accumulator)
+                )
+                sketch_EK = sketch.finish(accumulator)
+                norms_EC[members, c] = torch.linalg.vector_norm(sketch_EK, dim=1).cpu().numpy()
+                losses_EC[members, c] = losses_E.cpu().numpy()
+                for position in unusable_rows(sketch_EK):
+                    reason = broken_reason(losses_E[position], sketch_EK[position])
+                    unusable[members[position]] = reason
+                    sketch_EK[position] = 1.0
+                values_ECK[members, c] = unit_rows(sketch_EK).cpu().numpy()
+
+            self.gradients.each_batch(rows, c, work)
+        values_ECK[list(unusable)] = 0.0
+        return Features(values_ECK, unusable, {"loss": losses_EC, "norm": norms_EC})
+
+
+def _dropout_seed(seed: int, epoch: int, input_ids: Sequence[int]) -> int:
+    """Return a row's seed at one checkpoint: a function of its tokens, wherever they lie."""
+    text = f"{seed}|{epoch}|{','.join(map(str, input_ids))}"
+    return int.from_bytes(blake2b(text.encode(), digest_size=4).digest())
+
+
+def broken_reason(loss: torch.Tensor, direction_K: torch.Tensor) -> str:
+    """Return why a row whose direction is zero or not finite cannot be used."""
+    if not torch.isfinite(loss):
+        return "non_finite_loss"
+    return "zero_gradient" if torch.isfinite(direction_K).all() else "non_finite_gradient"

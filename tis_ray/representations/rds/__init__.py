@@ -1,0 +1,34 @@
+"""RDS+: position-weighted hidden states (Ivison et al. 2025; paper section 3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tis_ray.representations.spec import Build, Featuriser, Representation
+from tis_ray.settings.base import Section
+from tis_ray.settings.model import FeatureType, ModelConfig
+
+
+class RdsSettings(Section):
+    """RDS+: position-weighted mean of the last hidden states (Ivison et al. 2025; paper section 3)."""
+
+    model: ModelConfig | None = None
+    """Model that reads the rows, if it is not the base model that is fine-tuned."""
+    dtype: FeatureType = "float16"
+    """Type of stored pool features."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Rds(Representation):
+    def build(self, build: Build) -> Featuriser:
+        from tis_ray.representations.rds.features import Rds
+
+        return Rds(build.model, build.batch, build.device)
+
+
+REPRESENTATION = _Rds(
+    name="rds",
+    label="RDS+",
+    summary="position-weighted mean of the base model's last hidden states",
+    Settings=RdsSettings,
+)

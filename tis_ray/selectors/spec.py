@@ -1,0 +1,162 @@
+"""What a selector tells of itself, and the forms in which one may be given."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import create_model
+
+from tis_ray.errors import InputError
+from tis_ray.methods import Method, Methods, NoSettings
+from tis_ray.selectors.gathered import gathering
+from tis_ray.selectors.ordering import Scores, checked_budget
+from tis_ray.selectors.protocol import Layout, Rounds, TopShard
+from tis_ray.settings.base import Section
+
+PROVIDED = ("features", "groups", "lengths", "target", "weights", "seed")
+"""Parameters that a study fills by their names; all others are settings.
+
+features: unit vectors of the pool. groups: each query's source. lengths: response tokens of each
+candidate. target: the lengths of the round-robin subset, in its order. weights: of the queries.
+seed: of a draw; a selector that needs one is run for each seed of the study.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selector(Method):
+    """A rule that turns scores into an ordering.
+
+    coordinate: (layout, budget, **params) -> rounds of calls, ending in the ordering; its
+        keyword-only arguments are the selector's parameters.
+    shard: (scores_Mn, offset) -> the object that answers those calls for some of the columns.
+    arguments: settings -> parameters, where they differ from the settings' own names and values.
+    prior: its place among the methods that the paper prefers for small and for large budgets, from
+        0; None where the paper prefers others.
+    """
+
+    coordinate: Callable[..., Rounds]
+    shard: Callable[[Scores, int], Any] = TopShard
+    arguments: Callable[[Any], dict[str, Any]] | None = None
+    prior: tuple[int | None, int | None] = (None, None)
+
+    @property
+    def parameters(self) -> list[str]:
+        """Names of the parameters that `select` passes on."""
+        return [argument.name for argument in _keyword_only(self.coordinate)]
+
+    @property
+    def needed(self) -> list[str]:
+        """Names of the parameters that have no default."""
+        return [a.name for a in _keyword_only(self.coordinate) if a.default is a.empty]
+
+    @property
+    def draws(self) -> bool:
+        """Whether it draws at random: then a study has one ordering for each seed."""
+        return "seed" in self.parameters
+
+    def params(self, settings: Section) -> dict[str, Any]:
+        """Return the parameters that settings stand for."""
+        if self.arguments is not None:
+            return self.arguments(settings)
+        return {name: getattr(settings, name) for name in type(settings).model_fields}
+
+    def rounds(self, layout: Layout, budget: int, params: dict[str, Any]) -> Rounds:
+        """Return the coordinator for one run; InputError on a bad budget or parameter name."""
+        for name in params:
+            if name not in self.parameters:
+                known = ", ".join(self.parameters)
+                raise InputError(
+                    f"{self.name}: parameter {name!r} is unknown{_nearest(name, self.parameters)}; "
+                    + (f"known: {known}" if known else "this selector takes none")
+                )
+        for name in self.needed:
+            if name not in params:
+                raise InputError(
+                    f"{self.name}: parameter {name!r} is missing; this selector needs it"
+                )
+        budget = checked_budget(budget, layout.candidates)
+        return self.coordinate(layout, budget, **params)
+
+
+def as_selector(found: Any, name: str) -> Selector | None:
+    """Return the selector that a class or a function stands for; None for anything else.
+
+    A class with a `coordinate` is a distributed selector: itself the shard. Any other callable is
+    a plain function (scores_MN, budget) -> indices, best first: all scores are gathered for it. The
+    keyword-only arguments of either that a study does not provide become its settings.
+    """
+    if isinstance(found, type) and callable(getattr(found, "coordinate", None)):
+        shard: Any = found
+        coordinate = shard.coordinate
+        return Selector(
+            name=getattr(found, "name", name),
+            label=getattr(found, "label", ""),
+            version=getattr(found, "version", 1),
+            summary=_summary(found),
+            Settings=getattr(found, "Settings", None) or settings_of(coordinate, name),
+            coordinate=coordinate,
+            shard=shard,
+        )
+    if callable(found) and not isinstance(found, type):
+        name = name.rpartition(".")[2]
+        coordinate, shard = gathering(found, name)
+        return Selector(
+            name=name,
+            summary=_summary(found),
+            Settings=settings_of(found, name),
+            coordinate=coordinate,
+            shard=shard,
+        )
+    return None
+
+
+def settings_of(function: Callable[..., Any], name: str) -> type[Section]:
+    """Return a settings model made of a function's keyword-only arguments."""
+    own = [a for a in _keyword_only(function) if a.name not in PROVIDED]
+    if not own:
+        return NoSettings
+    hints = inspect.get_annotations(function, eval_str=True)
+    fields: dict[str, Any] = {
+        a.name: (hints.get(a.name, Any), ... if a.default is a.empty else a.default) for a in own
+    }
+    return create_model(f"{name}_settings", __base__=Section, **fields)
+
+
+SELECTORS: Methods[Selector] = Methods("selector", "tis_ray.selectors", Selector, as_selector)
+
+
+def find_selector(rule: str | Selector | Callable[..., Any]) -> Selector:
+    """Return a selector by name, by `module:attribute`, or as it is; a function becomes one.
+
+    Raises InputError for an unknown name, listing the known ones and the nearest.
+    """
+    if isinstance(rule, Selector):
+        return rule
+    if isinstance(rule, str):
+        return SELECTORS.find(rule)
+    name = getattr(rule, "__name__", type(rule).__name__)
+    found = as_selector(rule, "function" if name == "<lambda>" else name)
+    if found is None:
+        raise InputError(
+            f"selector: found a {type(rule).__name__}; give a name, a function "
+            "(scores_MN, budget) -> indices, or a Selector"
+        )
+    return found
+
+
+def _keyword_only(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    arguments = inspect.signature(function).parameters.values()
+    return [argument for argument in arguments if argument.kind is argument.KEYWORD_ONLY]
+
+
+def _summary(found: Any) -> str:
+    return (inspect.getdoc(found) or "").partition("\n")[0]
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -1,0 +1,58 @@
+"""The sections of a config, as pydantic models: importable without torch or Ray.
+
+Every field's docstring is its help text. A method's own settings lie beside the method; the whole
+config is `tis_ray.config.Config`.
+"""
+
+from tis_ray.settings.base import Section, Seed, Stop
+from tis_ray.settings.data import (
+    AnySource,
+    BuiltinSource,
+    DataConfig,
+    FileSource,
+    HubSource,
+    TaskConfig,
+)
+from tis_ray.settings.evaluation import EvaluationConfig, HarnessTask
+from tis_ray.settings.model import (
+    BatchConfig,
+    FeatureType,
+    LoraConfig,
+    ModelConfig,
+    TrainingConfig,
+)
+from tis_ray.settings.study import (
+    ComputeConfig,
+    ConstraintsConfig,
+    FinetuneConfig,
+    OverlapConfig,
+    QuantilesConfig,
+    SearchConfig,
+    TrackingConfig,
+)
+
+__all__ = [
+    "AnySource",
+    "BatchConfig",
+    "BuiltinSource",
+    "ComputeConfig",
+    "ConstraintsConfig",
+    "DataConfig",
+    "EvaluationConfig",
+    "FeatureType",
+    "FileSource",
+    "FinetuneConfig",
+    "HarnessTask",
+    "HubSource",
+    "LoraConfig",
+    "ModelConfig",
+    "OverlapConfig",
+    "QuantilesConfig",
+    "SearchConfig",
+    "Section",
+    "Seed",
+    "Stop",
+    "TaskConfig",
+    "TrackingConfig",
+    "TrainingConfig",
+]

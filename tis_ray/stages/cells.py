@@ -1,0 +1,335 @@
+"""The cells of a study: Ray Tune trains and evaluates each subset, once.
+
+A cell's artifact is named by what it trains on and how, so equal cells of two methods, or of two
+runs, are one artifact. Finished cells are not handed to Tune at all.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tis_ray.analysis.quantiles import Quantile
+from tis_ray.analysis.statistics import ZERO_SHOT, ZERO_SHOT_PLAIN
+from tis_ray.config import Config
+from tis_ray.distributed.connect import Cluster
+from tis_ray.distributed.training import run_training
+from tis_ray.distributed.trials import run_trials, tell
+from tis_ray.log import StageRecord
+from tis_ray.models.loading import model_identity
+from tis_ray.selectors.constraints import Filled
+from tis_ray.settings import FinetuneConfig
+from tis_ray.stages.constrain import Constrainer
+from tis_ray.stages.context import Context
+from tis_ray.stages.evaluation import NO_TEMPLATE, Evaluation
+from tis_ray.stages.examples import take_examples
+from tis_ray.stages.orderings import StudyOrdering
+from tis_ray.stages.training import cell_loop
+from tis_ray.store import Artifact, fingerprint, write_json, write_parquet
+from tis_ray.store.sides import Side
+
+
+@dataclass(frozen=True)
+class CellPlan:
+    """One point of the study.
+
+    positions: the subset's places among the usable pool rows. filled: what its budget came to.
+    quantile: of the distance-quantile experiment; None for the study's own cells.
+    """
+
+    representation: str
+    selector: str | None
+    budget: int
+    seed: int | None
+    positions: np.ndarray
+    filled: Filled | None = None
+    quantile: Quantile | None = None
+
+    @property
+    def label(self) -> str:
+        """The cell in words."""
+        if self.selector is None:
+            return self.representation.replace("_", "-", 1)
+        name = (
+            "random"
+            if self.representation == "random"
+            else f"{self.representation} {self.selector}"
+        )
+        if self.quantile is not None:
+            return f"{name} quantile {'.'.join(map(str, self.quantile))} seed {self.seed}"
+        return f"{name} B={self.budget} seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class FailedCell:
+    """A cell without a result: its artifact's fingerprint, and the error in a line."""
+
+    cell: CellPlan
+    fingerprint: str
+    why: str
+
+
+class StudyFailedError(RuntimeError):
+    """Some cells failed; the message names them and the first error. `results` are of the others."""
+
+    def __init__(
+        self, message: str, failed: list[FailedCell], results: list[dict[str, Any]]
+    ) -> None:
+        super().__init__(message)
+        self.failed, self.results = failed, results
+
+
+def plan_cells(config: Config, pool: Side, orderings: list[StudyOrdering]) -> list[CellPlan]:
+    """Return every cell of the study, with zero-shot and random at each budget and seed.
+
+    Zero-shot is two cells, with the study's template and without: one artifact, one model loaded.
+    Random draws a permutation of the usable pool for each seed; its budgets are prefixes too, and
+    its subsets keep to the study's constraints.
+    """
+    constrainer = Constrainer(config, pool)
+    rows_N = constrainer.rows
+    nothing = np.array([], dtype=np.int64)
+    cells = [CellPlan(name, None, 0, None, nothing) for name in (ZERO_SHOT, ZERO_SHOT_PLAIN)]
+    for seed in config.seed:
+        shuffled_N = np.random.default_rng(seed).permutation(rows_N)
+        rows, filled = constrainer.fill(_first_of(shuffled_N), len(rows_N))
+        places = np.searchsorted(rows_N, rows)
+        cells += [
+            CellPlan("random", "random", each.budget, seed, places[: each.rows], each)
+            for each in filled
+        ]
+    for ordering in orderings:
+        places = np.searchsorted(rows_N, ordering.table()["index"].to_numpy())
+        cells += [
+            CellPlan(
+                ordering.representation,
+                ordering.selector,
+                each.budget,
+                seed,
+                places[: each.rows],
+                each,
+            )
+            for each in ordering.filled().values()
+            for seed in config.seed
+            if ordering.seed in (None, seed)
+        ]
+    return cells
+
+
+def _first_of(rows_N: np.ndarray) -> Callable[[int], np.ndarray]:
+    return lambda count: rows_N[:count]
+
+
+def cell_artifact(cell: CellPlan, config: Config, pool: Side, evaluation: Evaluation) -> Artifact:
+    """Return where a cell's model and metrics live."""
+    inputs = {**_training_inputs(cell, config, pool), **evaluation.inputs()}
+    return Artifact(config.artifact_root, "cell", inputs)
+
+
+def _training_inputs(cell: CellPlan, config: Config, pool: Side) -> dict[str, Any]:
+    """Return what a trained model depends on."""
+    subset = fingerprint({"pool": pool.tokens.fingerprint, "rows": cell.positions.tolist()})
+    return {
+        "subset": subset,
+        "seed": cell.seed,
+        "model": model_identity(config.model),
+        "finetune": _settings(config.finetune) if len(cell.positions) else None,
+        "threads": config.batch.threads,
+    }
+
+
+def _settings(finetune: FinetuneConfig) -> dict[str, Any]:
+    """Return what of the settings a trained model depends on."""
+    unused = {"lora"} if finetune.method == "full" else set()
+    return finetune.model_dump(mode="json", exclude=unused)
+
+
+def sweep(
+    cells: list[CellPlan],
+    context: Context,
+    pool: Side,
+    query: Side,
+    test: Side,
+    ended: Callable[[list[dict[str, Any]]], None] = lambda results: None,
+) -> list[dict[str, Any]]:
+    """Train and evaluate what is not done yet; return one result per cell, in the order given.
+
+    `ended` is told results while others are still trained, each once. A failed cell is tried once
+    more, then named in StudyFailedError after all others have ended.
+    """
+    start = time.monotonic()
+    config, log, cluster = context.config, context.log, context.cluster
+    evaluation = Evaluation.of(config, query, test)
+    artifacts = [cell_artifact(cell, config, pool, evaluation) for cell in cells]
+    todo = {
+        artifact.fingerprint: (cell, artifact)
+        for cell, artifact in zip(cells, artifacts, strict=True)
+        if not artifact.complete
+    }
+    reused = sum(artifact.complete for artifact in artifacts)
+    specs = {
+        key: _spec(cell, artifact, context, pool, evaluation)
+        for key, (cell, artifact) in todo.items()
+    }
+    pairs = list(zip(cells, artifacts, strict=True))
+    told: set[int] = set()
+
+    def tell() -> None:
+        fresh = [i for i, pair in enumerate(pairs) if i not in told and pair[1].complete]
+        if fresh:
+            ended([_result(*pairs[i]) for i in fresh])
+            told.update(fresh)
+
+    if specs:
+        log.event("cells", total=len(cells), reused=reused, to_train=len(specs))
+        _train_all(specs, context, tell)
+    tell()
+    results = [_result(cell, artifact) for cell, artifact in pairs if artifact.complete]
+    failed = [
+        FailedCell(cell, artifact.fingerprint, _why(artifact))
+        for cell, artifact in pairs
+        if not artifact.complete
+    ]
+    if failed:
+        folder = config.artifact_root / f"cell-{failed[0].fingerprint}"
+        labels = ", ".join(lost.cell.label for lost in failed[:3])
+        raise StudyFailedError(
+            f"{len(failed)} of {len(cells)} cells failed ({labels}); first: {failed[0].why}; "
+            f"see {folder / 'error.txt'}; the same command tries them again",
+            failed,
+            results,
+        )
+    log.finished(
+        StageRecord(
+            stage="fine-tune, evaluate",
+            artifact=str(config.artifact_root / "cell-*"),
+            seconds=time.monotonic() - start,
+            reused=not specs,
+            rows=len(cells),
+            quarantined=0,
+            device=cluster.device,
+            peak_mb=max(result["peak_mb"] for result in results),
+        ),
+        f"{len(cells)} cells, {reused} reused" if reused else f"{len(cells)} cells",
+    )
+    return results
+
+
+def _why(artifact: Artifact) -> str:
+    error = artifact / "error.txt"
+    return error.read_text().strip().splitlines()[-1] if error.exists() else "no message"
+
+
+def _spec(
+    cell: CellPlan,
+    artifact: Artifact,
+    context: Context,
+    pool: Side,
+    evaluation: Evaluation,
+) -> dict[str, Any]:
+    """Write what the training process reads; return its paths and settings."""
+    config, cluster = context.config, context.cluster
+    artifact.path.mkdir(parents=True, exist_ok=True)
+    note = (
+        config.artifact_root / f"trained-{fingerprint(_training_inputs(cell, config, pool))}.json"
+    )
+    if len(cell.positions):
+        write_parquet(artifact / "examples.parquet", take_examples(pool, cell.positions))
+    return {
+        "artifact": artifact,
+        "folder": artifact.path,
+        "note": note,
+        "trained": _trained(note) if len(cell.positions) else None,
+        "model": config.model,
+        "lora": config.finetune.lora if config.finetune.method == "lora" else None,
+        "shard": config.finetune.shard,
+        "save": config.finetune.save,
+        "training": config.finetune,
+        "workers": config.finetune.workers,
+        "evaluation": evaluation,
+        "seed": cell.seed or 0,
+        "threads": config.batch.threads,
+        "device": cluster.device,
+    }
+
+
+def _trained(note: Path) -> Path | None:
+    """Return the folder of a cell with this very adapter that was measured on something else.
+
+    The random subsets of several tasks are such cells, and a study that is given another metric.
+    """
+    if not note.exists():
+        return None
+    folder = note.parent / json.loads(note.read_text())["cell"]
+    whole = (folder / "_SUCCESS").exists() and (folder / "adapter").is_dir()
+    return folder if whole else None
+
+
+def _train_all(
+    specs: dict[str, dict[str, Any]],
+    context: Context,
+    tell: Callable[[], None],
+) -> None:
+    def count() -> tuple[int, int]:
+        tell()
+        return sum(spec["artifact"].complete for spec in specs.values()), len(specs)
+
+    workers, cluster = context.config.finetune.workers, context.cluster
+    with context.log.watching("fine-tune, evaluate", "cells", count):
+        run_trials(
+            f"study-{fingerprint(sorted(specs))}",
+            partial(run_cell, cluster=cluster, workers=workers, root=context.root),
+            specs,
+            context.root,
+            # With workers, the trial only waits for them.
+            resources={"CPU": 0.01} if workers else cluster.trial_resources,
+            at_once=max(1, cluster.actors // max(1, workers)),
+        )
+
+
+def run_cell(spec: dict[str, Any], cluster: Cluster, workers: int, root: Path) -> None:
+    """Fine-tune and evaluate one cell (a Tune trial)."""
+    artifact: Artifact = spec["artifact"]
+    try:
+        run_training(artifact.path.name, cell_loop, spec, workers, cluster, root)
+    except Exception as error:
+        (artifact / "error.txt").write_text("".join(traceback.format_exception(error)))
+        raise
+    (artifact / "error.txt").unlink(missing_ok=True)
+    metrics = json.loads((artifact / "metrics.json").read_text())
+    artifact.commit(
+        rows=metrics["train_rows"],
+        seconds=metrics["seconds"],
+        device=cluster.device,
+        peak_mb=metrics["peak_mb"],
+    )
+    if metrics.get("model") == "adapter":
+        write_json(spec["note"], {"cell": artifact.path.name})
+    tell({"test_loss": metrics["test_loss"], "query_loss": metrics["query_loss"]})
+
+
+def _result(cell: CellPlan, artifact: Artifact) -> dict[str, Any]:
+    metrics = json.loads((artifact / "metrics.json").read_text())
+    plain = metrics.pop(NO_TEMPLATE, {})
+    if cell.representation == ZERO_SHOT_PLAIN:
+        untrained = ("train_rows", "train_tokens", "optimizer_steps", "peak_mb")
+        metrics = {name: metrics[name] for name in untrained} | plain
+    return {
+        "representation": cell.representation,
+        "selector": cell.selector,
+        "budget": cell.budget,
+        "seed": cell.seed,
+        "subset": asdict(cell.filled) if cell.filled else None,
+        **({"quantile": list(cell.quantile)} if cell.quantile else {}),
+        "fingerprint": artifact.fingerprint,
+        "artifact": str(artifact.path),
+        **metrics,
+    }

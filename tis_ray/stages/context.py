@@ -1,0 +1,24 @@
+"""What every stage of one study needs, in one hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tis_ray.config import Config
+from tis_ray.distributed.connect import Cluster
+from tis_ray.log import RunLog
+
+
+@dataclass
+class Context:
+    """A study's config, the cluster it runs on, and its log."""
+
+    config: Config
+    cluster: Cluster
+    log: RunLog
+
+    @property
+    def root(self) -> Path:
+        """Folder of the artifacts."""
+        return self.config.artifact_root

@@ -1,0 +1,226 @@
+"""Distances beside each cell: how far its subset is from the queries, and how far random's is.
+
+One artifact a representation, `distances-*`: a file for each distinct subset, then `distances.json`
+with all of them. Costs are 1 - score, so scores have to be cosines; BM25's are not. Rows without a
+score (a cascade looks at some rows alone) are left out, and `candidates` says how many were there.
+The pool stands beside the subsets, thinned evenly to POOL_COLUMNS columns. What takes features is
+None where they are not kept, and looks at FEATURE_ROWS rows of a side at most.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import numpy as np
+
+from tis_ray.analysis.bounds import bound_terms, chord_cost, effective_dimension
+from tis_ray.analysis.distances import (
+    EXACT_LIMIT,
+    Wasserstein,
+    cosine_cost,
+    mmd,
+    subset_distances,
+    wasserstein,
+)
+from tis_ray.analysis.statistics import RANDOM
+from tis_ray.distributed.shards import map_shards, pending
+from tis_ray.stages.cells import CellPlan
+from tis_ray.stages.context import Context
+from tis_ray.stages.represented import Represented
+from tis_ray.store import Artifact, fingerprint, write_json
+from tis_ray.store.feature_views import FeatureSet, SideFeatures
+from tis_ray.store.score_matrix import ScoreMatrix
+from tis_ray.store.sides import Side
+
+POOL_COLUMNS = 20_000
+"""Columns that stand for the pool."""
+FEATURE_ROWS = 500
+"""Rows of each side that MMD, its bandwidth and the dimension look at: the work is their square."""
+
+_FEATURE_SHARDS = 64  # that a sample of the pool's features is read from
+_POOL = 0  # the item that is the pool; subsets are numbered from 1
+
+
+def measure_subsets(
+    represented: list[Represented],
+    plans: list[CellPlan],
+    pool: Side,
+    context: Context,
+) -> list[dict[str, Any]]:
+    """Return the distances of each representation's subsets and of random's, as plain data."""
+    rows_N = np.concatenate([pool.token_facts(s)["row"].to_numpy() for s in range(pool.shards)])
+    found = []
+    for one in represented:
+        if one.scores is None:
+            found.append({"representation": one.name, "reason": "it has no scores"})
+        elif not one.method.cosines:
+            found.append({"representation": one.name, "reason": "its scores are no cosines"})
+        else:
+            mine = [plan for plan in plans if plan.representation in (one.name, RANDOM)]
+            found.append(_measure(one, one.scores, mine, rows_N, context))
+    return found
+
+
+def _measure(
+    one: Represented,
+    scores: Artifact,
+    plans: list[CellPlan],
+    rows_N: np.ndarray,
+    context: Context,
+) -> dict[str, Any]:
+    matrix = ScoreMatrix(scores.path)
+    # Distances ask who is in a subset, not in which order.
+    places = [np.sort(matrix.places(rows_N[plan.positions])) for plan in plans]
+    keys = [fingerprint(part.tolist()) for part in places]
+    distinct = {key: part for key, part in zip(keys, places, strict=True) if len(part)}
+    features = one.features if one.features and "pool" in one.features.shards else None
+    inputs = {
+        "scores": scores.fingerprint,
+        "features": features.artifact.fingerprint if features else None,
+        "subsets": list(distinct),
+        "limits": [EXACT_LIMIT, POOL_COLUMNS, FEATURE_ROWS, _FEATURE_SHARDS],
+    }
+    artifact = Artifact(context.root, f"distances-{one.name}", inputs)
+    reused = artifact.complete
+    if not reused:
+        clock = artifact.clock()
+        items = [_thinned(np.arange(len(matrix.columns_N)), POOL_COLUMNS), *distinct.values()]
+        scale = _scale(artifact, features) if features else None
+        arguments = {
+            "scores": scores.path,
+            "items": items,
+            "features": features,
+            "pool_mmd": scale["mmd"] if scale else None,
+            "out": artifact.path,
+        }
+        todo = pending(artifact.path, "item-{:05d}.json", len(items))
+        light = len(matrix.queries_M) * sum(len(items[number]) for number in todo) <= EXACT_LIMIT
+        label = f"distances {one.name}"
+        with clock.marked():
+            facts = map_shards(MeasureSubset, arguments, todo, context, label, light=light)
+        parts = [_read(artifact / f"item-{number:05d}.json") for number in range(len(items))]
+        everything = {
+            "columns": len(matrix.columns_N),
+            "scale": scale,
+            "pool": parts[_POOL],
+            "subsets": dict(zip(distinct, parts[1:], strict=True)),
+        }
+        write_json(artifact / "distances.json", everything)
+        artifact.commit(rows=len(distinct), seconds=clock.seconds, peak_mb=facts["peak_mb"])
+    content = _read(artifact / "distances.json")
+    subsets = [
+        _of_cell(plan, {"digest": key, **content["subsets"][key]}, content)
+        for plan, key in zip(plans, keys, strict=True)
+        if key in content["subsets"]
+    ]
+    context.log.made(f"distances {one.name}", artifact, reused, _note(subsets))
+    return {
+        "representation": one.name,
+        "columns": content["columns"],
+        "pool": content["pool"],
+        "dimension": content["scale"] and content["scale"]["dimension"],
+        "subsets": subsets,
+    }
+
+
+class MeasureSubset:
+    """Holds the queries; measures one subset (or the thinned pool) after another."""
+
+    def __init__(
+        self,
+        scores: Path,
+        items: list[np.ndarray],
+        features: FeatureSet | None,
+        pool_mmd: dict[str, float] | None,
+        out: Path,
+    ) -> None:
+        self.matrix, self.items = ScoreMatrix(scores), items
+        self.pool_mmd, self.out = pool_mmd, out
+        self.pool = SideFeatures(features, "pool") if features else None
+        self.query_mD = _rows(features, "query", FEATURE_ROWS) if features else None
+
+    def __call__(self, number: int) -> dict[str, Any]:
+        """Write the distances of one subset."""
+        start = time.monotonic()
+        places = self.items[number]
+        # Coarse storage can move a cosine a little past 1.
+        scores_MB = np.clip(self.matrix.read(places), -1, 1)
+        found = subset_distances(cosine_cost(scores_MB)).to_dict()
+        if number == _POOL:
+            found["mmd"] = self.pool_mmd
+        elif self.pool is not None and self.query_mD is not None and self.pool_mmd is not None:
+            subset_bD = self.pool.rows(_thinned(places, FEATURE_ROWS))
+            found["mmd"] = vars(mmd(self.query_mD, subset_bD, self.pool_mmd["bandwidth"]))
+        found["chord"] = vars(wasserstein(chord_cost(scores_MB)))
+        write_json(self.out / f"item-{number:05d}.json", found)
+        return {"rows": len(places), "seconds": time.monotonic() - start}
+
+
+def _scale(artifact: Artifact, features: FeatureSet) -> dict[str, Any]:
+    """Return the pool's MMD, whose bandwidth all subsets are compared with, and its dimension."""
+    path = artifact / "scale.json"
+    if not path.exists():
+        pool_ED = _rows(features, "pool", FEATURE_ROWS)
+        discrepancy = vars(mmd(_rows(features, "query", FEATURE_ROWS), pool_ED))
+        try:
+            dimension = vars(effective_dimension(pool_ED))
+        except ValueError:  # fewer distinct rows than neighbours
+            dimension = None
+        write_json(path, {"mmd": discrepancy, "dimension": dimension})
+    return _read(path)
+
+
+def _rows(features: FeatureSet, side: str, most: int) -> np.ndarray:
+    """Return an even sample of a side's features as unit vectors, from a bounded number of files."""
+    found = SideFeatures(features, side)
+    filled = np.flatnonzero(np.diff(found.starts))
+    shards = _thinned(filled, _FEATURE_SHARDS)
+    places = np.concatenate([np.arange(found.starts[s], found.starts[s + 1]) for s in shards])
+    return found.rows(_thinned(places, most))
+
+
+def _thinned(values: np.ndarray, most: int) -> np.ndarray:
+    """Return at most this many of the values, evenly spread."""
+    if len(values) <= most:
+        return values
+    return values[np.arange(most) * len(values) // most]
+
+
+def _of_cell(plan: CellPlan, found: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:
+    """Return a subset's distances under the name of its cell, with the terms of the bound."""
+    dimension = ((content["scale"] or {}).get("dimension") or {}).get("intrinsic")
+    cell = {
+        "representation": plan.representation,
+        "selector": plan.selector,
+        "budget": plan.budget,
+        "seed": plan.seed,
+        "rows": len(plan.positions),
+        **found,
+        "sampling": None,
+        "deviation": None,
+    }
+    if dimension is not None:
+        pool, subset = (Wasserstein(**part["chord"]) for part in (content["pool"], found))
+        terms = bound_terms(pool, subset, budget=len(plan.positions), dimension=dimension)
+        cell |= {"sampling": terms.sampling, "deviation": terms.deviation}
+    return cell
+
+
+def _note(subsets: list[dict[str, Any]]) -> str:
+    """Return the mean W1 of each method at the largest budget, random first."""
+    most = max((cell["budget"] for cell in subsets), default=0)
+    values: dict[str, list[float]] = {}
+    for cell in subsets:
+        if cell["budget"] == most:
+            values.setdefault(cell["selector"], []).append(cell["w1"]["value"])
+    words = ", ".join(f"{name} {mean(parts):.3f}" for name, parts in values.items())
+    return f"W1 to the queries at {most}: {words}" if words else ""
+
+
+def _read(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found

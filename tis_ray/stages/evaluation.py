@@ -1,0 +1,189 @@
+"""The evaluation of one cell: what is measured, checked before anything is trained, and where it goes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from tis_ray.config import Config
+from tis_ray.data import PromptTemplate, Template, encode_query_row, end_tokens
+from tis_ray.errors import InputError
+from tis_ray.evaluation import (
+    Task,
+    allow_code,
+    identify,
+    measure_answers,
+    measure_harness,
+    measure_rows,
+    read_tasks,
+    task_prompts,
+    unprotected,
+)
+from tis_ray.log import RunLog
+from tis_ray.metrics import METRICS, check_references
+from tis_ray.models.loading import load_tokenizer
+from tis_ray.settings import EvaluationConfig, ModelConfig
+from tis_ray.store import Artifact, fingerprint, write_parquet
+from tis_ray.store.sides import Side, row_dicts
+
+_BY_CONTENT = {"metrics", "tasks", "run_code", "lm_eval", "engine"}
+"""Settings that name something, or that change no result: what they name counts."""
+NO_TEMPLATE = "no_template"
+"""Key and folder, in the artifact of zero-shot, of what was measured without a template."""
+
+
+def check_evaluation(config: Config, test: Artifact, log: RunLog) -> None:
+    """Raise InputError for what could not be evaluated, before anything is trained.
+
+    `test` holds the rows of the test side. What would be evaluated, but not as one may think, is said.
+    """
+    _check_test_rows(config, test)
+    tasks = read_tasks(config.evaluation.tasks)
+    for task in tasks:
+        allow_code(task, config.evaluation)
+    _benchmarks(config.evaluation)
+    for task in tasks:
+        if task.name in {other.task for other in config.evaluation.lm_eval}:
+            raise InputError(f"evaluation.tasks: lm-eval has a task {task.name!r} too; rename one")
+    if tasks:
+        _say_what_is_cut(config, tasks, log)
+    if any(task.is_code for task in tasks) and (ways := unprotected()):
+        log.say(f"[yellow]run_code:[/yellow] nothing keeps generated programs from {ways} here")
+
+
+def _benchmarks(settings: EvaluationConfig) -> list[Any]:
+    return identify(tuple(settings.lm_eval), settings.run_code, settings.engine)
+
+
+def _say_what_is_cut(config: Config, tasks: Sequence[Task], log: RunLog) -> None:
+    tokenizer, longest = load_tokenizer(config.model), config.data.max_length
+    for task in tasks:
+        lengths = [len(ids) for ids in task_prompts(tokenizer, task, config.data.template)]
+        cut = sum(length > longest for length in lengths)
+        if cut:
+            log.say(
+                f"[yellow]{task.name}:[/yellow] {cut} of {len(lengths)} prompts are longer than "
+                f"data.max_length {longest} (up to {max(lengths)} tokens) and lose their beginning"
+            )
+
+
+def _check_test_rows(config: Config, test: Artifact) -> None:
+    for path in sorted(test.path.glob("rows-*.parquet")):
+        for row in row_dicts(path):
+            answers = [turn["content"] for turn in row["messages"] if turn["role"] == "assistant"]
+            for name in config.evaluation.metrics:
+                try:
+                    check_references(name, [row.get("label", answers[-1])])
+                except InputError as error:
+                    raise InputError(
+                        f"evaluation.metrics: {name}: test row {row['id']}: {error}; "
+                        "leave the metric out, or repair the row"
+                    ) from None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What each model of a study is measured on, and how. Small: it is sent to the workers."""
+
+    model: ModelConfig
+    settings: EvaluationConfig
+    query: Side
+    test: Side
+    template: Template
+    max_length: int
+    tasks: tuple[Task, ...]
+    benchmarks: list[Any]
+    """What results of lm-eval depend on."""
+
+    @classmethod
+    def of(cls, config: Config, query: Side, test: Side) -> Evaluation:
+        """Return the evaluation of a study."""
+        data = config.data
+        return cls(
+            model=config.model,
+            settings=config.evaluation,
+            query=query,
+            test=test,
+            template=data.template,
+            max_length=data.max_length,
+            tasks=tuple(read_tasks(config.evaluation.tasks)),
+            benchmarks=_benchmarks(config.evaluation),
+        )
+
+    def inputs(self) -> dict[str, Any]:
+        """Return what its results depend on besides the model."""
+        return {
+            "evaluation": self.settings.model_dump(mode="json", exclude=_BY_CONTENT),
+            "metrics": [_identity(name) for name in self.settings.metrics],
+            "tasks": [fingerprint(task.inputs()) for task in self.tasks],
+            "benchmarks": self.benchmarks,
+            "query": self.query.tokens.fingerprint,
+            "test": self.test.tokens.fingerprint,
+        }
+
+
+def _identity(name: str) -> dict[str, Any]:
+    metric = METRICS.find(name)
+    return metric.identity(metric.Settings())
+
+
+def evaluate(model: Any, evaluation: Evaluation, folder: Path) -> dict[str, Any]:
+    """Measure a model; write what was found for each row into `folder`; return the means."""
+    tokenizer = load_tokenizer(evaluation.model)
+    rows = [side.examples() for side in (evaluation.query, evaluation.test)]
+    return _measure(model, tokenizer, rows, evaluation, evaluation.template, folder)
+
+
+def evaluate_without_template(model: Any, evaluation: Evaluation, folder: Path) -> dict[str, Any]:
+    """Do the same on prompts that are bare text; `plain_stop` ends the answers to them."""
+    start = time.monotonic()
+    tokenizer = load_tokenizer(evaluation.model)
+    rows = [
+        _plain_examples(side, tokenizer, evaluation.max_length)
+        for side in (evaluation.query, evaluation.test)
+    ]
+    metrics = _measure(model, tokenizer, rows, evaluation, "plain", folder)
+    return metrics | {"seconds": time.monotonic() - start}
+
+
+def _measure(
+    model: Any,
+    tokenizer: Any,
+    rows: Sequence[list[dict[str, Any]]],
+    evaluation: Evaluation,
+    template: PromptTemplate,
+    folder: Path,
+) -> dict[str, Any]:
+    settings = evaluation.settings
+    stop = settings.plain_stop if template == "plain" else ()
+    ends = end_tokens(tokenizer, template)
+    query, test = rows
+    measured = measure_rows(model, tokenizer, query, test, settings, stop, ends)
+    write_parquet(folder / "test_rows.parquet", pa.table(measured.rows))
+    metrics = dict(measured.metrics)
+    for task in evaluation.tasks:
+        found = measure_answers(model, tokenizer, task, settings, template, evaluation.max_length)
+        write_parquet(folder / "tasks" / f"{task.name}.parquet", pa.table(found.rows))
+        metrics |= found.metrics
+    if settings.lm_eval:
+        for name, found in measure_harness(model, tokenizer, settings, template).items():
+            write_parquet(folder / "tasks" / f"{name}.parquet", pa.table(found.rows))
+            metrics |= found.metrics
+    return metrics
+
+
+def _plain_examples(side: Side, tokenizer: Any, max_length: int) -> list[dict[str, Any]]:
+    """Encode the rows of `side.examples()` without a template."""
+    ids = {row["row"]: row["id"] for row in side.examples()}
+    found = []
+    for shard in range(side.shards):
+        for row in row_dicts(side.rows / f"rows-{shard:05d}.parquet"):
+            if row["row"] in ids:
+                encoded = encode_query_row(row, tokenizer, max_length, "plain")
+                found.append({"id": row["id"], **encoded})
+    return found

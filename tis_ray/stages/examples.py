@@ -1,0 +1,61 @@
+"""Token rows that a training is given, and how far it has come."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch.distributed as dist
+
+from tis_ray.store import write_json
+from tis_ray.store.sides import TOKENS, Side
+
+
+def sample_rows(pool: Side, size: int, seed: int) -> np.ndarray:
+    """Return the positions of a uniform sample, in the order they are trained on.
+
+    Both follow from a hash of the rows' ids, so the order of the pool file does not matter.
+    """
+    ids = [name for table in pool.token_tables() for name in table["id"].to_pylist()]
+    keys = [blake2b(f"{seed}|{name}".encode(), digest_size=8).digest() for name in ids]
+    return np.array(sorted(range(len(ids)), key=lambda i: keys[i])[:size])
+
+
+def take_examples(pool: Side, positions: np.ndarray) -> pa.Table:
+    """Return the token rows at `positions` among the usable rows, in the order of `positions`."""
+    parts, offset = [], 0
+    for table in pool.token_tables():
+        inside = np.flatnonzero((positions >= offset) & (positions < offset + table.num_rows))
+        if len(inside):
+            parts.append((inside, table.take(positions[inside] - offset)))
+        offset += table.num_rows
+    order = np.argsort(np.concatenate([inside for inside, _ in parts]), kind="stable")
+    return pa.concat_tables([table for _, table in parts]).take(order).cast(TOKENS)
+
+
+def progress_writer(folder: Path) -> Callable[[int, int], None]:
+    """Return a callback that leaves `progress.json` for whoever watches, at most once a second."""
+    told = 0.0
+
+    def write(step: int, total: int) -> None:
+        nonlocal told
+        first = not dist.is_initialized() or dist.get_rank() == 0
+        if first and (time.monotonic() - told > 1 or step == total):
+            told = time.monotonic()
+            write_json(folder / "progress.json", {"step": step, "total": total})
+
+    return write
+
+
+def training_progress(folder: Path) -> tuple[int, int]:
+    """Return (step, total) of the training in `folder`; (0, 0) before its first step."""
+    try:
+        told = json.loads((folder / "progress.json").read_text())
+    except FileNotFoundError:
+        return 0, 0
+    return told["step"], told["total"]

@@ -1,0 +1,298 @@
+"""Orderings: one for each representation and selector, at the largest budget; budgets are prefixes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tis_ray.distributed.held_scores import HeldScores, hold_scores, score_shards
+from tis_ray.errors import InputError
+from tis_ray.log import peak_mb
+from tis_ray.selectors import BASELINE, Ordering, Selector, find_selector
+from tis_ray.selectors.constraints import Filled
+from tis_ray.stages.constrain import Constrainer
+from tis_ray.stages.context import Context
+from tis_ray.stages.represented import Represented
+from tis_ray.stages.targets import Targets
+from tis_ray.store import Artifact, fingerprint, write_json, write_parquet
+from tis_ray.store.feature_views import FeatureSet, SideFeatures
+from tis_ray.store.score_matrix import ScoreMatrix
+from tis_ray.store.sides import Side
+
+Provided = tuple[Any, Any]
+"""What a selector is given beside scores and settings, and what names it in fingerprints."""
+
+
+@dataclass(frozen=True)
+class StudyOrdering:
+    """An ordering of the pool: `ordering.parquet` with index (row of the pool), rank, score, query
+    (row of the query set), id, source and query_id; `budgets.json` says what each budget came to.
+
+    seed: the one seed it is for, of a selector that draws; None if it is for all of them.
+    """
+
+    representation: str
+    selector: str
+    artifact: Artifact
+    seed: int | None = None
+
+    @property
+    def name(self) -> str:
+        """What tells it from the study's other orderings."""
+        tail = "" if self.seed is None else f"-seed-{self.seed}"
+        return f"{self.representation}-{self.selector}{tail}"
+
+    @property
+    def file(self) -> Path:
+        """The ordering's file."""
+        return self.artifact / "ordering.parquet"
+
+    def table(self) -> pa.Table:
+        """Read the ordering, best first."""
+        return pq.read_table(self.file)
+
+    def filled(self) -> dict[int, Filled]:
+        """Read what each budget came to; its subset is the ordering's first `rows` rows."""
+        told = json.loads((self.artifact / "budgets.json").read_text())
+        return {entry["budget"]: Filled(**entry) for entry in told}
+
+
+def order_all(
+    represented: Represented, context: Context, pool: Side, query: Side
+) -> list[StudyOrdering]:
+    """Rank the pool by every selector that the study has for a representation."""
+    with ExitStack() as actors:
+        orderer = _Orderer(represented, context, pool, query, actors)
+        return [
+            orderer.order(selector, seed)
+            for selector in map(find_selector, context.config.selectors(represented.name))
+            for seed in (context.config.seed if selector.draws else [None])
+        ]
+
+
+class _Orderer:
+    """Orders the candidates of one score matrix; provides what a selector needs beside it.
+
+    Actors hold the scores from the first selector that has work to do until `actors` is closed.
+    """
+
+    def __init__(
+        self,
+        represented: Represented,
+        context: Context,
+        pool: Side,
+        query: Side,
+        actors: ExitStack,
+    ) -> None:
+        assert represented.scores is not None
+        self.representation, self.scores = represented.name, represented.scores
+        self.features, self.context, self.actors = represented.features, context, actors
+        self.config, self.log = context.config, context.log
+        self.pool, self.query = pool, query
+        self.columns_N = np.load(self.scores / "columns.npy")
+        self.queries_M = np.load(self.scores / "queries.npy")
+        self.constrainer = Constrainer(self.config, pool)
+        if self.config.budget_unit == "examples" and max(self.config.budget) > len(self.columns_N):
+            raise InputError(
+                f"budget: {max(self.config.budget)} exceeds the {len(self.columns_N)} pool rows that "
+                f"have a {self.representation} score; lower the budget or enlarge the pool"
+            )
+        self.targets = Targets(self.config.constraints, query, self.queries_M)
+
+    def order(self, selector: Selector, seed: int | None = None) -> StudyOrdering:
+        """Rank the pool by one selector, over score shards held by actors."""
+        with self.log.needed_by(f"{self.representation} + {selector.name}"):
+            settings = self.config.settings_of(selector)
+            provided = self._provided(selector, seed)
+            artifact = Artifact(
+                self.context.root,
+                f"ordering-{self.representation}-{selector.name}",
+                {
+                    "scores": self.scores.fingerprint,
+                    "selector": selector.identity(settings),
+                    "provided": {name: known for name, (_, known) in provided.items()},
+                    "subsets": self.constrainer.identity,
+                    "features": self._spacing_features and self._spacing_features.identity,
+                },
+            )
+            ordering = StudyOrdering(self.representation, selector.name, artifact, seed)
+            reused = artifact.complete
+            if not reused:
+                clock = artifact.clock()
+                params = {name: value for name, (value, _) in provided.items()}
+                rows, filled, ranked = self._fill(selector, selector.params(settings) | params)
+                write_parquet(ordering.file, self._named(rows, ranked))
+                write_json(artifact / "budgets.json", [asdict(entry) for entry in filled])
+                artifact.commit(rows=len(rows), seconds=clock.seconds, peak_mb=peak_mb())
+            self.log.made(ordering.name.replace("-", " ", 1), artifact, reused)
+        return ordering
+
+    @cached_property
+    def held(self) -> HeldScores:
+        """The scores in the memory of actors."""
+        return self.actors.enter_context(
+            hold_scores(score_shards(self.scores), self.context.cluster.actors)
+        )
+
+    @cached_property
+    def _spacing_features(self) -> PoolFeatures | None:
+        """What tells near-duplicates, if any are to be kept out."""
+        if self.config.constraints.radius is None:
+            return None
+        return self._pool_features("constraints.radius")
+
+    def _fill(
+        self, selector: Selector, params: dict[str, Any]
+    ) -> tuple[np.ndarray, list[Filled], Ordering]:
+        """Return the rows of the largest budget, what each came to, and the ordering behind them."""
+        found: list[Ordering] = []
+
+        def ranked(length: int) -> np.ndarray:
+            found[:] = [self.targets.select(self.held, selector, length, params)]
+            rows: np.ndarray = self.columns_N[found[0].indices]
+            return rows
+
+        candidates = len(self.columns_N)
+        if "target" in params:
+            candidates = len(params["target"])
+        rows, filled = self.constrainer.fill(ranked, candidates, self._spacing_features)
+        return rows, filled, found[0]
+
+    def _provided(self, selector: Selector, seed: int | None) -> dict[str, Provided]:
+        """Return what the selector needs beside scores and settings, by the parameters' names."""
+        providers: dict[str, Callable[[], Provided]] = {
+            "features": lambda: self._features_for(f"selector: {selector.name}"),
+            "groups": lambda: self._groups(selector),
+            "lengths": self._lengths,
+            "target": self._target,
+            "seed": lambda: (seed, seed),
+        }
+        wanted = [name for name in providers if name in selector.parameters]
+        found = {name: providers[name]() for name in wanted}
+        weights_M = self.targets.weights_M
+        if weights_M is None or "target" in found:  # whose rows were chosen by the weights
+            return found
+        if "weights" not in selector.parameters:
+            raise InputError(
+                f"constraints.query_weights: {selector.name} cannot weigh queries; drop it from "
+                "`selector`, or the weights"
+            )
+        return {**found, "weights": (weights_M, weights_M.tolist())}
+
+    def _features_for(self, field: str) -> Provided:
+        features = self._pool_features(field)
+        return features, features.identity
+
+    def _pool_features(self, field: str) -> PoolFeatures:
+        if self.features is None or "pool" not in self.features.shards:
+            raise InputError(
+                f"{field} compares pool rows with each other and needs their features; "
+                f"{self.representation} keeps none (set {self.representation}.scoring to `store` if "
+                f"it has that, or drop {field})"
+            )
+        return PoolFeatures(self.features, self.columns_N)
+
+    def _groups(self, selector: Selector) -> Provided:
+        """Return the source of each query that has scores: its subtask."""
+        facts = _facts(self.query, self.queries_M)
+        sources = [facts[row][1] for row in self.queries_M.tolist()]
+        if len(set(sources)) < 2:
+            raise InputError(
+                f"selector: {selector.name} compares subtasks, and every query has the source "
+                f"{sources[0]!r}; name each query's subtask in its `source`"
+            )
+        return sources, sources
+
+    def _lengths(self) -> Provided:
+        """Return the response tokens of each candidate."""
+        lengths_N = self._lengths_N
+        return lengths_N, fingerprint(lengths_N.tolist())
+
+    def _target(self) -> Provided:
+        """Return the lengths of the baseline's rows, in its order."""
+        target = self.order(find_selector(BASELINE))
+        places = np.searchsorted(self.columns_N, target.table()["index"].to_numpy())
+        return self._lengths_N[places], target.artifact.fingerprint
+
+    @cached_property
+    def _lengths_N(self) -> np.ndarray:
+        counts: dict[int, int] = {}
+        for table in self.pool.token_tables():
+            part = table.select(["row", "response_tokens"]).to_pydict()
+            counts.update(zip(part["row"], part["response_tokens"], strict=True))
+        return np.array([counts[row] for row in self.columns_N.tolist()])
+
+    def _named(self, rows: np.ndarray, ranked: Ordering) -> pa.Table:
+        """Return the ordering's table: pool rows with score, query, ids and sources."""
+        place_of = dict(
+            zip(self.columns_N[ranked.indices].tolist(), range(len(ranked)), strict=True)
+        )
+        places = np.array([place_of.get(row, -1) for row in rows.tolist()])
+        scores, queries = ranked.scores[places].astype(np.float64), ranked.queries[places]
+        for k in np.flatnonzero(places < 0).tolist():  # had to be in, and ranks too low to be there
+            scores[k], queries[k] = self._best(int(rows[k]))
+        queries_M = self.queries_M
+        by_row, query_ids = _facts(self.pool, rows), _facts(self.query, queries_M)
+        # -1: no query pulled the row.
+        pulled = np.where(queries < 0, -1, queries_M[np.maximum(queries, 0)])
+        return pa.table(
+            {
+                "index": pa.array(rows, pa.int64()),
+                "rank": pa.array(np.arange(len(rows)), pa.int64()),
+                "score": pa.array(scores, pa.float64()),
+                "query": pa.array(pulled, pa.int32()),
+                "id": pa.array([by_row[row][0] for row in rows.tolist()], pa.string()),
+                "source": pa.array([by_row[row][1] for row in rows.tolist()], pa.string()),
+                "query_id": pa.array(
+                    [query_ids[q][0] if q >= 0 else None for q in pulled.tolist()], pa.string()
+                ),
+            }
+        ).replace_schema_metadata({"selector": ranked.selector})
+
+    def _best(self, row: int) -> tuple[float, int]:
+        """Return a row's best score and its query."""
+        column = int(np.searchsorted(self.columns_N, row))
+        if column == len(self.columns_N) or self.columns_N[column] != row:
+            raise InputError(
+                f"constraints.include: {_facts(self.pool, np.array([row]))[row][0]!r} has no "
+                f"{self.representation} score; see the quarantine"
+            )
+        scores_M = ScoreMatrix(self.scores.path).read(np.array([column]))[:, 0]
+        return float(scores_M.max()), int(scores_M.argmax())
+
+
+class PoolFeatures(SideFeatures):
+    """The pool's, by column of the scores or by row of the pool."""
+
+    def __init__(self, features: FeatureSet, columns_N: np.ndarray) -> None:
+        super().__init__(features, "pool")
+        self.columns_N = columns_N
+
+    @property
+    def identity(self) -> str:
+        """What names the features."""
+        return self.features.artifact.fingerprint
+
+    def of_rows(self, rows: np.ndarray) -> np.ndarray:
+        """Return the same for rows of the pool."""
+        return self.rows(np.searchsorted(self.columns_N, rows))
+
+
+def _facts(side: Side, rows: np.ndarray) -> dict[int, tuple[Any, ...]]:
+    """Return id and source of the given rows, reading one shard at a time."""
+    wanted, found = set(rows.tolist()), {}
+    for shard in range(side.shards):
+        part = side.token_facts(shard).select(["row", "id", "source"]).to_pydict()
+        for row, name, source in zip(part["row"], part["id"], part["source"], strict=True):
+            if row in wanted:
+                found[row] = (name, source)
+    return found

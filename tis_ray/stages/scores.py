@@ -1,0 +1,464 @@
+"""Scores: `scores_MN` = learning-rate-weighted sums of cosines, by column shards on disk.
+
+`scores-00000.npy` is (M, n_s) float32; its columns are the usable pool rows of a token shard, in
+pool order, and `rows-00000.parquet` says which they are, with what was measured on the way (losses,
+norms). `columns.npy` maps all columns to row numbers of the pool, `queries.npy` the rows of the
+matrix to row numbers of the query set. `certificate.json` says how far the scores are from exact.
+
+Four ways lead here: from stored features, from features that are used once and dropped (`stream`),
+from whole gradients without a projection (`exact`), and from texts (BM25).
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tis_ray.analysis.fidelity import certificate
+from tis_ray.distributed.shards import map_shards, pending
+from tis_ray.errors import InputError
+from tis_ray.representations import Representation
+from tis_ray.representations.similarity import QuerySide, Scored
+from tis_ray.settings import Section
+from tis_ray.stages.context import Context
+from tis_ray.stages.featurize import RowReader
+from tis_ray.stages.recipe import Recipe
+from tis_ray.store import Artifact, fingerprint, write_json, write_npy, write_parquet
+from tis_ray.store.feature_store import require_same_space
+from tis_ray.store.feature_views import FeatureSet, open_features
+from tis_ray.store.sides import QUARANTINE, Side
+
+CERTIFIED_COLUMNS = 8192
+"""Columns on which the certificate's overlap is predicted, spread evenly over the pool."""
+SHARES = (0.01, 0.05, 0.10)
+
+
+def score_features(query: FeatureSet, pool: FeatureSet, context: Context) -> Artifact:
+    """Score stored features; `query` and `pool` may be the views of one study or of two."""
+    inputs = {
+        "features": pool.artifact.fingerprint,
+        "query_features": query.artifact.fingerprint,
+        "weights": query.weights_C.tolist(),
+    }
+    arguments = {"query": query, "pool": pool}
+    name, shards = pool.representation, pool.shards["pool"]
+    count = pool.artifact.manifest().rows
+    return _score(name, inputs, ScoreStored, arguments, shards, count, context)
+
+
+def score_stream(
+    recipe: Recipe,
+    query: FeatureSet,
+    sides: dict[str, Side],
+    context: Context,
+    wanted: np.ndarray | None = None,
+) -> Artifact:
+    """Score pool rows as they are featurised; their features are never written."""
+    inputs = {
+        "store": query.store.fingerprint,
+        "query_features": query.artifact.fingerprint,
+        "pool": sides["pool"].tokens.fingerprint,
+        "weights": recipe.weights_C.tolist(),
+        "wanted": None if wanted is None else fingerprint(wanted.tolist()),
+    }
+    arguments = {"recipe": recipe, "query": query, "sides": sides, "wanted": wanted}
+    shards = sides["pool"].shards
+    count = sides["pool"].usable if wanted is None else len(wanted)
+    return _score(recipe.name, inputs, ScoreStreamed, arguments, shards, count, context, model=True)
+
+
+def score_exact(
+    recipe: Recipe,
+    sides: dict[str, Side],
+    context: Context,
+    wanted: np.ndarray | None = None,
+) -> Artifact:
+    """Score pool rows by whole gradients, without a projection."""
+    inputs = {
+        "space": {k: v for k, v in recipe.space.items() if k not in ("sketch", "dtype")},
+        "query": sides["query"].tokens.fingerprint,
+        "pool": sides["pool"].tokens.fingerprint,
+        "weights": recipe.weights_C.tolist(),
+        "wanted": None if wanted is None else fingerprint(wanted.tolist()),
+    }
+    arguments = {"recipe": recipe, "sides": sides, "wanted": wanted}
+    shards = sides["pool"].shards
+    count = sides["pool"].usable if wanted is None else len(wanted)
+    return _score(recipe.name, inputs, ScoreExact, arguments, shards, count, context, model=True)
+
+
+def score_rows(method: Representation, sides: dict[str, Side], context: Context) -> Artifact:
+    """Score pool rows by a representation that gives scores and no vectors, in one process."""
+    settings = context.config.settings_of(method)
+    inputs = {
+        "method": method.identity(settings),
+        "query": sides["query"].tokens.fingerprint,
+        "pool": sides["pool"].tokens.fingerprint,
+    }
+    arguments = {"method": method, "settings": settings, "sides": sides}
+    shards, count = sides["pool"].shards, sides["pool"].usable
+    return _score(
+        method.name,
+        inputs,
+        ScoreRows,
+        arguments,
+        shards,
+        count,
+        context,
+        whole=True,
+        kind=method.made_of,
+    )
+
+
+def score_folders(pool: Path, query: Path, out: Path) -> Path:
+    """Score one run's pool features against another run's queries, in this process.
+
+    Writes `scores.npy` (M, N), `columns.npy` and `queries.npy` (row numbers of both sides) and
+    `certificate.json`; returns the matrix' path. Raises InputError, naming what differs, unless both
+    are of one space.
+    """
+    ours, theirs = open_features(pool), open_features(query)
+    for features, folder, side in ((ours, pool, "pool"), (theirs, query, "query")):
+        if side not in features.shards:
+            raise InputError(f"{folder}: holds no {side} features")
+    # How pool features are stored is no property of the space: queries are always float32.
+    spaces = [
+        {
+            k: v
+            for k, v in {**f.store.space, "weights": f.weights_C.tolist()}.items()
+            if k != "dtype"
+        }
+        for f in (ours, theirs)
+    ]
+    require_same_space(spaces[0], spaces[1], (str(pool), str(query)))
+    out.mkdir(parents=True, exist_ok=True)
+    worker = ScoreStored(theirs, ours, out=out)
+    shards = ours.shards["pool"]
+    for shard in range(shards):
+        worker(shard)
+    write_npy(out / "columns.npy", np.concatenate([_rows(out, shard) for shard in range(shards)]))
+    write_json(out / "certificate.json", _certificate(out, ScoreStored.KIND))
+    parts = [np.load(out / f"scores-{shard:05d}.npy", mmap_mode="r") for shard in range(shards)]
+    write_npy(out / "scores.npy", np.concatenate(parts, axis=1))
+    return out / "scores.npy"
+
+
+def _score(
+    name: str,
+    inputs: dict[str, Any],
+    worker: Any,
+    arguments: dict[str, Any],
+    shards: int,
+    pool_rows: int,
+    context: Context,
+    model: bool = False,
+    whole: bool = False,
+    kind: str = "",
+) -> Artifact:
+    """Run a worker over the shards and bring the small files together.
+
+    pool_rows: about how many columns there will be. model: the worker runs the model (on a GPU if there is one). whole: it needs the whole pool, so
+    it runs in this process, once.
+    """
+    artifact = Artifact(context.root, f"scores-{name}", {"worker": worker.__name__, **inputs})
+    reused = artifact.complete
+    if not reused:
+        clock = artifact.clock()
+        artifact.path.mkdir(parents=True, exist_ok=True)
+        todo = pending(artifact.path, "scores-{:05d}.npy", shards)
+        stride = max(1, pool_rows // CERTIFIED_COLUMNS)
+        arguments = {**arguments, "out": artifact.path, "stride": stride}
+        with clock.marked():
+            if whole:
+                here = worker(**arguments)
+                facts = {"peak_mb": 0.0}
+                for shard in todo:
+                    here(shard)
+            else:
+                label = f"scores {name}"
+                facts = map_shards(
+                    worker, arguments, todo, context, label, gpu=model, light=not model
+                )
+        columns_N = np.concatenate([_rows(artifact.path, shard) for shard in range(shards)])
+        if not len(columns_N):
+            raise InputError(
+                f"data.pool: no row has a {name} score; see the quarantine of features"
+            )
+        queries_M = np.load(artifact / "queries.npy")
+        # Every worker that met a query without a score wrote it down.
+        lost = {
+            tuple(row.values()): row
+            for path in sorted(artifact.path.glob("lost-*.parquet"))
+            for row in pq.read_table(path).to_pylist()
+        }
+        table = pa.Table.from_pylist(list(lost.values()), QUARANTINE)
+        write_parquet(artifact / "quarantine.parquet", table)
+        write_npy(artifact / "columns.npy", columns_N)
+        write_json(artifact / "certificate.json", _certificate(artifact.path, worker.KIND or kind))
+        artifact.commit(
+            rows=len(columns_N),
+            quarantined=len(lost),
+            seconds=clock.seconds,
+            device=context.cluster.device if model else "cpu",
+            peak_mb=facts["peak_mb"],
+            details={"shards": shards, "queries": len(queries_M)},
+        )
+    context.log.made(f"scores {name}", artifact, reused, _noise_note(artifact))
+    return artifact
+
+
+def read_certificate(scores: Artifact) -> dict[str, Any]:
+    """Return how far the scores are from exact, as `certificate.json` says."""
+    found: dict[str, Any] = json.loads((scores / "certificate.json").read_text())
+    return found
+
+
+def _certificate(folder: Path, kind: str) -> dict[str, Any]:
+    noises = [np.load(path) for path in sorted(folder.glob("noise-*.npy"))]
+    if not noises:
+        return {"projection": False, "kind": kind}
+    sums_M, squares_M = np.sum(noises, axis=0)
+    count = sum(pq.read_metadata(path).num_rows for path in sorted(folder.glob("rows-*.parquet")))
+    samples = [np.load(path) for path in sorted(folder.glob("sample-*.npy"))]
+    scores_Ms, noise_Ms = np.concatenate(samples, axis=2)
+    found = certificate(scores_Ms, sums_M, squares_M, count, SHARES, noise_Ms=noise_Ms)
+    return {"projection": True, "kind": kind, **found.to_dict()}
+
+
+def _noise_note(artifact: Artifact) -> str:
+    found = read_certificate(artifact)
+    if not found["projection"]:
+        return ""
+    overlap = found["predicted_overlap"]["0.05"]
+    return f"noise {found['noise']:.4f}; top 5% agree with exact scores to about {overlap:.0%}"
+
+
+def _rows(folder: Path, shard: int) -> np.ndarray:
+    table = pq.read_table(folder / f"rows-{shard:05d}.parquet", columns=["row"])
+    found: np.ndarray = table["row"].to_numpy()
+    return found
+
+
+class _Writer:
+    """Writes what a worker found of one shard; the scores come last and say that it is done."""
+
+    KIND = ""
+
+    def __init__(self, out: Path, stride: int = 1) -> None:
+        self.out, self.stride = out, stride
+
+    def write_queries(self, rows_M: np.ndarray) -> None:
+        write_npy(self.out / "queries.npy", rows_M)
+
+    def write(
+        self,
+        shard: int,
+        rows_N: np.ndarray,
+        scored: Scored,
+        columns: dict[str, np.ndarray],
+        lost: list[dict[str, Any]] | None = None,
+    ) -> int:
+        facts = {name: pa.array(list(values)) for name, values in columns.items()}
+        facts = {"row": pa.array(rows_N, pa.int64()), **facts}
+        write_parquet(self.out / f"rows-{shard:05d}.parquet", pa.table(facts))
+        if lost:
+            write_parquet(
+                self.out / f"lost-{shard:05d}.parquet", pa.Table.from_pylist(lost, QUARANTINE)
+            )
+        if scored.noise_ME is not None:
+            noise = scored.noise_ME.astype(np.float64)
+            sums = np.stack([noise.sum(axis=1), np.square(noise).sum(axis=1)])
+            write_npy(self.out / f"noise-{shard:05d}.npy", sums)
+            sampled = rows_N % self.stride == 0
+            sample = np.stack([scored.scores_ME[:, sampled], scored.noise_ME[:, sampled]])
+            write_npy(self.out / f"sample-{shard:05d}.npy", sample)
+        write_npy(self.out / f"scores-{shard:05d}.npy", scored.scores_ME)
+        return len(rows_N)
+
+
+class ScoreStored(_Writer):
+    """Holds the queries' features; scores the stored features of one pool shard."""
+
+    KIND = "stored features"
+
+    def __init__(self, query: FeatureSet, pool: FeatureSet, out: Path, stride: int = 1) -> None:
+        super().__init__(out, stride)
+        self.pool, self.queries = pool, _query_side(query)
+        self.count = sum(len(query.rows("query", s)) for s in range(query.shards["query"]))
+        self.write_queries(_query_rows(query))
+
+    def __call__(self, shard: int) -> dict[str, Any]:
+        """Write the scores of one pool shard."""
+        start = time.monotonic()
+        values_ECK, columns = self.pool.read("pool", shard)
+        rows_N = self.pool.rows("pool", shard)
+        scored = _scored(self.queries, self.count, values_ECK)
+        count = self.write(shard, rows_N, scored, columns)
+        return {"rows": count, "seconds": time.monotonic() - start}
+
+
+class ScoreStreamed(_Writer):
+    """Holds the model and the queries' features; featurises a pool shard and scores it at once."""
+
+    KIND = "streamed features"
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        query: FeatureSet,
+        sides: dict[str, Side],
+        wanted: np.ndarray | None,
+        out: Path,
+        stride: int = 1,
+    ) -> None:
+        super().__init__(out, stride)
+        self.reader, self.wanted = RowReader(recipe, sides), wanted
+        self.representation = recipe.build()
+        self.queries = _query_side(query)
+        self.count = sum(len(query.rows("query", s)) for s in range(query.shards["query"]))
+        self.write_queries(_query_rows(query))
+
+    def __call__(self, shard: int) -> dict[str, Any]:
+        """Write the scores of one pool shard."""
+        start = time.monotonic()
+        rows = _wanted_rows(self.reader, shard, self.wanted)
+        found = self.representation.features(rows, "pool")
+        kept = [i for i in range(len(rows)) if i not in found.unusable]
+        scored = _scored(self.queries, self.count, found.values_ECK[kept])
+        numbers = np.array([rows[i]["row"] for i in kept], dtype=np.int64)
+        columns = {name: values[kept] for name, values in found.columns.items()}
+        lost = _lost(rows, found.unusable, "pool")
+        count = self.write(shard, numbers, scored, columns, lost)
+        return {"rows": count, "seconds": time.monotonic() - start}
+
+
+class ScoreExact(_Writer):
+    """Holds the model and the queries' whole gradients."""
+
+    KIND = "exact gradients"
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        sides: dict[str, Side],
+        wanted: np.ndarray | None,
+        out: Path,
+        stride: int = 1,
+    ) -> None:
+        super().__init__(out, stride)
+        self.reader, self.wanted = RowReader(recipe, sides), wanted
+        queries = [
+            row for s in range(sides["query"].shards) for row in self.reader.rows("query", s)
+        ]
+        self.exact = recipe.method.exact(recipe.of, queries, recipe.weights_C)
+        self.lost = _lost(queries, self.exact.unusable, "query")
+        rows_M = [row["row"] for i, row in enumerate(queries) if i not in self.exact.unusable]
+        self.write_queries(np.array(rows_M, dtype=np.int64))
+
+    def __call__(self, shard: int) -> dict[str, Any]:
+        """Write the scores of one pool shard."""
+        start = time.monotonic()
+        rows = _wanted_rows(self.reader, shard, self.wanted)
+        found = self.exact.scores(rows)
+        kept = [i for i in range(len(rows)) if i not in found.unusable]
+        numbers = np.array([rows[i]["row"] for i in kept], dtype=np.int64)
+        columns = {name: values[kept] for name, values in found.columns.items()}
+        lost = self.lost + _lost(rows, found.unusable, "pool")
+        count = self.write(shard, numbers, Scored(found.scores_ME[:, kept], None), columns, lost)
+        return {"rows": count, "seconds": time.monotonic() - start}
+
+
+class ScoreRows(_Writer):
+    """Holds what a representation without vectors makes of the whole pool."""
+
+    def __init__(
+        self,
+        method: Representation,
+        settings: Section,
+        sides: dict[str, Side],
+        out: Path,
+        stride: int = 1,
+    ) -> None:
+        super().__init__(out, stride)
+        pool, query = sides["pool"], sides["query"]
+        self.rows = [pool.token_facts(s)["row"].to_numpy() for s in range(pool.shards)]
+        self.starts = np.cumsum([0, *(len(rows) for rows in self.rows)]).tolist()
+        self.scorer = method.scorer(settings, _usable(pool), _usable(query))
+        query_rows = np.concatenate([table["row"].to_numpy() for table in query.token_tables()])
+        # A query that says nothing scores the same everywhere and would pick by number.
+        silent = self.scorer.unusable
+        self.spoken = np.setdiff1d(np.arange(len(query_rows)), list(silent))
+        if not len(self.spoken):
+            raise InputError(
+                f"data.query: no query has a {method.label} score "
+                f"({', '.join(sorted(set(silent.values())))})"
+            )
+        self.lost = [_lost_row("query", query_rows[i], "", silent[i]) for i in sorted(silent)]
+        self.write_queries(query_rows[self.spoken])
+
+    def __call__(self, shard: int) -> dict[str, Any]:
+        """Write the scores of one pool shard."""
+        start, rows = time.monotonic(), self.rows[shard]
+        found_ME = np.asarray(
+            self.scorer.scores(self.starts[shard], self.starts[shard + 1]), np.float32
+        )
+        scores_ME = found_ME[self.spoken]
+        known = ~np.isnan(scores_ME).any(axis=0)
+        lost = [_lost_row("pool", row, "", "no_score") for row in rows[~known].tolist()]
+        scored = Scored(np.ascontiguousarray(scores_ME[:, known]), None)
+        count = self.write(shard, rows[known], scored, {}, self.lost + lost)
+        return {"rows": count, "seconds": time.monotonic() - start}
+
+
+def _usable(side: Side) -> Iterator[dict[str, Any]]:
+    """Yield the usable rows of a side, in order."""
+    for shard in range(side.shards):
+        usable = set(side.token_facts(shard)["row"].to_pylist())
+        for row in side.row_table(shard).to_pylist():
+            if row["row"] in usable:
+                yield row
+
+
+def _query_side(query: FeatureSet) -> QuerySide:
+    parts = [query.read("query", shard)[0] for shard in range(query.shards["query"])]
+    values_MCK = np.concatenate([part for part in parts if len(part)] or parts[:1])
+    if not len(values_MCK):
+        raise InputError("data.query: no query row has a feature; see the features' quarantine")
+    return QuerySide(values_MCK, query.weights_C, query.has_halves)
+
+
+def _query_rows(query: FeatureSet) -> np.ndarray:
+    return np.concatenate([query.rows("query", shard) for shard in range(query.shards["query"])])
+
+
+def _scored(queries: QuerySide, count: int, values_ECK: np.ndarray) -> Scored:
+    if len(values_ECK):
+        return queries.score(values_ECK)
+    nothing = np.zeros((count, 0), dtype=np.float32)
+    return Scored(nothing, nothing if queries.halves == 2 else None)
+
+
+def _wanted_rows(reader: RowReader, shard: int, wanted: np.ndarray | None) -> list[dict[str, Any]]:
+    if wanted is None:
+        return reader.rows("pool", shard)
+    numbers = reader.sides["pool"].token_facts(shard)["row"].to_numpy()
+    return reader.rows("pool", shard, np.flatnonzero(np.isin(numbers, wanted)).tolist())
+
+
+def _lost(rows: list[dict[str, Any]], unusable: dict[int, str], role: str) -> list[dict[str, Any]]:
+    return [
+        _lost_row(role, rows[i]["row"], rows[i]["id"], reason)
+        for i, reason in sorted(unusable.items())
+    ]
+
+
+def _lost_row(role: str, row: int, name: str, reason: str) -> dict[str, Any]:
+    place = {"side": role, "file": "", "line": str(row), "id": name}
+    return {**place, "reason": reason, "detail": ""}

@@ -1,0 +1,92 @@
+"""The warm-up of a representation: adapters trained on a random share of the pool, a checkpoint an epoch."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+
+from tis_ray.distributed.training import Spec, report, run_training
+from tis_ray.log import peak_mb
+from tis_ray.models.checkpoints import checkpoints
+from tis_ray.models.loading import model_identity
+from tis_ray.models.training import train
+from tis_ray.representations import Warmup
+from tis_ray.settings import ModelConfig
+from tis_ray.stages.context import Context
+from tis_ray.stages.examples import progress_writer, sample_rows, take_examples, training_progress
+from tis_ray.stages.training import prepare
+from tis_ray.store import Artifact, write_json, write_parquet
+from tis_ray.store.sides import Side
+
+VERSION = 1
+
+
+def warmup_artifact(warmup: Warmup, context: Context, model: ModelConfig, pool: Side) -> Artifact:
+    """Return the warm-up's artifact: `epoch-*` checkpoints with moments and learning rates."""
+    return Artifact(
+        context.root,
+        "warmup",
+        {
+            "tokens": pool.tokens.fingerprint,
+            "model": model_identity(model),
+            "lora": warmup.lora.model_dump(mode="json"),
+            "training": warmup.training.model_dump(mode="json", exclude={"checkpoints"}),
+            "seed": warmup.seed,
+            "threads": context.config.batch.threads,
+        },
+    )
+
+
+def warm_up(
+    artifact: Artifact,
+    warmup: Warmup,
+    context: Context,
+    model: ModelConfig,
+    pool: Side,
+) -> int:
+    """Train the warm-up adapters on a random share of the pool; return the number of rows."""
+    clock = artifact.clock()
+    total = pool.usable
+    size = min(total, max(warmup.min_rows, round(warmup.share * total)))
+    rows = sample_rows(pool, size, warmup.seed)
+    write_parquet(artifact / "examples.parquet", take_examples(pool, rows))
+    spec: Spec = {
+        "folder": artifact.path,
+        "model": model,
+        "lora": warmup.lora,
+        "shard": False,
+        "training": warmup.training,
+        "seed": warmup.seed,
+        "threads": context.config.batch.threads,
+        "device": context.cluster.device,
+    }
+    progress = partial(training_progress, artifact.path)
+    with clock.marked(), context.log.watching("warm-up", "steps", progress):
+        run_training(artifact.path.name, warmup_loop, spec, 1, context.cluster, context.root)
+    last = checkpoints(artifact.path)[-1]
+    details = {"steps": len(last.steps()), "loss": last.steps()[-1]["loss"]}
+    facts = json.loads((artifact / "worker.json").read_text())
+    artifact.commit(
+        rows=size,
+        seconds=clock.seconds,
+        device=context.cluster.device,
+        peak_mb=facts["peak_mb"],
+        details=details,
+    )
+    return size
+
+
+def warmup_loop(spec: Spec) -> None:
+    """Train one LESS warm-up (runs in a Ray Train worker)."""
+    model, examples = prepare(spec)
+    train(
+        model,
+        examples,
+        spec["training"],
+        seed=spec["seed"],
+        folder=spec["folder"],
+        keep_all=True,
+        on_step=progress_writer(spec["folder"]),
+        on_epoch=report,
+    )
+    write_json(spec["folder"] / "worker.json", {"peak_mb": peak_mb()})

@@ -1,0 +1,82 @@
+"""Scores on disk: of a `scores-*` artifact, any columns or all of them in blocks; or one .npy file.
+
+Files are opened when they are read and closed again: a large pool has more of them than a process
+may hold open. Nothing here needs Ray.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from tis_ray.errors import InputError
+from tis_ray.selectors.ordering import Scores, checked_shape
+
+BLOCK_VALUES = 1 << 24
+"""Scores in memory at once while all of them are read: 64 MiB of float32."""
+
+
+class ScoreMatrix:
+    """`scores_MN` on disk.
+
+    files: the column shards in order. starts: the first column of each, and N at the end.
+    columns_N, queries_M: row numbers of pool and query set, ascending.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.columns_N: np.ndarray = np.load(folder / "columns.npy")
+        self.queries_M: np.ndarray = np.load(folder / "queries.npy")
+        self.files = sorted(folder.glob("scores-*.npy"))
+        shapes = [np.load(path, mmap_mode="r").shape for path in self.files]
+        self.starts = np.cumsum([0, *(columns for _, columns in shapes)])
+
+    def places(self, rows: np.ndarray) -> np.ndarray:
+        """Return the columns of these pool rows, in their order; rows without a score are left out."""
+        places = np.minimum(np.searchsorted(self.columns_N, rows), len(self.columns_N) - 1)
+        return places[self.columns_N[places] == rows]
+
+    def read(self, places: np.ndarray, queries: slice = slice(None)) -> np.ndarray:
+        """Return these columns, (M, n) or what is asked for of M, reading no others."""
+        owners = np.searchsorted(self.starts, places, side="right") - 1
+        rows = len(self.queries_M[queries])
+        found_Mn = np.empty((rows, len(places)), np.float32)
+        for owner in np.unique(owners).tolist():
+            mine = np.flatnonzero(owners == owner)
+            scores_MN = np.load(self.files[owner], mmap_mode="r")
+            found_Mn[:, mine] = scores_MN[queries, places[mine] - self.starts[owner]]
+        return found_Mn
+
+    def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield all columns in order: the first one's number, and a block (M, n)."""
+        width = max(1, BLOCK_VALUES // len(self.queries_M))
+        for path, first in zip(self.files, self.starts.tolist(), strict=False):
+            scores_MN = np.load(path, mmap_mode="r")
+            for start in range(0, scores_MN.shape[1], width):
+                yield first + start, np.asarray(scores_MN[:, start : start + width])
+
+
+def open_scores(path: str | os.PathLike[str]) -> Scores:
+    """Memory-map an (M, N) float32 or float64 .npy file; nothing in it is ever unpickled.
+
+    Raises InputError when the file is missing, is no .npy file, or holds something else.
+    """
+    file = Path(path)
+    if not file.is_file():
+        found = "is a folder" if file.is_dir() else "does not exist"
+        raise InputError(f"scores: {file} {found}; give an .npy file of queries x candidates")
+    try:
+        scores_MN: Scores = np.lib.format.open_memmap(file, mode="r")
+    except (ValueError, EOFError, SyntaxError) as error:
+        reason = str(error).splitlines()[0] if str(error) else "no header"
+        raise InputError(
+            f"scores: {file} is not a readable .npy matrix ({reason}); "
+            "write it with numpy.save(..., allow_pickle=False)"
+        ) from None
+    try:
+        checked_shape(scores_MN.shape, scores_MN.dtype)
+    except InputError as error:
+        raise InputError(f"{error} (in {file})") from None
+    return scores_MN
