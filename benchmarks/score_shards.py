@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 import tis_ray.distributed.connect  # noqa: F401  what Ray reads when it is imported
+from tis_ray.distributed import held_scores as stage
 from tis_ray.distributed.held_scores import ShardRef
-from tis_ray.stages import select as stage
 
 import ray  # isort: skip
 

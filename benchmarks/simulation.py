@@ -98,7 +98,7 @@ def simulate(selector: str, layout: Layout) -> Ordering:
         return replies
 
     start = time.process_time()
-    ordering = drive(SELECTORS[selector].rounds(layout, BUDGET, {}), answer)
+    ordering = drive(SELECTORS.own[selector].rounds(layout, BUDGET, {}), answer)
     spent = time.process_time() - start - others
     print(
         f"  {selector}: {traffic}; {spent:.1f} s at the coordinator; peak memory so far, with the "

@@ -33,7 +33,7 @@ WIDTH = 256
 ACTORS = 2
 REPEATS = 5
 TARGET = "<= 1.5"
-BY_SCORES = tuple(name for name in SELECTORS if name != "knn_kde")
+BY_SCORES = tuple(name for name in SELECTORS.own if name != "knn_kde")
 
 
 def parameters() -> dict[str, dict[str, Any]]:
@@ -48,7 +48,7 @@ def parameters() -> dict[str, dict[str, Any]]:
         "lengths": lengths,
         "target": lengths,
     }
-    return {name: {n: needed[n] for n in rule.needed} for name, rule in SELECTORS.items()}
+    return {name: {n: needed[n] for n in rule.needed} for name, rule in SELECTORS.own.items()}
 
 
 def main() -> None:
@@ -59,7 +59,7 @@ def main() -> None:
         def one(name: str) -> None:
             select_distributed(refs, name, BUDGETS[0], ACTORS, **params[name])
 
-        inside: dict[str, list[float]] = {name: [] for name in SELECTORS}
+        inside: dict[str, list[float]] = {name: [] for name in SELECTORS.own}
 
         def together(names: Iterable[str]) -> None:
             with hold_scores(refs, ACTORS) as scores:
@@ -71,15 +71,15 @@ def main() -> None:
                     inside[name].append(time.monotonic() - start)
 
         one("round_robin")  # the first workers of a cluster start more slowly
-        works = {name: partial(one, name) for name in SELECTORS}
-        works |= {"all": partial(together, SELECTORS), "by scores": partial(together, BY_SCORES)}
+        works = {name: partial(one, name) for name in SELECTORS.own}
+        works |= {"all": partial(together, list(SELECTORS.own)), "by scores": partial(together, BY_SCORES)}
         times = interleaved(works, REPEATS, time.monotonic)
     print(
-        f"  {QUERIES} x {CANDIDATES:,} in {SHARDS} files, {ACTORS} actors, {len(SELECTORS)} selectors, "
+        f"  {QUERIES} x {CANDIDATES:,} in {SHARDS} files, {ACTORS} actors, {len(SELECTORS.own)} selectors, "
         f"budgets {', '.join(f'{b:,}' for b in BUDGETS)}; {REPEATS} interleaved repeats; "
         f"load {os.getloadavg()[0]:.1f}"
     )
-    for name in SELECTORS:
+    for name in SELECTORS.own:
         print(
             f"  {name}: alone, with the start of the actors, {seconds(statistics.median(times[name]))}; "
             f"within the study {seconds(statistics.median(inside[name]))}"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.small import small_study
 
 for _name, _value in {
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
@@ -48,3 +51,20 @@ def ray_cluster() -> Iterator[Any]:
     )
     yield ray
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def undisturbed(ray_cluster, tmp_path_factory) -> Path:
+    """The folder of one finished study: what every disturbed run must equal."""
+    from tis_ray.study.run import run
+
+    folder = tmp_path_factory.mktemp("undisturbed")
+    run(small_study(folder))
+    return folder
+
+
+@pytest.fixture
+def copied(undisturbed, tmp_path) -> Path:
+    """A copy of the finished study that a test may change."""
+    shutil.copytree(undisturbed, tmp_path / "study", symlinks=True)
+    return tmp_path / "study"

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from tests.published import write_published
+from tests.paper.published import write_published
 from tis_ray import cli
 from tis_ray.errors import InputError
 from tis_ray.version import __version__

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tis_ray.distributed import held_scores as stage
 from tis_ray.distributed.held_scores import ShardRef, hold_scores, select_distributed
 from tis_ray.errors import InputError
 from tis_ray.selectors import SELECTORS, select
 from tis_ray.selectors.kernel import Kernel
 from tis_ray.selectors.protocol import Call
-from tis_ray.stages import select as stage
 from tis_ray.store.score_matrix import open_scores
 
 pytestmark = pytest.mark.ray
@@ -70,14 +70,14 @@ def needed(selector: str, shape: tuple[int, int]) -> dict[str, Any]:
         "lengths": rng.integers(1, 50, candidates),
         "target": rng.integers(1, 50, candidates),
     }
-    return {name: values[name] for name in SELECTORS[selector].needed}
+    return {name: values[name] for name in SELECTORS.own.own[selector].needed}
 
 
 def test_scores_held_once_serve_every_selector(ray_cluster, tmp_path):
     scores_MN = near_equal_queries()
     shards = write_shards(tmp_path, scores_MN, UNEVEN)
     with hold_scores(shards, 2) as scores:
-        for name in [*SELECTORS, "uot", "round_robin"]:
+        for name in [*SELECTORS.own, "uot", "round_robin"]:
             params = needed(name, scores_MN.shape)
             expected = select(scores_MN, name, 450, **params)
             found = scores.select(name, 450, **params)
@@ -111,7 +111,7 @@ def test_files_are_opened_once_and_what_a_selector_remembered_goes_with_it(tmp_p
     holder.answer(first, [about])
     assert holder.shards[0] is remembered
     holder.answer(second, [Call(0, "pulled_by", (np.arange(5),))])
-    assert type(holder.shards[0]) is SELECTORS["doubly_greedy"].shard
+    assert type(holder.shards[0]) is SELECTORS.own["doubly_greedy"].shard
     assert opened == [ref.path]
 
 
@@ -137,7 +137,7 @@ def mapped_bytes() -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssFile"))
 
 
-@pytest.mark.parametrize("selector", list(SELECTORS))
+@pytest.mark.parametrize("selector", list(SELECTORS.own))
 def test_actors_killed_in_the_middle_do_not_change_the_ordering(
     ray_cluster, tmp_path, monkeypatch, selector
 ):

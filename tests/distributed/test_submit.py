@@ -28,9 +28,10 @@ from ray.job_submission import JobStatus
 from rich.console import Console
 
 from tis_ray.config import parse_config
+from tis_ray.distributed import connect as cluster
+from tis_ray.distributed import submit
 from tis_ray.distributed.submit import submit_study
 from tis_ray.errors import InputError
-from tis_ray.stages import cluster, submit
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent

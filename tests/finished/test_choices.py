@@ -12,15 +12,15 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from tests.stages.conftest import small_study
+from tests.small import small_study
 from tis_ray.analysis.choice import kin
 from tis_ray.config import parse_config
 from tis_ray.errors import InputError
+from tis_ray.finished import choices as chosen_module
 from tis_ray.finished.choices import choices, duplicates_in_pool, explained, likeness
 from tis_ray.finished.explain import explain_row
 from tis_ray.finished.lineage import Lineage, trace
 from tis_ray.report import StudyRecord
-from tis_ray.stages import chosen as chosen_module
 from tis_ray.store.feature_views import combine
 
 pytestmark = pytest.mark.ray  # the study behind it

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from tests.stages.conftest import small_study
+from tests.small import small_study
 from tis_ray.config import Config, parse_config
 from tis_ray.errors import InputError
 from tis_ray.finished.export import export_adapter

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.published import BASE, loss_of, write_published
+from tests.paper.published import BASE, loss_of, write_published
 from tis_ray.errors import InputError
 from tis_ray.paper.published import is_published, read_published
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tests.published import write_published
-from tis_ray.analysis import quantile_tables
+from tests.paper.published import write_published
 from tis_ray.analysis.results import Method, Results
+from tis_ray.paper import quantile_tables
 from tis_ray.paper.published import read_published
 from tis_ray.paper.tables import all_tables
 

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.published import write_published
+from tests.paper.published import write_published
 from tis_ray.errors import InputError
 from tis_ray.paper.published import read_published
 from tis_ray.report.analyze import analyze

@@ -56,7 +56,7 @@ def select_sharded() -> Callable[..., Ordering]:
         queries, candidates = scores_MN.shape
         bounds = [0, *sorted(cuts), candidates]
         sizes = tuple(int(size) for size in np.diff(bounds))
-        rule = SELECTORS[selector]
+        rule = SELECTORS.own[selector]
         shards = [rule.shard(scores_MN[:, start:stop], start) for start, stop in pairwise(bounds)]
         rounds = rule.rounds(Layout(queries, sizes, Extent.of(scores_MN)), budget, params)
         return drive(rounds, answer_locally(shards))

@@ -26,7 +26,7 @@ def needed(selector: str, shape: tuple[int, int]) -> dict[str, Any]:
         "lengths": range(candidates),
         "target": range(candidates),
     }
-    return {name: values[name] for name in SELECTORS[selector].needed}
+    return {name: values[name] for name in SELECTORS.own.own[selector].needed}
 
 
 def refusal(*arguments, **params) -> str:
@@ -51,7 +51,7 @@ def test_unknown_parameter_is_refused():
     assert message == "doubly_greedy: parameter 'seed' is unknown; this selector takes none"
 
 
-@pytest.mark.parametrize("selector", sorted(SELECTORS))
+@pytest.mark.parametrize("selector", sorted(SELECTORS.own))
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_a_score_that_is_not_finite_is_refused_by_its_place(selector, value):
     scores_MN = np.zeros((3, 50))
@@ -63,13 +63,13 @@ def test_a_score_that_is_not_finite_is_refused_by_its_place(selector, value):
 
 
 @pytest.mark.parametrize(
-    ("selector", "params"), [*((name, {}) for name in SELECTORS), ("uot", {"reg_m1": 1.0})]
+    ("selector", "params"), [*((name, {}) for name in SELECTORS.own), ("uot", {"reg_m1": 1.0})]
 )
 def test_shards_hold_no_state_and_calls_travel(selector, params, same):
     """Any call may be answered by a new process: what a shard remembers only saves time."""
     scores_MN = np.random.default_rng(0).uniform(-0.2, 0.6, (6, 300))
     params = {**needed(selector, scores_MN.shape), **params}
-    rule, bounds = SELECTORS[selector], [0, 60, 61, 300]
+    rule, bounds = SELECTORS.own[selector], [0, 60, 61, 300]
 
     def answer(calls):
         return [
@@ -87,7 +87,7 @@ def test_shards_hold_no_state_and_calls_travel(selector, params, same):
     )
 
 
-@pytest.mark.parametrize("selector", sorted(SELECTORS))
+@pytest.mark.parametrize("selector", sorted(SELECTORS.own))
 def test_how_the_matrix_is_laid_out_in_memory_changes_nothing(selector, tmp_path, same):
     scores_MN = np.random.default_rng(0).uniform(-0.2, 0.6, (4, 90)).astype(np.float32)
     params = needed(selector, scores_MN.shape)
@@ -145,7 +145,7 @@ def test_what_is_no_score_matrix_is_refused(scores, message):
 def test_input_is_not_changed():
     scores_MN = SCORES.copy()
     scores_MN.setflags(write=False)
-    for selector in SELECTORS:
+    for selector in SELECTORS.own:
         select(scores_MN, selector, 4, **needed(selector, (3, 4)))
     np.testing.assert_array_equal(scores_MN, SCORES)
 

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from tests.stages.conftest import small_study
+from tests.small import small_study
 from tis_ray.data import builtin
 from tis_ray.errors import InputError
 from tis_ray.stages.cells import plan_cells

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from tests.stages.conftest import small_study
+from tests.small import small_study
 from tis_ray.analysis.bounds import chord_cost, sampling_term
 from tis_ray.analysis.distances import cosine_cost, subset_distances, wasserstein
 from tis_ray.report import StudyRecord

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from tests.stages.conftest import small_study
+from tests.small import small_study
 from tis_ray.data import builtin
 from tis_ray.errors import InputError
 from tis_ray.study.run import run

@@ -15,7 +15,7 @@ import ray
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.stages.conftest import ordering_bytes, small_study
+from tests.small import ordering_bytes, small_study
 from tis_ray.data import builtin
 from tis_ray.errors import InputError
 from tis_ray.models.loading import load_tokenizer

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tests.stages.conftest import small_study
+from tests.small import small_study
 from tis_ray.config import parse_config
 from tis_ray.errors import InputError
 from tis_ray.evaluation import example_losses

@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tests.stages.conftest import small_study
+from tests.small import small_study
 from tis_ray.config import parse_config
 from tis_ray.distributed.connect import connect
 from tis_ray.evaluation import example_losses

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tis_ray.stages import matrix as matrix_module
+from tis_ray.store import score_matrix as matrix_module
 from tis_ray.store.score_matrix import ScoreMatrix
 
 

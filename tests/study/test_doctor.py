@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tis_ray.stages import doctor
+from tis_ray.study import doctor
 from tis_ray.study.doctor import Check, checks
 
 

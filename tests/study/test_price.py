@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from rich.console import Console
 
-from tests.stages.conftest import small_study
+from tests.small import small_study
 from tis_ray.config import parse_config
 from tis_ray.distributed.connect import Cluster
 from tis_ray.study.price import estimate, price, print_price

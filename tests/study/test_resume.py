@@ -16,7 +16,7 @@ import pytest
 import yaml
 from mlflow.tracking import MlflowClient
 
-from tests.stages.conftest import ordering_bytes, small_study
+from tests.small import ordering_bytes, small_study
 from tis_ray.report import StudyRecord
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]

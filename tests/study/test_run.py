@@ -10,11 +10,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from tests.stages.conftest import ordering_bytes, small_study
+from tests.small import ordering_bytes, small_study
 from tis_ray.data import builtin
+from tis_ray.distributed import shards as shards_module
 from tis_ray.errors import InputError
 from tis_ray.report import StudyRecord
-from tis_ray.stages import shards as shards_module
 from tis_ray.stages.cells import StudyFailedError
 from tis_ray.study.run import run
 

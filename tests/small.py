@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import copy
-import shutil
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 SMALL: dict[str, Any] = {
     "name": "small",
@@ -49,20 +46,3 @@ def small_study(folder: Path, **changes: Any) -> dict[str, Any]:
 
 def ordering_bytes(folder: Path, method: str = "less-round_robin") -> bytes:
     return (folder / "runs" / "small" / "orderings" / method / "ordering.parquet").read_bytes()
-
-
-@pytest.fixture(scope="session")
-def undisturbed(ray_cluster, tmp_path_factory) -> Path:
-    """The folder of one finished study: what every disturbed run must equal."""
-    from tis_ray.study.run import run
-
-    folder = tmp_path_factory.mktemp("undisturbed")
-    run(small_study(folder))
-    return folder
-
-
-@pytest.fixture
-def copied(undisturbed, tmp_path) -> Path:
-    """A copy of the finished study that a test may change."""
-    shutil.copytree(undisturbed, tmp_path / "study", symlinks=True)
-    return tmp_path / "study"
