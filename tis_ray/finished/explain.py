@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import psutil
 import pyarrow as pa
-import pyarrow.csv as pacsv
 from rich import box
 from rich.markup import escape
 from rich.table import Table
@@ -22,8 +21,7 @@ from tis_ray.config import Config
 from tis_ray.errors import InputError
 from tis_ray.finished.choices import choices, duplicates_in_pool, explained, likeness
 from tis_ray.finished.lineage import Lineage, lineages
-from tis_ray.store import write_parquet
-from tis_ray.store.atomic import atomic_path
+from tis_ray.store import read_lines, write_csv, write_parquet
 from tis_ray.store.feature_store import DamagedShardError
 
 MOST_NAMED = 5
@@ -44,8 +42,7 @@ def explain_orderings(
             table = explained(lineage, near)
         path = folder / f"{lineage.method}.parquet"
         write_parquet(path, table)
-        with atomic_path(path.with_suffix(".csv")) as temporary:
-            pacsv.write_csv(table, temporary)
+        write_csv(path.with_suffix(".csv"), table)
         yield lineage.method, table, path
 
 
@@ -150,7 +147,7 @@ def status_lines(config: Config) -> Iterator[str]:
     if not path.exists():
         yield f"{config.run_dir}: not started; run `tis-ray run`"
         return
-    events = [event for event in map(_event, path.read_text().splitlines()) if event]
+    events = [event for event in map(_event, read_lines(path)) if event]
     starts = [i for i, event in enumerate(events) if event["event"] == "start"]
     if not starts:
         yield f"{path}: holds no start; run `tis-ray run`"

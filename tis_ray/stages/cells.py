@@ -6,7 +6,6 @@ runs, are one artifact. Finished cells are not handed to Tune at all.
 
 from __future__ import annotations
 
-import json
 import time
 import traceback
 from collections.abc import Callable
@@ -33,7 +32,15 @@ from tis_ray.stages.evaluation import NO_TEMPLATE, Evaluation
 from tis_ray.stages.examples import take_examples
 from tis_ray.stages.orderings import StudyOrdering
 from tis_ray.stages.training import cell_loop
-from tis_ray.store import Artifact, fingerprint, write_json, write_parquet
+from tis_ray.store import (
+    Artifact,
+    fingerprint,
+    read_json,
+    read_lines,
+    write_json,
+    write_parquet,
+    write_text,
+)
 from tis_ray.store.sides import Side
 
 
@@ -224,8 +231,8 @@ def sweep(
 
 
 def _why(artifact: Artifact) -> str:
-    error = artifact / "error.txt"
-    return error.read_text().strip().splitlines()[-1] if error.exists() else "no message"
+    lines = [line for line in read_lines(artifact / "error.txt") if line.strip()]
+    return lines[-1].strip() if lines else "no message"
 
 
 def _spec(
@@ -268,7 +275,7 @@ def _trained(note: Path) -> Path | None:
     """
     if not note.exists():
         return None
-    folder = note.parent / json.loads(note.read_text())["cell"]
+    folder = note.parent / read_json(note)["cell"]
     whole = (folder / "_SUCCESS").exists() and (folder / "adapter").is_dir()
     return folder if whole else None
 
@@ -301,10 +308,10 @@ def run_cell(spec: dict[str, Any], cluster: Cluster, workers: int, root: Path) -
     try:
         run_training(artifact.path.name, cell_loop, spec, workers, cluster, root)
     except Exception as error:
-        (artifact / "error.txt").write_text("".join(traceback.format_exception(error)))
+        write_text(artifact / "error.txt", "".join(traceback.format_exception(error)))
         raise
     (artifact / "error.txt").unlink(missing_ok=True)
-    metrics = json.loads((artifact / "metrics.json").read_text())
+    metrics = read_json(artifact / "metrics.json")
     artifact.commit(
         rows=metrics["train_rows"],
         seconds=metrics["seconds"],
@@ -317,7 +324,7 @@ def run_cell(spec: dict[str, Any], cluster: Cluster, workers: int, root: Path) -
 
 
 def _result(cell: CellPlan, artifact: Artifact) -> dict[str, Any]:
-    metrics = json.loads((artifact / "metrics.json").read_text())
+    metrics = read_json(artifact / "metrics.json")
     plain = metrics.pop(NO_TEMPLATE, {})
     if cell.representation == ZERO_SHOT_PLAIN:
         untrained = ("train_rows", "train_tokens", "optimizer_steps", "peak_mb")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from hashlib import blake2b
@@ -12,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import torch.distributed as dist
 
-from tis_ray.store import write_json
+from tis_ray.store import find_json, write_json
 from tis_ray.store.sides import TOKENS, Side
 
 
@@ -54,8 +53,5 @@ def progress_writer(folder: Path) -> Callable[[int, int], None]:
 
 def training_progress(folder: Path) -> tuple[int, int]:
     """Return (step, total) of the training in `folder`; (0, 0) before its first step."""
-    try:
-        told = json.loads((folder / "progress.json").read_text())
-    except FileNotFoundError:
-        return 0, 0
-    return told["step"], told["total"]
+    told = find_json(folder / "progress.json")
+    return (0, 0) if told is None else (told["step"], told["total"])

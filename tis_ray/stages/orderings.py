@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -12,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from tis_ray.distributed.held_scores import HeldScores, hold_scores, score_shards
 from tis_ray.errors import InputError
@@ -23,10 +21,21 @@ from tis_ray.stages.constrain import Constrainer
 from tis_ray.stages.context import Context
 from tis_ray.stages.represented import Represented
 from tis_ray.stages.targets import Targets
-from tis_ray.store import Artifact, fingerprint, write_json, write_parquet
+from tis_ray.store import (
+    Artifact,
+    fingerprint,
+    read_json,
+    read_npy,
+    read_parquet,
+    write_json,
+    write_parquet,
+)
 from tis_ray.store.feature_views import FeatureSet, SideFeatures
 from tis_ray.store.score_matrix import ScoreMatrix
 from tis_ray.store.sides import Side
+
+VERSION = 1
+"""Of `ordering-*`; the selectors have their own."""
 
 Provided = tuple[Any, Any]
 """What a selector is given beside scores and settings, and what names it in fingerprints."""
@@ -58,11 +67,11 @@ class StudyOrdering:
 
     def table(self) -> pa.Table:
         """Read the ordering, best first."""
-        return pq.read_table(self.file)
+        return read_parquet(self.file)
 
     def filled(self) -> dict[int, Filled]:
         """Read what each budget came to; its subset is the ordering's first `rows` rows."""
-        told = json.loads((self.artifact / "budgets.json").read_text())
+        told = read_json(self.artifact / "budgets.json")
         return {entry["budget"]: Filled(**entry) for entry in told}
 
 
@@ -98,8 +107,8 @@ class _Orderer:
         self.features, self.context, self.actors = represented.features, context, actors
         self.config, self.log = context.config, context.log
         self.pool, self.query = pool, query
-        self.columns_N = np.load(self.scores / "columns.npy")
-        self.queries_M = np.load(self.scores / "queries.npy")
+        self.columns_N = read_npy(self.scores / "columns.npy")
+        self.queries_M = read_npy(self.scores / "queries.npy")
         self.constrainer = Constrainer(self.config, pool)
         if self.config.budget_unit == "examples" and max(self.config.budget) > len(self.columns_N):
             raise InputError(
@@ -123,6 +132,7 @@ class _Orderer:
                     "subsets": self.constrainer.identity,
                     "features": self._spacing_features and self._spacing_features.identity,
                 },
+                VERSION,
             )
             ordering = StudyOrdering(self.representation, selector.name, artifact, seed)
             reused = artifact.complete

@@ -10,14 +10,12 @@ came first, so two searches may differ; this one is an artifact, and a study kee
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
 
 from tis_ray.config import Config
@@ -32,7 +30,14 @@ from tis_ray.settings.grid import Point, label, placed, points
 from tis_ray.stages.context import Context
 from tis_ray.stages.examples import sample_rows, take_examples
 from tis_ray.stages.training import trainable_model
-from tis_ray.store import Artifact, write_json, write_parquet
+from tis_ray.store import (
+    Artifact,
+    find_json,
+    read_json,
+    read_parquet,
+    write_json,
+    write_parquet,
+)
 from tis_ray.store.sides import Side
 
 FOUND = "search.json"
@@ -63,7 +68,7 @@ def search(
             device=context.cluster.device,
             peak_mb=max(trial["peak_mb"] for trial in found["trials"]),
         )
-    found = json.loads((artifact / FOUND).read_text())
+    found = read_json(artifact / FOUND)
     context.log.made("search", artifact, reused, _words(found))
     return with_point(config.finetune, found["best"]), artifact
 
@@ -158,7 +163,7 @@ def run_trial(spec: dict[str, Any]) -> None:
     for epoch, loss in enumerate(losses, start=1):
         tell({"query_loss": loss, "epoch": epoch})
     finetune: FinetuneConfig = spec["finetune"]
-    examples = pq.read_table(spec["examples"], columns=["input_ids", "labels"]).to_pylist()
+    examples = read_parquet(spec["examples"], columns=["input_ids", "labels"]).to_pylist()
     queries = spec["query"].examples()
     model = trainable_model(spec)
 
@@ -198,7 +203,7 @@ def _plain(losses: list[float]) -> list[float | None]:
 
 
 def _told(file: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    found: dict[str, Any] = find_json(file) or {}
     return found
 
 

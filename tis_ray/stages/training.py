@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import torch
 import torch.distributed as dist
 
@@ -27,7 +25,7 @@ from tis_ray.models.sharding import gather_weights, set_weights, shard_model
 from tis_ray.models.training import train
 from tis_ray.stages.evaluation import NO_TEMPLATE, evaluate, evaluate_without_template
 from tis_ray.stages.examples import progress_writer
-from tis_ray.store import Clock, write_json
+from tis_ray.store import Clock, read_json, read_parquet, write_json
 
 TRAINING = ("train_rows", "train_tokens", "optimizer_steps", "train_loss", "seconds_train")
 """What is known of an adapter's training, wherever it is measured."""
@@ -47,7 +45,7 @@ def cell_loop(spec: Spec) -> None:
     model, examples = prepare(spec)
     metrics: dict[str, Any] = {"train_rows": 0, "train_tokens": 0, "optimizer_steps": 0}
     if spec["trained"]:
-        told = json.loads((spec["trained"] / "metrics.json").read_text())
+        told = read_json(spec["trained"] / "metrics.json")
         metrics = {name: told[name] for name in TRAINING}
     elif examples:
         with clock.marked() if clock else nullcontext():
@@ -97,7 +95,7 @@ def prepare(spec: Spec) -> tuple[Any, list[dict[str, list[int]]]]:
     subset = spec["folder"] / "examples.parquet"
     if not subset.exists():
         return borrow_model(spec["model"], spec["device"]), []
-    examples = pq.read_table(subset, columns=["input_ids", "labels"]).to_pylist()
+    examples = read_parquet(subset, columns=["input_ids", "labels"]).to_pylist()
     model = trainable_model(spec)
     if spec.get("trained"):
         load_adapter(model, spec["trained"] / "adapter")
