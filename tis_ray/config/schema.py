@@ -43,7 +43,7 @@ from tis_ray.settings import (
     TaskConfig,
     TrackingConfig,
 )
-from tis_ray.settings.base import _as_list
+from tis_ray.section import _as_list
 from tis_ray.settings.given import GivenConfig, take_given
 from tis_ray.settings.grid import Axes, Point, label, placed, points
 

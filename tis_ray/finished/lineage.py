@@ -8,17 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from tis_ray.errors import InputError
 from tis_ray.store import read_manifest, read_parquet
+from tis_ray.store.feature_views import FeatureSet, open_features
 from tis_ray.store.score_matrix import ScoreMatrix
 
-if TYPE_CHECKING:  # it loads torch, which answers without features do not need
-    from tis_ray.store.feature_views import FeatureSet
 
 
 @dataclass(frozen=True)
@@ -80,8 +79,6 @@ def trace(ordering: Path, method: str) -> Lineage:
 
 
 def _features(folder: Path) -> FeatureSet | None:
-    from tis_ray.store.feature_views import open_features
-
     try:
         return open_features(folder)
     except InputError:  # the store was deleted

@@ -37,7 +37,7 @@ from tis_ray.selectors.protocol import Layout, Rounds
 from tis_ray.selectors.spec import Selector
 from tis_ray.selectors.sums import Doubles
 from tis_ray.selectors.weights import checked_weights, relative
-from tis_ray.settings.base import Section
+from tis_ray.section import Section
 
 
 def coordinate(

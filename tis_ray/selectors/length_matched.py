@@ -19,7 +19,7 @@ from tis_ray.selectors.ordering import Indices, Ordering
 from tis_ray.selectors.protocol import Layout, Rounds
 from tis_ray.selectors.spec import Selector
 from tis_ray.selectors.uniform import checked_seed
-from tis_ray.settings.base import Section
+from tis_ray.section import Section
 
 
 def coordinate(
