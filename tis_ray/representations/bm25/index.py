@@ -16,15 +16,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 
-import bm25s
 import numpy as np
 from scipy.sparse import csc_array, csr_array
 
 from tis_ray.data.rows import Message
 from tis_ray.representations.bm25 import Bm25Settings
 
+_level = logging.getLogger("bm25s").level
+import bm25s  # noqa: E402  # isort: skip
+
 # The library sets DEBUG on its logger, which would pass every handler of the caller's.
-logging.getLogger("bm25s").setLevel(logging.WARNING)
+logging.getLogger("bm25s").setLevel(_level)
 
 _WORD = r"\w+"
 """A run of letters, digits and underscores. The library's default leaves out words of one letter,
