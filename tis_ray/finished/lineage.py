@@ -19,7 +19,6 @@ from tis_ray.store.feature_views import FeatureSet, open_features
 from tis_ray.store.score_matrix import ScoreMatrix
 
 
-
 @dataclass(frozen=True)
 class Lineage:
     """An ordering, the scores it ranks, and the features and pool tokens behind these.

@@ -9,7 +9,6 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from tis_ray.metrics import METRICS
 from tis_ray.section import Section, Stop
 
-
 MetricName = Annotated[str, AfterValidator(METRICS.checked)]
 
 
