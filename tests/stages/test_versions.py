@@ -38,7 +38,11 @@ def artifacts(source: str) -> list[ast.Call]:
     return [c for c in calls if isinstance(c.func, ast.Name) and c.func.id == "Artifact"]
 
 
-@pytest.mark.parametrize("module", [path for path in STAGES if artifacts(path.read_text())])
+@pytest.mark.parametrize(
+    "module",
+    [path for path in STAGES if artifacts(path.read_text())],
+    ids=lambda path: path.stem,
+)
 def test_an_artifact_carries_its_stage_s_version(module: Path) -> None:
     for call in artifacts(module.read_text()):
         version = ast.unparse(call.args[3])
