@@ -163,7 +163,8 @@ class Methods(Generic[S]):
     def checked(self, reference: str) -> str:
         """Return the reference, for validators of config fields; what is wrong is told their way."""
         if ":" not in reference and reference not in self.names:
-            raise PydanticCustomError("unknown_method", "unknown", {"known": self.names})
+            told = {"known": self.names, "found": reference}
+            raise PydanticCustomError("unknown_method", "unknown", told)
         try:
             self.find(reference)
         except InputError as error:
@@ -178,9 +179,9 @@ class Methods(Generic[S]):
 
     def _loaded(self, reference: str, name: str | None) -> S:
         module_name, _, attribute = reference.partition(":")
-        # As `python -m` has it: a module beside the config is found without being installed.
+        # A module in the current folder is found without being installed.
         if str(Path.cwd()) not in sys.path and "" not in sys.path:
-            sys.path.insert(0, str(Path.cwd()))
+            sys.path.append(str(Path.cwd()))
         try:
             module = importlib.import_module(module_name)
         except ImportError as error:
