@@ -25,8 +25,8 @@ def run_trials(
     resources: Mapping[str, float],
     at_once: int,
     **choices: Any,
-) -> tune.ResultGrid:
-    """Run `work(order)` as a trial for each order; return what became of them, in that sequence.
+) -> dict[str, str]:
+    """Run `work(order)` as a trial for each order; return the errors of those that failed, by name.
 
     at_once: most trials at a time. choices: further arguments of `TuneConfig`, such as a scheduler.
     """
@@ -45,7 +45,10 @@ def run_trials(
     )
     found = tuner.fit()
     shutil.rmtree(folder / name, ignore_errors=True)
-    return found
+    errors = (result.error for result in found)
+    return {
+        name: str(error) for name, error in zip(orders, errors, strict=True) if error is not None
+    }
 
 
 def tell(metrics: dict[str, Any]) -> None:

@@ -21,6 +21,7 @@ from tis_ray.analysis.quantiles import Quantile
 from tis_ray.analysis.statistics import ZERO_SHOT, ZERO_SHOT_PLAIN
 from tis_ray.config import Config
 from tis_ray.distributed.connect import Cluster
+from tis_ray.distributed.heap import killed_for_memory
 from tis_ray.distributed.training import run_training
 from tis_ray.distributed.trials import run_trials, tell
 from tis_ray.log import StageRecord
@@ -250,6 +251,7 @@ def _order(
     """Write the rows that the training process reads; return what it is told."""
     config, cluster = context.config, context.cluster
     artifact.path.mkdir(parents=True, exist_ok=True)
+    (artifact / "error.txt").unlink(missing_ok=True)
     named = {**_training_inputs(cell, config, pool), "version": VERSION}
     note = config.artifact_root / f"trained-{fingerprint(named)}.json"
     subset = None
@@ -298,7 +300,7 @@ def _train_all(
 
     workers, cluster = context.config.finetune.workers, context.cluster
     with context.log.watching("fine-tune, evaluate", "cells", count):
-        run_trials(
+        errors = run_trials(
             f"study-{fingerprint(sorted(orders))}",
             partial(run_cell, cluster=cluster, workers=workers, root=context.root),
             orders,
@@ -307,6 +309,19 @@ def _train_all(
             resources={"CPU": 0.01} if workers else cluster.trial_resources,
             at_once=max(1, cluster.actors // max(1, workers)),
         )
+    for key, error in errors.items():
+        _keep_error(orders[key], error)
+
+
+def _keep_error(order: CellOrder, error: str) -> None:
+    """Leave Ray's account of a process that was lost; an error of the cell's own is there already.
+
+    Its last line is the one that is told.
+    """
+    file = order.artifact / "error.txt"
+    why = killed_for_memory(error)
+    if why is not None or not file.exists():
+        file.write_text(f"{error.rstrip()}\n{order.name}: {why or 'its process was lost'}\n")
 
 
 def run_cell(order: CellOrder, cluster: Cluster, workers: int, root: Path) -> None:

@@ -21,6 +21,7 @@ import numpy as np
 
 from tis_ray.batches.threads import cpu_threads
 from tis_ray.config import Config
+from tis_ray.distributed.heap import killed_for_memory
 from tis_ray.distributed.trials import asha, run_trials, tell
 from tis_ray.evaluation import example_losses
 from tis_ray.log import peak_mb
@@ -139,7 +140,7 @@ def _run(
         return done, len(orders) * epochs
 
     with context.log.watching("search", "epochs", count):
-        ended = run_trials(
+        errors = run_trials(
             f"search-{artifact.fingerprint}",
             run_trial,
             orders,
@@ -150,12 +151,11 @@ def _run(
             mode="min",
             scheduler=asha(epochs, settings.first_epochs, settings.reduction),
         )
-    for trial, result in zip(orders, ended, strict=True):
-        if result.error is not None:
-            why = str(result.error).strip().splitlines()[-1]
-            raise RuntimeError(
-                f"search: trial {trial} failed twice: {why}; the same command continues the search"
-            )
+    for trial, error in errors.items():
+        why = killed_for_memory(error) or error.strip().splitlines()[-1]
+        raise RuntimeError(
+            f"search: trial {trial} failed twice: {why}; the same command continues the search"
+        )
 
 
 def run_trial(order: TrialOrder) -> None:
