@@ -38,13 +38,13 @@ class Subset:
         write_parquet(file, take_examples(pool, positions))
         return cls(file, len(positions), _digest(file.read_bytes()))
 
-    def examples(self) -> list[Example]:
-        """Read the rows; raise LostRowsError if they are not those that were written."""
+    def examples(self, name: str) -> list[Example]:
+        """Read the rows for the training `name`; raise LostRowsError if they are not those written."""
         content = self.file.read_bytes() if self.file.exists() else b""
         if _digest(content) != self.digest:
             state = "was changed or cut" if content else "is missing"
             raise LostRowsError(
-                f"{self.file} {state}: the {self.rows} rows to train on are not there; "
+                f"{name}: {self.file} {state}, so the {self.rows} rows to train on are not there; "
                 "the same command writes them again"
             )
         table = pq.read_table(BytesIO(content), columns=["input_ids", "labels"])

@@ -181,7 +181,7 @@ def run_trial(order: TrialOrder) -> None:
         try:
             train(
                 model,
-                order.subset.examples(),
+                order.subset.examples(order.name),
                 order.training,
                 seed=order.seed,
                 folder=order.folder / "checkpoints",

@@ -102,7 +102,7 @@ def cell_loop(order: CellOrder) -> None:
 
 def _train(model: Any, subset: Subset, order: CellOrder) -> dict[str, Any]:
     """Train; return what there is to know of it."""
-    examples = subset.examples()
+    examples = subset.examples(order.name)
     kept = train(
         model,
         examples,

@@ -86,7 +86,7 @@ def warmup_loop(order: TrainingOrder) -> None:
     with cpu_threads(order.threads), ordered_model(order) as model:
         train(
             model,
-            order.subset.examples(),
+            order.subset.examples(order.name),
             order.training,
             seed=order.seed,
             folder=order.folder,
