@@ -9,7 +9,6 @@ from contextlib import contextmanager
 
 ENVIRONMENT = {
     "RAY_BACKEND_LOG_LEVEL": "fatal",  # notes of its C++ side; Python still sees errors
-    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -28,10 +27,10 @@ LOGGERS = {
 
 @contextmanager
 def quiet_ray() -> Iterator[None]:
-    """Hold back Ray's messages, progress bars and usage statistics; afterwards all is as it was.
+    """Hold back Ray's messages and usage statistics; afterwards all is as it was.
 
-    A variable that the user has set stays. `RAY_ENABLE_UV_RUN_RUNTIME_ENV` and the progress bars
-    are read when Ray is imported, so the `tis-ray` program enters this first of all.
+    A variable that the user has set stays. `RAY_ENABLE_UV_RUN_RUNTIME_ENV` is read when Ray is
+    imported, so the `tis-ray` program enters this first of all.
     """
     added = {name: value for name, value in ENVIRONMENT.items() if name not in os.environ}
     levels = {name: logging.getLogger(name).level for name in ("ray", *LOGGERS)}

@@ -152,11 +152,7 @@ def ordered_model(order: TrainingOrder) -> Iterator[Any]:
     With adapters and as it is, it is the process's own base model, which stays as it was.
     """
     if order.subset is not None and order.lora is None:
-        model = load_model(order.model, "cpu" if order.shard else order.device)
-        model.requires_grad_(True)
-        if order.shard:
-            shard_model(model, order.device)
-        yield model
+        yield _every_weight(order)  # held by nobody else: it is freed where it is let go
         return
     with lent_model(order.model, order.device) as base:
         if order.subset is None or order.lora is None:
@@ -167,6 +163,15 @@ def ordered_model(order: TrainingOrder) -> Iterator[Any]:
             yield model
         finally:
             detach_lora(model)
+
+
+def _every_weight(order: TrainingOrder) -> Any:
+    """Load the model with every weight trainable, perhaps in parts."""
+    model = load_model(order.model, "cpu" if order.shard else order.device)
+    model.requires_grad_(True)
+    if order.shard:
+        shard_model(model, order.device)
+    return model
 
 
 def _save(model: Any, order: CellOrder) -> str:
