@@ -77,9 +77,9 @@ def cell_loop(order: CellOrder) -> None:
     Zero-shot is the same loop without a subset; an adapter that another cell has trained is loaded.
     Only rank 0 evaluates and writes.
     """
+    first = not dist.is_initialized() or dist.get_rank() == 0
+    clock = Clock(order.folder) if first else None
     with cpu_threads(order.threads), ordered_model(order) as model:
-        first = not dist.is_initialized() or dist.get_rank() == 0
-        clock = Clock(order.folder) if first else None
         if order.subset is None:
             metrics: dict[str, Any] = {"train_rows": 0, "train_tokens": 0, "optimizer_steps": 0}
         elif order.trained is not None:
