@@ -16,6 +16,7 @@ from tis_ray.store import Artifact, read_npy, write_npy
 from tis_ray.store.sides import Side
 
 VERSION = 1
+"""Of the order that is cut into quantiles."""
 
 
 def plan_quantiles(

@@ -22,7 +22,7 @@ from tis_ray.store.files import (
     read_tables,
     read_text,
 )
-from tis_ray.store.fingerprint import canonical_json, fingerprint, folder_digest
+from tis_ray.store.fingerprint import canonical_json, file_digest, fingerprint, folder_digest
 
 __all__ = [
     "Artifact",
@@ -32,6 +32,7 @@ __all__ = [
     "atomic_path",
     "canonical_json",
     "count_rows",
+    "file_digest",
     "find_json",
     "fingerprint",
     "folder_digest",
