@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from tis_ray.analysis import summarise
 from tis_ray.errors import InputError
 from tis_ray.paper.tables import all_tables
+from tis_ray.report.analyze import analyze
 from tis_ray.report.study_results import is_study, study_results
 
 
@@ -181,3 +183,21 @@ def test_a_record_that_cannot_be_analysed_says_why(tmp_path, make, change, told)
     record.save(tmp_path / "report" / "record.json")
     with pytest.raises(InputError, match=told):
         study_results([tmp_path])
+
+
+def test_two_points_have_no_p_and_the_page_says_so(saved, tmp_path, make):
+    folders = []
+    for name in ("a", "b"):
+        record = with_quantiles(make(), bins=2)
+        record.name = name
+        record.save(tmp_path / name / "report" / "record.json")
+        folders.append(tmp_path / name)
+    page = analyze(folders, tmp_path / "out").read_text()
+    tables = json.loads((tmp_path / "out" / "tables.json").read_text())
+    curve = tables["quantile"]["model"]["a"]["LESS + round robin"]["query_loss"]
+    assert curve["spearman"] == pytest.approx(1.0)
+    assert (curve["spearman_p_t"], curve["spearman_p_exact"], curve["pearson_p"]) == (None,) * 3
+    counts = tables["quantile_summary"]["query_loss"]["LESS + round robin"]["all"]
+    assert (counts["n_exact_expected"], counts["n_sig_bh_wrong"]) == (None, None)
+    assert "too few points for a test" in page
+    assert "2 points are too few for a test of the correlation." in page

@@ -88,6 +88,8 @@ def quantile_words(results: Results, curves: Table, measure: Measure) -> str:
     parts = []
     for name in results.representations:
         cells = [by_task[name][measure.name] for by_task in curves.values()]
+        if any(c["spearman"] is not None and c["spearman_p_exact"] is None for c in cells):
+            return f"{len(cells[0]['values'])} points are too few for a test of the correlation."
         called = [c for c in cells if c["spearman"] is not None and c["spearman_p_exact"] < 0.05]
         as_expected = sum(sign * c["spearman"] > 0 for c in called)
         parts.append(f"{name} {as_expected} of {len(cells)}, {len(called) - as_expected} reversed")
@@ -178,11 +180,13 @@ def _distance_words(results: Results, tables: Table, measure: Measure) -> str:
             continue
         low, high = counts["mean_spearman_low"], counts["mean_spearman_high"]
         ends = "" if low is None else f" [{signed(low, 2)}, {signed(high, 2)}]"
-        parts.append(
-            f"{name} mean ρ {signed(counts['mean_spearman'], 2)}{ends}, significant as expected in"
-            f" {counts['n_exact_expected']} of {counts['n']} cells and reversed in"
-            f" {counts['n_exact_wrong']}"
+        tested = (
+            "too few points for a test"
+            if counts["n_exact_expected"] is None
+            else f"significant as expected in {counts['n_exact_expected']} of {counts['n']} cells"
+            f" and reversed in {counts['n_exact_wrong']}"
         )
+        parts.append(f"{name} mean ρ {signed(counts['mean_spearman'], 2)}{ends}, {tested}")
     return f"Distance to the queries against {measure.words}: {'; '.join(parts)}."
 
 

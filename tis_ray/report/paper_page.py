@@ -114,15 +114,20 @@ def _distances(results: Results, tables: Table) -> list[dict[str, Any]]:
                     "mean": signed(counts["mean_spearman"], 2),
                     "range": "" if low is None else f"[{signed(low, 2)}, {signed(high, 2)}]",
                     "median": signed(counts["median_spearman"], 2),
-                    "expected": counts["n_exact_expected"],
-                    "wrong": counts["n_exact_wrong"],
-                    "holm": counts["n_holm_expected"],
-                    "holm_wrong": counts["n_holm_wrong"],
+                    "expected": _significant(counts, "expected", f" of {counts['n']}"),
+                    "wrong": _significant(counts, "wrong"),
                     "nearest": counts["n_q1_best"],
                     "n": counts["n"],
                 }
             )
     return lines
+
+
+def _significant(counts: Table, side: str, of: str = "") -> str:
+    """Return how many curves are significant, and in brackets after Holm's correction."""
+    if counts[f"n_exact_{side}"] is None:
+        return "too few points"
+    return f"{counts[f'n_exact_{side}']}{of} ({counts[f'n_holm_{side}']})"
 
 
 def _comparison(results: Results, tables: Table, name: str, measure: Measure) -> dict[str, Any]:

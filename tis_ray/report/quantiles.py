@@ -10,6 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from tis_ray.analysis import describe, measured
 from tis_ray.analysis.quantiles import QuantileCurve, quantile_curves
+from tis_ray.analysis.correlation import FEWEST
 from tis_ray.report import svg
 from tis_ray.report.record import StudyRecord
 from tis_ray.report.words import MINUS, method_name, probability
@@ -31,7 +32,8 @@ def quantile_table(record: StudyRecord) -> list[dict[str, str]]:
                 "interval": ""
                 if found.low is None or found.high is None
                 else f"[{_signed(found.low)}, {_signed(found.high)}]",
-                "p": probability(found.p_value),
+                "p": probability(found.p_value)
+                or ("too few points" if found.n < FEWEST else ""),
             }
         )
     return lines
