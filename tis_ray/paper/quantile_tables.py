@@ -15,8 +15,8 @@ import numpy as np
 from scipy import stats
 
 from tis_ray.analysis.correlation import EXACT_POINTS, critical_rho, spearman
-from tis_ray.analysis.intervals import CONFIDENCE, holm
-from tis_ray.analysis.paired import bootstrap_interval, wilcoxon_p
+from tis_ray.analysis.intervals import CONFIDENCE, bootstrap_interval, holm
+from tis_ray.analysis.paired import wilcoxon_p
 from tis_ray.analysis.results import Results
 
 Table = dict[str, Any]

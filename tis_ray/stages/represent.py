@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from tis_ray.analysis.cells import Method
 from tis_ray.analysis.intervals import wilson_interval
 from tis_ray.distributed.held_scores import score_shards, select_distributed
 from tis_ray.errors import InputError
@@ -45,7 +46,7 @@ class Representer:
         """Return a representation's scores, and its features where they are kept."""
         method = REPRESENTATIONS.find(name)
         cascade = method.cascade(self.config.settings_of(method))
-        with self.log.needed_by(method.name):
+        with self.log.needed_by(Method(method.name)):
             sides = self._sides(method)
             wanted = self._usable_rows(sides)
             if method.gives == "scores":
@@ -134,7 +135,7 @@ class Representer:
             found = select_distributed(shards, BASELINE, count, self.context.cluster.actors)
             write_npy(artifact / "kept.npy", np.sort(columns_N[found.indices]))
             artifact.commit(rows=count, seconds=clock.seconds)
-        self.log.made(f"kept by {cascade.by}", artifact, reused)
+        self.log.made("kept", f"kept by {cascade.by}", artifact, reused)
         return np.load(artifact / "kept.npy"), cheap
 
     def _recall(

@@ -64,7 +64,7 @@ def search(
             peak_mb=max(trial["peak_mb"] for trial in found["trials"]),
         )
     found = json.loads((artifact / FOUND).read_text())
-    context.log.made("search", artifact, reused, _words(found))
+    context.log.made("search", "search", artifact, reused, _words(found))
     return with_point(config.finetune, found["best"]), artifact
 
 
