@@ -15,12 +15,15 @@ from tis_ray.errors import InputError
 from tis_ray.report.advice import preferred
 
 
+PREFERRED = preferred()
+
+
 def recommend(
     pilots: dict[str, list[dict[str, Any]]], budget: int, pool_rows: int, metric: str = "test_loss"
 ) -> Recommendation:
     cells = {task: [Cell.from_json(cell) for cell in found] for task, found in pilots.items()}
     return pure_recommend(
-        cells, budget, pool_rows=pool_rows, metric=describe(metric), preferred=preferred()
+        cells, budget, pool_rows=pool_rows, metric=describe(metric), preferred=PREFERRED
     )
 
 
