@@ -29,7 +29,7 @@ class RunLog:
     stages: list[StageCost] = field(default_factory=list)
     _needed_by: tuple[Method, ...] = field(default=(), init=False)
 
-    def event(self, kind: str, **facts: Any) -> None:
+    def event(self, kind: str, /, **facts: Any) -> None:
         """Append one event; each line is one JSON object with `time` in seconds since the epoch."""
         self.run_dir.mkdir(parents=True, exist_ok=True)
         line = json.dumps({"time": round(time.time(), 3), "event": kind, **facts})
