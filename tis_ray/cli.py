@@ -196,12 +196,13 @@ def evaluate(config: ConfigFile, overrides: Overrides = None) -> None:
     Example: tis-ray evaluate --config examples/quickstart.yaml
     """
     loaded = _load(config, overrides)
+    from tis_ray.study.legend import legend_of
     from tis_ray.study.run import run as run_study
     from tis_ray.study.summary import results_tables
 
     result = run_study(loaded, until="evaluate", console=console)
     for study in result.studies:
-        Console(width=console.width).print(*results_tables(study.cells))
+        Console(width=console.width).print(*results_tables(study.cells, legend_of(loaded)))
 
 
 @app.command()

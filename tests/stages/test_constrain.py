@@ -242,7 +242,7 @@ def test_the_quantile_experiment_trains_on_the_beginning_of_each_part(study, tmp
     config = study(quantiles={"bins": 3, "rows": 6, "focus": True}, budget=6)
     config["evaluation"]["metrics"] = []
     result = run(config)
-    cells = result.record.quantiles
+    cells = [cell.to_json() for cell in result.record.quantiles]
     assert [cell["quantile"] for cell in cells] == [[1], [2], [3], [1, 1], [1, 2], [1, 3]]
     # The first quantile begins as the budget does: the same cell, trained once.
     best = next(c for c in result.cells if c["representation"] == "bm25")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from tis_ray.analysis import Method
 from tis_ray.analysis.agreement import weight_of_top
 from tis_ray.analysis.choice import NEAR
 from tis_ray.report.record import SelectedRow, StudyRecord
-from tis_ray.report.words import MINUS, display_name, method_name
+from tis_ray.report.words import MINUS
 
 _TOP = 100  # ranks whose weight is told
 
@@ -23,7 +24,7 @@ def agreement_table(record: StudyRecord) -> dict[str, Any] | None:
         left, right = sorted((pair["left"], pair["right"]))
         cells[right][left] = f"{pair['jaccard']:.2f}"
         cells[left][right] = f"{pair['rank_biased']:.2f}"
-    names = [display_name(name) for name in found["names"]]
+    names = [record.legend.method(method) for method in found["names"]]
     top = min(_TOP, found["rows"])
     return {
         "names": names,
@@ -40,7 +41,7 @@ def score_lines(record: StudyRecord) -> list[dict[str, str]]:
     """Return ties and range of each ordering's scores, as texts."""
     return [
         {
-            "name": method_name(ordering["representation"], ordering["selector"]),
+            "name": record.legend.method(Method.from_json(ordering)),
             "rows": f"{scores['rows']:,}",
             "tied": f"{scores['tied']:,}",
             "outside": f"{scores['tied_outside']:,}",

@@ -10,13 +10,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from tis_ray.analysis import TableRow
-from tis_ray.analysis.statistics import RANDOM
+from tis_ray.analysis import Legend, Method, TableRow, describe
+from tis_ray.analysis.cells import RANDOM_METHOD
 from tis_ray.report import svg
 from tis_ray.report.record import RepresentationDistances, StudyRecord, SubsetDistances
-from tis_ray.report.words import decimals, method_name, number, selector_name
+from tis_ray.report.words import decimals, number
 
-_LOSS = "test_loss"
+_LOSS = describe("test_loss")
 _PLAIN = ("assignment", "query_to_subset", "subset_to_query", "chamfer", "mmd", "sampling", "chord")
 """Columns after W1: those that are one number a row."""
 
@@ -27,36 +27,34 @@ def distance_tables(record: StudyRecord, rows: Sequence[TableRow]) -> list[dict[
     A line is the mean over seeds; most selectors give them all one subset.
     """
     return [
-        {"name": method_name(found["representation"]), "reason": found["reason"]}
+        {"name": record.legend.representation(found["representation"]), "reason": found["reason"]}
         if found.get("reason")
-        else _table(found, rows)
+        else _table(found, rows, record.legend)
         for found in record.distances
     ]
 
 
-def _table(found: RepresentationDistances, rows: Sequence[TableRow]) -> dict[str, Any]:
+def _table(
+    found: RepresentationDistances, rows: Sequence[TableRow], legend: Legend
+) -> dict[str, Any]:
     losses = {
-        (r.representation, r.selector, r.budget): number(
-            _LOSS, r.metrics[_LOSS].value.mean, decimals(rows, _LOSS)
-        )
+        (r.method, r.budget): number(_LOSS, r.metrics[_LOSS.name].value.mean, decimals(rows, _LOSS))
         for r in rows
-        if _LOSS in r.metrics
+        if _LOSS.name in r.metrics
     }
-    groups: dict[tuple[str, str | None, int], list[SubsetDistances]] = {}
+    groups: dict[tuple[Method, int], list[SubsetDistances]] = {}
     for cell in found["subsets"]:
-        groups.setdefault((cell["representation"], cell["selector"], cell["budget"]), []).append(
-            cell
-        )
+        groups.setdefault((Method.from_json(cell), cell["budget"]), []).append(cell)
     lines = []
-    for (representation, selector, budget), cells in groups.items():
-        random = groups.get((RANDOM, "random", budget), [])
+    for (method, budget), cells in groups.items():
+        random = groups.get((RANDOM_METHOD, budget), [])
         lines.append(
-            _line(cells, random if representation != RANDOM else [])
+            _line(cells, [] if method.is_random else random)
             | {
-                "method": method_name(representation, selector),
+                "method": legend.method(method),
                 "budget": f"{budget:,}",
-                "loss": losses.get((representation, selector, budget), "–"),
-                "baseline": representation == RANDOM,
+                "loss": losses.get((method, budget), "–"),
+                "baseline": method.is_random,
             }
         )
     pool = found["pool"]
@@ -67,7 +65,7 @@ def _table(found: RepresentationDistances, rows: Sequence[TableRow]) -> dict[str
     )
     methods = {part["method"] for cell in found["subsets"] for part in (cell["w1"], cell["chord"])}
     return {
-        "name": method_name(found["representation"]),
+        "name": legend.representation(found["representation"]),
         "reason": "",
         "rows": lines,
         "sinkhorn": "sinkhorn" in methods | {pool["w1"]["method"], pool["chord"]["method"]},
@@ -116,25 +114,24 @@ def _line(cells: Sequence[SubsetDistances], random: Sequence[SubsetDistances]) -
 
 def distance_figure(record: StudyRecord) -> str:
     """Draw W1 to the queries against test loss, a dot a cell, a panel a representation."""
-    losses = {
-        (c["representation"], c.get("selector"), c["budget"], c.get("seed")): c.get(_LOSS)
-        for c in record.cells
-    }
+    legend = record.legend
+    losses = {(c.method, c.budget, c.seed): c.metrics.get(_LOSS.name) for c in record.cells}
     panels = []
     for found in record.distances:
         dots = [
-            (cell, loss)
+            (Method.from_json(cell), cell, loss)
             for cell in found.get("subsets", [])
-            if (loss := losses.get(_cell_key(cell))) is not None
+            if (loss := losses.get((Method.from_json(cell), cell["budget"], cell["seed"])))
+            is not None
         ]
         if dots:
-            panels.append((method_name(found["representation"]), dots))
+            panels.append((legend.representation(found["representation"]), dots))
     if not panels:
         return ""
     selectors = list(
-        dict.fromkeys(c["selector"] for _, dots in panels for c, _ in dots if not _is_random(c))
+        dict.fromkeys(m.selector for _, dots in panels for m, *_ in dots if not m.is_random)
     )
-    budgets = sorted({cell["budget"] for _, dots in panels for cell, _ in dots})
+    budgets = sorted({cell["budget"] for _, dots in panels for _, cell, _ in dots})
     columns = min(len(panels), 2)
     lines = -(-len(panels) // columns)
 
@@ -149,14 +146,14 @@ def distance_figure(record: StudyRecord) -> str:
         for axes in grid[len(panels) :]:
             axes.set_visible(False)
         for axes, (name, dots) in zip(grid, panels, strict=False):
-            for cell, loss in dots:
-                colour, marker = look(None if _is_random(cell) else cell["selector"])
+            for method, cell, loss in dots:
+                colour, marker = look(None if method.is_random else method.selector)
                 axes.plot(
                     cell["w1"]["value"],
                     loss,
                     marker,
                     color=colour,
-                    markerfacecolor="none" if _is_random(cell) else colour,
+                    markerfacecolor="none" if method.is_random else colour,
                     markersize=4 + 5 * budgets.index(cell["budget"]) / max(len(budgets) - 1, 1),
                     alpha=0.8,
                 )
@@ -165,7 +162,7 @@ def distance_figure(record: StudyRecord) -> str:
             axes.xaxis.set_major_locator(MaxNLocator(4))
             axes.yaxis.set_major_locator(MaxNLocator(5))
         figure.supylabel("test loss", fontsize=10.5, color=svg.SOFT)
-        names = [(None, "Random"), *((s, svg.short(selector_name(s))) for s in selectors)]
+        names = [(None, "Random"), *((s, svg.short(legend.selector(s or ""))) for s in selectors)]
         handles = [
             Line2D([], [], linestyle="none", marker=marker, color=colour, label=words,
                    markerfacecolor="none" if selector is None else colour)
@@ -174,18 +171,10 @@ def distance_figure(record: StudyRecord) -> str:
         figure.legend(handles=handles, loc="outside lower center", ncols=3)
 
     summary = "; ".join(
-        f"{name}: {method_name(cell['representation'], cell['selector'])} at {cell['budget']}: "
+        f"{name}: {legend.method(method)} at {cell['budget']}: "
         f"{cell['w1']['value']:.3f}, {loss:.3f}"
         for name, dots in panels
-        for cell, loss in dots
+        for method, cell, loss in dots
     )
     height = 0.6 + lines * (3.0 if columns == 1 else 2.5) + 0.22 * -(-(1 + len(selectors)) // 3)
     return svg.draw("distances", "W1 to the queries against test loss", summary, height, paint)
-
-
-def _cell_key(cell: SubsetDistances) -> tuple[str, str | None, int, int | None]:
-    return cell["representation"], cell["selector"], cell["budget"], cell["seed"]
-
-
-def _is_random(cell: SubsetDistances) -> bool:
-    return cell["representation"] == RANDOM

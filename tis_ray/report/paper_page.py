@@ -21,9 +21,9 @@ from tis_ray.report.findings import (
     pairs_words,
     scope_of,
     shown,
-    signed,
     span,
 )
+from tis_ray.report.words import plain_number
 from tis_ray.store import write_bytes
 
 Table = Mapping[str, Any]
@@ -111,18 +111,25 @@ def _distances(results: Results, tables: Table) -> list[dict[str, Any]]:
                     "measure": measure.words,
                     "way": "rises" if measure.lower_is_better else "falls",
                     "name": name,
-                    "mean": signed(counts["mean_spearman"], 2),
-                    "range": "" if low is None else f"[{signed(low, 2)}, {signed(high, 2)}]",
-                    "median": signed(counts["median_spearman"], 2),
-                    "expected": counts["n_exact_expected"],
-                    "wrong": counts["n_exact_wrong"],
-                    "holm": counts["n_holm_expected"],
-                    "holm_wrong": counts["n_holm_wrong"],
+                    "mean": plain_number(counts["mean_spearman"], 2),
+                    "range": ""
+                    if low is None
+                    else f"[{plain_number(low, 2)}, {plain_number(high, 2)}]",
+                    "median": plain_number(counts["median_spearman"], 2),
+                    "expected": _significant(counts, "expected", f" of {counts['n']}"),
+                    "wrong": _significant(counts, "wrong"),
                     "nearest": counts["n_q1_best"],
                     "n": counts["n"],
                 }
             )
     return lines
+
+
+def _significant(counts: Table, side: str, of: str = "") -> str:
+    """Return how many curves are significant, and in brackets after Holm's correction."""
+    if counts[f"n_exact_{side}"] is None:
+        return "too few points"
+    return f"{counts[f'n_exact_{side}']}{of} ({counts[f'n_holm_{side}']})"
 
 
 def _comparison(results: Results, tables: Table, name: str, measure: Measure) -> dict[str, Any]:
@@ -151,7 +158,7 @@ def _difference(numbers: Table | None, measure: Measure) -> dict[str, Any] | Non
     doubt = verdict != "cannot tell" and not (numbers["p_holm"] or 0) < 0.05
     counted = f"{numbers['better']} of {numbers['n']} better"
     return {
-        "value": signed(measure.scale * numbers["difference"], measure.places),
+        "value": plain_number(measure.scale * numbers["difference"], measure.places),
         "range": span(numbers, measure),
         "tone": verdict.replace(" ", "-"),
         "verdict": verdict,

@@ -2,47 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from tis_ray.analysis import TableRow, describe
+from tis_ray.analysis import Legend, Metric, TableRow
 from tis_ray.analysis.intervals import CONFIDENCE
 from tis_ray.analysis.ranks import MeanRank, RankTable, rank_tables
 from tis_ray.report.record import StudyRecord
-from tis_ray.report.words import (
-    method_name,
-    metrics_of,
-    p_words,
-    seeds,
-    selector_name,
-    sentence,
-)
-
-_NAMED: dict[str, Callable[[str], str]] = {"selector": selector_name, "representation": method_name}
-_UNDER = {"selector": "representation", "representation": "selector"}
+from tis_ray.report.words import metrics_of, p_words, seeds, sentence
 
 
 def rank_lines(record: StudyRecord, rows: Sequence[TableRow]) -> list[dict[str, Any]]:
     """Return the tables as texts: a line a competitor, a column a metric, best on the first metric."""
-    groups: dict[tuple[Any, ...], dict[str, RankTable]] = {}
+    groups: dict[tuple[Any, ...], dict[Metric, RankTable]] = {}
     for metric in metrics_of(rows):
         for table in rank_tables(record.cells, metric):
             key = (table.of, table.within, frozenset(found.name for found in table.ranks))
             groups.setdefault(key, {})[metric] = table
-    return [_lines(by_metric) for by_metric in groups.values()]
+    return [_lines(by_metric, record.legend) for by_metric in groups.values()]
 
 
-def _lines(by_metric: dict[str, RankTable]) -> dict[str, Any]:
+def _lines(by_metric: dict[Metric, RankTable], legend: Legend) -> dict[str, Any]:
     first = next(iter(by_metric.values()))
     places = {m: {found.name: found for found in t.ranks} for m, t in by_metric.items()}
-    under = ", ".join(_NAMED[_UNDER[first.of]](name) for name in first.within)
+    label, other = legend.selector, legend.representation
+    if first.of == "representation":
+        label, other = other, label
     return {
         "of": sentence(first.of),
-        "title": f"{sentence(first.of)}s under {under}",
-        "metrics": [sentence(describe(metric).words) for metric in by_metric],
+        "title": f"{sentence(first.of)}s under {', '.join(map(other, first.within))}",
+        "metrics": [sentence(metric.words) for metric in by_metric],
         "rows": [
             (
-                _NAMED[first.of](line.name),
+                label(line.name),
                 [_told(places[metric][line.name]) for metric in by_metric],
             )
             for line in first.ranks

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tis_ray.analysis import describe
 from tis_ray.report.record import StudyRecord
 from tis_ray.report.words import number
 
@@ -33,7 +34,11 @@ def _place(trial: dict[str, Any], best: dict[str, Any]) -> tuple[bool, int, floa
 
 def _last(trial: dict[str, Any]) -> str:
     losses = trial["query_loss"]
-    return number("query_loss", losses[-1], 3) if losses and losses[-1] is not None else "none"
+    return (
+        number(describe("query_loss"), losses[-1], 3)
+        if losses and losses[-1] is not None
+        else "none"
+    )
 
 
 def _outcome(trial: dict[str, Any], best: dict[str, Any], epochs: int) -> str:

@@ -16,14 +16,13 @@ from typing import Any
 
 import numpy as np
 
+from tis_ray.analysis.cells import ZERO_SHOT, ZERO_SHOT_PLAIN, StageCost
 from tis_ray.analysis.quantiles import Quantile
-from tis_ray.analysis.statistics import ZERO_SHOT, ZERO_SHOT_PLAIN
 from tis_ray.config import Config
 from tis_ray.distributed.connect import Cluster
 from tis_ray.distributed.heap import killed_for_memory
 from tis_ray.distributed.training import run_training
 from tis_ray.distributed.trials import run_trials, tell
-from tis_ray.log import StageRecord
 from tis_ray.models.loading import model_identity
 from tis_ray.selectors.constraints import Filled
 from tis_ray.settings import FinetuneConfig
@@ -220,8 +219,9 @@ def sweep(
             results,
         )
     log.finished(
-        StageRecord(
+        StageCost(
             stage="fine-tune, evaluate",
+            kind="training",
             artifact=str(config.artifact_root / "cell-*"),
             seconds=time.monotonic() - start,
             reused=not orders,

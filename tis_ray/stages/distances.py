@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from tis_ray.analysis.bounds import bound_terms, chord_cost, effective_dimension
+from tis_ray.analysis.cells import RANDOM
 from tis_ray.analysis.distances import (
     EXACT_LIMIT,
     Wasserstein,
@@ -25,7 +26,6 @@ from tis_ray.analysis.distances import (
     subset_distances,
     wasserstein,
 )
-from tis_ray.analysis.statistics import RANDOM
 from tis_ray.distributed.shards import map_shards, pending
 from tis_ray.stages.cells import CellPlan
 from tis_ray.stages.context import Context
@@ -117,7 +117,7 @@ def _measure(
         for plan, key in zip(plans, keys, strict=True)
         if key in content["subsets"]
     ]
-    context.log.made(f"distances {one.name}", artifact, reused, _note(subsets))
+    context.log.made("distances", f"distances {one.name}", artifact, reused, _note(subsets))
     return {
         "representation": one.name,
         "columns": content["columns"],

@@ -103,7 +103,7 @@ def featurize(
                 "files": files,
             },
         )
-    context.log.made(label, artifact, reused, note)
+    context.log.made("features", label, artifact, reused, note)
     return found
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from tis_ray.analysis.cells import Method
 from tis_ray.distributed.held_scores import HeldScores, hold_scores, score_shards
 from tis_ray.errors import InputError
 from tis_ray.log import peak_mb
@@ -86,7 +87,7 @@ class _Orderer:
 
     def order(self, selector: Selector, seed: int | None = None) -> StudyOrdering:
         """Rank the pool by one selector, over score shards held by actors."""
-        with self.log.needed_by(f"{self.representation} + {selector.name}"):
+        with self.log.needed_by(Method(self.representation, selector.name)):
             settings = self.config.settings_of(selector)
             provided = self._provided(selector, seed)
             artifact = Artifact(
@@ -110,7 +111,7 @@ class _Orderer:
                 write_parquet(ordering.file, self._named(rows, ranked))
                 write_json(artifact / "budgets.json", [asdict(entry) for entry in filled])
                 artifact.commit(rows=len(rows), seconds=clock.seconds, peak_mb=peak_mb())
-            self.log.made(ordering.name.replace("-", " ", 1), artifact, reused)
+            self.log.made("ordering", ordering.name.replace("-", " ", 1), artifact, reused)
         return ordering
 
     @cached_property

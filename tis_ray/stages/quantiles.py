@@ -55,6 +55,6 @@ def _whole_order(name: str, scores: Artifact, context: Context) -> np.ndarray:
         found = select_distributed(shards, BASELINE, len(columns_N), context.cluster.actors)
         write_npy(artifact / "rows.npy", columns_N[found.indices])
         artifact.commit(rows=len(columns_N), seconds=clock.seconds, peak_mb=peak_mb())
-    context.log.made(f"whole order {name}", artifact, reused)
+    context.log.made("ordering", f"whole order {name}", artifact, reused)
     order: np.ndarray = read_npy(artifact / "rows.npy")
     return order

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from tis_ray.analysis.cells import Method
 from tis_ray.analysis.intervals import wilson_interval
 from tis_ray.distributed.held_scores import score_shards, select_distributed
 from tis_ray.errors import InputError
@@ -53,7 +54,7 @@ class Representer:
         if method.gives == "ordering":
             return Represented(method, None, None)
         cascade = method.cascade(settings)
-        with self.log.needed_by(method.name):
+        with self.log.needed_by(Method(method.name)):
             sides = self._sides(method)
             wanted = self._usable_rows(sides)
             if method.gives == "scores":
@@ -143,7 +144,7 @@ class Representer:
             found = select_distributed(shards, BASELINE, count, self.context.cluster.actors)
             write_npy(artifact / "kept.npy", np.sort(columns_N[found.indices]))
             artifact.commit(rows=count, seconds=clock.seconds)
-        self.log.made(f"kept by {cascade.by}", artifact, reused)
+        self.log.made("kept", f"kept by {cascade.by}", artifact, reused)
         return read_npy(artifact / "kept.npy"), cheap
 
     def _recall(

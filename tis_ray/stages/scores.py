@@ -220,7 +220,7 @@ def _score(
             peak_mb=facts["peak_mb"],
             details={"shards": shards, "queries": len(queries_M)},
         )
-    context.log.made(f"scores {name}", artifact, reused, _noise_note(artifact))
+    context.log.made("scores", f"scores {name}", artifact, reused, _noise_note(artifact))
     return artifact
 
 

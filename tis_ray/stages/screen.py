@@ -121,7 +121,7 @@ def screen_pool(context: Context, rows: dict[str, Artifact]) -> Screen:
                 "dropped": dict(Counter(row["reason"] for row in dropped)),
             },
         )
-    context.log.made("screen", artifact, reused, _told(artifact.manifest().details))
+    context.log.made("screen", "screen", artifact, reused, _told(artifact.manifest().details))
     return Screen(artifact)
 
 

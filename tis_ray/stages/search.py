@@ -72,7 +72,7 @@ def search(
             peak_mb=max(trial["peak_mb"] for trial in found["trials"]),
         )
     found = read_json(artifact / FOUND)
-    context.log.made("search", artifact, reused, _words(found))
+    context.log.made("search", "search", artifact, reused, _words(found))
     return with_point(config.finetune, found["best"]), artifact
 
 

@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import pyarrow as pa
 
+from tis_ray.analysis.cells import StageCost
 from tis_ray.config import Config
 from tis_ray.data import (
     Encoded,
@@ -34,7 +35,7 @@ from tis_ray.data import (
 )
 from tis_ray.distributed.shards import map_shards, pending
 from tis_ray.errors import InputError
-from tis_ray.log import StageRecord, peak_mb
+from tis_ray.log import peak_mb
 from tis_ray.models.loading import load_tokenizer, model_identity
 from tis_ray.settings import ModelConfig
 from tis_ray.stages.context import Context
@@ -108,8 +109,9 @@ def prepare_side(
             f"see {tokens / 'quarantine.parquet'}"
         )
     context.log.finished(
-        StageRecord(
+        StageCost(
             stage=label,
+            kind="tokens",
             artifact=str(tokens.path),
             seconds=manifest.seconds + rows.manifest().seconds,
             reused=reused,

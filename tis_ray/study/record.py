@@ -12,7 +12,9 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from tis_ray.analysis import Cell, Method
 from tis_ray.analysis.agreement import pairwise_agreement
+from tis_ray.analysis.cells import POOL, QUERIES, Part
 from tis_ray.analysis.projection import principal_plane
 from tis_ray.config import Config
 from tis_ray.finished.choices import Likeness, choices, likeness
@@ -26,6 +28,7 @@ from tis_ray.stages.screen import Screen
 from tis_ray.stages.study_ordering import StudyOrdering
 from tis_ray.store.feature_views import FeatureSet
 from tis_ray.store.sides import Side
+from tis_ray.study.legend import legend_of
 
 SHOWN_ROWS = 200
 """Rows of each ordering whose texts the report holds."""
@@ -66,20 +69,20 @@ def study_record(
         [table["source"].to_numpy(zero_copy_only=False) for table in pool.token_tables()]
     )
     rows_N = np.concatenate([table["row"].to_numpy() for table in pool.token_tables()])
-    composition = {"pool": dict(Counter(sources.tolist()))}
+    composition = {POOL: dict(Counter(sources.tolist()))}
     lengths_N, responses_N = _lengths(pool)
     lengths = {
-        "pool": length_facts(lengths_N, responses_N),
-        "queries": length_facts(*_lengths(query)),
+        POOL: length_facts(lengths_N, responses_N),
+        QUERIES: length_facts(*_lengths(query)),
     }
     shown = []
     for ordering in orderings:
         table = ordering.table()
         for budget, filled in ordering.filled().items():
-            name = f"{ordering.representation} + {ordering.selector} @ {budget}"
-            composition[name] = dict(Counter(table["source"].to_pylist()[: filled.rows]))
+            part = Part(method=_method(ordering), budget=budget)
+            composition[part] = dict(Counter(table["source"].to_pylist()[: filled.rows]))
             places = np.searchsorted(rows_N, table["index"].to_numpy()[: filled.rows])
-            lengths[name] = length_facts(lengths_N[places], responses_N[places])
+            lengths[part] = length_facts(lengths_N[places], responses_N[places])
         lineage = trace(ordering.artifact.path, ordering.name)
         found, alike = choices(lineage), likeness(lineage, slice(SHOWN_ROWS))
         rows = [
@@ -94,8 +97,7 @@ def study_record(
         ]
         shown.append(
             {
-                "representation": ordering.representation,
-                "selector": ordering.selector,
+                **_method(ordering).to_json(),
                 "budget": table.num_rows,
                 "rows": rows,
                 "scores": found.facts.to_dict() if found else None,
@@ -105,16 +107,13 @@ def study_record(
         "name": config.name,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "config": config.model_dump(mode="json"),
-        "cells": [_without_curve(cell) for cell in cells],
-        "quantiles": [_without_curve(cell) for cell in quantiles],
+        "legend": legend_of(config),
+        "cells": [Cell.from_json(cell) for cell in cells],
+        "quantiles": [Cell.from_json(cell) for cell in quantiles],
         "overlaps": _overlaps(screen),
         "orderings": shown,
         "agreement": pairwise_agreement(
-            {
-                f"{o.representation} + {o.selector}": o.table()["index"].to_numpy()
-                for o in orderings
-            },
-            len(rows_N),
+            {_method(o): o.table()["index"].to_numpy() for o in orderings}, len(rows_N)
         ),
         "map": _map(features, orderings, dict(zip(rows_N.tolist(), sources.tolist(), strict=True)))
         if features
@@ -123,7 +122,7 @@ def study_record(
         "distances": distances,
         "composition": composition,
         "lengths": lengths,
-        "stages": [vars(stage) for stage in log.stages],
+        "stages": list(log.stages),
         "quarantined": [
             *(row for side in sides.values() for row in side.quarantined()),
             *(row for found in represented for row in _without_feature(found)),
@@ -144,8 +143,8 @@ def _lengths(side: Side) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(tokens), np.concatenate(responses)
 
 
-def _without_curve(cell: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in cell.items() if name != "train_loss"}
+def _method(ordering: StudyOrdering) -> Method:
+    return Method(ordering.representation, ordering.selector)
 
 
 def _overlaps(screen: Screen) -> dict[str, Any]:
@@ -206,9 +205,7 @@ def _map(
     features: FeatureSet, orderings: list[StudyOrdering], source_of: dict[int, str]
 ) -> dict[str, Any]:
     """Place pool and queries in the plane of the features' two principal components."""
-    chosen = {
-        f"{o.representation} + {o.selector}": o.table()["index"].to_pylist() for o in orderings
-    }
+    chosen = {_method(o): o.table()["index"].to_pylist() for o in orderings}
     keep_always = {row for rows in chosen.values() for row in rows}
     total = sum(len(features.rows("pool", s)) for s in range(features.shards["pool"]))
     stride = max(1, total // MAP_ROWS)
@@ -240,7 +237,8 @@ def _map(
         "pool_source": [source_of[row] for row in rows],
         "query_xy": np.round(query_xy, 4).tolist(),
         "selected": {
-            name: [place[row] for row in picked if row in place] for name, picked in chosen.items()
+            method: [place[row] for row in picked if row in place]
+            for method, picked in chosen.items()
         },
     }
 
