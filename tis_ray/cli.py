@@ -350,6 +350,18 @@ def submit(
 
 
 @app.command()
+def methods() -> None:
+    """List representations, selectors and metrics: ours and those of installed packages, with settings.
+
+    Example: tis-ray methods
+    """
+    from tis_ray.study.catalogue import catalogue
+
+    for line in catalogue():
+        typer.echo(line)
+
+
+@app.command()
 def version() -> None:
     """Print the version.
 
