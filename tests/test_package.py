@@ -71,7 +71,9 @@ def test_the_wheel_is_installed_and_its_doctor_finds_nothing(wheel: Path, tmp_pa
     venv = tmp_path / "venv"
     output(sys.executable, "-m", "venv", "--without-pip", venv, cwd=tmp_path)
     python = venv / "bin" / "python"
-    site = Path(output(python, "-c", "import site; print(site.getsitepackages()[0])", cwd=tmp_path)[:-1])
+    site = Path(
+        output(python, "-c", "import site; print(site.getsitepackages()[0])", cwd=tmp_path)[:-1]
+    )
     # Borrowed paths come last, and their own `.pth` files (an editable tis_ray) are not followed.
     (site / "borrowed.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
     pip = (sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "--no-index")

@@ -58,9 +58,7 @@ def test_every_command_of_ray_parses_and_its_job_is_one_of_ours() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.name))
 def test_files_that_the_pages_name_exist(page: Path) -> None:
-    named = re.findall(
-        r"`((?:cluster|examples|tests|kuberay|docker)/[^` ]*)`", page.read_text()
-    )
+    named = re.findall(r"`((?:cluster|examples|tests|kuberay|docker)/[^` ]*)`", page.read_text())
     named += re.findall(r"(?:-f|--config) ((?:cluster|examples)/\S+)", page.read_text())
     base = ROOT if page.parent.name == "docs" else page.parent
     assert named
