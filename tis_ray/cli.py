@@ -340,7 +340,7 @@ def submit(
     ] = "http://127.0.0.1:8265",
     follow: Annotated[bool, typer.Option(help="Show the job's log until it ends.")] = True,
 ) -> None:
-    """Send a study to a Ray cluster as a job (what `ray job submit -- python jobs/run.py` does).
+    """Send a study to a Ray cluster as a job (what `ray job submit -- python -m tis_ray.cli run` does).
 
     Example: tis-ray submit -c examples/quickstart.yaml --set runs=/shared/runs --set artifacts=/shared/artifacts
     """
