@@ -196,7 +196,7 @@ def evaluate(config: ConfigFile, overrides: Overrides = None) -> None:
     Example: tis-ray evaluate --config examples/quickstart.yaml
     """
     loaded = _load(config, overrides)
-    from tis_ray.study.legend import legend_of
+    from tis_ray.study.labels import legend_of
     from tis_ray.study.run import run as run_study
     from tis_ray.study.summary import results_tables
 
@@ -348,6 +348,18 @@ def submit(
     from tis_ray.distributed.submit import submit_study
 
     raise typer.Exit(submit_study(loaded, address, follow, console))
+
+
+@app.command()
+def methods() -> None:
+    """List representations, selectors and metrics: ours and those of installed packages, with settings.
+
+    Example: tis-ray methods
+    """
+    from tis_ray.study.catalogue import catalogue
+
+    for line in catalogue():
+        typer.echo(line)
 
 
 @app.command()

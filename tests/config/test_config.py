@@ -14,7 +14,7 @@ from tis_ray.config import Config, config_yaml, load_config, parse_config
 from tis_ray.errors import InputError
 from tis_ray.store import fingerprint
 
-EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("**/*.yaml"))
+EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("**/*.yaml"))
 DATA = {"pool": "pool.jsonl", "query": "query.jsonl", "test": "test.jsonl"}
 
 
@@ -237,7 +237,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         ({"model": "builtin"}, "`model`: found 'builtin', expected a section with keys among name"),
         (
             {"selector": "round_robbin"},
-            "expected one of round_robin, doubly_greedy, uot, knn_uniform, knn_kde, subtask, len",
+            "expected one of doubly_greedy, knn_kde, knn_uniform, length_matched, round_robin, sub",
         ),
         ({"representation": ["less", "gist"]}, "`representation`: found 'gist', expected one of"),
         ({"selector": []}, "`selector`: give at least one value"),

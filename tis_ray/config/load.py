@@ -134,7 +134,7 @@ def _problem_line(problem: Any) -> str:
             expected = problem["ctx"]["expected"]
             return _not_among(where, found, re.findall(r"'([^']*)'", expected))
         case "unknown_method":
-            return _not_among(where, found, problem["ctx"]["known"])
+            return _not_among(where, problem["ctx"]["found"], problem["ctx"]["known"])
         case "model_type":
             among = ", ".join(_known_keys(keys, kind))
             return f"{where}: found {found!r}, expected a section with keys among {among}"

@@ -16,13 +16,16 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
+    ValidationInfo,
     create_model,
     field_validator,
     model_validator,
 )
 
 from tis_ray.methods import Method, NoSettings
-from tis_ray.representations import REPRESENTATIONS
+from tis_ray.metrics import METRICS
+from tis_ray.representations import REPRESENTATIONS, Representation
+from tis_ray.representations.given import given_method
 from tis_ray.selectors import SELECTORS
 from tis_ray.settings import (
     BatchConfig,
@@ -41,9 +44,12 @@ from tis_ray.settings import (
     TrackingConfig,
 )
 from tis_ray.settings.base import _as_list
+from tis_ray.settings.given import GivenConfig, take_given
 from tis_ray.settings.grid import Axes, Point, label, placed, points
 
-RepresentationName = Annotated[str, AfterValidator(REPRESENTATIONS.checked)]
+RANDOM = "random"
+RESERVED = (RANDOM, "zero_shot")
+"""Names of the baselines."""
 SelectorName = Annotated[str, AfterValidator(SELECTORS.checked)]
 
 
@@ -69,15 +75,17 @@ class StudyConfig(Section):
     setting: Point = {}
     """Of a study that is part of a grid: its values."""
     model: ModelConfig = ModelConfig()
-    representation: Annotated[list[RepresentationName], BeforeValidator(_as_list)] = ["less"]
-    """How an example becomes a feature: one name, or a list."""
+    given: dict[str, GivenConfig] = {}
+    """Files that take part as methods, by name; a section in the list of `representation` means the same."""
+    representation: Annotated[list[str], BeforeValidator(_as_list)] = ["less"]
+    """How an example becomes a feature: one name, or a list. `tis-ray methods` lists what is there;
+    `module:attribute` is a method of your own; `{scores: S.npy}`, `{features: F.npy, queries: Q.npy}`
+    and `{ordering: mine.parquet}` are files that somebody else has made."""
     selector: Annotated[list[SelectorName], BeforeValidator(_as_list)] = ["round_robin"]
     """How scores become an ordering: one name, or a list. `subtask` is LESS's original rule, a query's
     subtask being its `source`. `length_matched` draws at random, a subset for each seed, with the
     lengths of the round-robin subset: what of a gain is length."""
-    selector_for: dict[
-        RepresentationName, Annotated[list[SelectorName], BeforeValidator(_as_list)]
-    ] = {}
+    selector_for: dict[str, Annotated[list[SelectorName], BeforeValidator(_as_list)]] = {}
     """Other selectors for some representations, `{embed: round_robin}`; empty runs the full cross."""
     budget: Annotated[list[int], BeforeValidator(_as_list)]
     """How much to train on: one number, or a list."""
@@ -120,6 +128,29 @@ class StudyConfig(Section):
         sides = {side: chosen[side] for side in ("query", "test") if side in chosen}
         return {**values, "data": {**data, **sides}}
 
+    @model_validator(mode="before")
+    @classmethod
+    def _given_methods(cls, values: Any) -> Any:
+        return take_given(values) if isinstance(values, dict) else values
+
+    @field_validator("given")
+    @classmethod
+    def _own_names(cls, given: dict[str, GivenConfig]) -> dict[str, GivenConfig]:
+        for name, files in given.items():
+            given_method(name, files)
+            if name in REPRESENTATIONS.names or name in RESERVED:
+                raise ValueError(f"{name!r} is taken; call it something else with `name`")
+        return given
+
+    @field_validator("representation", "selector_for")
+    @classmethod
+    def _known_representations(cls, names: Any, info: ValidationInfo) -> Any:
+        given = info.data.get("given", {})
+        for name in names:
+            if name not in given:
+                REPRESENTATIONS.checked(name)
+        return names
+
     @field_validator("representation", "selector", "budget", "seed")
     @classmethod
     def _distinct(cls, values: list[Any]) -> list[Any]:
@@ -135,6 +166,47 @@ class StudyConfig(Section):
         if min(values) < 1:
             raise ValueError("budgets start at 1")
         return sorted(values)
+
+    @model_validator(mode="after")
+    def _methods(self) -> StudyConfig:
+        """Refuse two methods of one name, and settings of none of them."""
+        for kind, references, find in (
+            ("representation", self.representation, self.method),
+            ("selector", self._every_selector(), SELECTORS.find),
+            ("evaluation.metrics", self.evaluation.metrics, METRICS.find),
+        ):
+            first: dict[str, str] = {}
+            for reference in dict.fromkeys(references):
+                name = find(reference).name
+                if name in RESERVED and name != RANDOM:
+                    raise ValueError(
+                        f"{kind}: the name of {reference!r}, {name!r}, is a baseline's"
+                    )
+                if first.setdefault(name, reference) != reference:
+                    raise ValueError(
+                        f"{kind}: {first[name]!r} and {reference!r} are both called {name!r}; "
+                        "rename one"
+                    )
+        others = {method.name: method for method in self.outside()}
+        for name, values in self.settings.items():
+            if name not in others:
+                known = ", ".join(others) or "there is none"
+                raise ValueError(
+                    f"settings.{name}: is not one of the study's methods from outside ({known}); "
+                    "methods of ours have sections of their own"
+                )
+            others[name].Settings.model_validate(values)
+        return self
+
+    def _every_selector(self) -> list[str]:
+        return [*self.selector, *(name for names in self.selector_for.values() for name in names)]
+
+    def outside(self) -> Iterator[Method]:
+        """Yield the study's methods that are not ours."""
+        found: list[Method] = [self.method(name) for name in self.representation]
+        found += [SELECTORS.find(name) for name in self._every_selector()]
+        found += [METRICS.find(name) for name in self.evaluation.metrics]
+        yield from (method for method in found if method.code is not None)
 
     @model_validator(mode="after")
     def _consistent(self) -> StudyConfig:
@@ -190,8 +262,17 @@ class StudyConfig(Section):
         data = {**told["data"], **told["tasks"][task]}
         return Config.model_validate({**told, "name": name, "task": task, "data": data})
 
+    def method(self, representation: str) -> Representation:
+        """Return one of the study's representations."""
+        files = self.given.get(representation)
+        return (
+            given_method(representation, files) if files else REPRESENTATIONS.find(representation)
+        )
+
     def settings_of(self, method: Method) -> Any:
         """Return a method's settings: its section, or what `settings` says of one of your own."""
+        if method.Settings is NoSettings:
+            return NoSettings()
         if method.code is not None:
             return method.Settings.model_validate(self.settings.get(method.name, {}))
         section = getattr(self, method.section)
@@ -202,7 +283,11 @@ class StudyConfig(Section):
 
     def selectors(self, representation: str) -> list[str]:
         """Return the selectors of a representation; random is not one, but always in the study."""
-        own = (found for name, found in self.selector_for.items() if name == representation)
+        own = (
+            found
+            for name, found in self.selector_for.items()
+            if representation in (name, self.method(name).name)
+        )
         chosen = next(own, self.selector)
         return [selector for selector in chosen if selector != "random"]
 

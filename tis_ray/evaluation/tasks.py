@@ -12,7 +12,7 @@ from tis_ray.data import Message
 from tis_ray.metrics import METRICS
 from tis_ray.settings import Section, Stop
 
-PASS_AT_1 = "pass_at_1"
+PASS_AT_1 = "pass_at_1"  # noqa: S105
 """What code tasks are graded by: whether the program passes its tests."""
 
 

@@ -1,0 +1,1 @@
+"""Reading what a run has left on disk. Never imports Ray."""

@@ -70,7 +70,7 @@ def lineages(run_dir: Path) -> list[Lineage]:
 def trace(ordering: Path, method: str) -> Lineage:
     """Return what lies behind the ordering in a folder."""
     table, root = pq.read_table(ordering / "ordering.parquet"), ordering.resolve().parent
-    scores = _folder(root, "scores-*", _inputs(ordering)["scores"])
+    scores = _folder(root, "scores-*", _inputs(ordering).get("scores"))
     if scores is None:
         return Lineage(method, table, None, None, None)
     inputs = _inputs(scores)

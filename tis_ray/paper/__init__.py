@@ -1,0 +1,1 @@
+"""The paper's published results, and the tables that replicate its own."""

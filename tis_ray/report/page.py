@@ -21,16 +21,16 @@ from markupsafe import Markup
 from tis_ray.analysis import Comparison, Legend, Method, Metric, StageCost, TableRow
 from tis_ray.analysis.cells import POOL
 from tis_ray.report import svg
-from tis_ray.report.agreement import agreement_table, clarity, score_lines
-from tis_ray.report.distances import distance_tables
+from tis_ray.report.clarity import agreement_table, clarity, score_lines
+from tis_ray.report.closeness import distance_tables
 from tis_ray.report.figures import Drawing, drawings, figure_name
 from tis_ray.report.gains import gain_tables
 from tis_ray.report.lengths import length_table
-from tis_ray.report.quantiles import quantile_table
-from tis_ray.report.ranks import rank_lines
+from tis_ray.report.quantile_section import quantile_table
+from tis_ray.report.rank_section import rank_lines
 from tis_ray.report.record import Exactness, StudyRecord
-from tis_ray.report.search import search_table
 from tis_ray.report.subsets import effective_budgets, overlap_lines
+from tis_ray.report.tried_settings import search_table
 from tis_ray.report.words import (
     decimals,
     duration,

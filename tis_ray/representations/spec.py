@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -141,6 +141,12 @@ class Representation(Method):
     ) -> ExactScorer:
         """Return what scores without a projection, for a `scoring` of "exact"."""
         raise NotImplementedError(f"representation {self.name} has no exact scores")
+
+    def check(self, settings: Any, rows: Mapping[str, int]) -> None:
+        """Raise InputError for what can be told before any work.
+
+        rows: how many rows of each side ("pool", "query") were read.
+        """
 
     def space(self, settings: Any) -> dict[str, Any]:
         """Return what, beside the model, decides a row's vector; names the store of features."""

@@ -1,1 +1,1 @@
-"""The parts that run on Ray; nothing outside this package imports it."""
+"""The stages of a study: each takes its context and what earlier ones left, and leaves an artifact."""

@@ -30,7 +30,7 @@ from tis_ray.stages.constrain import Constrainer
 from tis_ray.stages.context import Context
 from tis_ray.stages.evaluation import NO_TEMPLATE, Evaluation
 from tis_ray.stages.examples import take_examples
-from tis_ray.stages.orderings import StudyOrdering
+from tis_ray.stages.study_ordering import StudyOrdering
 from tis_ray.stages.training import cell_loop
 from tis_ray.store import Artifact, fingerprint, write_json, write_parquet
 from tis_ray.store.sides import Side

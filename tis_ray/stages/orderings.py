@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from tis_ray.analysis.cells import Method
 from tis_ray.distributed.held_scores import HeldScores, hold_scores, score_shards
@@ -22,7 +19,9 @@ from tis_ray.selectors import BASELINE, Ordering, Selector, find_selector
 from tis_ray.selectors.constraints import Filled
 from tis_ray.stages.constrain import Constrainer
 from tis_ray.stages.context import Context
+from tis_ray.stages.given_ordering import given_ordering
 from tis_ray.stages.represented import Represented
+from tis_ray.stages.study_ordering import StudyOrdering, ids_and_sources, ordering_table
 from tis_ray.stages.targets import Targets
 from tis_ray.store import Artifact, fingerprint, write_json, write_parquet
 from tis_ray.store.feature_views import FeatureSet, SideFeatures
@@ -33,44 +32,12 @@ Provided = tuple[Any, Any]
 """What a selector is given beside scores and settings, and what names it in fingerprints."""
 
 
-@dataclass(frozen=True)
-class StudyOrdering:
-    """An ordering of the pool: `ordering.parquet` with index (row of the pool), rank, score, query
-    (row of the query set), id, source and query_id; `budgets.json` says what each budget came to.
-
-    seed: the one seed it is for, of a selector that draws; None if it is for all of them.
-    """
-
-    representation: str
-    selector: str
-    artifact: Artifact
-    seed: int | None = None
-
-    @property
-    def name(self) -> str:
-        """What tells it from the study's other orderings."""
-        tail = "" if self.seed is None else f"-seed-{self.seed}"
-        return f"{self.representation}-{self.selector}{tail}"
-
-    @property
-    def file(self) -> Path:
-        """The ordering's file."""
-        return self.artifact / "ordering.parquet"
-
-    def table(self) -> pa.Table:
-        """Read the ordering, best first."""
-        return pq.read_table(self.file)
-
-    def filled(self) -> dict[int, Filled]:
-        """Read what each budget came to; its subset is the ordering's first `rows` rows."""
-        told = json.loads((self.artifact / "budgets.json").read_text())
-        return {entry["budget"]: Filled(**entry) for entry in told}
-
-
 def order_all(
     represented: Represented, context: Context, pool: Side, query: Side
 ) -> list[StudyOrdering]:
     """Rank the pool by every selector that the study has for a representation."""
+    if represented.method.gives == "ordering":
+        return [given_ordering(represented.method, context, pool)]
     with ExitStack() as actors:
         orderer = _Orderer(represented, context, pool, query, actors)
         return [
@@ -204,7 +171,7 @@ class _Orderer:
 
     def _groups(self, selector: Selector) -> Provided:
         """Return the source of each query that has scores: its subtask."""
-        facts = _facts(self.query, self.queries_M)
+        facts = ids_and_sources(self.query, self.queries_M)
         sources = [facts[row][1] for row in self.queries_M.tolist()]
         if len(set(sources)) < 2:
             raise InputError(
@@ -242,29 +209,18 @@ class _Orderer:
         for k in np.flatnonzero(places < 0).tolist():  # had to be in, and ranks too low to be there
             scores[k], queries[k] = self._best(int(rows[k]))
         queries_M = self.queries_M
-        by_row, query_ids = _facts(self.pool, rows), _facts(self.query, queries_M)
+        query_ids = ids_and_sources(self.query, queries_M)
         # -1: no query pulled the row.
         pulled = np.where(queries < 0, -1, queries_M[np.maximum(queries, 0)])
-        return pa.table(
-            {
-                "index": pa.array(rows, pa.int64()),
-                "rank": pa.array(np.arange(len(rows)), pa.int64()),
-                "score": pa.array(scores, pa.float64()),
-                "query": pa.array(pulled, pa.int32()),
-                "id": pa.array([by_row[row][0] for row in rows.tolist()], pa.string()),
-                "source": pa.array([by_row[row][1] for row in rows.tolist()], pa.string()),
-                "query_id": pa.array(
-                    [query_ids[q][0] if q >= 0 else None for q in pulled.tolist()], pa.string()
-                ),
-            }
-        ).replace_schema_metadata({"selector": ranked.selector})
+        names = [query_ids[q][0] if q >= 0 else None for q in pulled.tolist()]
+        return ordering_table(self.pool, rows, scores, pulled, names, ranked.selector)
 
     def _best(self, row: int) -> tuple[float, int]:
         """Return a row's best score and its query."""
         column = int(np.searchsorted(self.columns_N, row))
         if column == len(self.columns_N) or self.columns_N[column] != row:
             raise InputError(
-                f"constraints.include: {_facts(self.pool, np.array([row]))[row][0]!r} has no "
+                f"constraints.include: {ids_and_sources(self.pool, np.array([row]))[row][0]!r} has no "
                 f"{self.representation} score; see the quarantine"
             )
         scores_M = ScoreMatrix(self.scores.path).read(np.array([column]))[:, 0]
@@ -286,14 +242,3 @@ class PoolFeatures(SideFeatures):
     def of_rows(self, rows: np.ndarray) -> np.ndarray:
         """Return the same for rows of the pool."""
         return self.rows(np.searchsorted(self.columns_N, rows))
-
-
-def _facts(side: Side, rows: np.ndarray) -> dict[int, tuple[Any, ...]]:
-    """Return id and source of the given rows, reading one shard at a time."""
-    wanted, found = set(rows.tolist()), {}
-    for shard in range(side.shards):
-        part = side.token_facts(shard).select(["row", "id", "source"]).to_pydict()
-        for row, name, source in zip(part["row"], part["id"], part["source"], strict=True):
-            if row in wanted:
-                found[row] = (name, source)
-    return found

@@ -17,7 +17,7 @@ from tis_ray.analysis.cells import Method
 from tis_ray.analysis.intervals import wilson_interval
 from tis_ray.distributed.held_scores import score_shards, select_distributed
 from tis_ray.errors import InputError
-from tis_ray.representations import REPRESENTATIONS, Cascade, Representation
+from tis_ray.representations import Cascade, Representation
 from tis_ray.selectors import BASELINE
 from tis_ray.stages.context import Context
 from tis_ray.stages.featurize import featurize
@@ -44,8 +44,12 @@ class Representer:
 
     def represent(self, name: str, scored: bool = True) -> Represented:
         """Return a representation's scores, and its features where they are kept."""
-        method = REPRESENTATIONS.find(name)
-        cascade = method.cascade(self.config.settings_of(method))
+        method = self.config.method(name)
+        settings = self.config.settings_of(method)
+        method.check(settings, {side: self.rows[side].manifest().rows for side in self.sides})
+        if method.gives == "ordering":
+            return Represented(method, None, None)
+        cascade = method.cascade(settings)
         with self.log.needed_by(Method(method.name)):
             sides = self._sides(method)
             wanted = self._usable_rows(sides)

@@ -43,6 +43,13 @@ def folder_digest(
     return digest.hexdigest()
 
 
+def file_digest(file: str | Path) -> str:
+    """Return the hash of a file's bytes."""
+    path = Path(file)
+    state = path.stat()
+    return _file_digest(path, state.st_size, state.st_mtime_ns).hex()[:32]
+
+
 @functools.lru_cache(maxsize=4096)
 def _file_digest(path: Path, size: int, modified_ns: int) -> bytes:
     """Return the hash of a file. Every cell of a study asks for the same gigabytes of weights."""

@@ -156,7 +156,7 @@ def estimate(
 def _methods(config: Config) -> list[Representation]:
     """Return the representations of a study, each after the cheap one that goes before it."""
     found: dict[str, Representation] = {}
-    for method in map(REPRESENTATIONS.find, config.representation):
+    for method in map(config.method, config.representation):
         cascade = method.cascade(config.settings_of(method))
         for one in (*([REPRESENTATIONS.find(cascade.by)] if cascade else []), method):
             found.setdefault(one.name, one)

@@ -31,17 +31,18 @@ from tis_ray.stages.cells import CellPlan, FailedCell, StudyFailedError, plan_ce
 from tis_ray.stages.context import Context
 from tis_ray.stages.distances import measure_subsets
 from tis_ray.stages.evaluation import check_evaluation
-from tis_ray.stages.orderings import StudyOrdering, order_all
+from tis_ray.stages.orderings import order_all
 from tis_ray.stages.quantiles import plan_quantiles
 from tis_ray.stages.represent import Representer
 from tis_ray.stages.represented import Represented
 from tis_ray.stages.screen import Screen, screen_pool
 from tis_ray.stages.search import FOUND, search
+from tis_ray.stages.study_ordering import StudyOrdering
 from tis_ray.stages.tokens import prepare_side, read_side
 from tis_ray.store import Artifact, fingerprint, write_bytes
 from tis_ray.store.feature_store import DamagedShardError
 from tis_ray.store.sides import SIDES, Side
-from tis_ray.study.record import study_record
+from tis_ray.study.gather import study_record
 from tis_ray.study.tracking import NullRun, git_commit, open_tracker
 from tis_ray.version import __version__
 

@@ -22,13 +22,13 @@ from tis_ray.finished.lineage import trace
 from tis_ray.log import RunLog
 from tis_ray.report import StudyRecord
 from tis_ray.report.lengths import length_facts
-from tis_ray.stages.orderings import StudyOrdering
 from tis_ray.stages.represented import Represented
 from tis_ray.stages.scores import read_certificate
 from tis_ray.stages.screen import Screen
+from tis_ray.stages.study_ordering import StudyOrdering
 from tis_ray.store.feature_views import FeatureSet
 from tis_ray.store.sides import Side
-from tis_ray.study.legend import legend_of
+from tis_ray.study.labels import legend_of
 
 SHOWN_ROWS = 200
 """Rows of each ordering whose texts the report holds."""

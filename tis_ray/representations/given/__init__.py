@@ -1,0 +1,108 @@
+"""Files as methods: scores, features or an ordering that somebody else has made.
+
+They take part in a study as ours do: constrained, trained, compared. What they hold is in every
+fingerprint. Rows are matched by their ids (tables) or by their places (matrices), and a matrix must
+have a place for each row that was read: a row that was refused on reading would shift all others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tis_ray.errors import InputError
+from tis_ray.methods import NAME
+from tis_ray.representations.spec import Build, Featuriser, Representation, Scorer
+from tis_ray.settings.given import GivenConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Given(Representation):
+    """A method whose results are files."""
+
+    files: GivenConfig
+
+    @property
+    def paths(self) -> dict[str, str]:
+        """Its files by what they hold."""
+        kinds = ("scores", "features", "queries", "ordering")
+        return {kind: path for kind in kinds if (path := getattr(self.files, kind)) is not None}
+
+    def digests(self) -> dict[str, str]:
+        """Return what names the files' content. Raises InputError for a file that is not there."""
+        from tis_ray.store.given import content_digest
+
+        return {kind: content_digest(path, self.key(kind)) for kind, path in self.paths.items()}
+
+    def key(self, kind: str) -> str:
+        """Return the config key of a file, for messages."""
+        return f"given.{self.name}.{kind}"
+
+    def identity(self, settings: Any) -> dict[str, Any]:
+        """Return what decides the results: the files' content, wherever they lie."""
+        return {"name": self.name, "version": self.version, "files": self.digests()}
+
+    def space(self, settings: Any) -> dict[str, Any]:
+        """The same for features."""
+        return {"files": self.digests()}
+
+    def check(self, settings: Any, rows: Mapping[str, int]) -> None:
+        """Raise InputError where a file is missing or does not fit the rows that were read."""
+        from tis_ray.store.given import GivenVectors, check_matrix, check_ordering
+
+        if self.files.scores is not None:
+            check_matrix(self.files.scores, self.key("scores"), rows["query"], rows["pool"])
+        elif self.files.ordering is not None:
+            check_ordering(self.files.ordering, self.key("ordering"))
+        else:
+            widths = {
+                side: GivenVectors(str(path), self.key(kind), rows[side]).width
+                for kind, side, path in (
+                    ("features", "pool", self.files.features),
+                    ("queries", "query", self.files.queries),
+                )
+            }
+            if len(set(widths.values())) > 1:
+                raise InputError(
+                    f"{self.key('queries')}: vectors of {widths['query']} numbers, but `features` has "
+                    f"{widths['pool']}; give both from one model"
+                )
+
+    def build(self, build: Build) -> Featuriser:
+        """Return what looks vectors up."""
+        from tis_ray.representations.given.vectors import LookedUp
+
+        return LookedUp(str(self.files.features), str(self.files.queries), self.name)
+
+    def scorer(
+        self,
+        settings: Any,
+        pool: Iterable[dict[str, Any]],
+        queries: Iterable[dict[str, Any]],
+    ) -> Scorer:
+        """Return what looks scores up."""
+        from tis_ray.store.given import GivenScores
+
+        return GivenScores(str(self.files.scores), self.key("scores"), pool, queries)
+
+
+def given_method(name: str, files: GivenConfig) -> Given:
+    """Return the method that files are. Raises InputError for a name that cannot be one."""
+    if not NAME.fullmatch(name):
+        raise InputError(
+            f"given: {name!r} is part of file names; use letters, digits and underscores"
+        )
+    gives: Any = "vectors"
+    if files.scores is not None:
+        gives = "scores"
+    elif files.ordering is not None:
+        gives = "ordering"
+    return Given(
+        name=name,
+        label=files.label,
+        gives=gives,
+        cosines=files.cosines or files.features is not None,
+        made_of="scores from a file",
+        files=files,
+    )

@@ -1,0 +1,74 @@
+"""An ordering that somebody else has made, as one of the study's."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import numpy as np
+
+from tis_ray.errors import InputError
+from tis_ray.log import peak_mb
+from tis_ray.representations import Representation
+from tis_ray.representations.given import Given
+from tis_ray.stages.constrain import Constrainer
+from tis_ray.stages.context import Context
+from tis_ray.stages.study_ordering import StudyOrdering, ordering_table
+from tis_ray.store import Artifact, write_json, write_parquet
+from tis_ray.store.given import read_ordering
+from tis_ray.store.sides import Side
+
+VERSION = 1
+SELECTOR = "given"
+"""What stands for the selector of a ready ordering."""
+
+
+def given_ordering(method: Representation, context: Context, pool: Side) -> StudyOrdering:
+    """Return a ready ordering, filled to the study's budgets under its constraints.
+
+    A radius needs features, which an ordering has none of. Raises InputError where the file is
+    shorter than the budgets, or names rows that the study does not use.
+    """
+    assert isinstance(method, Given)
+    config, key = context.config, method.key("ordering")
+    constrainer = Constrainer(config, pool)
+    if config.constraints.radius is not None:
+        raise InputError(
+            f"constraints.radius compares features, and {method.name} is a ready ordering without "
+            "any; drop one of the two"
+        )
+    artifact = Artifact(
+        context.root,
+        f"ordering-{method.name}-{SELECTOR}",
+        {
+            "method": method.identity(config.settings_of(method)),
+            "pool": pool.tokens.fingerprint,
+            "subsets": constrainer.identity,
+        },
+        VERSION,
+    )
+    ordering = StudyOrdering(method.name, SELECTOR, artifact)
+    reused = artifact.complete
+    if not reused:
+        clock = artifact.clock()
+        row_of = {
+            name: row
+            for shard in range(pool.shards)
+            for facts in [pool.token_facts(shard).select(["id", "row"]).to_pydict()]
+            for name, row in zip(facts["id"], facts["row"], strict=True)
+        }
+        ranked, given_scores = read_ordering(str(method.files.ordering), key, row_of)
+        if config.budget_unit == "examples" and max(config.budget) > len(ranked):
+            raise InputError(
+                f"{key}: holds {len(ranked)} rows, and the largest budget is {max(config.budget)}; "
+                "give a longer ordering, or lower the budget"
+            )
+        rows, filled = constrainer.fill(lambda length: ranked[:length], len(ranked))
+        score_of = dict(zip(ranked.tolist(), given_scores, strict=True))
+        scores = [score_of.get(row) for row in rows.tolist()]
+        nothing = np.full(len(rows), -1)
+        table = ordering_table(pool, rows, scores, nothing, [None] * len(rows), SELECTOR)
+        write_parquet(ordering.file, table)
+        write_json(artifact / "budgets.json", [asdict(entry) for entry in filled])
+        artifact.commit(rows=len(rows), seconds=clock.seconds, peak_mb=peak_mb())
+    context.log.made("ordering", f"{method.name} {SELECTOR}", artifact, reused)
+    return ordering

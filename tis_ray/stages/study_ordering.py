@@ -1,0 +1,85 @@
+"""An ordering of the pool on disk, with the ids and sources of its rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tis_ray.selectors.constraints import Filled
+from tis_ray.store import Artifact
+from tis_ray.store.sides import Side
+
+
+@dataclass(frozen=True)
+class StudyOrdering:
+    """An ordering of the pool: `ordering.parquet` with index (row of the pool), rank, score, query
+    (row of the query set), id, source and query_id; `budgets.json` says what each budget came to.
+
+    seed: the one seed it is for, of a selector that draws; None if it is for all of them.
+    """
+
+    representation: str
+    selector: str
+    artifact: Artifact
+    seed: int | None = None
+
+    @property
+    def name(self) -> str:
+        """What tells it from the study's other orderings."""
+        tail = "" if self.seed is None else f"-seed-{self.seed}"
+        return f"{self.representation}-{self.selector}{tail}"
+
+    @property
+    def file(self) -> Path:
+        """The ordering's file."""
+        return self.artifact / "ordering.parquet"
+
+    def table(self) -> pa.Table:
+        """Read the ordering, best first."""
+        return pq.read_table(self.file)
+
+    def filled(self) -> dict[int, Filled]:
+        """Read what each budget came to; its subset is the ordering's first `rows` rows."""
+        told = json.loads((self.artifact / "budgets.json").read_text())
+        return {entry["budget"]: Filled(**entry) for entry in told}
+
+
+def ordering_table(
+    pool: Side,
+    rows: np.ndarray,
+    scores: Sequence[float | None] | np.ndarray,
+    queries: np.ndarray,
+    query_ids: Sequence[str | None],
+    selector: str,
+) -> pa.Table:
+    """Return an ordering's table: pool rows, best first, with score, query, ids and sources."""
+    by_row = ids_and_sources(pool, rows)
+    return pa.table(
+        {
+            "index": pa.array(rows, pa.int64()),
+            "rank": pa.array(np.arange(len(rows)), pa.int64()),
+            "score": pa.array(scores, pa.float64()),
+            "query": pa.array(queries, pa.int32()),
+            "id": pa.array([by_row[row][0] for row in rows.tolist()], pa.string()),
+            "source": pa.array([by_row[row][1] for row in rows.tolist()], pa.string()),
+            "query_id": pa.array(query_ids, pa.string()),
+        }
+    ).replace_schema_metadata({"selector": selector})
+
+
+def ids_and_sources(side: Side, rows: np.ndarray) -> dict[int, tuple[Any, ...]]:
+    """Return id and source of the given rows, reading one shard at a time."""
+    wanted, found = set(rows.tolist()), {}
+    for shard in range(side.shards):
+        part = side.token_facts(shard).select(["row", "id", "source"]).to_pydict()
+        for row, name, source in zip(part["row"], part["id"], part["source"], strict=True):
+            if row in wanted:
+                found[row] = (name, source)
+    return found

@@ -1,0 +1,192 @@
+"""Reading what somebody else has made: matrices by place, tables by row id."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tis_ray.errors import InputError
+from tis_ray.store.fingerprint import file_digest
+from tis_ray.store.score_matrix import open_scores
+
+MOST_MISSING = 3
+"""Ids that a message names."""
+
+
+def content_digest(path: str, key: str) -> str:
+    """Return a hash of a file's bytes. Raises InputError, naming the config key, if there is none."""
+    return file_digest(_file(path, key))
+
+
+def check_matrix(path: str, key: str, queries: int, rows: int) -> None:
+    """Raise InputError unless a file holds scores for so many queries and pool rows.
+
+    A table may lack pool rows: they have no score then, and are told in the quarantine.
+    """
+    if _is_table(path):
+        _table(path, key, "scores")
+        return
+    shape = open_scores(_file(path, key)).shape
+    if shape != (queries, rows):
+        raise InputError(
+            f"{key}: {path} is {shape[0]} x {shape[1]}; the study reads {queries} queries and {rows} "
+            "pool rows; give a row a query and a column a pool row, or a .parquet with `id` and "
+            "`scores`"
+        )
+
+
+def check_ordering(path: str, key: str) -> None:
+    """Raise InputError unless a file is a table with `id`, each once."""
+    _unique(_table(path, key, None), path, key)
+
+
+class GivenScores:
+    """Scores looked up in a file; a `Scorer` of `tis_ray.representations`."""
+
+    def __init__(
+        self,
+        path: str,
+        key: str,
+        pool: Iterable[dict[str, Any]],
+        queries: Iterable[dict[str, Any]],
+    ) -> None:
+        self.unusable: dict[int, str] = {}
+        rows_M = [row["row"] for row in queries]
+        self.rows_N = [(row["row"], row["id"]) for row in pool]
+        if not _is_table(path):
+            scores_MN = open_scores(_file(path, key))
+            self._columns = lambda part: scores_MN[np.ix_(rows_M, [row for row, _ in part])]
+            return
+        table = _table(path, key, "scores")
+        places = _unique(table, path, key)
+        values_NM = _lists(table["scores"], f"{key}: {path}")
+        if values_NM.shape[1] <= max(rows_M):
+            raise InputError(
+                f"{key}: {path} has {values_NM.shape[1]} scores a row; the study reads "
+                f"{max(rows_M) + 1} queries"
+            )
+
+        def columns(part: list[tuple[int, str]]) -> np.ndarray:
+            found_MN = np.full((len(rows_M), len(part)), np.nan, np.float32)
+            known = [(k, places[name]) for k, (_, name) in enumerate(part) if name in places]
+            if known:
+                here, there = map(list, zip(*known, strict=True))
+                found_MN[:, here] = values_NM[there][:, rows_M].T
+            return found_MN
+
+        self._columns = columns
+
+    def scores(self, start: int, stop: int) -> np.ndarray:
+        """Return scores_MN of the pool rows from `start` to `stop`; NaN where the file has none."""
+        return np.asarray(self._columns(self.rows_N[start:stop]), np.float32)
+
+
+class GivenVectors:
+    """Vectors looked up in a file, by place or by id.
+
+    rows: how many rows the side has, which a matrix must match; None does not check.
+    """
+
+    def __init__(self, path: str, key: str, rows: int | None = None) -> None:
+        self.places: dict[str, int] | None = None
+        if _is_table(path):
+            table = _table(path, key, "features")
+            self.places = _unique(table, path, key)
+            self.values_ND = _lists(table["features"], f"{key}: {path}")
+        else:
+            self.values_ND = open_scores(_file(path, key))
+            if rows is not None and len(self.values_ND) != rows:
+                raise InputError(
+                    f"{key}: {path} has {len(self.values_ND)} vectors; the study reads {rows} rows; "
+                    "give one each, or a .parquet with `id` and `features`"
+                )
+
+    @property
+    def width(self) -> int:
+        """Numbers in a vector."""
+        return int(self.values_ND.shape[1])
+
+    def of(self, rows: list[dict[str, Any]]) -> tuple[np.ndarray, list[int]]:
+        """Return the vectors of rows (E, D), zeros where there is none, and the positions of those."""
+        if self.places is None:
+            return np.asarray(self.values_ND[[row["row"] for row in rows]]), []
+        found_ED = np.zeros((len(rows), self.width), self.values_ND.dtype)
+        missing = []
+        for position, row in enumerate(rows):
+            place = self.places.get(row["id"])
+            if place is None:
+                missing.append(position)
+            else:
+                found_ED[position] = self.values_ND[place]
+        return found_ED, missing
+
+
+def read_ordering(
+    path: str, key: str, row_of: dict[str, int]
+) -> tuple[np.ndarray, list[float | None]]:
+    """Return an ordering's pool rows, best first, and their scores.
+
+    row_of: row number of each usable pool row by id. Rows of the file that the study does not use
+    (not in the pool, or set aside) are an error, since training on others would go unnoticed.
+    """
+    table = _table(path, key, None)
+    ids = list(_unique(table, path, key))
+    missing = [name for name in ids if name not in row_of]
+    if missing:
+        named = ", ".join(repr(name) for name in missing[:MOST_MISSING])
+        raise InputError(
+            f"{key}: {path}: {len(missing)} of {len(ids)} ids are no usable rows of the pool "
+            f"({named}{', ...' if len(missing) > MOST_MISSING else ''}); see the pool's quarantine"
+        )
+    scores = table["score"].to_pylist() if "score" in table.column_names else [None] * len(ids)
+    return np.array([row_of[name] for name in ids], np.int64), scores
+
+
+def _is_table(path: str) -> bool:
+    return path.endswith(".parquet")
+
+
+def _file(path: str, key: str) -> Path:
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise InputError(f"{key}: {path} is no file; check the path")
+    return file
+
+
+def _table(path: str, key: str, column: str | None) -> pa.Table:
+    try:
+        table = pq.read_table(_file(path, key))
+    except (pa.ArrowInvalid, OSError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"{key}: {path} cannot be read as Parquet ({reason})") from None
+    for name in ("id", *([column] if column else [])):
+        if name not in table.column_names:
+            raise InputError(
+                f"{key}: {path} has no column `{name}`; it has {', '.join(table.column_names)}"
+            )
+    return table
+
+
+def _unique(table: pa.Table, path: str, key: str) -> dict[str, int]:
+    """Return the place of each id. Raises InputError where one is given twice."""
+    ids = [str(name) for name in table["id"].to_pylist()]
+    places = {name: place for place, name in enumerate(ids)}
+    if len(places) < len(ids):
+        twice = next(name for place, name in enumerate(ids) if places[name] != place)
+        raise InputError(f"{key}: {path}: id {twice!r} is given twice; keep one")
+    return places
+
+
+def _lists(column: pa.ChunkedArray, where: str) -> np.ndarray:
+    """Return a column of equally long lists as a matrix."""
+    values = [np.asarray(value, np.float32) for value in column.to_pylist()]
+    if len({value.shape for value in values}) != 1 or values[0].ndim != 1:
+        raise InputError(
+            f"{where}: `{column.type}` is no list of equally many numbers in every row"
+        )
+    return np.stack(values)
