@@ -196,7 +196,7 @@ def evaluate(config: ConfigFile, overrides: Overrides = None) -> None:
     Example: tis-ray evaluate --config examples/quickstart.yaml
     """
     loaded = _load(config, overrides)
-    from tis_ray.study.legend import legend_of
+    from tis_ray.study.labels import legend_of
     from tis_ray.study.run import run as run_study
     from tis_ray.study.summary import results_tables
 

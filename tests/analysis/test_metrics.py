@@ -3,7 +3,7 @@
 import pytest
 
 from tis_ray.analysis import Metric, describe, measured
-from tis_ray.study.legend import known_metrics
+from tis_ray.study.labels import known_metrics
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ from tis_ray.analysis.recommend import recommend as pure_recommend
 from tis_ray.errors import InputError
 from tis_ray.report.advice import preferred
 
-
 PREFERRED = preferred()
 
 

@@ -11,7 +11,7 @@ from tis_ray.report import StudyRecord
 from tis_ray.report.lengths import length_facts
 from tis_ray.representations import REPRESENTATIONS
 from tis_ray.selectors import SELECTORS
-from tis_ray.study.legend import known_metrics
+from tis_ray.study.labels import known_metrics
 
 LEGEND = Legend(
     {found.name: found.label for found in REPRESENTATIONS},

@@ -1,12 +1,13 @@
 """Figures are well-formed, repeatable, complete, and safe to put on one page."""
 
 import re
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
 
 from tests.report.conftest import changed, with_two_zero_shots
-from tis_ray.analysis import Method, describe
+from tis_ray.analysis import Cell, Method, Metric, describe
 from tis_ray.analysis.cells import POOL, Part
 from tis_ray.report import StudyRecord, svg, write_figures
 from tis_ray.report.figures import budget_curve, comparison, drawings
@@ -173,3 +174,27 @@ def test_theming_replaces_colours_only_in_styles():
 def test_labels_are_short_and_printable(text, shown):
     assert svg.short(text) == shown
     assert len(svg.short(text)) <= 26
+
+
+def test_the_quantile_figure_has_the_better_zero_shot_too(make):
+    record = with_two_zero_shots(make())
+    record.cells = changed(
+        record, lambda cell: cell.update(query_loss=0.1) if "(" in cell["representation"] else None
+    )
+    record.quantiles = [
+        Cell(Method("less", "round_robin"), 50, 0, {"query_loss": 0.3 + q / 100}, (q,))
+        for q in (1, 2, 3)
+    ]
+    drawn = drawings(record, record.table())
+    for name in ("quantiles", "budget_query_loss"):
+        assert "Zero-shot, no template" in drawn[name].svg
+
+
+def test_a_metric_that_no_list_knows_is_drawn_and_shown_as_its_spec_says(make):
+    record = make(budgets=(100,))
+    record.cells = changed(record, lambda cell: cell.update(mine=cell["exact_match"]))
+    mine = Metric("mine", "my own", lower_is_better=True, share=True)
+    record.legend = replace(record.legend, metrics={"mine": mine})
+    drawn = drawings(record, record.table())
+    assert drawn["budget_mine"].title == "My own by budget"
+    assert "my own (lower is better)" in drawn["budget_mine"].svg

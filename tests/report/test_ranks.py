@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.report.conftest import changed
-from tis_ray.report.ranks import rank_lines
+from tis_ray.report.rank_section import rank_lines
 
 METHODS = [(r, s) for r in ("less", "rds") for s in ("round_robin", "uot", "knn_kde")]
 

@@ -22,7 +22,7 @@ from matplotlib.transforms import ScaledTranslation
 from tis_ray.analysis import Interval, Method, Metric, TableRow
 from tis_ray.analysis.statistics import best_zero_shot
 from tis_ray.report import svg
-from tis_ray.report.distances import distance_figure
+from tis_ray.report.closeness import distance_figure
 from tis_ray.report.gains import gain_figure
 from tis_ray.report.lengths import length_figure
 from tis_ray.report.pool_figures import (
@@ -32,7 +32,7 @@ from tis_ray.report.pool_figures import (
     score_by_rank,
     stage_cost,
 )
-from tis_ray.report.quantiles import quantile_figure
+from tis_ray.report.quantile_section import quantile_figure
 from tis_ray.report.record import StudyRecord
 from tis_ray.report.words import metrics_of, number, sentence
 from tis_ray.store import write_bytes

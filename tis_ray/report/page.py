@@ -1,13 +1,7 @@
-"""The report as one HTML file that needs nothing else: no network, no fonts, no other file.
-
-Texts of pool and queries are untrusted. They reach the page only through the template's
-auto-escaping, and a content security policy allows no script but the page's own few lines.
-"""
+"""The report of one study: what stands in which section, as texts for the templates in `study/`."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,22 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from tis_ray.analysis import Comparison, Legend, Method, Metric, StageCost, TableRow
 from tis_ray.analysis.cells import POOL
-from tis_ray.report import svg
-from tis_ray.report.agreement import agreement_table, clarity, score_lines
-from tis_ray.report.distances import distance_tables
-from tis_ray.report.figures import Drawing, drawings, figure_name
+from tis_ray.report.clarity import agreement_table, clarity, score_lines
+from tis_ray.report.closeness import distance_tables
+from tis_ray.report.figures import drawings, figure_name
 from tis_ray.report.gains import gain_tables
+from tis_ray.report.html import Page, Section, write_page
 from tis_ray.report.lengths import length_table
-from tis_ray.report.quantiles import quantile_table
-from tis_ray.report.ranks import rank_lines
+from tis_ray.report.quantile_section import quantile_table
+from tis_ray.report.rank_section import rank_lines
 from tis_ray.report.record import Exactness, StudyRecord
-from tis_ray.report.search import search_table
 from tis_ray.report.subsets import effective_budgets, overlap_lines
+from tis_ray.report.tried_settings import search_table
 from tis_ray.report.words import (
     decimals,
     duration,
@@ -42,7 +34,6 @@ from tis_ray.report.words import (
     sentence,
     with_template,
 )
-from tis_ray.store import write_bytes
 
 MOST_EXAMPLES = 50
 """Rows shown of each ordering."""
@@ -71,56 +62,64 @@ def build_report(record: StudyRecord, out_dir: str | Path) -> Path:
     record = StudyRecord.from_json(record.to_json())  # plain types, as when redrawn from disk
     rows = record.table()
     figures = drawings(record, rows)
-    environment = Environment(
-        loader=PackageLoader("tis_ray.report", package_path=""),
-        autoescape=True,  # always: the name ends in .j2, which would switch the guess off
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    html = environment.get_template("template.html.j2").render(
-        record=record,
-        facts=_facts(record, rows),
-        headline=headline(rows),
-        warnings=_warnings(rows),
-        tables=[_table(rows, metric) for metric in metrics_of(rows)],
-        gains=[
+    content = {
+        "record": record,
+        "figures": figures,
+        "tables": [_table(rows, metric) for metric in metrics_of(rows)],
+        "gains": [
             table | {"figure": figure_name("gain", table["metric"])}
             for table in gain_tables(record, rows)
         ],
-        ranks=rank_lines(record, rows),
-        figures=figures,
-        inline=_inline,
-        agreement=agreement_table(record),
-        scores=score_lines(record),
-        examples=_examples(record),
-        open_examples=OPEN_EXAMPLES,
-        shares=_shares(record),
-        lengths=length_table(record),
-        distances=distance_tables(record, rows),
-        quantiles=quantile_table(record),
-        search=search_table(record),
-        budgets=effective_budgets(record),
-        overlaps=overlap_lines(record),
-        trust=[_trust(found, record.legend) for found in record.certificates],
-        costs=_costs(record.stages),
-        total=_total(record.stages),
-        quarantined=_quarantined(record),
-        most_quarantined=MOST_QUARANTINED,
-        config=yaml.safe_dump(record.config, sort_keys=False, allow_unicode=True),
-        command=record.command or "tis-ray run config.yaml",
-        duration=duration,
-        script=Markup(SCRIPT),  # noqa: S704 - a constant of this module
-        script_hash=base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode(),
+        "ranks": rank_lines(record, rows),
+        "agreement": agreement_table(record),
+        "scores": score_lines(record),
+        "examples": _examples(record),
+        "open_examples": OPEN_EXAMPLES,
+        "shares": _shares(record),
+        "lengths": length_table(record),
+        "distances": distance_tables(record, rows),
+        "quantiles": quantile_table(record),
+        "search": search_table(record),
+        "budgets": effective_budgets(record),
+        "overlaps": overlap_lines(record),
+        "trust": [_trust(found, record.legend) for found in record.certificates],
+        "costs": _costs(record.stages),
+        "total": _total(record.stages),
+        "quarantined": _quarantined(record),
+        "most_quarantined": MOST_QUARANTINED,
+        "config": yaml.safe_dump(record.config, sort_keys=False, allow_unicode=True),
+        "command": record.command or "tis-ray run config.yaml",
+        "duration": duration,
+    }
+    has = {name for name, value in content.items() if value} | set(figures)
+    selected = {"shares", "lengths", "map", "scores", "overlaps", "budgets"}
+    page = Page(
+        title=record.name,
+        kind="report",
+        folder="study",
+        facts=_facts(record, rows),
+        headline=headline(rows),
+        warnings=_warnings(rows),
+        sections=(
+            Section("results", "Results", "tables" in has),
+            Section("gains", "Cost against gain", "gains" in has),
+            Section("ranks", "Ranks", "ranks" in has),
+            Section("quantiles", "Quantiles", bool(content["quantiles"])),
+            Section("search", "Settings of fine-tuning", "search" in has),
+            Section("selected", "What was selected", bool(selected & has)),
+            Section("orderings", "Orderings", bool({"scores", "agreement"} & has)),
+            Section("distances", "Distances", bool(content["distances"])),
+            Section("trust", "Exactness", "trust" in has),
+            Section("examples", "Selected examples", "examples" in has),
+            Section("cost", "Cost", "costs" in has),
+            Section("quarantine", "Quarantine"),
+            Section("again", "Run it again"),
+            Section("reading", "How to read the numbers"),
+        ),
+        script=SCRIPT if content["examples"] else "",
+        version=record.environment.get("tis_ray", ""),
     )
-    path = Path(out_dir) / "index.html"
-    write_bytes(path, html.encode("utf-8", errors="replace"))
-    return path
-
-
-def _inline(drawing: Drawing) -> Markup:
-    """Return a drawing for the page. Its texts were escaped when the SVG was written."""
-    return Markup(svg.themed(drawing.svg))  # noqa: S704
+    return write_page(page, out_dir, content)
 
 
 def _facts(record: StudyRecord, rows: Sequence[TableRow]) -> list[str]:

@@ -43,7 +43,7 @@ from tis_ray.stages.tokens import prepare_side, read_side
 from tis_ray.store import Artifact, fingerprint, write_bytes
 from tis_ray.store.feature_store import DamagedShardError
 from tis_ray.store.sides import SIDES, Side
-from tis_ray.study.record import study_record
+from tis_ray.study.gather import study_record
 from tis_ray.study.tracking import NullRun, git_commit, open_tracker
 from tis_ray.version import __version__
 

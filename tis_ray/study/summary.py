@@ -12,7 +12,7 @@ from rich.table import Table
 from tis_ray.analysis import Cell, Legend, Metric, TableRow, summarise
 from tis_ray.config import Config
 from tis_ray.report.words import interval, metrics_of, number
-from tis_ray.study.legend import legend_of
+from tis_ray.study.labels import legend_of
 from tis_ray.study.run import StudyResult
 
 ABREAST = 2

@@ -28,7 +28,7 @@ from tis_ray.stages.study_ordering import StudyOrdering
 from tis_ray.store import read_parquet
 from tis_ray.store.feature_views import FeatureSet
 from tis_ray.store.sides import Side
-from tis_ray.study.legend import legend_of
+from tis_ray.study.labels import legend_of
 
 SHOWN_ROWS = 200
 """Rows of each ordering whose texts the report holds."""

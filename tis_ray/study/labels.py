@@ -13,7 +13,7 @@ from tis_ray.selectors import BASELINE, SELECTORS
 
 def legend_of(config: Config) -> Legend:
     """Return the labels of all methods of a study, and how its metrics are read."""
-    representations = [REPRESENTATIONS.find(name) for name in config.representation]
+    representations = [config.method(name) for name in config.representation]
     cheap = [
         REPRESENTATIONS.find(cascade.by)
         for found in representations
