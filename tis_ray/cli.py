@@ -372,9 +372,12 @@ def version() -> None:
 
 def main() -> None:
     """Entry point: turns what went wrong into one line and an exit code."""
+    from tis_ray.distributed.quiet import quiet_ray
+
     try:
-        # Without standalone mode typer returns the code of `typer.Exit` instead of exiting.
-        code = app(standalone_mode=False)
+        with quiet_ray():
+            # Without standalone mode typer returns the code of `typer.Exit` instead of exiting.
+            code = app(standalone_mode=False)
     except (typer.Abort, KeyboardInterrupt):
         code = CTRL_C
     except Exception as error:

@@ -1,19 +1,59 @@
-"""Token rows that a training is given, and how far it has come."""
+"""Token rows that a training is given, named so that no others are trained on; and how far it has come."""
 
 from __future__ import annotations
 
 import json
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from hashlib import blake2b
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import torch.distributed as dist
 
-from tis_ray.store import write_json
+from tis_ray.batches import Example
+from tis_ray.store import write_json, write_parquet
 from tis_ray.store.sides import TOKENS, Side
+
+
+class LostRowsError(RuntimeError):
+    """The rows that a training was ordered on are not there, or are others."""
+
+
+@dataclass(frozen=True)
+class Subset:
+    """Rows to train on: their file, how many they are, and the digest of the file's bytes."""
+
+    file: Path
+    rows: int
+    digest: str
+
+    @classmethod
+    def write(cls, file: Path, pool: Side, positions: np.ndarray) -> Subset:
+        """Write the pool's token rows at `positions`, in that order, for a training to read."""
+        write_parquet(file, take_examples(pool, positions))
+        return cls(file, len(positions), _digest(file.read_bytes()))
+
+    def examples(self, name: str) -> list[Example]:
+        """Read the rows for the training `name`; raise LostRowsError if they are not those written."""
+        content = self.file.read_bytes() if self.file.exists() else b""
+        if _digest(content) != self.digest:
+            state = "was changed or cut" if content else "is missing"
+            raise LostRowsError(
+                f"{name}: {self.file} {state}, so the {self.rows} rows to train on are not there; "
+                "the same command writes them again"
+            )
+        table = pq.read_table(BytesIO(content), columns=["input_ids", "labels"])
+        examples: list[Example] = table.to_pylist()
+        return examples
+
+
+def _digest(content: bytes) -> str:
+    return blake2b(content, digest_size=16).hexdigest()
 
 
 def sample_rows(pool: Side, size: int, seed: int) -> np.ndarray:

@@ -15,6 +15,9 @@ from tis_ray.stages.represented import Represented
 from tis_ray.store import Artifact, write_npy
 from tis_ray.store.sides import Side
 
+VERSION = 1
+"""Of the order that is cut into quantiles."""
+
 
 def plan_quantiles(
     context: Context,
@@ -43,7 +46,7 @@ def plan_quantiles(
 def _whole_order(name: str, scores: Artifact, context: Context) -> np.ndarray:
     """Return the pool rows that have a score, in round-robin order."""
     artifact = Artifact(
-        context.root, f"order-{name}", {"scores": scores.fingerprint, "rows": "all"}
+        context.root, f"order-{name}", {"scores": scores.fingerprint, "rows": "all"}, VERSION
     )
     reused = artifact.complete
     if not reused:

@@ -22,9 +22,11 @@ from rich.console import Console
 from rich.table import Table
 
 from tis_ray.batches import IGNORED
+from tis_ray.batches.threads import cpu_threads
 from tis_ray.config import Config
 from tis_ray.data import Row, TemplateError, count_response_tokens
 from tis_ray.distributed.connect import Cluster, connect
+from tis_ray.distributed.quiet import quiet_ray
 from tis_ray.distributed.task import run_task
 from tis_ray.evaluation import example_losses, generate, read_tasks
 from tis_ray.models.loading import load_model
@@ -84,7 +86,8 @@ def price(config: Config) -> Price:
     rows = {side: read_side(config, side) for side in SIDES}
     cluster = connect(config)
     counts = {side: artifact.manifest().rows for side, artifact in rows.items()}
-    facts = run_task(_measure, config, rows, cluster.device, cluster=cluster)
+    with quiet_ray():
+        facts = run_task(_measure, config, rows, cluster.device, cluster=cluster)
     return estimate(config, counts, facts, cluster)
 
 
@@ -221,7 +224,11 @@ def print_price(found: Price, console: Console) -> None:
 
 def _measure(config: Config, rows: dict[SideName, Artifact], device: str) -> dict[str, Any]:
     """Tokenise, featurise, train on, and evaluate a sample; return seconds a row or a token."""
-    torch.set_num_threads(config.batch.threads)
+    with cpu_threads(config.batch.threads):  # a task's process is used for others afterwards
+        return _measured(config, rows, device)
+
+
+def _measured(config: Config, rows: dict[SideName, Artifact], device: str) -> dict[str, Any]:
     start = time.monotonic()
     sample = _sample(config, rows["pool"], "pool", SAMPLE)
     tokenise = (time.monotonic() - start) / max(len(sample), 1)

@@ -22,6 +22,7 @@ from rich.markup import escape
 
 from tis_ray.config import Config, config_yaml, parse_config
 from tis_ray.distributed.connect import connect
+from tis_ray.distributed.quiet import quiet_ray
 from tis_ray.errors import InputError
 from tis_ray.log import RunLog
 from tis_ray.report import StudyRecord, build_report
@@ -96,7 +97,8 @@ def run(
     log.event("start", until=until, command=_command(), pid=os.getpid())
     begun = time.monotonic()
     try:
-        result = _run_whole(config, until, log)
+        with quiet_ray():
+            result = _run_whole(config, until, log)
     except BaseException as error:
         log.event("failed", error=f"{type(error).__name__}: {error}")
         raise
