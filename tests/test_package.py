@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import sysconfig
 import tarfile
 import zipfile
 from pathlib import Path
@@ -22,19 +21,19 @@ ROOT = Path(__file__).parents[1]
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(600)]
 
 
-def output(*words: str | Path, cwd: Path) -> str:
-    """Return what a command printed; nothing of this checkout is on its path."""
+def done(*words: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command that must succeed; nothing of this checkout is on its path."""
     env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    done = subprocess.run(words, cwd=cwd, env=env, text=True, capture_output=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    ended = subprocess.run(words, cwd=cwd, env=env, text=True, capture_output=True)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended
 
 
 @pytest.fixture(scope="module")
 def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sdist, unpacked."""
     folder = tmp_path_factory.mktemp("sdist")
-    output(sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", folder, cwd=ROOT)
+    done(sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", folder, cwd=ROOT)
     (archive,) = folder.glob("*.tar.gz")
     with tarfile.open(archive) as packed:
         packed.extractall(folder, filter="data")
@@ -44,7 +43,7 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def wheel(sdist: Path) -> Path:
     """The wheel that the sdist gives."""
-    output(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", "dist", cwd=sdist)
+    done(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", "dist", cwd=sdist)
     (found,) = (sdist / "dist").glob("*.whl")
     return found
 
@@ -69,24 +68,24 @@ def test_the_wheel_has_every_file_of_the_package_and_no_other(wheel: Path) -> No
 
 def test_the_wheel_is_installed_and_its_doctor_finds_nothing(wheel: Path, tmp_path: Path) -> None:
     venv = tmp_path / "venv"
-    output(sys.executable, "-m", "venv", "--without-pip", venv, cwd=tmp_path)
+    done(sys.executable, "-m", "venv", "--without-pip", venv, cwd=tmp_path)
     python = venv / "bin" / "python"
-    site = Path(
-        output(python, "-c", "import site; print(site.getsitepackages()[0])", cwd=tmp_path)[:-1]
-    )
+    where = "import site; print(site.getsitepackages()[0])"
+    site = Path(done(python, "-c", where, cwd=tmp_path).stdout.strip())
     # Borrowed paths come last, and their own `.pth` files (an editable tis_ray) are not followed.
-    (site / "borrowed.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
+    borrowed = [path for path in sys.path if path.endswith("site-packages")]
+    (site / "borrowed.pth").write_text("\n".join(borrowed))
     pip = (sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "--no-index")
-    output(*pip, "--quiet", "--ignore-installed", wheel, cwd=tmp_path)
+    done(*pip, "--quiet", "--ignore-installed", wheel, cwd=tmp_path)
 
     where = "import tis_ray; print(tis_ray.__file__)"
-    assert output(python, "-c", where, cwd=tmp_path).startswith(str(site))
+    assert done(python, "-c", where, cwd=tmp_path).stdout.startswith(str(site))
     loads = (
         "from transformers import AutoModelForCausalLM, AutoTokenizer\n"
         "from tis_ray.models.builtin import PATH\n"
         "AutoTokenizer.from_pretrained(PATH)\n"
         "print(AutoModelForCausalLM.from_pretrained(PATH).num_parameters())"
     )
-    assert int(output(python, "-c", loads, cwd=tmp_path)) > 800_000
-    told = output(venv / "bin" / "tis-ray", "doctor", cwd=tmp_path)
-    assert "ray task" in told
+    assert int(done(python, "-c", loads, cwd=tmp_path).stdout) > 800_000
+    told = done(venv / "bin" / "tis-ray", "doctor", cwd=tmp_path)
+    assert "ray task" in told.stdout + told.stderr
