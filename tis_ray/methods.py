@@ -179,9 +179,9 @@ class Methods(Generic[S]):
 
     def _loaded(self, reference: str, name: str | None) -> S:
         module_name, _, attribute = reference.partition(":")
-        # As `python -m` has it: a module beside the config is found without being installed.
+        # A module in the current folder is found without being installed.
         if str(Path.cwd()) not in sys.path and "" not in sys.path:
-            sys.path.insert(0, str(Path.cwd()))
+            sys.path.append(str(Path.cwd()))
         try:
             module = importlib.import_module(module_name)
         except ImportError as error:
