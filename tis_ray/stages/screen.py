@@ -37,7 +37,7 @@ from tis_ray.settings import OverlapConfig
 from tis_ray.stages.context import Context
 from tis_ray.stages.tokens import read_side
 from tis_ray.store import Artifact, write_json, write_parquet
-from tis_ray.store.sides import SideName, row_dicts
+from tis_ray.store.sides import row_dicts
 
 OVERLAPS = pa.schema(
     [
@@ -76,7 +76,7 @@ class Screen:
 
 
 def target_rows(
-    config: Config, rows: Mapping[SideName, Artifact]
+    config: Config, rows: Mapping[str, Artifact]
 ) -> dict[TargetSide, list[Artifact]]:
     """Return the rows that the pool must not repeat: the study's own, and those of `overlap.also`.
 
@@ -92,7 +92,7 @@ def target_rows(
     return found
 
 
-def screen_pool(context: Context, rows: Mapping[SideName, Artifact]) -> Screen:
+def screen_pool(context: Context, rows: Mapping[str, Artifact]) -> Screen:
     """Find what the pool shares with query and test rows, and what of it is dropped."""
     config = context.config
     excluded = read_ids(config.constraints.exclude, "constraints.exclude")
