@@ -16,7 +16,7 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 from rich.console import Console
 
-from tis_ray.config import Config, config_yaml
+from tis_ray.config import Config, config_yaml, plan
 from tis_ray.distributed.connect import require_lasting_folders
 from tis_ray.errors import InputError
 from tis_ray.store import fingerprint
@@ -106,10 +106,11 @@ def _follow(client: JobSubmissionClient, job: str, console: Console) -> JobStatu
 
 def _require_reachable_data(config: Config) -> None:
     """Raise InputError for a data file that is named relative to this machine's folder."""
-    for side in ("pool", "query", "test"):
-        source = getattr(config.data, side)
-        if source.kind == "file" and not Path(source.path).is_absolute():
-            raise InputError(
-                f"data.{side}.path: found `{source.path}`; a job needs an absolute path that its "
-                f"head node sees, such as /shared/{Path(source.path).name}"
-            )
+    for study in plan(config).values():
+        for side in ("pool", "query", "test"):
+            source = getattr(study.data, side)
+            if source.kind == "file" and not Path(source.path).is_absolute():
+                raise InputError(
+                    f"data.{side}.path: found `{source.path}`; a job needs an absolute path that its "
+                    f"head node sees, such as /shared/{Path(source.path).name}"
+                )
