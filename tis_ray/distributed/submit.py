@@ -16,7 +16,7 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 from rich.console import Console
 
-from tis_ray.config import Config, config_yaml, plan
+from tis_ray.config import Config, config_yaml, plan, together
 from tis_ray.distributed.connect import require_lasting_folders
 from tis_ray.errors import InputError
 from tis_ray.store import fingerprint
@@ -43,8 +43,9 @@ def submit_study(config: Config, address: str, follow: bool, console: Console) -
         job, news = f"tis-{name}-{last + 1}", "submitted"
         _submit(client, job, name, config)
     where = client.get_address()
+    results = together(config) or next(iter(plan(config).values())).run_dir
     console.print(
-        f"job {job} {news} at {where}; results: {config.run_dir}\n"
+        f"job {job} {news} at {where}; results: {results}\n"
         f"stop it with: ray job stop {job} --address {where}",
         soft_wrap=True,
         highlight=False,

@@ -35,10 +35,11 @@ def explain_orderings(
     by default `explain/` in the run's folder. Of several studies each has its own folder in `out`, and
     its name before the ordering's.
     """
-    for study, found in _selected(config):
-        folder = study.run_dir / "explain"
+    studies = plan(config)
+    for name, found in _selected(config):
+        folder = studies[name].run_dir / "explain"
         if out is not None:
-            folder = out / study.name if together(config) else out
+            folder = out / name if together(config) else out
         for lineage in found:
             with _damage_told():
                 table = explained(lineage, near)
@@ -46,7 +47,7 @@ def explain_orderings(
             write_parquet(path, table)
             with atomic_path(path.with_suffix(".csv")) as temporary:
                 pacsv.write_csv(table, temporary)
-            yield _of_several(config, study) + lineage.method, table, path
+            yield _of_several(config, name) + lineage.method, table, path
 
 
 def explain_row(config: Config, example: str, near: float = NEAR) -> Iterator[str]:
@@ -56,21 +57,24 @@ def explain_row(config: Config, example: str, near: float = NEAR) -> Iterator[st
     source; or where the row stands among all. The others name its near-duplicates in the pool, those
     with a cosine of `near` or more. Of several studies, each says so by itself.
     """
-    for study, found in _selected(config):
-        for line in _row_lines(found, example, near):
-            yield _of_several(config, study) + line
+    ready = dict(_selected(config))
+    for study in plan(config).values():
+        found = ready.get(study.name)
+        lines = ["no ordering yet"] if found is None else _row_lines(found, example, near)
+        for line in lines:
+            yield _of_several(config, study.name) + line
 
 
-def _selected(config: Config) -> Iterator[tuple[Config, list[Lineage]]]:
+def _selected(config: Config) -> Iterator[tuple[str, list[Lineage]]]:
     """Yield the studies of a file that have selected, with their orderings; raise where none has."""
-    studies = list(plan(config).values())
-    ready = [study for study in studies if has_orderings(study.run_dir)]
-    for study in ready or studies:
-        yield study, lineages(study.run_dir)
+    studies = plan(config)
+    ready = {name: study for name, study in studies.items() if has_orderings(study.run_dir)}
+    for name, study in (ready or studies).items():
+        yield name, lineages(study.run_dir)
 
 
-def _of_several(config: Config, study: Config) -> str:
-    return f"{study.name}: " if together(config) else ""
+def _of_several(config: Config, name: str) -> str:
+    return f"{name}: " if together(config) else ""
 
 
 def _row_lines(found: list[Lineage], example: str, near: float) -> Iterator[str]:
