@@ -39,8 +39,7 @@ def through_ray(found: Stage, actors: int) -> tuple[float, float]:
             Timed,
             arguments,
             range(found.pool.shards),
-            found.actors(actors),
-            found.log,
+            found.actors(actors, root),
             "",
             gpu=True,
         )

@@ -52,7 +52,7 @@ def through_ray(found: Stage) -> dict[str, float]:
         arguments = {"notes": notes, **found.arguments(root)}
         start = time.monotonic()
         shards = range(found.pool.shards)
-        map_shards(Timed, arguments, shards, found.actors(1), found.log, "", gpu=True)
+        map_shards(Timed, arguments, shards, found.actors(1, root), "", gpu=True)
         return _times(start, time.monotonic(), notes)
 
 

@@ -15,9 +15,10 @@ from rich.console import Console
 
 from benchmarks.lab import checkpoint
 from tis_ray.config import parse_config
-from tis_ray.distributed.connect import Cluster, connect
+from tis_ray.distributed.connect import connect
 from tis_ray.log import RunLog
 from tis_ray.settings import ModelConfig
+from tis_ray.stages.context import Context
 from tis_ray.stages.featurize import featurize
 from tis_ray.stages.recipe import Recipe, make_recipe
 from tis_ray.stages.tokens import prepare_side, read_side
@@ -31,18 +32,18 @@ class Stage:
 
     recipe: Recipe
     pool: Side
-    cluster: Cluster
-    log: RunLog
+    context: Context
     folder: Path
 
-    def actors(self, count: int) -> Cluster:
-        """The cluster with this many one-thread actors to a stage."""
-        return replace(self.cluster, actors=count)
+    def actors(self, count: int, root: str) -> Context:
+        """The study with this many one-thread actors to a stage, and its artifacts in `root`."""
+        config = self.context.config.model_copy(update={"artifacts": root})
+        return Context(config, replace(self.context.cluster, actors=count), self.context.log)
 
     def featurize(self, actors: int) -> None:
         """Run the whole stage into a store of its own."""
         with tempfile.TemporaryDirectory(dir=self.folder) as root:
-            featurize(self.recipe, {"pool": self.pool}, Path(root), self.actors(actors), self.log)
+            featurize(self.recipe, {"pool": self.pool}, self.actors(actors, root))
 
     def arguments(self, root: str) -> dict[str, Any]:
         """Arguments of the stage's worker, for every row and a store in `root`."""
@@ -77,10 +78,10 @@ def stage(shards: int, shard_rows: int) -> Iterator[Stage]:
             }
         )
         log = RunLog(folder / "log", Console(file=io.StringIO()))
-        cluster = connect(config)
+        context = Context(config, connect(config), log)
         try:
-            pool = prepare_side(config, "pool", read_side(config, "pool"), cluster, log)
-            recipe = make_recipe("less", config, pool, cluster, log)
-            yield Stage(recipe, pool, cluster, log, folder)
+            pool = prepare_side(context, "pool", read_side(config, "pool"))
+            recipe = make_recipe(config.method("less"), context, pool)
+            yield Stage(recipe, pool, context, folder)
         finally:
             ray.shutdown()

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import inspect
 import pkgutil
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import cached_property
@@ -24,6 +25,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from pydantic import create_model
 from pydantic_core import PydanticCustomError
 
 from tis_ray.errors import InputError
@@ -213,6 +215,31 @@ class Methods(Generic[S]):
 
     def _specs(self, module: Any) -> list[S]:
         return [value for value in vars(module).values() if isinstance(value, self.spec)]
+
+
+def settings_of(
+    function: Callable[..., Any], name: str, provided: Collection[str] = ()
+) -> type[Section]:
+    """Return a settings model made of a function's keyword-only arguments, but for what it is provided."""
+    own = [argument for argument in keyword_only(function) if argument.name not in provided]
+    if not own:
+        return NoSettings
+    hints = inspect.get_annotations(function, eval_str=True)
+    fields: dict[str, Any] = {
+        a.name: (hints.get(a.name, Any), ... if a.default is a.empty else a.default) for a in own
+    }
+    return create_model(f"{name}_settings", __base__=Section, **fields)
+
+
+def keyword_only(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    """Return the keyword-only arguments of a function."""
+    arguments = inspect.signature(function).parameters.values()
+    return [argument for argument in arguments if argument.kind is argument.KEYWORD_ONLY]
+
+
+def summary_of(found: Any) -> str:
+    """Return the first line of a docstring."""
+    return (inspect.getdoc(found) or "").partition("\n")[0]
 
 
 def code_of(module_name: str, attribute: str) -> Code:

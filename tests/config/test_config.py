@@ -237,7 +237,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         ({"model": "builtin"}, "`model`: found 'builtin', expected a section with keys among name"),
         (
             {"selector": "round_robbin"},
-            "expected one of doubly_greedy, knn_kde, knn_uniform, length_matched, round_robin, subt",
+            "expected one of doubly_greedy, knn_kde, knn_uniform, length_matched, round_robin, sub",
         ),
         ({"representation": ["less", "gist"]}, "`representation`: found 'gist', expected one of"),
         ({"selector": []}, "`selector`: give at least one value"),

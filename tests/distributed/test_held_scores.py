@@ -70,7 +70,7 @@ def needed(selector: str, shape: tuple[int, int]) -> dict[str, Any]:
         "lengths": rng.integers(1, 50, candidates),
         "target": rng.integers(1, 50, candidates),
     }
-    return {name: values[name] for name in SELECTORS.own.own[selector].needed}
+    return {name: values[name] for name in SELECTORS.own[selector].needed}
 
 
 def test_scores_held_once_serve_every_selector(ray_cluster, tmp_path):

@@ -26,7 +26,7 @@ def needed(selector: str, shape: tuple[int, int]) -> dict[str, Any]:
         "lengths": range(candidates),
         "target": range(candidates),
     }
-    return {name: values[name] for name in SELECTORS.own.own[selector].needed}
+    return {name: values[name] for name in SELECTORS.own[selector].needed}
 
 
 def refusal(*arguments, **params) -> str:
@@ -40,7 +40,7 @@ def refusal(*arguments, **params) -> str:
 def test_unknown_selector_lists_the_known_and_suggests():
     message = refusal(SCORES, "round_robbin", 1)
     assert "'round_robbin' is unknown (did you mean 'round_robin'?)" in message
-    assert "round_robin, doubly_greedy, uot" in message
+    assert "doubly_greedy, knn_kde" in message
     assert "did you mean" not in refusal(SCORES, "xyz", 1)
 
 

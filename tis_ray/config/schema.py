@@ -173,7 +173,7 @@ class StudyConfig(Section):
                         f"{kind}: {first[name]!r} and {reference!r} are both called {name!r}; "
                         "rename one"
                     )
-        others = {method.name: method for method in self._others()}
+        others = {method.name: method for method in self.outside()}
         for name, values in self.settings.items():
             if name not in others:
                 known = ", ".join(others) or "there is none"
@@ -187,7 +187,7 @@ class StudyConfig(Section):
     def _every_selector(self) -> list[str]:
         return [*self.selector, *(name for names in self.selector_for.values() for name in names)]
 
-    def _others(self) -> Iterator[Method]:
+    def outside(self) -> Iterator[Method]:
         """Yield the study's methods that are not ours."""
         found: list[Method] = [self.method(name) for name in self.representation]
         found += [SELECTORS.find(name) for name in self._every_selector()]

@@ -8,6 +8,9 @@ attempt continues from the artifacts on shared storage.
 from __future__ import annotations
 
 import asyncio
+import importlib
+import shutil
+import sysconfig
 import tempfile
 import time
 from pathlib import Path
@@ -81,12 +84,28 @@ def _attempts(client: JobSubmissionClient, prefix: str) -> dict[int, JobDetails]
 def _submit(client: JobSubmissionClient, job: str, name: str, config: Config) -> None:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "study.yaml").write_text(config_yaml(config), encoding="utf-8")
+        _take_code_along(config, Path(folder))
         client.submit_job(
             entrypoint="python -m tis_ray.cli run --config study.yaml",
             submission_id=job,
             runtime_env={"working_dir": folder},
             metadata={"study": config.name, "fingerprint": name, "tis_ray": __version__},
         )
+
+
+def _take_code_along(config: Config, folder: Path) -> None:
+    """Copy the modules of the study's own methods that are installed nowhere into the job's folder."""
+    installed = Path(sysconfig.get_path("purelib"))
+    for method in config.outside():
+        assert method.code is not None
+        top = importlib.import_module(method.code.module.partition(".")[0])
+        if top.__file__ is None or installed in Path(top.__file__).parents:
+            continue  # the cluster has it as it has tis_ray
+        file = Path(top.__file__)
+        if file.name == "__init__.py":
+            shutil.copytree(file.parent, folder / file.parent.name, dirs_exist_ok=True)
+        else:
+            shutil.copy(file, folder / file.name)
 
 
 def _follow(client: JobSubmissionClient, job: str, console: Console) -> JobStatus:
@@ -106,12 +125,25 @@ def _follow(client: JobSubmissionClient, job: str, console: Console) -> JobStatu
 
 
 def _require_reachable_data(config: Config) -> None:
-    """Raise InputError for a data file that is named relative to this machine's folder."""
+    """Raise InputError for a file that is named relative to this machine's folder."""
     for study in plan(config).values():
-        for side in ("pool", "query", "test"):
-            source = getattr(study.data, side)
-            if source.kind == "file" and not Path(source.path).is_absolute():
+        for key, path in _paths(study).items():
+            if not Path(path).is_absolute():
                 raise InputError(
-                    f"data.{side}.path: found `{source.path}`; a job needs an absolute path that its "
-                    f"head node sees, such as /shared/{Path(source.path).name}"
+                    f"{key}: found `{path}`; a job needs an absolute path that its head node sees, such "
+                    f"as /shared/{Path(path).name}"
                 )
+
+
+def _paths(study: Config) -> dict[str, str]:
+    """Return the paths of a study's data files, by config key."""
+    sides = ("pool", "query", "test")
+    sources = {f"data.{side}.path": getattr(study.data, side) for side in sides}
+    for task in study.overlap.also:
+        sources |= {f"overlap.also.{side}.path": getattr(task, side) for side in ("query", "test")}
+    paths = {key: source.path for key, source in sources.items() if source.kind == "file"}
+    for name, files in study.given.items():
+        for kind in ("scores", "features", "queries", "ordering"):
+            if (path := getattr(files, kind)) is not None:
+                paths[f"given.{name}.{kind}"] = path
+    return paths

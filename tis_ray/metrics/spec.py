@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tis_ray.errors import InputError
-from tis_ray.methods import Method, Methods
+from tis_ray.methods import Method, Methods, settings_of, summary_of
+from tis_ray.settings.base import Section
 
 
 @dataclass(frozen=True)
@@ -27,28 +28,33 @@ class Score:
 class Metric(Method):
     """A measure of generated answers.
 
-    score: (answer, references) -> what it is worth; any of the references may be right.
+    score: (answer, references, **settings) -> what it is worth; any of the references may be right.
     check: raises InputError where a reference cannot be read at all.
     lower_is_better: which way it improves. share: whether it is a share of rows, 0 to 1, shown in
     percent.
     """
 
-    score: Callable[[str, Sequence[str]], Score]
+    score: Callable[..., Score]
     check: Callable[[str], Any] | None = None
     lower_is_better: bool = False
     share: bool = True
+
+    def graded(self, answer: str, references: Sequence[str], settings: Section) -> Score:
+        """Return what an answer is worth under these settings."""
+        return self.score(answer, references, **dict(settings))
 
 
 def as_metric(found: Any, name: str) -> Metric | None:
     """Return the metric that a function (answer, references) -> number stands for.
 
-    It may return None where the answer holds nothing to read.
+    It may return None where the answer holds nothing to read. Its keyword-only arguments are its
+    settings; `lower_is_better`, `share` and `label` may be attributes of the function.
     """
     if not callable(found) or isinstance(found, type):
         return None
 
-    def score(answer: str, references: Sequence[str]) -> Score:
-        value = found(answer, references)
+    def score(answer: str, references: Sequence[str], **settings: Any) -> Score:
+        value = found(answer, references, **settings)
         if isinstance(value, Score):
             return value
         return Score(0.0, None) if value is None else Score(float(value), answer)
@@ -56,7 +62,9 @@ def as_metric(found: Any, name: str) -> Metric | None:
     own = name.rpartition(".")[2]
     return Metric(
         name=own,
-        summary=(found.__doc__ or "").strip().partition("\n")[0],
+        label=getattr(found, "label", ""),
+        summary=summary_of(found),
+        Settings=settings_of(found, own),
         score=score,
         lower_is_better=getattr(found, "lower_is_better", False),
         share=getattr(found, "share", False),

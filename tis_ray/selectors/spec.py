@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import create_model
-
 from tis_ray.errors import InputError
-from tis_ray.methods import Method, Methods, NoSettings
+from tis_ray.methods import Method, Methods, keyword_only, settings_of, summary_of
 from tis_ray.selectors.gathered import gathering
 from tis_ray.selectors.ordering import Scores, checked_budget
 from tis_ray.selectors.protocol import Layout, Rounds, TopShard
@@ -46,12 +43,12 @@ class Selector(Method):
     @property
     def parameters(self) -> list[str]:
         """Names of the parameters that `select` passes on."""
-        return [argument.name for argument in _keyword_only(self.coordinate)]
+        return [argument.name for argument in keyword_only(self.coordinate)]
 
     @property
     def needed(self) -> list[str]:
         """Names of the parameters that have no default."""
-        return [a.name for a in _keyword_only(self.coordinate) if a.default is a.empty]
+        return [a.name for a in keyword_only(self.coordinate) if a.default is a.empty]
 
     @property
     def draws(self) -> bool:
@@ -96,8 +93,8 @@ def as_selector(found: Any, name: str) -> Selector | None:
             name=getattr(found, "name", name),
             label=getattr(found, "label", ""),
             version=getattr(found, "version", 1),
-            summary=_summary(found),
-            Settings=getattr(found, "Settings", None) or settings_of(coordinate, name),
+            summary=summary_of(found),
+            Settings=getattr(found, "Settings", None) or settings_of(coordinate, name, PROVIDED),
             coordinate=coordinate,
             shard=shard,
         )
@@ -106,24 +103,12 @@ def as_selector(found: Any, name: str) -> Selector | None:
         coordinate, shard = gathering(found, name)
         return Selector(
             name=name,
-            summary=_summary(found),
-            Settings=settings_of(found, name),
+            summary=summary_of(found),
+            Settings=settings_of(found, name, PROVIDED),
             coordinate=coordinate,
             shard=shard,
         )
     return None
-
-
-def settings_of(function: Callable[..., Any], name: str) -> type[Section]:
-    """Return a settings model made of a function's keyword-only arguments."""
-    own = [a for a in _keyword_only(function) if a.name not in PROVIDED]
-    if not own:
-        return NoSettings
-    hints = inspect.get_annotations(function, eval_str=True)
-    fields: dict[str, Any] = {
-        a.name: (hints.get(a.name, Any), ... if a.default is a.empty else a.default) for a in own
-    }
-    return create_model(f"{name}_settings", __base__=Section, **fields)
 
 
 SELECTORS: Methods[Selector] = Methods("selector", "tis_ray.selectors", Selector, as_selector)
@@ -146,15 +131,6 @@ def find_selector(rule: str | Selector | Callable[..., Any]) -> Selector:
             "(scores_MN, budget) -> indices, or a Selector"
         )
     return found
-
-
-def _keyword_only(function: Callable[..., Any]) -> list[inspect.Parameter]:
-    arguments = inspect.signature(function).parameters.values()
-    return [argument for argument in arguments if argument.kind is argument.KEYWORD_ONLY]
-
-
-def _summary(found: Any) -> str:
-    return (inspect.getdoc(found) or "").partition("\n")[0]
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
