@@ -58,10 +58,18 @@ class Lineage:
 
 def lineages(run_dir: Path) -> list[Lineage]:
     """Return every ordering of a run. Raises InputError if there is none yet."""
-    folders = sorted((run_dir / "orderings").glob("*/ordering.parquet"))
-    if not folders:
+    if not has_orderings(run_dir):
         raise InputError(f"{run_dir}: no ordering yet; run `tis-ray select` first")
-    return [trace(path.parent, path.parent.name) for path in folders]
+    return [trace(path.parent, path.parent.name) for path in _orderings(run_dir)]
+
+
+def has_orderings(run_dir: Path) -> bool:
+    """Whether a run has selected."""
+    return bool(_orderings(run_dir))
+
+
+def _orderings(run_dir: Path) -> list[Path]:
+    return sorted((run_dir / "orderings").glob("*/ordering.parquet"))
 
 
 def trace(ordering: Path, method: str) -> Lineage:

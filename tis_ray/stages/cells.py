@@ -23,6 +23,7 @@ from tis_ray.distributed.connect import Cluster
 from tis_ray.distributed.heap import killed_for_memory
 from tis_ray.distributed.training import run_training
 from tis_ray.distributed.trials import run_trials, tell
+from tis_ray.errors import FailedError
 from tis_ray.models.loading import model_identity
 from tis_ray.selectors.constraints import Filled
 from tis_ray.settings import FinetuneConfig
@@ -88,7 +89,7 @@ class FailedCell:
     why: str
 
 
-class StudyFailedError(RuntimeError):
+class StudyFailedError(FailedError):
     """Some cells failed; the message names them and the first error. `results` are of the others."""
 
     def __init__(

@@ -192,17 +192,17 @@ class _Orderer:
 
     def _lengths(self) -> Provided:
         """Return the response tokens of each candidate."""
-        lengths_N = self._lengths_N
+        lengths_N = self._candidate_lengths
         return lengths_N, fingerprint(lengths_N.tolist())
 
     def _target(self) -> Provided:
         """Return the lengths of the baseline's rows, in its order."""
         target = self.order(find_selector(BASELINE))
         places = np.searchsorted(self.columns_N, target.table()["index"].to_numpy())
-        return self._lengths_N[places], target.artifact.fingerprint
+        return self._candidate_lengths[places], target.artifact.fingerprint
 
     @cached_property
-    def _lengths_N(self) -> np.ndarray:
+    def _candidate_lengths(self) -> np.ndarray:
         counts: dict[int, int] = {}
         for table in self.pool.token_tables():
             part = table.select(["row", "response_tokens"]).to_pydict()

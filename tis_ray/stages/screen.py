@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -82,21 +82,30 @@ class Screen:
         }
 
 
-def screen_pool(context: Context, rows: dict[str, Artifact]) -> Screen:
-    """Find what the pool shares with query and test rows, and what of it is dropped.
+def target_rows(config: Config, rows: Mapping[str, Artifact]) -> dict[TargetSide, list[Artifact]]:
+    """Return the rows that the pool must not repeat: the study's own, and those of `overlap.also`.
 
-    Where a study has several tasks, the rows of all of them count: then every task has the same
-    pool, and what is made of the pool is made once.
+    In the order of their fingerprints, so that tasks that name each other screen one pool, once.
     """
+    found: dict[TargetSide, list[Artifact]] = {}
+    for side in TARGETS:
+        others = [read_side(config, side, getattr(task, side)) for task in config.overlap.also]
+        own = {artifact.fingerprint: artifact for artifact in (rows[side], *others)}
+        found[side] = [own[key] for key in sorted(own)]
+    return found
+
+
+def screen_pool(context: Context, rows: Mapping[str, Artifact]) -> Screen:
+    """Find what the pool shares with query and test rows, and what of it is dropped."""
     config = context.config
     excluded = read_ids(config.constraints.exclude, "constraints.exclude")
-    studies = [config.for_task(task) for task in config.tasks] or [config]
-    targets = {side: [read_side(study, side) for study in studies] for side in TARGETS}
+    targets = target_rows(config, rows)
     inputs: dict[str, Any] = {
         "pool": rows["pool"].fingerprint,
         **{side: [found.fingerprint for found in targets[side]] for side in TARGETS},
+        "overlap": config.overlap.model_dump(mode="json", exclude={"also"}),
+        "exclude": sorted(excluded),
     }
-    inputs |= {"overlap": config.overlap.model_dump(mode="json"), "exclude": sorted(excluded)}
     encoder = _encoder(config) if config.overlap.embedding is not None else None
     if encoder is not None:
         from tis_ray.representations.embed.features import encoder_identity

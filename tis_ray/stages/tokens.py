@@ -37,7 +37,7 @@ from tis_ray.distributed.shards import map_shards, pending
 from tis_ray.errors import InputError
 from tis_ray.log import peak_mb
 from tis_ray.models.loading import load_tokenizer, model_identity
-from tis_ray.settings import ModelConfig
+from tis_ray.settings import AnySource, ModelConfig
 from tis_ray.stages.context import Context
 from tis_ray.store import Artifact, count_rows, fingerprint, read_tables, write_parquet
 from tis_ray.store.sides import QUARANTINE, ROWS, TOKENS, Side, SideName, row_dicts
@@ -124,9 +124,12 @@ def prepare_side(
     return Side(name, rows, tokens, shards)
 
 
-def read_side(config: Config, name: SideName) -> Artifact:
-    """Stream a source into row shards; quarantine what cannot be used. Needs no cluster."""
-    source = getattr(config.data, name)
+def read_side(config: Config, name: SideName, source: AnySource | None = None) -> Artifact:
+    """Stream a source into row shards; quarantine what cannot be used. Needs no cluster.
+
+    source: what to read in place of the study's own, such as another task's.
+    """
+    source = source or getattr(config.data, name)
     artifact = Artifact(
         config.artifact_root,
         "rows",
