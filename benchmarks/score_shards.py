@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import pickle
 import time
@@ -14,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import ray
 
-import tis_ray.distributed.connect  # noqa: F401  what Ray reads when it is imported
 from tis_ray.distributed import held_scores as stage
 from tis_ray.distributed.held_scores import ShardRef
-
-import ray  # isort: skip
+from tis_ray.distributed.quiet import quiet_ray
 
 CLUSTERS = 8
 BLOCK = 2**17
@@ -50,19 +48,19 @@ def write_scores(folder: Path, queries: int, candidates: int, shards: int) -> li
 @contextmanager
 def local_ray(cpus: int) -> Iterator[None]:
     """Run Ray on this machine."""
-    logging.getLogger("ray._private.authentication").setLevel(logging.CRITICAL)
-    ray.init(
-        address="local",
-        num_cpus=cpus,
-        include_dashboard=False,
-        object_store_memory=400 * 2**20,
-        log_to_driver=False,
-        logging_level="warning",
-    )
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    with quiet_ray():
+        ray.init(
+            address="local",
+            num_cpus=cpus,
+            include_dashboard=False,
+            object_store_memory=400 * 2**20,
+            log_to_driver=False,
+            logging_level="warning",
+        )
+        try:
+            yield
+        finally:
+            ray.shutdown()
 
 
 @dataclass

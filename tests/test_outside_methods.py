@@ -69,9 +69,9 @@ class Lengths:
         return Features(values[:, None].astype(np.float32), {}, {})
 
 
-def half(answer, references):
-    """Always a half."""
-    return 0.5
+def half(answer, references, *, of: float = 1.0):
+    """Always half of something."""
+    return of / 2
 '''
 
 
@@ -127,7 +127,7 @@ def study(folder: Path) -> dict[str, Any]:
             "scored": ["mine:by_mean", "mine:Mean"],
             "vectors": "tis_plugin.by_power:BY_POWER",
         },
-        settings={"by_power": {"power": 2.0}, "letters": {"floor": 0.5}, "by_mean": {"sign": -1}},
+        settings={"by_power": {"power": 2.0}, "letters": {"floor": 0.5}, "by_mean": {"sign": -1}, "half": {"of": 0.5}},
         budget=[6, 12],
         seed=[0, 1],
         finetune__epochs=1,
@@ -168,7 +168,7 @@ def test_a_study_of_methods_from_outside(outside: tuple[Path, Any]) -> None:
         ("ready", "given"),
     }
     trained = [cell for cell in record["cells"] if cell["selector"] not in (None, "random")]
-    assert all(cell["half"] == 0.5 and 0 <= cell["first_letter"] <= 1 for cell in trained)
+    assert all(cell["half"] == 0.25 and 0 <= cell["first_letter"] <= 1 for cell in trained)
     page = (run / "report" / "index.html").read_text()
     for label in (
         "Letter counts",

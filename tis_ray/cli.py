@@ -202,12 +202,13 @@ def evaluate(config: ConfigFile, overrides: Overrides = None) -> None:
     Example: tis-ray evaluate --config examples/quickstart.yaml
     """
     loaded = _load(config, overrides)
+    from tis_ray.study.labels import legend_of
     from tis_ray.study.run import run as run_study
     from tis_ray.study.summary import results_tables
 
     result = run_study(loaded, until="evaluate", console=console)
     for study in result.studies:
-        Console(width=console.width).print(*results_tables(study.cells))
+        Console(width=console.width).print(*results_tables(study.cells, legend_of(loaded)))
 
 
 @app.command()
@@ -344,7 +345,7 @@ def submit(
     ] = "http://127.0.0.1:8265",
     follow: Annotated[bool, typer.Option(help="Show the job's log until it ends.")] = True,
 ) -> None:
-    """Send a study to a Ray cluster as a job (what `ray job submit -- python jobs/run.py` does).
+    """Send a study to a Ray cluster as a job (what `ray job submit -- python -m tis_ray.cli run` does).
 
     Example: tis-ray submit -c examples/quickstart.yaml --set runs=/shared/runs --set artifacts=/shared/artifacts
     """
@@ -377,9 +378,12 @@ def version() -> None:
 
 def main() -> None:
     """Entry point: turns what went wrong into one line and an exit code."""
+    from tis_ray.distributed.quiet import quiet_ray
+
     try:
-        # Without standalone mode typer returns the code of `typer.Exit` instead of exiting.
-        code = app(standalone_mode=False)
+        with quiet_ray():
+            # Without standalone mode typer returns the code of `typer.Exit` instead of exiting.
+            code = app(standalone_mode=False)
     except (typer.Abort, KeyboardInterrupt):
         code = CTRL_C
     except Exception as error:

@@ -13,8 +13,7 @@ import torch
 from tis_ray.errors import InputError
 from tis_ray.models.builtin import PATH
 from tis_ray.models.loading import (
-    borrow_model,
-    give_back_model,
+    lent_model,
     load_model,
     load_tokenizer,
     model_files,
@@ -206,29 +205,43 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[ModelConfig]:
 
 
 def test_a_model_that_was_given_back_is_lent_again(loads: list[ModelConfig], folder: Path) -> None:
-    model = borrow_model(config(folder), "cpu")
-    give_back_model(model.train().requires_grad_(True), config(folder), "cpu")
-    assert borrow_model(config(folder), "cpu") is model
-    assert not model.training
-    assert not any(p.requires_grad for p in model.parameters())
+    with lent_model(config(folder), "cpu") as model:
+        model.train().requires_grad_(True)
+    with lent_model(config(folder), "cpu") as again:
+        assert again is model
+        assert not model.training
+        assert not any(p.requires_grad for p in model.parameters())
     assert len(loads) == 1
 
 
 def test_a_model_on_loan_is_not_lent_twice(loads: list[ModelConfig], folder: Path) -> None:
-    """A cell that failed gives nothing back, so what it left of the model is never used."""
-    model = borrow_model(config(folder), "cpu")
-    assert borrow_model(config(folder), "cpu") is not model
+    with lent_model(config(folder), "cpu") as one, lent_model(config(folder), "cpu") as other:
+        assert one is not other
     assert len(loads) == 2
+
+
+def test_what_a_failed_borrower_left_is_not_lent_again(
+    loads: list[ModelConfig], folder: Path
+) -> None:
+    """But what a stopped one left is: Tune ends a trial of a search by SystemExit."""
+    for error, loaded in ((SystemExit, 1), (ValueError, 2)):
+        with pytest.raises(error), lent_model(config(folder), "cpu"):
+            raise error
+        with lent_model(config(folder), "cpu"):
+            pass
+        assert len(loads) == loaded
 
 
 def test_another_model_or_a_changed_file_is_loaded(loads: list[ModelConfig], folder: Path) -> None:
     for change in ("nothing", "the type", "a file"):
-        give_back_model(borrow_model(config(folder), "cpu"), config(folder), "cpu")
+        with lent_model(config(folder), "cpu"):
+            pass
         count = len(loads)
         if change == "a file":
             edit(folder / "config.json", rms_norm_eps=0.5)
         dtype = "bfloat16" if change == "the type" else "float32"
-        borrow_model(config(folder, dtype=dtype), "cpu")
+        with lent_model(config(folder, dtype=dtype), "cpu"):
+            pass
         assert len(loads) == count + (change != "nothing"), change
 
 

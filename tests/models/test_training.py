@@ -22,7 +22,7 @@ from tis_ray.models.checkpoints import Checkpoint, checkpoints
 from tis_ray.models.loading import load_model, load_tokenizer
 from tis_ray.models.lora import attach_lora, trainable_parameters
 from tis_ray.models.sharding import gather_weights, shard_model
-from tis_ray.models.training import linear_schedule, train
+from tis_ray.models.training import UnmovedError, linear_schedule, train
 from tis_ray.settings import LoraConfig, ModelConfig, TrainingConfig
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "less"
@@ -276,7 +276,7 @@ def test_the_log_holds_the_rates_that_were_used(tmp_path: Path) -> None:
     assert sum(step["tokens"] for step in steps) == 4 * tokens
 
 
-@pytest.mark.parametrize("total", [1, 2, 7, 40])
+@pytest.mark.parametrize("total", [2, 7, 40])
 @pytest.mark.parametrize("warmup", [0, 1, 3, 7])
 def test_the_schedule_is_transformers_linear_one(warmup: int, total: int) -> None:
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
@@ -285,6 +285,33 @@ def test_the_schedule_is_transformers_linear_one(warmup: int, total: int) -> Non
         assert linear_schedule(step, warmup, total) == pytest.approx(schedule.get_last_lr()[0])
         optimizer.step()
         schedule.step()
+
+
+@pytest.mark.parametrize("warmup_ratio", [0, 0.03, 1])
+def test_a_single_step_has_the_peak_rate_and_trains(tmp_path: Path, warmup_ratio: float) -> None:
+    """A warm-up's first step has no rate; as the only one, it would train nothing."""
+    config = TrainingConfig(epochs=1, batch_size=128, learning_rate=1e-3, warmup_ratio=warmup_ratio)
+    model = new_model()
+    before = weights(model)
+    (kept,) = train(model, examples(), config, seed=3, folder=tmp_path)
+    assert [step["learning_rate"] for step in kept.steps()] == [1e-3]
+    assert largest_difference(weights(model), before) == pytest.approx(1e-3, rel=1e-2)
+
+
+@pytest.mark.parametrize("ratio", [0, 0.03, 0.5, 1])
+def test_every_schedule_has_a_rate_that_trains(ratio: float) -> None:
+    for total in range(1, 50):
+        warmup = int(np.ceil(ratio * total))
+        assert max(linear_schedule(step, warmup, total) for step in range(total)) > 0
+
+
+@pytest.mark.parametrize("kind", ["lora", "full", "full bfloat16"])
+def test_a_training_that_moves_no_weight_is_an_error(tmp_path: Path, kind: str) -> None:
+    """A rate below the smallest float32 number, or, in bfloat16, below a weight's last digit."""
+    rate = 1e-12 if "bfloat16" in kind else 1e-60
+    config = CONFIG.model_copy(update={"learning_rate": rate, "weight_decay": 0.0})
+    with pytest.raises(UnmovedError, match=r"no weight moved in 12 step\(s\), with .* raise learn"):
+        train(model_of(kind), examples(), config, seed=3, folder=tmp_path)
 
 
 def test_the_seed_decides_and_the_callers_generator_does_not(tmp_path: Path) -> None:

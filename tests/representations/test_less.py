@@ -349,3 +349,24 @@ def test_checkpoint_weights_are_mean_learning_rates_and_sum_to_one() -> None:
     rates = [(1, 2.0), (1, 4.0), (2, 2.0), (2, 1.0)]
     steps = [{"epoch": epoch, "learning_rate": rate} for epoch, rate in rates]
     np.testing.assert_allclose(checkpoint_weights(steps), [3 / 4.5, 1.5 / 4.5])
+
+
+def test_torchs_settings_are_as_the_host_program_left_them(lab: SimpleNamespace) -> None:
+    """Threads and the precision of products are the process's; another precision is for a while."""
+    threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    try:
+        torch.set_num_threads(3)
+        torch.set_float32_matmul_precision("medium")
+        found = gradients(lab)
+        found.products = "high"  # as on a GPU, for a base model in half precision
+        seen = set()
+        found.each_batch(
+            lab.rows, 0, lambda members: seen.add(torch.get_float32_matmul_precision())
+        )
+        assert seen == {"high"}
+        Less(found).features(lab.rows, "pool")
+        assert torch.get_num_threads() == 3
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_float32_matmul_precision(precision)

@@ -22,6 +22,7 @@ from tis_ray.log import RunLog
 from tis_ray.models.loading import load_model, load_tokenizer
 from tis_ray.settings import ModelConfig
 from tis_ray.stages.cells import plan_cells, sweep
+from tis_ray.stages.context import Context
 from tis_ray.stages.tokens import prepare_side, read_side
 from tis_ray.store.sides import SIDES, Side
 
@@ -35,20 +36,19 @@ def folder(ray_cluster: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("train")
 
 
-def sides_of(folder: Path, **finetune: Any) -> tuple[Any, Any, list[Side], RunLog]:
+def sides_of(folder: Path, **finetune: Any) -> tuple[Context, list[Side]]:
     config = parse_config(
         small_study(folder, **{f"finetune__{name}": value for name, value in finetune.items()})
     )
-    cluster, log = connect(config), RunLog(folder, Console(quiet=True))
-    sides = [prepare_side(config, s, read_side(config, s), cluster, log) for s in SIDES]
-    return config, cluster, sides, log
+    context = Context(config, connect(config), RunLog(folder, Console(quiet=True)))
+    return context, [prepare_side(context, side, read_side(config, side)) for side in SIDES]
 
 
 def trained(folder: Path, **finetune: Any) -> dict[str, Any]:
     """Fine-tune on twelve random rows of the small study's pool, and evaluate."""
-    config, cluster, sides, log = sides_of(folder, **finetune)
-    cells = [cell for cell in plan_cells(config, sides[0], []) if len(cell.positions)]
-    (result,) = sweep(cells, config, *sides, cluster, log)
+    context, sides = sides_of(folder, **finetune)
+    cells = [cell for cell in plan_cells(context.config, sides[0], []) if not cell.zero_shot]
+    (result,) = sweep(cells, context, *sides)
     return result
 
 
@@ -74,7 +74,7 @@ def test_a_fully_trained_model_is_a_plain_transformers_folder(
     saved = Path(full["artifact"]) / full["model"]
     assert sorted(path.name for path in saved.parent.iterdir() if path.is_dir()) == ["model"]
     model = AutoModelForCausalLM.from_pretrained(saved)
-    _, _, (_, _, test), _ = sides_of(folder)
+    _, (_, _, test) = sides_of(folder)
     loss = example_losses(model, test.examples()).mean()
     assert loss == pytest.approx(full["test_loss"], abs=1e-6)
     text = "Reverse the word: plum"

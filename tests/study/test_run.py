@@ -44,13 +44,14 @@ def test_a_study_ends_with_ordering_adapter_metrics_and_report(undisturbed):
     assert len(set(table["index"].to_pylist())) == 12
     record = StudyRecord.load(run_dir / "report" / "record.json")
     names = ["zero_shot", "zero_shot (no template)", "random", "less"]
-    assert [c["representation"] for c in record.cells] == names
-    for cell in record.cells:
+    cells = [cell.to_json() for cell in record.cells]
+    assert [c["representation"] for c in cells] == names
+    for cell in cells:
         assert 0 < cell["test_loss"] < 10
         assert 0 <= cell["exact_match"] <= 1
         assert 0 <= cell["exact_match_parse_failures"] <= 1
-    assert [c["train_rows"] for c in record.cells] == [0, 0, 12, 12]
-    assert [c["optimizer_steps"] for c in record.cells] == [0, 0, 6, 6]
+    assert [c["train_rows"] for c in cells] == [0, 0, 12, 12]
+    assert [c["optimizer_steps"] for c in cells] == [0, 0, 6, 6]
     assert "<svg" in (run_dir / "report" / "index.html").read_text()
 
 
@@ -61,7 +62,7 @@ def test_zero_shot_is_measured_with_and_without_template_from_one_artifact(undis
     from tis_ray.settings import ModelConfig
 
     record = StudyRecord.load(undisturbed / "runs" / "small" / "report" / "record.json")
-    template, plain = record.cells[:2]
+    template, plain = (cell.to_json() for cell in record.cells[:2])
     assert template["fingerprint"] == plain["fingerprint"]
     assert "no_template" not in template
     folder = undisturbed / "artifacts" / f"cell-{plain['fingerprint']}"
@@ -95,7 +96,7 @@ def test_adapters_load_in_plain_transformers_and_peft(undisturbed):
     from tis_ray.models import builtin as shipped
 
     record = StudyRecord.load(undisturbed / "runs" / "small" / "report" / "record.json")
-    cell = record.cells[-1]
+    cell = record.cells[-1].to_json()
     folder = undisturbed / "artifacts" / f"cell-{cell['fingerprint']}"
     model = AutoModelForCausalLM.from_pretrained(shipped.PATH)
     model = PeftModel.from_pretrained(model, folder / "adapter")
@@ -170,7 +171,7 @@ def test_one_ray_train_worker_equals_training_in_the_trial(undisturbed):
     study = small_study(undisturbed, name="one-worker", finetune__workers=1)
     trained = run(study, until="evaluate").cells
     record = StudyRecord.load(undisturbed / "runs" / "small" / "report" / "record.json")
-    for mine, theirs in zip(trained, record.cells, strict=True):
+    for mine, theirs in zip(trained, [c.to_json() for c in record.cells], strict=True):
         assert mine["test_loss"] == theirs["test_loss"]
         assert mine["exact_match"] == theirs["exact_match"]
 

@@ -1,4 +1,4 @@
-"""CPU threads of torch: part of a result's last digits, and a setting of the whole process."""
+"""Settings of torch that hold for the whole process: part of a result's last digits, set for a while."""
 
 from __future__ import annotations
 
@@ -17,3 +17,14 @@ def cpu_threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def float32_products(precision: str | None) -> Iterator[None]:
+    """Multiply float32 matrices with this precision of torch's (None: as the process does)."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision or before)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

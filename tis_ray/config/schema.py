@@ -26,6 +26,7 @@ from tis_ray.methods import Method, NoSettings
 from tis_ray.metrics import METRICS
 from tis_ray.representations import REPRESENTATIONS, Representation
 from tis_ray.representations.given import given_method
+from tis_ray.section import _as_list
 from tis_ray.selectors import SELECTORS
 from tis_ray.settings import (
     BatchConfig,
@@ -43,7 +44,6 @@ from tis_ray.settings import (
     TaskConfig,
     TrackingConfig,
 )
-from tis_ray.settings.base import _as_list
 from tis_ray.settings.given import GivenConfig, take_given
 from tis_ray.settings.grid import Axes, placed
 

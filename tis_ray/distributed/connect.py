@@ -8,18 +8,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from tis_ray.config import Config
-
-# Ray reads these when it is imported.
-os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # C++ notes; Python still sees errors
-os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
-os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-
 import ray
 
+from tis_ray.config import Config
+from tis_ray.distributed.quiet import quiet_ray
 from tis_ray.errors import InputError
 
 IN_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
@@ -73,24 +65,8 @@ def connect(config: Config) -> Cluster:
     compute = config.compute
     if IN_JOB in os.environ:
         require_lasting_folders(config)
-    # What matters of these is told by the run itself, in one line.
-    for name in ("ray._private.authentication", "ray.data", "ray.tune"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
     if not ray.is_initialized():
-        address = compute.address or os.environ.get("RAY_ADDRESS")
-        options = {"logging_level": logging.WARNING, "log_to_driver": False}
-        if address is None:
-            ray.init(address="local", include_dashboard=False, **options)
-        else:
-            try:
-                ray.init(address=address, **options)
-            except ConnectionError as error:
-                raise InputError(
-                    f"compute.address: no Ray cluster lets this process in at {address} ({error}); "
-                    "start one with `ray start --head`, or set it to null; a cluster with a token "
-                    "needs RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH here too"
-                ) from None
-    logging.getLogger("ray.train").setLevel(logging.WARNING)
+        _start(compute.address or os.environ.get("RAY_ADDRESS"))
     resources = ray.cluster_resources()
     cpus, gpus = int(resources.get("CPU", 0)), resources.get("GPU", 0.0)
     threads = config.batch.threads
@@ -112,6 +88,23 @@ def connect(config: Config) -> Cluster:
         actors=min(compute.actors or room, room),
         max_failures=compute.max_failures,
     )
+
+
+def _start(address: str | None) -> None:
+    """Join the cluster at `address`, or start one on this machine."""
+    options = {"logging_level": logging.WARNING, "log_to_driver": False}
+    with quiet_ray():
+        if address is None:
+            ray.init(address="local", include_dashboard=False, **options)
+            return
+        try:
+            ray.init(address=address, **options)
+        except ConnectionError as error:
+            raise InputError(
+                f"compute.address: no Ray cluster lets this process in at {address} ({error}); "
+                "start one with `ray start --head`, or set it to null; a cluster with a token "
+                "needs RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH here too"
+            ) from None
 
 
 def require_lasting_folders(config: Config) -> None:

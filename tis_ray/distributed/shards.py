@@ -8,7 +8,8 @@ through the object store, and a lost actor costs the shards it was working on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -86,29 +87,39 @@ def map_shards(
     resources = dict(study.cluster.actor_resources)
     if not gpu:
         resources.pop("num_gpus", None)
-    context = ray.data.DataContext.get_current()
-    context.raise_original_map_exception = True
-    context.enable_progress_bars = False
-    dataset = ray.data.from_items(
-        [{"shard": shard} for shard in shards], override_num_blocks=len(shards)
-    ).map_batches(
-        _Actor,
-        fn_constructor_kwargs={
-            "worker_class": worker_class,
-            "arguments": arguments,
-            "threads": study.cluster.threads,
-        },
-        batch_size=1,
-        compute=ray.data.ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=2),
-        **resources,
-    )
-    with study.log.progress(label, len(shards), "shards") as advance:
-        for row in dataset.iter_rows():
-            for name in ("rows", "seconds", "cut"):
-                totals[name] += row[name]
-            totals["peak_mb"] = max(totals["peak_mb"], row["peak_mb"])
-            advance(1)
+    with _settings_of_ray_data():
+        dataset = ray.data.from_items(
+            [{"shard": shard} for shard in shards], override_num_blocks=len(shards)
+        ).map_batches(
+            _Actor,
+            fn_constructor_kwargs={
+                "worker_class": worker_class,
+                "arguments": arguments,
+                "threads": study.cluster.threads,
+            },
+            batch_size=1,
+            compute=ray.data.ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=2),
+            **resources,
+        )
+        with study.log.progress(label, len(shards), "shards") as advance:
+            for row in dataset.iter_rows():
+                for name in ("rows", "seconds", "cut"):
+                    totals[name] += row[name]
+                totals["peak_mb"] = max(totals["peak_mb"], row["peak_mb"])
+                advance(1)
     return totals
+
+
+@contextmanager
+def _settings_of_ray_data() -> Iterator[None]:
+    """Let it raise a worker's own exception, and draw no bars; afterwards they are the host program's."""
+    context = ray.data.DataContext.get_current()
+    before = context.raise_original_map_exception, context.enable_progress_bars
+    context.raise_original_map_exception, context.enable_progress_bars = True, False
+    try:
+        yield
+    finally:
+        context.raise_original_map_exception, context.enable_progress_bars = before
 
 
 def pending(folder: Path, pattern: str, count: int) -> list[int]:

@@ -22,7 +22,7 @@ from rich.console import Console
 from tis_ray.config import Config, config_yaml, plan, together
 from tis_ray.distributed.connect import require_lasting_folders
 from tis_ray.errors import InputError
-from tis_ray.store import fingerprint
+from tis_ray.store import fingerprint, write_text
 from tis_ray.version import __version__
 
 POLL_SECONDS = 2.0
@@ -83,7 +83,7 @@ def _attempts(client: JobSubmissionClient, prefix: str) -> dict[int, JobDetails]
 
 def _submit(client: JobSubmissionClient, job: str, name: str, config: Config) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "study.yaml").write_text(config_yaml(config), encoding="utf-8")
+        write_text(Path(folder) / "study.yaml", config_yaml(config))
         _take_code_along(config, Path(folder))
         client.submit_job(
             entrypoint="python -m tis_ray.cli run --config study.yaml",

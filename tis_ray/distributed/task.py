@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from typing import Any
 
-from tis_ray.distributed.connect import Cluster
+import ray
 
-import ray  # isort: skip  (after `connect`, which sets its environment)
+from tis_ray.distributed.connect import Cluster
+from tis_ray.distributed.quiet import quiet_ray
 
 
 def run_task(work: Callable[..., Any], *arguments: Any, cluster: Cluster) -> Any:
@@ -18,12 +20,27 @@ def run_task(work: Callable[..., Any], *arguments: Any, cluster: Cluster) -> Any
 
 
 def try_ray() -> str:
-    """Start Ray here, run one task, stop it; return what happened. Raises what Ray raises."""
-    if ray.is_initialized():
-        return "already connected"
-    ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    try:
-        task = ray.remote(num_cpus=1)(lambda: os.getpid())
-        return f"ran in process {ray.get(task.remote(), timeout=60)}"
-    finally:
-        ray.shutdown()
+    """Start Ray here, run one task, stop it; return what happened. Raises what Ray raises.
+
+    A Ray that this process is connected to already is used, and left as it is.
+    """
+    running = ray.is_initialized()
+    with quiet_ray():
+        if not running:
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+        try:
+            process = ray.get(ray.remote(_process).remote(), timeout=60)
+        finally:
+            if not running:
+                ray.shutdown()
+    return f"ran in process {process}" + (" of the cluster that is connected" if running else "")
+
+
+def _process() -> int:
+    """Return the number of the process that this runs in (Ray takes no built-in function)."""
+    return os.getpid()

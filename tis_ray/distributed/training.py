@@ -4,34 +4,34 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import ray.train
 from ray.train.torch import TorchTrainer
 
 from tis_ray.distributed.connect import Cluster
 
-Spec = dict[str, Any]
-"""What a training process needs: paths and config sections. Small; it is pickled."""
+Order = TypeVar("Order")
+"""What a training process is told. Small; it is pickled."""
 
 
 def run_training(
     name: str,
-    loop: Callable[[Spec], None],
-    spec: Spec,
+    loop: Callable[[Order], None],
+    order: Order,
     workers: int,
     cluster: Cluster,
     root: Path,
 ) -> None:
-    """Run `loop(spec)` in a Ray Train worker group (0 workers: in this process).
+    """Run `loop(order)` in a Ray Train worker group (0 workers: in this process).
 
     A lost worker restarts the group up to `compute.max_failures` times; the loop continues from
     its own checkpoints, which lie in the artifact, so it also does after a restart of the driver.
     """
     trainer = TorchTrainer(
-        loop,
-        train_loop_config=spec,
+        partial(loop, order),
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers,
             use_gpu=bool(cluster.gpus_per_actor),

@@ -1,37 +1,40 @@
-"""Ray Tune as the stages use it: a trial for each of some specs, tried twice, nothing left behind."""
+"""Ray Tune as the stages use it: a trial for each of some orders, tried twice, nothing left behind."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 
-Work = Callable[[dict[str, Any]], None]
+from tis_ray.distributed.heap import return_freed_memory
+
+Order = TypeVar("Order")
+"""What a trial is told. Small; it is pickled."""
 
 
 def run_trials(
     name: str,
-    work: Work,
-    specs: Mapping[str, dict[str, Any]],
+    work: Callable[[Order], None],
+    orders: Mapping[str, Order],
     root: Path,
     *,
     resources: Mapping[str, float],
     at_once: int,
     **choices: Any,
-) -> tune.ResultGrid:
-    """Run `work(spec)` as a trial for each spec; return what became of them, in the order of `specs`.
+) -> dict[str, str]:
+    """Run `work(order)` as a trial for each order; return the errors of those that failed, by name.
 
     at_once: most trials at a time. choices: further arguments of `TuneConfig`, such as a scheduler.
     """
     folder = root / "ray-tune"
-    trainable = tune.with_parameters(_run_spec, work=work, specs=dict(specs))
+    trainable = tune.with_parameters(_run_order, work=work, orders=dict(orders))
     tuner = tune.Tuner(
         tune.with_resources(trainable, dict(resources)),
-        param_space={"spec": tune.grid_search(list(specs))},
+        param_space={"order": tune.grid_search(list(orders))},
         tune_config=tune.TuneConfig(max_concurrent_trials=at_once, reuse_actors=True, **choices),
         run_config=tune.RunConfig(
             name=name,
@@ -42,7 +45,10 @@ def run_trials(
     )
     found = tuner.fit()
     shutil.rmtree(folder / name, ignore_errors=True)
-    return found
+    errors = (result.error for result in found)
+    return {
+        name: str(error) for name, error in zip(orders, errors, strict=True) if error is not None
+    }
 
 
 def tell(metrics: dict[str, Any]) -> None:
@@ -60,5 +66,10 @@ def asha(epochs: int, first: int, reduction: int) -> ASHAScheduler:
     )
 
 
-def _run_spec(trial: dict[str, str], work: Work, specs: dict[str, dict[str, Any]]) -> None:
-    work(specs[trial["spec"]])
+def _run_order(
+    trial: dict[str, str], work: Callable[[Order], None], orders: dict[str, Order]
+) -> None:
+    try:
+        work(orders[trial["order"]])
+    finally:  # the process lives on, for the next trial
+        return_freed_memory()

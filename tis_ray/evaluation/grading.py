@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,10 +25,11 @@ def grade(
     references: Sequence[Sequence[str]],
     metrics: Sequence[str],
     pattern: str | None = None,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Measured:
     """Score answers, each against its references: every metric with its share of parse failures.
 
-    With a `pattern`, what its group matches first is the answer, and no match is a parse failure.
+    settings: of metrics that have any, by their names. With a `pattern`, what its group matches first is the answer, and no match is a parse failure.
     The columns are each metric's value by row, and what it read out of the answer (None: nothing).
     """
     read: list[str | None] = list(answers)
@@ -39,8 +40,9 @@ def grade(
     columns: dict[str, Any] = {}
     for metric in map(METRICS.find, metrics):
         name = metric.name
+        own = metric.Settings.model_validate((settings or {}).get(name, {}))
         scores = [
-            metric.score(found, right) if found is not None else Score(0.0, None)
+            metric.graded(found, right, own) if found is not None else Score(0.0, None)
             for found, right in zip(read, references, strict=True)
         ]
         means[name] = float(np.mean([score.value for score in scores]))

@@ -18,6 +18,10 @@ from tis_ray.evaluation.tasks import Task
 from tis_ray.settings import EvaluationConfig
 
 
+MetricSettings = Mapping[str, Mapping[str, Any]]
+"""Settings of metrics from outside, by their names."""
+
+
 def measure_rows(
     model: Any,
     tokenizer: Any,
@@ -26,6 +30,7 @@ def measure_rows(
     settings: EvaluationConfig,
     stop: Sequence[str] = (),
     ends: Sequence[int] = (),
+    metric_settings: MetricSettings | None = None,
 ) -> Measured:
     """Measure the losses of encoded query and test rows, and answers generated on the test rows.
 
@@ -49,7 +54,8 @@ def measure_rows(
         size = settings.batch_size
         answers = generate(model, tokenizer, prompts, settings.max_new_tokens, size, stop, ends)
         texts = [answer.text for answer in answers]
-        graded = grade(texts, [[label] for label in labels], settings.metrics)
+        references = [[label] for label in labels]
+        graded = grade(texts, references, settings.metrics, settings=metric_settings)
         metrics |= graded.metrics
         metrics["unfinished"] = float(np.mean([not answer.finished for answer in answers]))
         columns |= {"label": labels, "answer": texts}
@@ -64,6 +70,7 @@ def measure_answers(
     settings: EvaluationConfig,
     template: PromptTemplate,
     max_length: int,
+    metric_settings: MetricSettings | None = None,
 ) -> Measured:
     """Ask a task's questions and grade the answers; metrics are named `task/metric`.
 
@@ -91,7 +98,7 @@ def measure_answers(
         graded = grade_code(task, texts)
     else:
         references = [row.references for row in task.rows]
-        graded = grade(texts, references, [task.metric], asking.answer_pattern)
+        graded = grade(texts, references, [task.metric], asking.answer_pattern, metric_settings)
     metrics = {
         **graded.metrics,
         "unfinished": float(np.mean([not answer.finished for answer in answers])),

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv as pacsv
 from rich import box
 from rich.markup import escape
 from rich.table import Table
@@ -18,8 +17,7 @@ from tis_ray.config import Config, plan, together
 from tis_ray.errors import InputError
 from tis_ray.finished.choices import choices, duplicates_in_pool, explained, likeness
 from tis_ray.finished.lineage import Lineage, has_orderings, lineages
-from tis_ray.store import write_parquet
-from tis_ray.store.atomic import atomic_path
+from tis_ray.store import write_csv, write_parquet
 from tis_ray.store.feature_store import DamagedShardError
 
 MOST_NAMED = 5
@@ -45,8 +43,7 @@ def explain_orderings(
                 table = explained(lineage, near)
             path = folder / f"{lineage.method}.parquet"
             write_parquet(path, table)
-            with atomic_path(path.with_suffix(".csv")) as temporary:
-                pacsv.write_csv(table, temporary)
+            write_csv(path.with_suffix(".csv"), table)
             yield _of_several(config, name) + lineage.method, table, path
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import psutil
 
 from tis_ray.config import Config, plan, together
+from tis_ray.store import read_lines
 
 
 def status_lines(config: Config) -> Iterator[str]:
@@ -30,7 +31,7 @@ def _study_lines(config: Config) -> Iterator[str]:
     if not path.exists():
         yield f"{config.run_dir}: not started; run `tis-ray run`"
         return
-    events = [event for event in map(_event, path.read_text().splitlines()) if event]
+    events = [event for event in map(_event, read_lines(path)) if event]
     starts = [i for i, event in enumerate(events) if event["event"] == "start"]
     if not starts:
         yield f"{path}: holds no start; run `tis-ray run`"

@@ -6,6 +6,8 @@ import functools
 import glob
 import importlib.util
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,6 +77,11 @@ def model_identity(config: ModelConfig) -> dict[str, Any]:
     return {**content, "dtype": config.dtype}
 
 
+def content_identity(name: str) -> dict[str, str]:
+    """Return what names a folder's content or, if `name` is none, the hub's id as it is."""
+    return {"digest": folder_digest(name)} if Path(name).is_dir() else {"hub": name}
+
+
 @functools.lru_cache
 def _warn_unpinned(name: str) -> None:
     log.warning("model.revision is not set: %s may change on the hub under the same name", name)
@@ -122,27 +129,31 @@ def load_model(config: ModelConfig, device: str = "cpu") -> Any:
 
 
 _kept: dict[tuple[Any, ...], Any] = {}
-"""The base model that was given back last in this process, by what it was loaded from."""
+"""The base model that was lent last in this process, by what it was loaded from: one, or none."""
 
 
-def borrow_model(config: ModelConfig, device: str) -> Any:
-    """Return what `load_model` does; a model that was given back is not loaded again."""
-    model = _kept.pop(_key(config, device), None)
-    _kept.clear()  # its memory is needed
-    return load_model(config, device) if model is None else model
-
-
-def give_back_model(model: Any, config: ModelConfig, device: str) -> None:
-    """Keep a borrowed model, whose weights are as they were, for the next one of this process.
+@contextmanager
+def lent_model(config: ModelConfig, device: str) -> Iterator[Any]:
+    """Lend what `load_model` returns; this process keeps it, for the next who asks for the same.
 
     Cells that train adapters of one base model follow each other in a process, and loading may
-    take longer than training (a GGUF file of 135M parameters: 13 s).
+    take longer than training (a GGUF file of 135M parameters: 13 s). The borrower leaves the weights
+    as they were; after an error the model is not lent again. One that is on loan is not lent twice.
     """
-    _kept[_key(config, device)] = model.requires_grad_(False).eval()
-
-
-def _key(config: ModelConfig, device: str) -> tuple[Any, ...]:
-    return config, device, _state(model_files(config))
+    key = config, device, _state(model_files(config))
+    whole = True
+    model = _kept.pop(key, None)
+    _kept.clear()  # its memory is needed
+    if model is None:
+        model = load_model(config, device)
+    try:
+        yield model
+    except Exception:
+        whole = False
+        raise
+    finally:  # also where a search stops a trial, by SystemExit
+        if whole:
+            _kept[key] = model.requires_grad_(False).eval()
 
 
 def _state(files: ModelFiles) -> tuple[Any, ...]:

@@ -34,6 +34,10 @@ from tis_ray.models.weights import Weights
 from tis_ray.settings import TrainingConfig
 
 
+class UnmovedError(RuntimeError):
+    """A training that has changed nothing: what it leaves is the model it began with."""
+
+
 def train(
     model: Any,
     examples: Sequence[Example],
@@ -51,8 +55,12 @@ def train(
     A step takes `batch_size` examples (the last batch of an epoch may be smaller). With
     torch.distributed initialised, every worker calls this with the same examples and takes its
     share of each batch. Returns the kept checkpoints, oldest first.
+
+    Raises FloatingPointError for a loss that is not a number, and UnmovedError if the trained
+    weights are those that training began with.
     """
     weights = Weights(model)
+    begun = weights.sums()
     device = next(iter(weights.tensors.values())).device
     optimizer = torch.optim.AdamW(
         weights.tensors.values(), lr=config.learning_rate, weight_decay=config.weight_decay
@@ -104,13 +112,24 @@ def train(
         save_checkpoint(Path(folder), epoch + 1, model, weights, optimizer, steps, keep_all)
         recent = steps[-steps_per_epoch:]
         on_epoch({"epoch": epoch + 1, "loss": float(np.mean([s["loss"] for s in recent]))})
+    if weights.sums() == begun:
+        raise UnmovedError(
+            f"no weight moved in {len(steps)} step(s), with learning rates up to "
+            f"{max(step['learning_rate'] for step in steps):g}; raise learning_rate (now "
+            f"{config.learning_rate:g}), or check that the rows have gradients"
+        )
     weights.close()
     model.eval()
     return checkpoints(folder)
 
 
 def linear_schedule(step: int, warmup_steps: int, total_steps: int) -> float:
-    """Return the share of the peak learning rate at `step` (from 0): up over the warm-up, down to 0."""
+    """Return the share of the peak learning rate at `step` (from 0): up over the warm-up, down to 0.
+
+    A single step has the peak rate: the first of a warm-up has none, and nothing would be trained.
+    """
+    if total_steps == 1:
+        return 1.0
     if step < warmup_steps:
         return step / warmup_steps
     return (total_steps - step) / max(1, total_steps - warmup_steps)

@@ -31,6 +31,7 @@ class Weights:
         self.tensors: dict[str, Tensor] = {}
         self._copied: list[tuple[torch.nn.Parameter, Tensor]] = []
         self._hooks = []
+        self._parameters = list(trainable_parameters(model).values())
         for name, parameter in trainable_parameters(model).items():
             tensor: Tensor = parameter
             if parameter.dtype != torch.float32:
@@ -59,6 +60,17 @@ class Weights:
         for parameter, tensor in self._copied:
             parameter.copy_(tensor)
 
+    @torch.no_grad()
+    def sums(self) -> list[list[float]]:
+        """Return each parameter's sum and sum of squares: where all are as before, nothing has moved.
+
+        Of the parameters themselves: a step may be too small for one that is rounded.
+        """
+        found = torch.stack([_sums(local(parameter)) for parameter in self._parameters])
+        if self.sharded:
+            dist.all_reduce(found)
+        return found.tolist()  # type: ignore[no-any-return]
+
     def close(self) -> None:
         """Let go of the model: free the gradients, and take the parameters' hooks off."""
         for hook in self._hooks:
@@ -77,3 +89,12 @@ def _hand_over(tensor: Tensor, parameter: Tensor) -> None:
     assert parameter.grad is not None
     tensor.grad += parameter.grad
     parameter.grad = None
+
+
+def _sums(tensor: Tensor) -> Tensor:
+    """Return (2,) the sum and the sum of squares, in float64, of which a little is made at a time."""
+    total = torch.zeros(2, dtype=torch.float64, device=tensor.device)
+    for part in tensor.flatten().split(2**22):
+        values = part.double()
+        total += torch.stack([values.sum(), values.square().sum()])
+    return total

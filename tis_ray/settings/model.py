@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from tis_ray.settings.base import Section
+from tis_ray.section import Section
 
 
 class ModelConfig(Section):
@@ -57,8 +57,8 @@ class TrainingConfig(Section):
 
     epochs: int = Field(2, ge=1)
     """Passes over the rows."""
-    learning_rate: float = Field(2e-5, gt=0)
-    """Peak learning rate."""
+    learning_rate: float = Field(2e-5, ge=1e-37)
+    """Peak learning rate. No smaller than float32 can hold: nothing would move."""
     batch_size: int = Field(128, ge=1)
     """Examples per optimizer step, over all workers."""
     warmup_ratio: float = Field(0.03, ge=0, le=1)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
-from tis_ray.settings.base import Section, Seed
+from tis_ray.section import Section, Seed
 from tis_ray.settings.data import TaskConfig
 from tis_ray.settings.grid import Axes, placed, points
 from tis_ray.settings.model import LoraConfig, TrainingConfig

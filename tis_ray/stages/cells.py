@@ -6,7 +6,6 @@ runs, are one artifact. Finished cells are not handed to Tune at all.
 
 from __future__ import annotations
 
-import json
 import time
 import traceback
 from collections.abc import Callable
@@ -17,25 +16,28 @@ from typing import Any
 
 import numpy as np
 
+from tis_ray.analysis.cells import ZERO_SHOT, ZERO_SHOT_PLAIN, StageCost
 from tis_ray.analysis.quantiles import Quantile
-from tis_ray.analysis.statistics import ZERO_SHOT, ZERO_SHOT_PLAIN
 from tis_ray.config import Config
 from tis_ray.distributed.connect import Cluster
+from tis_ray.distributed.heap import killed_for_memory
 from tis_ray.distributed.training import run_training
 from tis_ray.distributed.trials import run_trials, tell
 from tis_ray.errors import FailedError
-from tis_ray.log import StageRecord
 from tis_ray.models.loading import model_identity
 from tis_ray.selectors.constraints import Filled
 from tis_ray.settings import FinetuneConfig
 from tis_ray.stages.constrain import Constrainer
 from tis_ray.stages.context import Context
 from tis_ray.stages.evaluation import NO_TEMPLATE, Evaluation
-from tis_ray.stages.examples import take_examples
+from tis_ray.stages.examples import Subset
 from tis_ray.stages.study_ordering import StudyOrdering
-from tis_ray.stages.training import cell_loop
-from tis_ray.store import Artifact, fingerprint, write_json, write_parquet
+from tis_ray.stages.training import CellOrder, cell_loop
+from tis_ray.store import Artifact, fingerprint, read_json, read_lines, write_json, write_text
 from tis_ray.store.sides import Side
+
+VERSION = 2
+"""Of what a cell comes to; 2: a single step has the peak learning rate."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,15 @@ class CellPlan:
     positions: np.ndarray
     filled: Filled | None = None
     quantile: Quantile | None = None
+
+    def __post_init__(self) -> None:
+        if not (self.zero_shot or len(self.positions)):
+            raise ValueError(f"{self.label}: has no rows to train on")
+
+    @property
+    def zero_shot(self) -> bool:
+        """Whether the model is measured as it is."""
+        return self.selector is None
 
     @property
     def label(self) -> str:
@@ -132,7 +143,7 @@ def _first_of(rows_N: np.ndarray) -> Callable[[int], np.ndarray]:
 def cell_artifact(cell: CellPlan, config: Config, pool: Side, evaluation: Evaluation) -> Artifact:
     """Return where a cell's model and metrics live."""
     inputs = {**_training_inputs(cell, config, pool), **evaluation.inputs()}
-    return Artifact(config.artifact_root, "cell", inputs)
+    return Artifact(config.artifact_root, "cell", inputs, VERSION)
 
 
 def _training_inputs(cell: CellPlan, config: Config, pool: Side) -> dict[str, Any]:
@@ -142,7 +153,7 @@ def _training_inputs(cell: CellPlan, config: Config, pool: Side) -> dict[str, An
         "subset": subset,
         "seed": cell.seed,
         "model": model_identity(config.model),
-        "finetune": _settings(config.finetune) if len(cell.positions) else None,
+        "finetune": None if cell.zero_shot else _settings(config.finetune),
         "threads": config.batch.threads,
     }
 
@@ -176,8 +187,8 @@ def sweep(
         if not artifact.complete
     }
     reused = sum(artifact.complete for artifact in artifacts)
-    specs = {
-        key: _spec(cell, artifact, context, pool, evaluation)
+    orders = {
+        key: _order(cell, artifact, context, pool, evaluation)
         for key, (cell, artifact) in todo.items()
     }
     pairs = list(zip(cells, artifacts, strict=True))
@@ -189,9 +200,9 @@ def sweep(
             ended([_result(*pairs[i]) for i in fresh])
             told.update(fresh)
 
-    if specs:
-        log.event("cells", total=len(cells), reused=reused, to_train=len(specs))
-        _train_all(specs, context, tell)
+    if orders:
+        log.event("cells", total=len(cells), reused=reused, to_train=len(orders))
+        _train_all(orders, context, tell)
     tell()
     results = [_result(cell, artifact) for cell, artifact in pairs if artifact.complete]
     failed = [
@@ -209,11 +220,12 @@ def sweep(
             results,
         )
     log.finished(
-        StageRecord(
+        StageCost(
             stage="fine-tune, evaluate",
+            kind="training",
             artifact=str(config.artifact_root / "cell-*"),
             seconds=time.monotonic() - start,
-            reused=not specs,
+            reused=not orders,
             rows=len(cells),
             quarantined=0,
             device=cluster.device,
@@ -225,41 +237,44 @@ def sweep(
 
 
 def _why(artifact: Artifact) -> str:
-    error = artifact / "error.txt"
-    return error.read_text().strip().splitlines()[-1] if error.exists() else "no message"
+    lines = [line for line in read_lines(artifact / "error.txt") if line.strip()]
+    return lines[-1].strip() if lines else "no message"
 
 
-def _spec(
+def _order(
     cell: CellPlan,
     artifact: Artifact,
     context: Context,
     pool: Side,
     evaluation: Evaluation,
-) -> dict[str, Any]:
-    """Write what the training process reads; return its paths and settings."""
+) -> CellOrder:
+    """Write the rows that the training process reads; return what it is told."""
     config, cluster = context.config, context.cluster
     artifact.path.mkdir(parents=True, exist_ok=True)
-    note = (
-        config.artifact_root / f"trained-{fingerprint(_training_inputs(cell, config, pool))}.json"
+    (artifact / "error.txt").unlink(missing_ok=True)
+    named = {**_training_inputs(cell, config, pool), "version": VERSION}
+    note = config.artifact_root / f"trained-{fingerprint(named)}.json"
+    subset = None
+    if not cell.zero_shot:
+        subset = Subset.write(artifact / "examples.parquet", pool, cell.positions)
+    return CellOrder(
+        name=cell.label,
+        folder=artifact.path,
+        subset=subset,
+        model=config.model,
+        lora=config.finetune.lora if config.finetune.method == "lora" else None,
+        shard=config.finetune.shard,
+        training=config.finetune,
+        seed=cell.seed or 0,
+        threads=config.batch.threads,
+        device=cluster.device,
+        artifact=artifact,
+        evaluation=evaluation,
+        note=note,
+        trained=None if cell.zero_shot else _trained(note),
+        save=config.finetune.save,
+        workers=config.finetune.workers,
     )
-    if len(cell.positions):
-        write_parquet(artifact / "examples.parquet", take_examples(pool, cell.positions))
-    return {
-        "artifact": artifact,
-        "folder": artifact.path,
-        "note": note,
-        "trained": _trained(note) if len(cell.positions) else None,
-        "model": config.model,
-        "lora": config.finetune.lora if config.finetune.method == "lora" else None,
-        "shard": config.finetune.shard,
-        "save": config.finetune.save,
-        "training": config.finetune,
-        "workers": config.finetune.workers,
-        "evaluation": evaluation,
-        "seed": cell.seed or 0,
-        "threads": config.batch.threads,
-        "device": cluster.device,
-    }
 
 
 def _trained(note: Path) -> Path | None:
@@ -269,43 +284,56 @@ def _trained(note: Path) -> Path | None:
     """
     if not note.exists():
         return None
-    folder = note.parent / json.loads(note.read_text())["cell"]
+    folder = note.parent / read_json(note)["cell"]
     whole = (folder / "_SUCCESS").exists() and (folder / "adapter").is_dir()
     return folder if whole else None
 
 
 def _train_all(
-    specs: dict[str, dict[str, Any]],
+    orders: dict[str, CellOrder],
     context: Context,
     tell: Callable[[], None],
 ) -> None:
     def count() -> tuple[int, int]:
         tell()
-        return sum(spec["artifact"].complete for spec in specs.values()), len(specs)
+        return sum(order.artifact.complete for order in orders.values()), len(orders)
 
     workers, cluster = context.config.finetune.workers, context.cluster
     with context.log.watching("fine-tune, evaluate", "cells", count):
-        run_trials(
-            f"study-{fingerprint(sorted(specs))}",
+        errors = run_trials(
+            f"study-{fingerprint(sorted(orders))}",
             partial(run_cell, cluster=cluster, workers=workers, root=context.root),
-            specs,
+            orders,
             context.root,
             # With workers, the trial only waits for them.
             resources={"CPU": 0.01} if workers else cluster.trial_resources,
             at_once=max(1, cluster.actors // max(1, workers)),
         )
+    for key, error in errors.items():
+        _keep_error(orders[key], error)
 
 
-def run_cell(spec: dict[str, Any], cluster: Cluster, workers: int, root: Path) -> None:
+def _keep_error(order: CellOrder, error: str) -> None:
+    """Leave Ray's account of a process that was lost; an error of the cell's own is there already.
+
+    Its last line is the one that is told.
+    """
+    file = order.artifact / "error.txt"
+    why = killed_for_memory(error)
+    if why is not None or not file.exists():
+        write_text(file, f"{error.rstrip()}\n{order.name}: {why or 'its process was lost'}\n")
+
+
+def run_cell(order: CellOrder, cluster: Cluster, workers: int, root: Path) -> None:
     """Fine-tune and evaluate one cell (a Tune trial)."""
-    artifact: Artifact = spec["artifact"]
+    artifact = order.artifact
     try:
-        run_training(artifact.path.name, cell_loop, spec, workers, cluster, root)
+        run_training(artifact.path.name, cell_loop, order, workers, cluster, root)
     except Exception as error:
-        (artifact / "error.txt").write_text("".join(traceback.format_exception(error)))
+        write_text(artifact / "error.txt", "".join(traceback.format_exception(error)))
         raise
     (artifact / "error.txt").unlink(missing_ok=True)
-    metrics = json.loads((artifact / "metrics.json").read_text())
+    metrics = read_json(artifact / "metrics.json")
     artifact.commit(
         rows=metrics["train_rows"],
         seconds=metrics["seconds"],
@@ -313,12 +341,12 @@ def run_cell(spec: dict[str, Any], cluster: Cluster, workers: int, root: Path) -
         peak_mb=metrics["peak_mb"],
     )
     if metrics.get("model") == "adapter":
-        write_json(spec["note"], {"cell": artifact.path.name})
+        write_json(order.note, {"cell": artifact.path.name})
     tell({"test_loss": metrics["test_loss"], "query_loss": metrics["query_loss"]})
 
 
 def _result(cell: CellPlan, artifact: Artifact) -> dict[str, Any]:
-    metrics = json.loads((artifact / "metrics.json").read_text())
+    metrics = read_json(artifact / "metrics.json")
     plain = metrics.pop(NO_TEMPLATE, {})
     if cell.representation == ZERO_SHOT_PLAIN:
         untrained = ("train_rows", "train_tokens", "optimizer_steps", "peak_mb")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +99,8 @@ class Evaluation:
     tasks: tuple[Task, ...]
     benchmarks: list[Any]
     """What results of lm-eval depend on."""
+    metric_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Settings of metrics from outside, by their names."""
 
     @classmethod
     def of(cls, config: Config, query: Side, test: Side) -> Evaluation:
@@ -113,13 +115,19 @@ class Evaluation:
             max_length=data.max_length,
             tasks=tuple(read_tasks(config.evaluation.tasks)),
             benchmarks=_benchmarks(config.evaluation),
+            metric_settings=config.settings,
         )
+
+    @property
+    def _metrics(self) -> list[str]:
+        """Every metric that answers are graded by: of the test rows, then of the tasks."""
+        return [*self.settings.metrics, *(t.metric for t in self.tasks if not t.is_code)]
 
     def inputs(self) -> dict[str, Any]:
         """Return what its results depend on besides the model."""
         return {
             "evaluation": self.settings.model_dump(mode="json", exclude=_BY_CONTENT),
-            "metrics": [_identity(name) for name in self.settings.metrics],
+            "metrics": [_identity(name, self.metric_settings) for name in self._metrics],
             "tasks": [fingerprint(task.inputs()) for task in self.tasks],
             "benchmarks": self.benchmarks,
             "query": self.query.tokens.fingerprint,
@@ -127,9 +135,9 @@ class Evaluation:
         }
 
 
-def _identity(name: str) -> dict[str, Any]:
+def _identity(name: str, settings: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     metric = METRICS.find(name)
-    return metric.identity(metric.Settings())
+    return metric.identity(metric.Settings.model_validate(settings.get(metric.name, {})))
 
 
 def evaluate(model: Any, evaluation: Evaluation, folder: Path) -> dict[str, Any]:
@@ -163,11 +171,21 @@ def _measure(
     stop = settings.plain_stop if template == "plain" else ()
     ends = end_tokens(tokenizer, template)
     query, test = rows
-    measured = measure_rows(model, tokenizer, query, test, settings, stop, ends)
+    measured = measure_rows(
+        model, tokenizer, query, test, settings, stop, ends, evaluation.metric_settings
+    )
     write_parquet(folder / "test_rows.parquet", pa.table(measured.rows))
     metrics = dict(measured.metrics)
     for task in evaluation.tasks:
-        found = measure_answers(model, tokenizer, task, settings, template, evaluation.max_length)
+        found = measure_answers(
+            model,
+            tokenizer,
+            task,
+            settings,
+            template,
+            evaluation.max_length,
+            evaluation.metric_settings,
+        )
         write_parquet(folder / "tasks" / f"{task.name}.parquet", pa.table(found.rows))
         metrics |= found.metrics
     if settings.lm_eval:

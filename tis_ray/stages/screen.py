@@ -7,7 +7,6 @@ streams by shard by shard, twice; see `tis_ray.data.overlap` for what counts as 
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -16,7 +15,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from tis_ray.config import Config
 from tis_ray.data import RejectReason, Row, format_tulu
@@ -36,9 +34,18 @@ from tis_ray.representations.embed import REPRESENTATION, EmbedSettings
 from tis_ray.settings import OverlapConfig
 from tis_ray.stages.context import Context
 from tis_ray.stages.tokens import read_side
-from tis_ray.store import Artifact, write_json, write_parquet
+from tis_ray.store import (
+    Artifact,
+    read_json,
+    read_parquet,
+    read_tables,
+    read_text,
+    write_json,
+    write_parquet,
+)
 from tis_ray.store.sides import row_dicts
 
+VERSION = 1
 OVERLAPS = pa.schema(
     [
         *((name, pa.string()) for name in ("pool_id", "side", "target_id", "kind", "part")),
@@ -62,11 +69,11 @@ class Screen:
 
     def overlaps(self) -> pa.Table:
         """Read the overlaps, the strongest of each pool row with each target first."""
-        return pq.read_table(self.artifact / "overlaps.parquet")
+        return read_parquet(self.artifact / "overlaps.parquet")
 
     def dropped(self) -> dict[str, tuple[str, str]]:
         """Return reason and detail of each pool row that is not to be used, by id."""
-        table = pq.read_table(self.artifact / "dropped.parquet").to_pydict()
+        table = read_parquet(self.artifact / "dropped.parquet").to_pydict()
         return {
             name: (reason, detail)
             for name, reason, detail in zip(
@@ -108,7 +115,7 @@ def screen_pool(context: Context, rows: Mapping[str, Artifact]) -> Screen:
         from tis_ray.representations.embed.features import encoder_identity
 
         inputs["encoder"] = encoder_identity(encoder)
-    artifact = Artifact(config.artifact_root, "screen", inputs)
+    artifact = Artifact(config.artifact_root, "screen", inputs, VERSION)
     reused = artifact.complete
     if not reused:
         clock = artifact.clock()
@@ -127,7 +134,7 @@ def screen_pool(context: Context, rows: Mapping[str, Artifact]) -> Screen:
                 "dropped": dict(Counter(row["reason"] for row in dropped)),
             },
         )
-    context.log.made("screen", artifact, reused, _told(artifact.manifest().details))
+    context.log.made("screen", "screen", artifact, reused, _told(artifact.manifest().details))
     return Screen(artifact)
 
 
@@ -142,7 +149,7 @@ def read_ids(value: list[str] | str, field: str) -> set[str]:
     if not isinstance(value, str):
         return set(value)
     try:
-        lines = Path(value).expanduser().read_text(encoding="utf-8").splitlines()
+        lines = read_text(Path(value).expanduser()).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"{field}: {value} cannot be read ({error}); give a file with one id a line, or a list"
@@ -168,7 +175,7 @@ class FindOverlaps:
         self.index = OverlapIndex(rows, n=settings.ngram, threshold=settings.threshold)
         self.second = frequencies is not None
         if frequencies is not None:
-            told = json.loads(frequencies.read_text())
+            told = read_json(frequencies)
             self.index.pass_over(told["frequencies"], told["rows"])
         self.embed = None
         if self.second and encoder is not None:
@@ -230,7 +237,7 @@ def _find_overlaps(
         map_shards(FindOverlaps, arguments, todo, context, "screen: words", light=True)
         total: Counter[str] = Counter()
         for path in sorted(artifact.path.glob("frequencies-*.json")):
-            total.update(json.loads(path.read_text()))
+            total.update(read_json(path))
         told = {"rows": pool.manifest().rows, "frequencies": dict(sorted(total.items()))}
         write_json(counted, told)
     arguments |= {"frequencies": counted, "encoder": encoder}
@@ -240,8 +247,8 @@ def _find_overlaps(
     map_shards(
         FindOverlaps, arguments, todo, context, "screen: overlaps", gpu=not light, light=light
     )
-    tables = [pq.read_table(p) for p in sorted(artifact.path.glob("overlaps-*.parquet"))]
-    return [Overlap(**row) for table in tables for row in table.to_pylist()]
+    found = read_tables(artifact.path, "overlaps-*.parquet").to_pylist()
+    return [Overlap(**row) for row in found]
 
 
 def _dropped(
@@ -280,7 +287,7 @@ def _rows_of(folder: Path, columns: list[str] | None = None) -> Iterator[Any]:
         if columns is None:
             yield from row_dicts(path)
         else:
-            yield from pq.read_table(path, columns=columns).to_pylist()
+            yield from read_parquet(path, columns=columns).to_pylist()
 
 
 def _told(details: dict[str, Any]) -> str:

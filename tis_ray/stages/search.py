@@ -10,32 +10,40 @@ came first, so two searches may differ; this one is an artifact, and a study kee
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
-import torch
 
+from tis_ray.batches.threads import cpu_threads
 from tis_ray.config import Config
+from tis_ray.distributed.heap import killed_for_memory
 from tis_ray.distributed.trials import asha, run_trials, tell
 from tis_ray.evaluation import example_losses
 from tis_ray.log import peak_mb
-from tis_ray.models.loading import give_back_model, model_identity
-from tis_ray.models.lora import detach_lora
+from tis_ray.models.loading import model_identity
 from tis_ray.models.training import train
 from tis_ray.settings import FinetuneConfig, SearchConfig
 from tis_ray.settings.grid import Point, label, placed, points
 from tis_ray.stages.context import Context
-from tis_ray.stages.examples import sample_rows, take_examples
-from tis_ray.stages.training import trainable_model
-from tis_ray.store import Artifact, write_json, write_parquet
+from tis_ray.stages.examples import Subset, sample_rows
+from tis_ray.stages.training import TrainingOrder, ordered_model
+from tis_ray.store import Artifact, find_json, read_json, write_json
 from tis_ray.store.sides import Side
 
 FOUND = "search.json"
+VERSION = 2
+"""Of what a search finds; 2: a single step has the peak learning rate."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialOrder(TrainingOrder):
+    """A training whose query loss is told after each epoch."""
+
+    query: Side
 
 
 def search(
@@ -49,10 +57,10 @@ def search(
         clock = artifact.clock()
         size = min(settings.rows or max(config.budget), pool.usable)
         rows = sample_rows(pool, size, settings.seed)
-        write_parquet(artifact / "examples.parquet", take_examples(pool, rows))
+        subset = Subset.write(artifact / "examples.parquet", pool, rows)
         trials = _drawn(settings)
         with clock.marked():
-            _run(trials, artifact, context, settings, query)
+            _run(trials, subset, artifact, context, settings, query)
         found = _results(trials, artifact, config.finetune.epochs)
         write_json(artifact / FOUND, found)
         for name in map(label, trials):
@@ -63,8 +71,8 @@ def search(
             device=context.cluster.device,
             peak_mb=max(trial["peak_mb"] for trial in found["trials"]),
         )
-    found = json.loads((artifact / FOUND).read_text())
-    context.log.made("search", artifact, reused, _words(found))
+    found = read_json(artifact / FOUND)
+    context.log.made("search", "search", artifact, reused, _words(found))
     return with_point(config.finetune, found["best"]), artifact
 
 
@@ -82,6 +90,7 @@ def search_artifact(config: Config, settings: SearchConfig, pool: Side, query: S
             "search": settings.model_dump(mode="json", exclude={"rows"}),
             "threads": config.batch.threads,
         },
+        VERSION,
     )
 
 
@@ -99,39 +108,41 @@ def _drawn(settings: SearchConfig) -> list[Point]:
 
 def _run(
     trials: list[Point],
+    subset: Subset,
     artifact: Artifact,
     context: Context,
     settings: SearchConfig,
     query: Side,
 ) -> None:
     config, cluster = context.config, context.cluster
-    specs: dict[str, dict[str, Any]] = {
-        label(point): {
-            "folder": artifact / label(point),
-            "examples": artifact / "examples.parquet",
-            "finetune": finetune,
-            "lora": finetune.lora if finetune.method == "lora" else None,
-            "shard": False,
-            "model": config.model,
-            "query": query,
-            "seed": settings.seed,
-            "threads": config.batch.threads,
-            "device": cluster.device,
-        }
+    orders = {
+        label(point): TrialOrder(
+            name=f"search {label(point)}",
+            folder=artifact / label(point),
+            subset=subset,
+            model=config.model,
+            lora=finetune.lora if finetune.method == "lora" else None,
+            shard=False,
+            training=finetune,
+            seed=settings.seed,
+            threads=config.batch.threads,
+            device=cluster.device,
+            query=query,
+        )
         for point in trials
         for finetune in [with_point(config.finetune, point)]
     }
     epochs = config.finetune.epochs
 
     def count() -> tuple[int, int]:
-        done = sum(len(_losses(spec["folder"])) for spec in specs.values())
-        return done, len(specs) * epochs
+        done = sum(len(_losses(order.folder)) for order in orders.values())
+        return done, len(orders) * epochs
 
     with context.log.watching("search", "epochs", count):
-        ended = run_trials(
+        errors = run_trials(
             f"search-{artifact.fingerprint}",
             run_trial,
-            specs,
+            orders,
             context.root,
             resources=cluster.trial_resources,
             at_once=cluster.actors,
@@ -139,51 +150,45 @@ def _run(
             mode="min",
             scheduler=asha(epochs, settings.first_epochs, settings.reduction),
         )
-    for trial, result in zip(specs, ended, strict=True):
-        if result.error is not None:
-            why = str(result.error).strip().splitlines()[-1]
-            raise RuntimeError(
-                f"search: trial {trial} failed twice: {why}; the same command continues the search"
-            )
+    for trial, error in errors.items():
+        why = killed_for_memory(error) or error.strip().splitlines()[-1]
+        raise RuntimeError(
+            f"search: trial {trial} failed twice: {why}; the same command continues the search"
+        )
 
 
-def run_trial(spec: dict[str, Any]) -> None:
+def run_trial(order: TrialOrder) -> None:
     """Train with one combination and tell the query loss after each epoch (a Tune trial).
 
     What a trial that was killed had told is told again, and training goes on from there.
     """
-    folder: Path = spec["folder"]
-    torch.set_num_threads(spec["threads"])
-    losses = _losses(folder)
+    assert order.subset is not None
+    losses = _losses(order.folder)
     for epoch, loss in enumerate(losses, start=1):
         tell({"query_loss": loss, "epoch": epoch})
-    finetune: FinetuneConfig = spec["finetune"]
-    examples = pq.read_table(spec["examples"], columns=["input_ids", "labels"]).to_pylist()
-    queries = spec["query"].examples()
-    model = trainable_model(spec)
+    queries = order.query.examples()
 
     def measured(metrics: dict[str, float]) -> None:
         loss = float(example_losses(model, queries).mean())
         model.train()
         losses.append(loss if math.isfinite(loss) else math.inf)
-        write_json(folder / "losses.json", {"query_loss": _plain(losses), "peak_mb": peak_mb()})
+        told = {"query_loss": _plain(losses), "peak_mb": peak_mb()}
+        write_json(order.folder / "losses.json", told)
         tell({"query_loss": losses[-1], "epoch": int(metrics["epoch"])})
 
-    try:
-        train(
-            model,
-            examples,
-            finetune,
-            seed=spec["seed"],
-            folder=folder / "checkpoints",
-            on_epoch=measured,
-        )
-    except FloatingPointError as error:
-        write_json(folder / "diverged.json", {"error": str(error)})
-        tell({"query_loss": math.inf, "epoch": len(losses) + 1})
-    finally:
-        if spec["lora"] is not None:
-            give_back_model(detach_lora(model), spec["model"], spec["device"])
+    with cpu_threads(order.threads), ordered_model(order) as model:
+        try:
+            train(
+                model,
+                order.subset.examples(order.name),
+                order.training,
+                seed=order.seed,
+                folder=order.folder / "checkpoints",
+                on_epoch=measured,
+            )
+        except FloatingPointError as error:
+            write_json(order.folder / "diverged.json", {"error": str(error)})
+            tell({"query_loss": math.inf, "epoch": len(losses) + 1})
 
 
 def _losses(folder: Path) -> list[float]:
@@ -198,7 +203,7 @@ def _plain(losses: list[float]) -> list[float | None]:
 
 
 def _told(file: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    found: dict[str, Any] = find_json(file) or {}
     return found
 
 

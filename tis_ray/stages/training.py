@@ -1,126 +1,182 @@
-"""The fine-tuning and evaluation of one cell, as a worker of Ray Train runs it."""
+"""The fine-tuning and evaluation of one cell, as a process that trains is ordered to do it.
+
+An order is all that such a process is told. It is small: it is pickled, and goes to another machine.
+"""
 
 from __future__ import annotations
 
-import json
 import shutil
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import torch
 import torch.distributed as dist
 
-from tis_ray.distributed.training import Spec
+from tis_ray.batches.threads import cpu_threads
 from tis_ray.distributed.training import report as report_progress
 from tis_ray.log import peak_mb
-from tis_ray.models.loading import (
-    borrow_model,
-    give_back_model,
-    load_model,
-    load_tokenizer,
-)
+from tis_ray.models.loading import lent_model, load_model, load_tokenizer
 from tis_ray.models.lora import attach_lora, detach_lora, load_adapter, save_adapter
 from tis_ray.models.saving import save_model
 from tis_ray.models.sharding import gather_weights, set_weights, shard_model
 from tis_ray.models.training import train
-from tis_ray.stages.evaluation import NO_TEMPLATE, evaluate, evaluate_without_template
-from tis_ray.stages.examples import progress_writer
-from tis_ray.store import Clock, write_json
+from tis_ray.settings import LoraConfig, ModelConfig, TrainingConfig
+from tis_ray.stages.evaluation import NO_TEMPLATE, Evaluation, evaluate, evaluate_without_template
+from tis_ray.stages.examples import Subset, progress_writer
+from tis_ray.store import Artifact, Clock, read_json, write_json
 
 TRAINING = ("train_rows", "train_tokens", "optimizer_steps", "train_loss", "seconds_train")
 """What is known of an adapter's training, wherever it is measured."""
 
 
-def cell_loop(spec: Spec) -> None:
-    """Fine-tune on a subset, then evaluate (runs in a Ray Train worker).
+@dataclass(frozen=True, kw_only=True)
+class TrainingOrder:
+    """What a process that trains is told.
+
+    name: what is trained, for messages. folder: where it writes.
+    subset: the rows to train on; None only for zero-shot, which trains nothing.
+    lora: of the adapters to train; None trains every weight, in parts if `shard`.
+    """
+
+    name: str
+    folder: Path
+    subset: Subset | None
+    model: ModelConfig
+    lora: LoraConfig | None
+    shard: bool
+    training: TrainingConfig
+    seed: int
+    threads: int
+    device: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellOrder(TrainingOrder):
+    """A training whose model is then measured.
+
+    note: the file that says which cell has trained this very adapter, for cells that are measured
+    on something else. trained: the folder of such a cell, whose adapter is loaded. save: whether to
+    keep the trained model. workers: of Ray Train; 0 trains in the trial itself.
+    """
+
+    artifact: Artifact
+    evaluation: Evaluation
+    note: Path
+    trained: Path | None
+    save: bool
+    workers: int
+
+
+def cell_loop(order: CellOrder) -> None:
+    """Fine-tune on the subset, then evaluate (runs in a Ray Train worker).
 
     Zero-shot is the same loop without a subset; an adapter that another cell has trained is loaded.
     Only rank 0 evaluates and writes.
     """
-    folder: Path = spec["folder"]
     first = not dist.is_initialized() or dist.get_rank() == 0
-    clock = Clock(folder) if first else None
-    # In local mode this runs inside a Tune trial, where Ray Train's report is refused.
-    report = report_progress if spec["workers"] else lambda metrics: None
-    model, examples = prepare(spec)
-    metrics: dict[str, Any] = {"train_rows": 0, "train_tokens": 0, "optimizer_steps": 0}
-    if spec["trained"]:
-        told = json.loads((spec["trained"] / "metrics.json").read_text())
-        metrics = {name: told[name] for name in TRAINING}
-    elif examples:
-        with clock.marked() if clock else nullcontext():
-            kept = train(
-                model,
-                examples,
-                spec["training"],
-                seed=spec["seed"],
-                folder=folder / "checkpoints",
-                on_step=progress_writer(folder),
-                on_epoch=report,
-            )
-        steps = kept[-1].steps()
-        metrics = {
-            "train_rows": len(examples),
-            "train_tokens": int(sum(step["tokens"] for step in steps)),
-            "optimizer_steps": len(steps),
-            "train_loss": [step["loss"] for step in steps],
-        }
-    sharded = examples and spec["shard"]
-    whole = gather_weights(model, getattr(torch, spec["model"].dtype)) if sharded else {}
-    if clock is None:
+    clock = Clock(order.folder) if first else None
+    with cpu_threads(order.threads), ordered_model(order) as model:
+        if order.subset is None:
+            metrics: dict[str, Any] = {"train_rows": 0, "train_tokens": 0, "optimizer_steps": 0}
+        elif order.trained is not None:
+            load_adapter(model, order.trained / "adapter")
+            model.eval()
+            told = read_json(order.trained / "metrics.json")
+            metrics = {name: told[name] for name in TRAINING}
+        else:
+            with clock.marked() if clock else nullcontext():
+                metrics = _train(model, order.subset, order)
+        model = _whole(model, order)
+        if clock is not None:
+            metrics.setdefault("seconds_train", clock.seconds)
+            metrics.update(_measured(model, order))
+            shutil.rmtree(order.folder / "checkpoints", ignore_errors=True)
+            metrics["seconds"] = clock.seconds
+            metrics["peak_mb"] = peak_mb()
+            write_json(order.folder / "metrics.json", metrics)
+
+
+def _train(model: Any, subset: Subset, order: CellOrder) -> dict[str, Any]:
+    """Train; return what there is to know of it."""
+    examples = subset.examples(order.name)
+    kept = train(
+        model,
+        examples,
+        order.training,
+        seed=order.seed,
+        folder=order.folder / "checkpoints",
+        on_step=progress_writer(order.folder),
+        # Without workers this runs inside a Tune trial, where Ray Train's report is refused.
+        on_epoch=report_progress if order.workers else lambda metrics: None,
+    )
+    steps = kept[-1].steps()
+    return {
+        "train_rows": len(examples),
+        "train_tokens": int(sum(step["tokens"] for step in steps)),
+        "optimizer_steps": len(steps),
+        "train_loss": [step["loss"] for step in steps],
+    }
+
+
+def _whole(model: Any, order: CellOrder) -> Any:
+    """Return the model to measure; one whose weights lie in parts is put together on rank 0."""
+    if order.subset is None or not order.shard:
+        return model
+    weights = gather_weights(model, getattr(torch, order.model.dtype))
+    if dist.get_rank() > 0:
+        return None
+    whole = load_model(order.model)
+    set_weights(whole, weights)
+    return whole.to(order.device)
+
+
+def _measured(model: Any, order: CellOrder) -> dict[str, Any]:
+    """Evaluate; save a trained model; return what was found."""
+    metrics = evaluate(model, order.evaluation, order.folder)
+    if order.subset is None:
+        folder = order.folder / NO_TEMPLATE
+        metrics[NO_TEMPLATE] = evaluate_without_template(model, order.evaluation, folder)
+    else:
+        metrics["model"] = _save(model, order) if order.save else None
+    return metrics
+
+
+@contextmanager
+def ordered_model(order: TrainingOrder) -> Iterator[Any]:
+    """Lend the model: with new adapters, or every weight trainable (perhaps in parts), or as it is.
+
+    With adapters and as it is, it is the process's own base model, which stays as it was.
+    """
+    if order.subset is not None and order.lora is None:
+        yield _every_weight(order)  # held by nobody else: it is freed where it is let go
         return
-    if sharded:
-        model = load_model(spec["model"])
-        set_weights(model, whole)
-        model.to(spec["device"])
-    metrics.setdefault("seconds_train", clock.seconds)
-    metrics.update(evaluate(model, spec["evaluation"], folder))
-    if not examples:
-        part = folder / NO_TEMPLATE
-        metrics[NO_TEMPLATE] = evaluate_without_template(model, spec["evaluation"], part)
-    if examples:
-        metrics["model"] = _save(model, spec) if spec["save"] else None
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    metrics["seconds"] = clock.seconds
-    metrics["peak_mb"] = peak_mb()
-    write_json(folder / "metrics.json", metrics)
-    if not examples or spec["lora"] is not None:
-        base = detach_lora(model) if examples else model
-        give_back_model(base, spec["model"], spec["device"])
+    with lent_model(order.model, order.device) as base:
+        if order.subset is None or order.lora is None:
+            yield base
+            return
+        model = attach_lora(base, order.lora, order.seed)
+        try:
+            yield model
+        finally:
+            detach_lora(model)
 
 
-def prepare(spec: Spec) -> tuple[Any, list[dict[str, list[int]]]]:
-    """Return the model, ready to be trained, and the examples; without any, as it is."""
-    torch.set_num_threads(spec["threads"])
-    subset = spec["folder"] / "examples.parquet"
-    if not subset.exists():
-        return borrow_model(spec["model"], spec["device"]), []
-    examples = pq.read_table(subset, columns=["input_ids", "labels"]).to_pylist()
-    model = trainable_model(spec)
-    if spec.get("trained"):
-        load_adapter(model, spec["trained"] / "adapter")
-        model.eval()
-    return model, examples
-
-
-def trainable_model(spec: Spec) -> Any:
-    """Return the model with new adapters, or with every weight trainable and perhaps in parts."""
-    if spec["lora"] is not None:
-        base = borrow_model(spec["model"], spec["device"])
-        return attach_lora(base, spec["lora"], spec["seed"])
-    model = load_model(spec["model"], "cpu" if spec["shard"] else spec["device"])
+def _every_weight(order: TrainingOrder) -> Any:
+    """Load the model with every weight trainable, perhaps in parts."""
+    model = load_model(order.model, "cpu" if order.shard else order.device)
     model.requires_grad_(True)
-    if spec["shard"]:
-        shard_model(model, spec["device"])
+    if order.shard:
+        shard_model(model, order.device)
     return model
 
 
-def _save(model: Any, spec: Spec) -> str:
+def _save(model: Any, order: CellOrder) -> str:
     """Save a trained model in the cell's folder; return the name it has there."""
-    if spec["lora"] is None:
-        save_model(model, load_tokenizer(spec["model"]), spec["folder"] / "model")
+    if order.lora is None:
+        save_model(model, load_tokenizer(order.model), order.folder / "model")
         return "model"
-    save_adapter(model, spec["folder"] / "adapter")
+    save_adapter(model, order.folder / "adapter")
     return "adapter"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 
-from tis_ray.distributed.training import Spec, report, run_training
+from tis_ray.batches.threads import cpu_threads
+from tis_ray.distributed.training import report, run_training
 from tis_ray.log import peak_mb
 from tis_ray.models.checkpoints import checkpoints
 from tis_ray.models.loading import model_identity
@@ -13,12 +13,13 @@ from tis_ray.models.training import train
 from tis_ray.representations import Warmup
 from tis_ray.settings import ModelConfig
 from tis_ray.stages.context import Context
-from tis_ray.stages.examples import progress_writer, sample_rows, take_examples, training_progress
-from tis_ray.stages.training import prepare
-from tis_ray.store import Artifact, write_json, write_parquet
+from tis_ray.stages.examples import Subset, progress_writer, sample_rows, training_progress
+from tis_ray.stages.training import TrainingOrder, ordered_model
+from tis_ray.store import Artifact, read_json, write_json
 from tis_ray.store.sides import Side
 
-VERSION = 1
+VERSION = 2
+"""Of what a warm-up comes to; 2: a single step has the peak learning rate."""
 
 
 def warmup_artifact(warmup: Warmup, context: Context, model: ModelConfig, pool: Side) -> Artifact:
@@ -34,6 +35,7 @@ def warmup_artifact(warmup: Warmup, context: Context, model: ModelConfig, pool: 
             "seed": warmup.seed,
             "threads": context.config.batch.threads,
         },
+        VERSION,
     )
 
 
@@ -49,23 +51,24 @@ def warm_up(
     total = pool.usable
     size = min(total, max(warmup.min_rows, round(warmup.share * total)))
     rows = sample_rows(pool, size, warmup.seed)
-    write_parquet(artifact / "examples.parquet", take_examples(pool, rows))
-    spec: Spec = {
-        "folder": artifact.path,
-        "model": model,
-        "lora": warmup.lora,
-        "shard": False,
-        "training": warmup.training,
-        "seed": warmup.seed,
-        "threads": context.config.batch.threads,
-        "device": context.cluster.device,
-    }
+    order = TrainingOrder(
+        name="warm-up",
+        folder=artifact.path,
+        subset=Subset.write(artifact / "examples.parquet", pool, rows),
+        model=model,
+        lora=warmup.lora,
+        shard=False,
+        training=warmup.training,
+        seed=warmup.seed,
+        threads=context.config.batch.threads,
+        device=context.cluster.device,
+    )
     progress = partial(training_progress, artifact.path)
     with clock.marked(), context.log.watching("warm-up", "steps", progress):
-        run_training(artifact.path.name, warmup_loop, spec, 1, context.cluster, context.root)
+        run_training(artifact.path.name, warmup_loop, order, 1, context.cluster, context.root)
     last = checkpoints(artifact.path)[-1]
     details = {"steps": len(last.steps()), "loss": last.steps()[-1]["loss"]}
-    facts = json.loads((artifact / "worker.json").read_text())
+    facts = read_json(artifact / "worker.json")
     artifact.commit(
         rows=size,
         seconds=clock.seconds,
@@ -76,17 +79,18 @@ def warm_up(
     return size
 
 
-def warmup_loop(spec: Spec) -> None:
+def warmup_loop(order: TrainingOrder) -> None:
     """Train one LESS warm-up (runs in a Ray Train worker)."""
-    model, examples = prepare(spec)
-    train(
-        model,
-        examples,
-        spec["training"],
-        seed=spec["seed"],
-        folder=spec["folder"],
-        keep_all=True,
-        on_step=progress_writer(spec["folder"]),
-        on_epoch=report,
-    )
-    write_json(spec["folder"] / "worker.json", {"peak_mb": peak_mb()})
+    assert order.subset is not None
+    with cpu_threads(order.threads), ordered_model(order) as model:
+        train(
+            model,
+            order.subset.examples(order.name),
+            order.training,
+            seed=order.seed,
+            folder=order.folder,
+            keep_all=True,
+            on_step=progress_writer(order.folder),
+            on_epoch=report,
+        )
+    write_json(order.folder / "worker.json", {"peak_mb": peak_mb()})

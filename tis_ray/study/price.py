@@ -18,6 +18,7 @@ from rich.table import Table
 
 from tis_ray.config import Config, plan
 from tis_ray.distributed.connect import Cluster, connect
+from tis_ray.distributed.quiet import quiet_ray
 from tis_ray.distributed.task import run_task
 from tis_ray.evaluation import read_tasks
 from tis_ray.representations import Representation
@@ -93,7 +94,10 @@ def price(config: Config) -> Price:
         cluster = connect(study)
         key = _measured_by(study)
         if key not in measured:
-            measured[key] = run_task(measure_sample, study, sides, cluster.device, cluster=cluster)
+            with quiet_ray():
+                measured[key] = run_task(
+                    measure_sample, study, sides, cluster.device, cluster=cluster
+                )
         counts = {side: artifact.manifest().rows for side, artifact in sides.items()}
         prices.append(estimate(study, counts, measured[key], cluster))
     return in_all(prices)

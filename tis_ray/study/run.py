@@ -18,6 +18,7 @@ from rich.markup import escape
 
 from tis_ray.config import Config, Part, config_yaml, parse_config, parts, together
 from tis_ray.distributed.connect import connect
+from tis_ray.distributed.quiet import quiet_ray
 from tis_ray.errors import FailedError, user_message
 from tis_ray.log import RunLog
 from tis_ray.report import StudyRecord
@@ -116,7 +117,8 @@ def _run(part: Part, rows: Rows, log: RunLog, until: Until) -> StudyResult:
     try:
         for repairs in range(REPAIRS + 1):
             try:
-                result = _steps(part, rows, log, until)
+                with quiet_ray():
+                    result = _steps(part, rows, log, until)
                 break
             except DamagedShardError as damage:
                 if repairs == REPAIRS:

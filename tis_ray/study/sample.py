@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from tis_ray.batches import IGNORED
+from tis_ray.batches.threads import cpu_threads
 from tis_ray.config import Config
 from tis_ray.data import Row, TemplateError, count_response_tokens
 from tis_ray.evaluation import example_losses, generate
@@ -42,7 +43,11 @@ def methods_of(config: Config) -> list[Representation]:
 
 def measure_sample(config: Config, rows: dict[SideName, Artifact], device: str) -> dict[str, Any]:
     """Tokenise, featurise, train on, and evaluate a sample; return seconds a row or a token."""
-    torch.set_num_threads(config.batch.threads)
+    with cpu_threads(config.batch.threads):  # a task's process is used for others afterwards
+        return _measured(config, rows, device)
+
+
+def _measured(config: Config, rows: dict[SideName, Artifact], device: str) -> dict[str, Any]:
     start = time.monotonic()
     sample = _sample(config, rows["pool"], "pool", SAMPLE)
     tokenise = (time.monotonic() - start) / max(len(sample), 1)

@@ -6,7 +6,6 @@ has made before, in this run or another, is found by fingerprint and used as it 
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import sys
@@ -37,9 +36,9 @@ from tis_ray.stages.screen import Screen, read_ids, screen_pool, target_rows
 from tis_ray.stages.search import FOUND, search
 from tis_ray.stages.study_ordering import StudyOrdering
 from tis_ray.stages.tokens import prepare_side, read_side
-from tis_ray.store import Artifact, fingerprint
+from tis_ray.store import Artifact, fingerprint, read_json
 from tis_ray.store.sides import SIDES, Side
-from tis_ray.study.record import study_record
+from tis_ray.study.gather import study_record
 from tis_ray.study.tracking import git_commit
 from tis_ray.version import __version__
 
@@ -236,7 +235,7 @@ class Study(Context):
         )
         record.made_from = self._record_key
         if self.search is not None:
-            record.search = json.loads((self.search / FOUND).read_text())
+            record.search = read_json(self.search / FOUND)
         return record
 
     @cached_property

@@ -18,6 +18,7 @@ import torch
 
 from tis_ray.batches import collate, needed_length, packs, plan_batches
 from tis_ray.batches.memory import in_halves
+from tis_ray.batches.threads import float32_products
 from tis_ray.gradients import (
     Sink,
     Sketch,
@@ -56,9 +57,8 @@ class Gradients:
         self.checkpoints = [Checkpoint(path) for path in checkpoints]
         first = self.checkpoints[0].adapter
         self.model = with_adapter(load_model(model, device), first, trainable=True)
-        if device != "cpu" and model.dtype != "float32":
-            # The float32 adapters of a half-precision base: TF32, as what they read has fewer bits.
-            torch.set_float32_matmul_precision("high")
+        # The float32 adapters of a half-precision base: TF32, as what they read has fewer bits.
+        self.products = "high" if device != "cpu" and model.dtype != "float32" else None
         self.packed = False
         self.moments = [self._moments(checkpoint) for checkpoint in self.checkpoints]
 
@@ -74,8 +74,11 @@ class Gradients:
         load_adapter(self.model, self.checkpoints[checkpoint].adapter)
         longest = max(lengths, default=1)
         self.packed = packs(self.batch.packed, without_wrapper(self.model), longest, self.device)
-        for members in plan_batches(lengths, self.batch.examples, self.batch.tokens, self.packed):
-            in_halves(members, work)
+        with float32_products(self.products):
+            for members in plan_batches(
+                lengths, self.batch.examples, self.batch.tokens, self.packed
+            ):
+                in_halves(members, work)
 
     def directions(
         self, examples: list[dict[str, Any]], checkpoint: int, side: str, sink: Sink

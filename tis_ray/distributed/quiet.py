@@ -1,0 +1,46 @@
+"""What Ray says and sends on its own, held back while tis_ray works with it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+ENVIRONMENT = {
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # notes of its C++ side; Python still sees errors
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+"""Ray reads these when it is imported or started, and so do the processes that it starts."""
+
+LOGGERS = {
+    # What matters of these is told by the run itself, in one line.
+    "ray._private.authentication": logging.CRITICAL,
+    "ray.data": logging.CRITICAL,
+    "ray.tune": logging.CRITICAL,
+    "ray.train": logging.WARNING,
+}
+
+
+@contextmanager
+def quiet_ray() -> Iterator[None]:
+    """Hold back Ray's messages and usage statistics; afterwards all is as it was.
+
+    A variable that the user has set stays. `RAY_ENABLE_UV_RUN_RUNTIME_ENV` is read when Ray is
+    imported, so the `tis-ray` program enters this first of all.
+    """
+    added = {name: value for name, value in ENVIRONMENT.items() if name not in os.environ}
+    levels = {name: logging.getLogger(name).level for name in ("ray", *LOGGERS)}
+    os.environ.update(added)
+    for name, level in LOGGERS.items():
+        logging.getLogger(name).setLevel(level)
+    try:
+        yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+        for name in added:
+            os.environ.pop(name, None)
