@@ -38,7 +38,7 @@ from tis_ray.stages.study_ordering import StudyOrdering
 from tis_ray.stages.tokens import prepare_side, read_side
 from tis_ray.store import Artifact, fingerprint, read_json
 from tis_ray.store.sides import SIDES, Side
-from tis_ray.study.record import study_record
+from tis_ray.study.gather import study_record
 from tis_ray.study.tracking import git_commit
 from tis_ray.version import __version__
 
