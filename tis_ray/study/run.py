@@ -44,7 +44,8 @@ from tis_ray.store import Artifact, fingerprint, write_bytes
 from tis_ray.store.feature_store import DamagedShardError
 from tis_ray.store.sides import SIDES, Side
 from tis_ray.study.gather import study_record
-from tis_ray.study.tracking import NullRun, git_commit, open_tracker
+from tis_ray.study.tracking import git_commit, open_tracker
+from tis_ray.study.untracked import NullRun
 from tis_ray.version import __version__
 
 REPAIRS = 3
