@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tis_ray.analysis.cells import Kind, Method, StageCost
 from tis_ray.background import meanwhile
-from tis_ray.store import Artifact
+from tis_ray.store import Artifact, append_line
 
 
 @dataclass
@@ -31,10 +31,8 @@ class RunLog:
 
     def event(self, kind: str, /, **facts: Any) -> None:
         """Append one event; each line is one JSON object with `time` in seconds since the epoch."""
-        self.run_dir.mkdir(parents=True, exist_ok=True)
         line = json.dumps({"time": round(time.time(), 3), "event": kind, **facts})
-        with (self.run_dir / "events.jsonl").open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        append_line(self.run_dir / "events.jsonl", line)
 
     def say(self, text: str) -> None:
         """Print one line."""

@@ -31,6 +31,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Sequence
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ import numpy as np
 from tis_ray.analysis import Method
 from tis_ray.analysis.results import RANDOM, Labelled, Measure, Results, scopes_of
 from tis_ray.errors import InputError
+from tis_ray.store import read_text
 
 MODELS = ("llama2-7b", "llama3.2-3b", "smollm3-3b-base", "qwen3-4b-base", "olmo3-7b")
 TASKS = ("bbh", "codex", "gsm8k", "tydiqa", "mmlu_pro")
@@ -225,9 +227,8 @@ def _place(axes: dict[str, Sequence[Any]], place: tuple[int, ...]) -> str:
 def _rows(path: Path, columns: dict[str, type]) -> Rows:
     """Return the rows of a CSV file, its columns as the types asked for, with their lines."""
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            given, raw = reader.fieldnames or [], list(reader)
+        reader = csv.DictReader(StringIO(read_text(path).removeprefix("\ufeff")))
+        given, raw = reader.fieldnames or [], list(reader)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; each model's folder must have it") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:

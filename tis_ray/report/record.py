@@ -16,7 +16,7 @@ from typing import Any, Literal, TypedDict
 from tis_ray.analysis import Cell, Legend, Method, StageCost, TableRow, summarise
 from tis_ray.analysis.cells import POOL, Part
 from tis_ray.errors import InputError
-from tis_ray.store import write_bytes
+from tis_ray.store import read_text, write_bytes
 
 SCHEMA_VERSION = 2
 
@@ -263,7 +263,7 @@ class StudyRecord:
     def load(cls, path: str | Path) -> StudyRecord:
         """Read a saved record. Raises InputError when it is missing or not a record."""
         try:
-            text = Path(path).read_text(encoding="utf-8")
+            text = read_text(path)
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{path}: cannot read the study record ({error})") from None
         return cls.from_json(text, origin=str(path))

@@ -23,10 +23,19 @@ from tis_ray.stages.given_ordering import given_ordering
 from tis_ray.stages.represented import Represented
 from tis_ray.stages.study_ordering import StudyOrdering, ids_and_sources, ordering_table
 from tis_ray.stages.targets import Targets
-from tis_ray.store import Artifact, fingerprint, write_json, write_parquet
+from tis_ray.store import (
+    Artifact,
+    fingerprint,
+    read_npy,
+    write_json,
+    write_parquet,
+)
 from tis_ray.store.feature_views import FeatureSet, SideFeatures
 from tis_ray.store.score_matrix import ScoreMatrix
 from tis_ray.store.sides import Side
+
+VERSION = 1
+"""Of `ordering-*`; the selectors have their own."""
 
 Provided = tuple[Any, Any]
 """What a selector is given beside scores and settings, and what names it in fingerprints."""
@@ -66,8 +75,8 @@ class _Orderer:
         self.features, self.context, self.actors = represented.features, context, actors
         self.config, self.log = context.config, context.log
         self.pool, self.query = pool, query
-        self.columns_N = np.load(self.scores / "columns.npy")
-        self.queries_M = np.load(self.scores / "queries.npy")
+        self.columns_N = read_npy(self.scores / "columns.npy")
+        self.queries_M = read_npy(self.scores / "queries.npy")
         self.constrainer = Constrainer(self.config, pool)
         if self.config.budget_unit == "examples" and max(self.config.budget) > len(self.columns_N):
             raise InputError(
@@ -91,6 +100,7 @@ class _Orderer:
                     "subsets": self.constrainer.identity,
                     "features": self._spacing_features and self._spacing_features.identity,
                 },
+                VERSION,
             )
             ordering = StudyOrdering(self.representation, selector.name, artifact, seed)
             reused = artifact.complete
@@ -182,17 +192,17 @@ class _Orderer:
 
     def _lengths(self) -> Provided:
         """Return the response tokens of each candidate."""
-        lengths_N = self._lengths_N
+        lengths_N = self._candidate_lengths
         return lengths_N, fingerprint(lengths_N.tolist())
 
     def _target(self) -> Provided:
         """Return the lengths of the baseline's rows, in its order."""
         target = self.order(find_selector(BASELINE))
         places = np.searchsorted(self.columns_N, target.table()["index"].to_numpy())
-        return self._lengths_N[places], target.artifact.fingerprint
+        return self._candidate_lengths[places], target.artifact.fingerprint
 
     @cached_property
-    def _lengths_N(self) -> np.ndarray:
+    def _candidate_lengths(self) -> np.ndarray:
         counts: dict[int, int] = {}
         for table in self.pool.token_tables():
             part = table.select(["row", "response_tokens"]).to_pydict()

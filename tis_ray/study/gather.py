@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from tis_ray.analysis import Cell, Method
 from tis_ray.analysis.agreement import pairwise_agreement
@@ -26,6 +25,7 @@ from tis_ray.stages.represented import Represented
 from tis_ray.stages.scores import read_certificate
 from tis_ray.stages.screen import Screen
 from tis_ray.stages.study_ordering import StudyOrdering
+from tis_ray.store import read_parquet
 from tis_ray.store.feature_views import FeatureSet
 from tis_ray.store.sides import Side
 from tis_ray.study.labels import legend_of
@@ -186,7 +186,7 @@ def _without_feature(found: Represented) -> list[dict[str, str]]:
         row
         for artifact in artifacts
         if artifact
-        for row in pq.read_table(artifact / "quarantine.parquet").to_pylist()
+        for row in read_parquet(artifact / "quarantine.parquet").to_pylist()
     ]
     return [{**row, "detail": f"representation {found.name}"} for row in rows]
 

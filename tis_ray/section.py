@@ -1,4 +1,4 @@
-"""What every section of a config has in common."""
+"""What every section of a config has in common: of `tis_ray.settings`, and of a method's own settings."""
 
 from __future__ import annotations
 
