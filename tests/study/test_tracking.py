@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from tis_ray.errors import InputError
-from tis_ray.study.tracking import NullTracker, Tracker, flatten, open_tracker
+from tis_ray.study.storable import flatten
+from tis_ray.study.tracking import Tracker, open_tracker
+from tis_ray.study.untracked import NullTracker
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 

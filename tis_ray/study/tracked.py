@@ -13,7 +13,8 @@ from tis_ray.stages.cells import FailedCell, StudyFailedError
 from tis_ray.stages.search import FOUND
 from tis_ray.store import fingerprint
 from tis_ray.study.study import Study
-from tis_ray.study.tracking import NullRun, open_tracker
+from tis_ray.study.tracking import open_tracker
+from tis_ray.study.untracked import NullRun
 
 CELL_KEYS = ("representation", "selector", "budget", "seed", "quantile")
 """What names a cell."""

@@ -3,7 +3,7 @@
 Only the driver (or rank 0) writes; workers return plain metrics. Everything goes through
 `MlflowClient`, never the fluent API, so no hidden "active run" exists and nothing is logged
 automatically. mlflow is imported when a `Tracker` is made: a study without tracking never pays for
-it. `NullTracker` has the same methods and does nothing.
+it. `untracked.NullTracker` has the same methods and does nothing.
 
     tracker = open_tracker(enabled=True, uri=None, experiment="tis-ray", artifact_root=None)
     with tracker.study("gsm8k", fingerprint, config=config.model_dump()) as study:
@@ -18,15 +18,10 @@ a re-run of the study fills the gap.
 
 from __future__ import annotations
 
-import json
 import logging
-import math
 import os
-import posixpath
-import re
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -35,6 +30,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tis_ray.errors import InputError
+from tis_ray.study.storable import (
+    flatten,
+    locations,
+    storable_key,
+    storable_number,
+    storable_text,
+)
+from tis_ray.study.untracked import NullRun, NullTracker
 from tis_ray.version import __version__
 
 if TYPE_CHECKING:
@@ -43,7 +46,7 @@ if TYPE_CHECKING:
 FINGERPRINT_TAG, KIND_TAG, ERROR_TAG = "tis.fingerprint", "tis.kind", "tis.error"
 PROCESS_TAG = "tis.process"
 PARENT_TAG = "mlflow.parentRunId"
-PARAM_LENGTH, TAG_LENGTH, KEY_LENGTH = 6000, 8000, 250
+PARAM_LENGTH, TAG_LENGTH = 6000, 8000
 METRICS_PER_BATCH, ENTRIES_PER_BATCH = 1000, 100
 """MLflow's limits on one `log_batch` call: metrics, and params or tags."""
 
@@ -56,59 +59,6 @@ _ENVIRONMENT = {
 
 _log = logging.getLogger(__name__)
 Kind = Literal["study", "cell"]
-
-
-class NullRun:
-    """A run that records nothing: the interface of `Run`."""
-
-    run_id: str | None = None
-
-    @contextmanager
-    def cell(
-        self,
-        name: str,
-        fingerprint: str,
-        params: Mapping[str, Any] | None = None,
-        tags: Mapping[str, Any] | None = None,
-    ) -> Iterator[NullRun]:
-        """Open the child run of a cell."""
-        yield NullRun()
-
-    def finished_cells(self) -> set[str]:
-        """Return the fingerprints of the cells that hold all they will ever hold."""
-        return set()
-
-    def log_params(self, params: Mapping[str, Any]) -> None:
-        """Record settings; nested mappings become dotted keys."""
-
-    def log_metrics(self, metrics: Mapping[str, float | None], step: int = 0) -> None:
-        """Record final numbers; None is left out."""
-
-    def log_series(self, name: str, values: Mapping[int, float]) -> None:
-        """Record one metric over steps (step → value)."""
-
-    def set_tags(self, tags: Mapping[str, Any]) -> None:
-        """Record facts about the run; None is left out."""
-
-    def log_artifact(self, path: str | Path, folder: str | None = None) -> None:
-        """Record a file, or a folder with all its files, under `folder`."""
-
-
-class NullTracker:
-    """No tracking: the interface of `Tracker`."""
-
-    uri: str | None = None
-
-    @contextmanager
-    def study(
-        self,
-        name: str,
-        fingerprint: str,
-        config: Mapping[str, Any] | None = None,
-        tags: Mapping[str, Any] | None = None,
-    ) -> Iterator[NullRun]:
-        """Open the parent run of a study."""
-        yield NullRun()
 
 
 class Run(NullRun):
@@ -148,7 +98,9 @@ class Run(NullRun):
         MLflow refuses to change a param. A reopened run keeps its first values; a new value of one
         is recorded as the tag `changed.<key>`.
         """
-        flat = {_key(k): _text(v)[:PARAM_LENGTH] for k, v in flatten(params).items()}
+        flat = {
+            storable_key(k): storable_text(v)[:PARAM_LENGTH] for k, v in flatten(params).items()
+        }
         if self._reopened:
             run = self._ask(self._client.get_run, self.run_id)
             held = run.data.params if run else {}
@@ -175,7 +127,7 @@ class Run(NullRun):
         from mlflow.entities import RunTag
 
         given = {k: v for k, v in tags.items() if v is not None}
-        entries = [RunTag(_key(k), _text(v)[:TAG_LENGTH]) for k, v in given.items()]
+        entries = [RunTag(storable_key(k), storable_text(v)[:TAG_LENGTH]) for k, v in given.items()]
         for start in range(0, len(entries), ENTRIES_PER_BATCH):
             batch = entries[start : start + ENTRIES_PER_BATCH]
             self._ask(self._client.log_batch, self.run_id, tags=batch)
@@ -199,7 +151,9 @@ class Run(NullRun):
         """Send (name, step, value) points, without those a reopened run already holds."""
         from mlflow.entities import Metric
 
-        points = [(_key(name), step, _storable(value)) for name, step, value in points]
+        points = [
+            (storable_key(name), step, storable_number(value)) for name, step, value in points
+        ]
         if self._reopened:
             held = set()
             for name in {name for name, _, _ in points}:
@@ -238,7 +192,7 @@ class Tracker(NullTracker):
         experiment: str = "tis-ray",
         artifact_root: str | Path | None = None,
     ) -> None:
-        self.uri, root = _locations(uri, artifact_root)
+        self.uri, root = locations(uri, artifact_root)
         for name, value in _ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         from mlflow.tracking import MlflowClient
@@ -317,18 +271,6 @@ def open_tracker(
 ) -> NullTracker:
     """Return a tracker, or one that does nothing when tracking is off."""
     return Tracker(uri, experiment, artifact_root) if enabled else NullTracker()
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested mappings as one level with dotted keys; lists stay values."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping) and value:
-            flat |= flatten(value, f"{name}.")
-        else:
-            flat[name] = value
-    return flat
 
 
 def git_commit() -> str | None:
@@ -427,41 +369,3 @@ def _tolerant(call: Callable[[], Any], what: str) -> Any:
     except (MlflowException, OSError) as error:
         _log.warning("tracking: %s was not recorded: %s", what, str(error).partition("\n")[0])
         return None
-
-
-def _locations(uri: str | None, artifact_root: str | Path | None) -> tuple[str, str | None]:
-    """Return the absolute store URI and the artifact location (None: the server decides)."""
-    root = Path(artifact_root).absolute() if artifact_root is not None else None
-    if uri is None:
-        folder = root.parent if root else Path.cwd()
-        uri = f"sqlite:///{folder / 'mlflow.db'}"
-    if uri.startswith("sqlite:///"):
-        database = Path(uri.removeprefix("sqlite:///")).absolute()
-        try:
-            database.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"tracking.uri {uri}: cannot make its folder ({error})") from None
-        return f"sqlite:///{database}", (root or database.parent / "mlruns").as_uri()
-    if uri.startswith(("http://", "https://")):
-        return uri.rstrip("/"), root.as_uri() if root else None
-    raise InputError(f"tracking.uri: found {uri!r}; give an http(s):// server or a sqlite:/// path")
-
-
-def _key(name: str) -> str:
-    """Return a key that MLflow accepts: its characters, and no path that could leave a folder."""
-    clean = re.sub(r"[^\w\-. :/]", "_", name).strip("/")
-    return posixpath.normpath(re.sub(r"\.\.+", ".", clean) or "_")[:KEY_LENGTH]
-
-
-def _storable(value: float) -> float:
-    """Return what a database gives back: infinities become the largest floats, as MLflow does."""
-    return math.copysign(sys.float_info.max, value) if math.isinf(value) else value
-
-
-def _text(value: Any) -> str:
-    """Return strings as they are and everything else as JSON."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return json.dumps(value, ensure_ascii=False, default=str)

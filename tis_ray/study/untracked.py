@@ -1,0 +1,61 @@
+"""A study that records nothing: the interface of `study.tracking`, which does nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+class NullRun:
+    """A run that records nothing: the interface of `Run`."""
+
+    run_id: str | None = None
+
+    @contextmanager
+    def cell(
+        self,
+        name: str,
+        fingerprint: str,
+        params: Mapping[str, Any] | None = None,
+        tags: Mapping[str, Any] | None = None,
+    ) -> Iterator[NullRun]:
+        """Open the child run of a cell."""
+        yield NullRun()
+
+    def finished_cells(self) -> set[str]:
+        """Return the fingerprints of the cells that hold all they will ever hold."""
+        return set()
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Record settings; nested mappings become dotted keys."""
+
+    def log_metrics(self, metrics: Mapping[str, float | None], step: int = 0) -> None:
+        """Record final numbers; None is left out."""
+
+    def log_series(self, name: str, values: Mapping[int, float]) -> None:
+        """Record one metric over steps (step → value)."""
+
+    def set_tags(self, tags: Mapping[str, Any]) -> None:
+        """Record facts about the run; None is left out."""
+
+    def log_artifact(self, path: str | Path, folder: str | None = None) -> None:
+        """Record a file, or a folder with all its files, under `folder`."""
+
+
+class NullTracker:
+    """No tracking: the interface of `Tracker`."""
+
+    uri: str | None = None
+
+    @contextmanager
+    def study(
+        self,
+        name: str,
+        fingerprint: str,
+        config: Mapping[str, Any] | None = None,
+        tags: Mapping[str, Any] | None = None,
+    ) -> Iterator[NullRun]:
+        """Open the parent run of a study."""
+        yield NullRun()
