@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test test-all lint type bench ui clean
+.PHONY: demo check test test-all lint type bench ui clean
 
 # One stamp for each set of packages: the demo does not wait for the test tools.
 $(VENV)/.run: pyproject.toml constraints.txt
@@ -19,11 +19,15 @@ $(VENV)/.dev: $(VENV)/.run
 demo: $(VENV)/.run ## select, fine-tune, compare with random and zero-shot; ends with a page of pictures
 	$(BIN)/tis-ray run --config examples/quickstart.yaml
 
-test: $(VENV)/.dev lint type ## what must hold, in some 15 minutes
-	$(BIN)/python -m pytest -m "not slow"
+# What needs no cluster runs in two processes; what starts one has the machine to itself.
+check: $(VENV)/.dev lint type ## the inner loop: all that needs no Ray cluster, in some 3 minutes
+	$(BIN)/python -m pytest -m "not ray and not slow" -n 2 --dist worksteal
 
-test-all: $(VENV)/.dev lint type ## the slow tests too: kills and restarts, jobs on a cluster, several workers, a browser
-	$(BIN)/python -m pytest
+test: check ## what must hold, in some 12 minutes
+	$(BIN)/python -m pytest -m "ray and not slow"
+
+test-all: test ## the slow tests too: kills and restarts, jobs on a cluster, several workers, a browser, the built package
+	$(BIN)/python -m pytest -m slow
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -72,7 +72,10 @@ def main() -> None:
 
         one("round_robin")  # the first workers of a cluster start more slowly
         works = {name: partial(one, name) for name in SELECTORS.own}
-        works |= {"all": partial(together, list(SELECTORS.own)), "by scores": partial(together, BY_SCORES)}
+        works |= {
+            "all": partial(together, list(SELECTORS.own)),
+            "by scores": partial(together, BY_SCORES),
+        }
         times = interleaved(works, REPEATS, time.monotonic)
     print(
         f"  {QUERIES} x {CANDIDATES:,} in {SHARDS} files, {ACTORS} actors, {len(SELECTORS.own)} selectors, "

@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.paper.published import write_published
+from tests.report.conftest import make_record
 from tis_ray import cli
-from tis_ray.errors import InputError
+from tis_ray.errors import FailedError, InputError
 from tis_ray.version import __version__
 
 VERBS = sorted(str(command.callback.__name__) for command in cli.app.registered_commands)  # type: ignore[union-attr]
@@ -81,7 +82,7 @@ def refused(done: Done) -> str:
 
 def test_there_is_a_verb_for_each_job() -> None:
     jobs = {"run", "featurize", "score", "select", "finetune", "evaluate", "report", "explain"}
-    jobs |= {"analyze", "export", "recommend", "status", "doctor", "submit"}
+    jobs |= {"analyze", "export", "recommend", "status", "doctor", "submit", "methods"}
     assert {*VERBS} == jobs | {"version"}
 
 
@@ -201,7 +202,7 @@ def test_a_score_that_is_no_number_is_named(tis: Tis, scores: Path, bad: float) 
 
 # ---- configs ---------------------------------------------------------------------------------
 
-WITHOUT = ("analyze", "doctor", "version", "score", "recommend")
+WITHOUT = ("analyze", "doctor", "version", "score", "recommend", "methods")
 WITH_CONFIG = [verb for verb in VERBS if verb not in WITHOUT]
 
 
@@ -243,6 +244,21 @@ def test_explain_and_status_of_a_study_that_never_ran(tis: Tis, study: Path) -> 
     assert "not started; run `tis-ray run`" in done.out
 
 
+def test_reports_of_several_studies_are_drawn_and_the_page_of_all(tis: Tis, study: Path) -> None:
+    study.write_text(f"{STUDY}grid: {{finetune.epochs: [1, 2]}}\n")
+    names = ["tiny-finetune.epochs-1", "tiny-finetune.epochs-2"]
+    for name, epochs in zip(names, (1, 2), strict=True):
+        record = make_record()
+        record.name, record.config["setting"] = name, {"finetune.epochs": epochs}
+        record.save(Path("runs", name, "report", "record.json"))
+    done = tis("report", "--config", study)
+    pages = [Path("runs", name, "report", "index.html").absolute() for name in [*names, "tiny"]]
+    assert done == Done(0, "", "".join(f"report: {page}\n" for page in pages))
+    assert all(name in pages[-1].read_text() for name in names)
+    part = tis("report", "--config", study, "--set", "grid.finetune.epochs=[2]")
+    assert f"report: {pages[1]}\n" in part.err
+
+
 # ---- failures --------------------------------------------------------------------------------
 
 
@@ -252,7 +268,7 @@ def ending(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     def fail(*_: Any) -> Iterator[str]:
         raise error
 
-    monkeypatch.setattr("tis_ray.finished.explain.status_lines", fail)
+    monkeypatch.setattr("tis_ray.finished.status.status_lines", fail)
 
 
 def test_a_failure_is_exit_code_one_with_its_traceback(
@@ -267,10 +283,17 @@ def test_a_failure_is_exit_code_one_with_its_traceback(
 def test_failed_cells_are_exit_code_one_in_one_line(
     tis: Tis, study: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    failed = type("StudyFailedError", (RuntimeError,), {})
-    ending(monkeypatch, failed("1 of 4 cells failed (less [x] B=5); see error.txt"))
+    ending(monkeypatch, FailedError("1 of 4 cells failed (less [x] B=5); see error.txt"))
     done = tis("status", "--config", study)
     assert done == Done(1, "", "failed: 1 of 4 cells failed (less [x] B=5); see error.txt\n")
+
+
+def test_each_study_that_failed_is_a_line(
+    tis: Tis, study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ending(monkeypatch, FailedError("a: no memory\nb: no disk"))
+    done = tis("status", "--config", study)
+    assert done == Done(1, "", "failed: a: no memory\nfailed: b: no disk\n")
 
 
 def test_bad_input_that_a_worker_found_is_exit_code_two(

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from tis_ray.log import RunLog, StageRecord, peak_mb
+from tis_ray.analysis.cells import Method, StageCost
+from tis_ray.log import RunLog, peak_mb
 
 
 @pytest.fixture
@@ -23,10 +24,16 @@ def said(log: RunLog) -> str:
     return log.console.file.getvalue()
 
 
-def record(**changes: object) -> StageRecord:
-    facts = {"stage": "warm-up", "artifact": "a/warmup-1", "seconds": 2.25, "reused": False}
+def record(**changes: object) -> StageCost:
+    facts = {
+        "stage": "warm-up",
+        "kind": "warm-up",
+        "artifact": "a/warmup-1",
+        "seconds": 2.25,
+        "reused": False,
+    }
     facts |= {"rows": 40, "quarantined": 0, "device": "cpu", "peak_mb": 10.0}
-    return StageRecord(**{**facts, **changes})  # type: ignore[arg-type]
+    return StageCost(**{**facts, **changes})  # type: ignore[arg-type]
 
 
 def test_each_event_is_one_line_of_json_with_its_time(log: RunLog) -> None:
@@ -65,16 +72,20 @@ def test_a_finished_stage_is_a_line_an_event_and_a_record(log: RunLog) -> None:
 
 def test_a_stage_is_needed_by_all_in_whose_blocks_it_ended(log: RunLog) -> None:
     log.finished(record())
-    with log.needed_by("less"):
-        with log.needed_by("bm25"):
+    less, bm25 = Method("less", "uot"), Method("bm25")
+    with log.needed_by(less):
+        with log.needed_by(bm25):
             log.finished(record())
         log.finished(record())
-    with pytest.raises(KeyError), log.needed_by("rds"):
+    with pytest.raises(KeyError), log.needed_by(Method("rds")):
         raise KeyError
     log.finished(record())
-    assert [s.needed_by for s in log.stages] == [(), ("less", "bm25"), ("less",), ()]
+    assert [s.needed_by for s in log.stages] == [(), (less, bm25), (less,), ()]
     last = json.loads((log.run_dir / "events.jsonl").read_text().splitlines()[1])
-    assert last["needed_by"] == ["less", "bm25"]
+    assert last["needed_by"] == [
+        {"representation": "less", "selector": "uot"},
+        {"representation": "bm25", "selector": None},
+    ]
 
 
 def test_progress_without_a_terminal_is_at_most_a_line_for_each_tenth(log: RunLog) -> None:

@@ -127,7 +127,12 @@ def study(folder: Path) -> dict[str, Any]:
             "scored": ["mine:by_mean", "mine:Mean"],
             "vectors": "tis_plugin.by_power:BY_POWER",
         },
-        settings={"by_power": {"power": 2.0}, "letters": {"floor": 0.5}, "by_mean": {"sign": -1}, "half": {"of": 0.5}},
+        settings={
+            "by_power": {"power": 2.0},
+            "letters": {"floor": 0.5},
+            "by_mean": {"sign": -1},
+            "half": {"of": 0.5},
+        },
         budget=[6, 12],
         seed=[0, 1],
         finetune__epochs=1,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tis_ray.analysis.statistics import ZERO_SHOT, ZERO_SHOT_PLAIN
-from tis_ray.config import Config, load_config
+from tis_ray.config import Config, load_config, plan
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 PAPER = ["paper-tulu", "paper-dolci"]
@@ -56,6 +56,7 @@ def test_the_numbers_are_the_papers(name: str) -> None:
 @pytest.mark.parametrize("name", PAPER)
 def test_every_command_in_the_comments_is_a_study(name: str) -> None:
     studies = [load_config(recipe(name), overrides) for overrides in commands(name)]
+    assert [len(plan(study)) for study in studies] == [5] * 6  # tasks
     assert len({study.name for study in studies}) == len(studies) == 6
     models = [study.model.name for study in studies[:5]]
     assert len(set(models)) == 5
@@ -113,7 +114,7 @@ def toy(folder: Path) -> Config:
 def test_the_recipe_at_toy_size_ends_with_a_page(ray_cluster: Any, tmp_path: Path) -> None:
     from tis_ray.study.run import run
 
-    study = run(toy(tmp_path)).parts["reverse"]
+    study = run(toy(tmp_path)).parts["paper-tulu-reverse"]
     methods = {(cell["representation"], cell["selector"]) for cell in study.cells}
     less = {("less", name) for name in ("doubly_greedy", "uot", "knn_uniform", "knn_kde")}
     round_robin = {(name, "round_robin") for name in ("less", "rds", "embed")}

@@ -17,7 +17,7 @@ from tis_ray.errors import InputError
 from tis_ray.version import __version__
 
 if TYPE_CHECKING:
-    from tis_ray.config import Config, load_config
+    from tis_ray.config import Config, load_config, plan
     from tis_ray.report.analyze import analyze
     from tis_ray.selectors import Ordering, select
     from tis_ray.study.run import run
@@ -27,6 +27,7 @@ _HOMES = {
     "Ordering": "tis_ray.selectors",
     "analyze": "tis_ray.report.analyze",
     "load_config": "tis_ray.config",
+    "plan": "tis_ray.config",
     "run": "tis_ray.study.run",
     "select": "tis_ray.selectors",
 }
@@ -39,6 +40,7 @@ __all__ = [
     "__version__",
     "analyze",
     "load_config",
+    "plan",
     "run",
     "select",
 ]

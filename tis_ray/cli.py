@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from tis_ray.errors import InputError, user_message
+from tis_ray.errors import FailedError, InputError, user_message
 from tis_ray.version import __version__
 
 app = typer.Typer(
@@ -67,10 +67,16 @@ def run(
 
         print_price(price(loaded), Console(width=console.width))
         return
+    from tis_ray.study.run import PartsFailedError
     from tis_ray.study.run import run as run_study
     from tis_ray.study.summary import print_summary
 
-    result = run_study(loaded, console=console)
+    try:
+        result = run_study(loaded, console=console)
+    except PartsFailedError as error:
+        if error.result.parts:
+            print_summary(error.result, loaded, config, console)
+        raise
     print_summary(result, loaded, config, console)
 
 
@@ -196,27 +202,26 @@ def evaluate(config: ConfigFile, overrides: Overrides = None) -> None:
     Example: tis-ray evaluate --config examples/quickstart.yaml
     """
     loaded = _load(config, overrides)
+    from tis_ray.study.labels import legend_of
     from tis_ray.study.run import run as run_study
     from tis_ray.study.summary import results_tables
 
     result = run_study(loaded, until="evaluate", console=console)
     for study in result.studies:
-        Console(width=console.width).print(*results_tables(study.cells))
+        Console(width=console.width).print(*results_tables(study.cells, legend_of(loaded)))
 
 
 @app.command()
 def report(config: ConfigFile, overrides: Overrides = None) -> None:
-    """Draw the report of a finished study again, from its `record.json`.
+    """Draw the report of a finished study again, from its `record.json`; of several, the page of all too.
 
     Example: tis-ray report --config examples/quickstart.yaml
     """
-    folder = _load(config, overrides).run_dir / "report"
-    if not (folder / "record.json").exists():
-        raise InputError(f"{folder}: no record.json to draw; run `tis-ray run` first")
-    from tis_ray.report import StudyRecord, build_report
+    loaded = _load(config, overrides)
+    from tis_ray.finished.redraw import redrawn
 
-    page = build_report(StudyRecord.load(folder / "record.json"), folder)
-    _say(f"report: {page}")
+    for page in redrawn(loaded):
+        _say(f"report: {page}")
 
 
 @app.command()
@@ -267,9 +272,9 @@ def explain(
 
     Example: tis-ray explain --config examples/quickstart.yaml reverse-casual-000017
     """
+    loaded = _load(config, overrides)
     from tis_ray.finished.explain import explain_orderings, explain_row, first_rows
 
-    loaded = _load(config, overrides)
     if example is not None:
         for line in explain_row(loaded, example, near):
             typer.echo(line)
@@ -308,9 +313,10 @@ def status(config: ConfigFile, overrides: Overrides = None) -> None:
 
     Example: tis-ray status --config examples/quickstart.yaml
     """
-    from tis_ray.finished.explain import status_lines
+    loaded = _load(config, overrides)
+    from tis_ray.finished.status import status_lines
 
-    for line in status_lines(_load(config, overrides)):
+    for line in status_lines(loaded):
         typer.echo(line)
 
 
@@ -339,7 +345,7 @@ def submit(
     ] = "http://127.0.0.1:8265",
     follow: Annotated[bool, typer.Option(help="Show the job's log until it ends.")] = True,
 ) -> None:
-    """Send a study to a Ray cluster as a job (what `ray job submit -- python jobs/run.py` does).
+    """Send a study to a Ray cluster as a job (what `ray job submit -- python -m tis_ray.cli run` does).
 
     Example: tis-ray submit -c examples/quickstart.yaml --set runs=/shared/runs --set artifacts=/shared/artifacts
     """
@@ -394,13 +400,14 @@ def _failed(error: Exception) -> int:
         if error.format_message():  # empty when only the help was asked for
             _complain("error", error.format_message())
         return 2
+    if isinstance(error, FailedError):
+        for line in str(error).splitlines():
+            _complain("failed", line)
+        return 1
     message = user_message(error)
     if message is not None:  # bad input, perhaps found by a worker and wrapped by Ray
         _complain("error", message)
         return 2
-    if type(error).__name__ == "StudyFailedError":
-        _complain("failed", str(error))
-        return 1
     console.print_exception(max_frames=8)
     return 1
 

@@ -1,4 +1,4 @@
-"""The one exception a user can cause."""
+"""Errors that are told in plain lines: bad input, and work that failed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,14 @@ class InputError(ValueError):
 
     The message is one line that names the file or field, says what was found and what to do.
     The command line prints it without a traceback and ends with exit code 2.
+    """
+
+
+class FailedError(RuntimeError):
+    """Work failed, though the input was good.
+
+    The message is a line for each thing that failed. The command line prints it without a traceback
+    and ends with exit code 1.
     """
 
 

@@ -15,29 +15,9 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from tis_ray.analysis.cells import Kind, Method, StageCost
 from tis_ray.background import meanwhile
-from tis_ray.store import Artifact
-
-
-@dataclass
-class StageRecord:
-    """What one stage cost in this run.
-
-    needed_by: representations ("less") and methods ("less + uot") that cannot do without it; none
-    for what random needs too, and for measurements. computed: rows it computed itself, where it
-    may take others from a store.
-    """
-
-    stage: str
-    artifact: str
-    seconds: float
-    reused: bool
-    rows: int
-    quarantined: int
-    device: str
-    peak_mb: float
-    needed_by: tuple[str, ...] = ()
-    computed: int | None = None
+from tis_ray.store import Artifact, append_line
 
 
 @dataclass
@@ -46,22 +26,20 @@ class RunLog:
 
     run_dir: Path
     console: Console = field(default_factory=lambda: Console(stderr=True))
-    stages: list[StageRecord] = field(default_factory=list)
-    _needed_by: tuple[str, ...] = field(default=(), init=False)
+    stages: list[StageCost] = field(default_factory=list)
+    _needed_by: tuple[Method, ...] = field(default=(), init=False)
 
-    def event(self, kind: str, **facts: Any) -> None:
+    def event(self, kind: str, /, **facts: Any) -> None:
         """Append one event; each line is one JSON object with `time` in seconds since the epoch."""
-        self.run_dir.mkdir(parents=True, exist_ok=True)
         line = json.dumps({"time": round(time.time(), 3), "event": kind, **facts})
-        with (self.run_dir / "events.jsonl").open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        append_line(self.run_dir / "events.jsonl", line)
 
     def say(self, text: str) -> None:
         """Print one line."""
         self.console.print(text, highlight=False, soft_wrap=True)
 
     @contextmanager
-    def needed_by(self, method: str) -> Iterator[None]:
+    def needed_by(self, method: Method) -> Iterator[None]:
         """Record what ends inside as needed by a representation or a method; these may nest."""
         outside = self._needed_by
         self._needed_by = (*outside, method)
@@ -70,22 +48,25 @@ class RunLog:
         finally:
             self._needed_by = outside
 
-    def finished(self, record: StageRecord, note: str = "") -> None:
+    def finished(self, record: StageCost, note: str = "") -> None:
         """Record a stage and print its line."""
         record = replace(record, needed_by=self._needed_by)
         self.stages.append(record)
-        self.event("stage", **vars(record), note=note)
+        self.event("stage", **record.to_json(), note=note)
         how = "reused" if record.reused else f"{record.seconds:.1f} s"
         lost = f", {record.quarantined} quarantined" if record.quarantined else ""
         detail = f"  [dim]{note}[/dim]" if note else ""
         self.say(f"[green]✓[/green] {record.stage:<22} {record.rows:>8} rows{lost}  {how}{detail}")
 
-    def made(self, stage: str, artifact: Artifact, reused: bool, note: str = "") -> None:
+    def made(
+        self, kind: Kind, stage: str, artifact: Artifact, reused: bool, note: str = ""
+    ) -> None:
         """Record the stage that left a complete artifact; its manifest says what it cost."""
         manifest = artifact.manifest()
         self.finished(
-            StageRecord(
+            StageCost(
                 stage=stage,
+                kind=kind,
                 artifact=str(artifact.path),
                 seconds=manifest.seconds,
                 reused=reused,

@@ -29,7 +29,7 @@ from pydantic import create_model
 from pydantic_core import PydanticCustomError
 
 from tis_ray.errors import InputError
-from tis_ray.settings.base import Section
+from tis_ray.section import Section
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 """What a method may be called: its name is part of file names and of table columns."""

@@ -110,3 +110,10 @@ def test_perfect_and_flat_curves_have_no_interval() -> None:
 def test_what_cannot_be_ranked_is_refused(x: list[float], y: list[float]) -> None:
     with pytest.raises(ValueError, match="spearman needs"):
         spearman(x, y)
+
+
+def test_fewer_than_three_points_have_no_p() -> None:
+    found = spearman([1.0, 2.0], [3.0, 5.0])
+    assert found.rho == pytest.approx(1.0)
+    assert (found.p_value, found.p_t, found.low) == (None, None, None)
+    assert spearman([1.0, 2.0, 3.0], [3.0, 5.0, 9.0]).p_value == pytest.approx(1 / 3)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tis_ray.analysis import describe, measured
+from tis_ray.analysis import Metric, describe, measured
+from tis_ray.study.labels import known_metrics
 
 
 @pytest.mark.parametrize(
@@ -19,14 +20,20 @@ from tis_ray.analysis import describe, measured
     ],
 )
 def test_a_name_says_direction_and_scale(name, words, lower, share):
-    found = describe(name)
+    found = describe(name, known_metrics(()))
     assert (found.words, found.lower_is_better, found.share) == (words, lower, share)
+
+
+def test_a_spec_decides_what_its_name_cannot_say():
+    mine = {"my_own": Metric("my_own", "mine", lower_is_better=True, share=True)}
+    assert describe("t/my_own", mine) == Metric("t/my_own", "t: mine", True, True)
+    assert describe("my_own") == Metric("my_own", "my own", False, False)
 
 
 def test_metrics_stand_in_the_order_of_the_report_and_those_of_tasks_follow():
     cells = [
-        {"representation": "less", "exact_match": 0.5, "test_loss": 1.0, "seconds": 3.0},
+        {"exact_match": 0.5, "my_own": 0.5, "test_loss": 1.0},
         {"b/acc": 0.1, "b/acc_parse_failures": 0.0, "b/unfinished": 0.2, "b/rows": 7},
         {"a/f1": None, "exact_match_parse_failures": 0.1, "unfinished": 0.0},
     ]
-    assert measured(cells) == ["test_loss", "exact_match", "b/acc", "a/f1"]
+    assert measured(cells) == ["test_loss", "exact_match", "my_own", "b/acc", "a/f1"]

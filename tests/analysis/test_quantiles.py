@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tis_ray.analysis import Cell, describe
 from tis_ray.analysis.quantiles import quantile_curves, quantile_slices
 from tis_ray.errors import InputError
 
@@ -45,7 +46,9 @@ def test_curves_are_means_over_seeds_with_their_correlation() -> None:
         for s in (0, 1)
     ]
     cells.append({"representation": "less", "quantile": [1, 2], "seed": 0, "query_loss": 1.0})
-    (curve,) = quantile_curves(cells, ["query_loss", "test_loss"])
+    (curve,) = quantile_curves(
+        [Cell.from_json(cell) for cell in cells], [describe("query_loss"), describe("test_loss")]
+    )
     assert curve.values == pytest.approx((1.05, 2.05, 3.05, 4.05))
     assert (curve.seeds, curve.correlation.rho) == (2, pytest.approx(1))
     assert not curve.focus

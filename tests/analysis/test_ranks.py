@@ -9,8 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tis_ray.analysis import ranks
-from tis_ray.analysis.ranks import exchange_p, rank_tables
+from tis_ray.analysis import Cell, describe, ranks
+from tis_ray.analysis.ranks import exchange_p
+
+
+def rank_tables(cells, metric):
+    return ranks.rank_tables([Cell.from_json(cell) for cell in cells], describe(metric))
 
 
 def cells(losses):

@@ -8,12 +8,26 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tis_ray.analysis.recommend import recommend
+from tis_ray.analysis import Cell, Method, describe
+from tis_ray.analysis.recommend import Recommendation
+from tis_ray.analysis.recommend import recommend as pure_recommend
 from tis_ray.errors import InputError
+from tis_ray.report.advice import preferred
+
+PREFERRED = preferred()
+
+
+def recommend(
+    pilots: dict[str, list[dict[str, Any]]], budget: int, pool_rows: int, metric: str = "test_loss"
+) -> Recommendation:
+    cells = {task: [Cell.from_json(cell) for cell in found] for task, found in pilots.items()}
+    return pure_recommend(
+        cells, budget, pool_rows=pool_rows, metric=describe(metric), preferred=PREFERRED
+    )
 
 
 def pilot(
-    gains: dict[tuple[str, str], dict[int, float]],
+    gains: dict[Method, dict[int, float]],
     noise: float = 0.0,
     seeds: int = 4,
     seed: int = 0,
@@ -29,14 +43,15 @@ def pilot(
             cells.append(
                 {"representation": "random", "selector": "random", **facts, "test_loss": base}
             )
-            for (representation, selector), found in gains.items():
+            for method, found in gains.items():
                 loss = base * np.exp(noise * draw.normal() - found[budget])
-                facts_of = {"representation": representation, "selector": selector, **facts}
+                facts_of = {**method.to_json(), **facts}
                 cells.append({**facts_of, "test_loss": loss})
     return cells
 
 
-RR, UOT, EMBED = ("less", "round_robin"), ("less", "uot"), ("embed", "round_robin")
+RR, UOT = Method("less", "round_robin"), Method("less", "uot")
+EMBED = Method("embed", "round_robin")
 
 
 def test_the_line_in_log_budget_is_found_exactly_without_noise() -> None:
@@ -87,8 +102,8 @@ def test_the_interval_covers_the_truth_as_often_as_it_says(metric: str) -> None:
             for seed in range(4):
                 base = 0.2 - 0.1 * np.log2(budget / 100) + 0.05 * draw.normal()
                 other = base - 0.6 + 0.05 * draw.normal()
-                for (r, s), y in {("random", "random"): base, RR: other}.items():
-                    facts = {"representation": r, "selector": s, "budget": budget, "seed": seed}
+                for method, y in {Method("random", "random"): base, RR: other}.items():
+                    facts = {**method.to_json(), "budget": budget, "seed": seed}
                     cells.append(facts | {metric: back(y)})
         found = recommend({"t": cells}, 100, pool_rows=10_000, metric=metric).best
         assert found.low is not None

@@ -24,6 +24,6 @@ def test_what_the_image_copies_exists_and_is_sent_to_the_build() -> None:
 
 def test_the_image_holds_what_the_package_build_reads() -> None:
     pyproject = (ROOT / "pyproject.toml").read_text()
-    for needed in ("README.md", "tis_ray/version.py"):
+    for needed in ("README.md", "LICENSE", "tis_ray/version.py"):
         assert needed in pyproject
         assert needed.split("/")[0] in copied()

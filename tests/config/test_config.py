@@ -243,8 +243,8 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         ({"selector": []}, "`selector`: give at least one value"),
         ({"budget": 0}, "`budget`: budgets start at 1; found 0"),
         ({"budget": "many"}, "`budget`: Input should be a valid integer"),
-        ({"budget": [5, 5]}, "`budget`: a value is there twice; give each once; found [5, 5]"),
-        ({"seed": [1, 2, 1]}, "`seed`: a value is there twice; give each once; found [1, 2, 1]"),
+        ({"budget": [5, 5]}, "`budget`: a value is given twice; keep one; found [5, 5]"),
+        ({"seed": [1, 2, 1]}, "`seed`: a value is given twice; keep one; found [1, 2, 1]"),
         ({"seed": -1}, "`seed`: Input should be greater than or equal to 0; found -1"),
         ({"less": {"seed": -1}}, "`less.seed`: Input should be greater than or equal to 0"),
         ({"name": "a/b"}, "`name`: String should match pattern"),
@@ -302,28 +302,6 @@ def test_config_is_importable_without_torch_or_ray() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-
-
-def test_tasks_fill_in_the_data_and_each_has_its_own_study() -> None:
-    sides = {
-        skill: {
-            "query": {"kind": "builtin", "skill": skill, "rows": 4},
-            "test": {"kind": "builtin", "skill": skill, "rows": 6},
-        }
-        for skill in ("reverse_word", "plural")
-    }
-    raw = {"name": "s", "data": {"pool": {"kind": "builtin"}}, "tasks": sides, "budget": 5}
-    config = parse_config(raw)
-    assert config.task is None
-    plural = config.for_task("plural")
-    assert (plural.name, plural.task, plural.data.query.skill) == ("s-plural", "plural", "plural")  # type: ignore[union-attr]
-    assert parse_config(yaml.safe_load(config_yaml(plural))) == plural
-    # The studies of the others can be told from it: they share what is made of the pool.
-    assert [plural.for_task(task).data.test.skill for task in plural.tasks] == list(sides)  # type: ignore[union-attr]
-    with pytest.raises(InputError, match="'plurals' is none of tasks"):
-        parse_config(raw | {"task": "plurals"})
-    with pytest.raises(InputError, match=r"data.query: each of `tasks` has its own"):
-        parse_config(raw | {"data": {"pool": {"kind": "builtin"}, "query": "q.jsonl"}})
 
 
 def test_selectors_may_differ_between_representations() -> None:

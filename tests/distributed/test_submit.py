@@ -374,7 +374,7 @@ def test_a_job_ends_in_the_bytes_of_a_local_run_and_a_second_one_reuses_them(
     by_ray = run_command(
         real_cluster.environment,
         *(BIN / "ray", "job", "submit", *address, "--working-dir", ROOT, "--"),
-        *(sys.executable, "jobs/run.py", "--config", study_file),
+        *(sys.executable, "-m", "tis_ray.cli", "run", "--config", study_file),
     )
     assert by_ray.returncode == 0, by_ray.stdout[-5000:]
     run_dir = study_file.parent / "runs" / "job"

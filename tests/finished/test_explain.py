@@ -1,11 +1,8 @@
-"""What `explain` and `status` say of a run, read from a run folder made by hand."""
+"""What `explain` says of a run, read from a run folder made by hand."""
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow import csv
 
-from tis_ray.config import Config, parse_config
+from tis_ray.config import Config, parse_config, plan
 from tis_ray.errors import InputError
-from tis_ray.finished.explain import explain_orderings, explain_row, status_lines
+from tis_ray.finished.explain import explain_orderings, explain_row
 from tis_ray.store import Artifact, write_npy, write_parquet
 
 # Two queries (0: q-a, 1: q-b) and seven candidates; row 3 of the pool was not usable.
@@ -131,89 +128,38 @@ def test_explaining_does_without_the_scores(finished: Config) -> None:
     assert "margin" not in table.column_names
 
 
-# ---- status ----------------------------------------------------------------------------------
+# ---- several studies -------------------------------------------------------------------------
 
 
-def events(config: Config, *lines: object) -> list[str]:
-    config.run_dir.mkdir(parents=True, exist_ok=True)
-    text = "".join(
-        line if isinstance(line, str) else json.dumps({"time": 1.7e9, **line}) + "\n"  # type: ignore[dict-item]
-        for line in lines
-    )
-    (config.run_dir / "events.jsonl").write_text(text)
-    return list(status_lines(config))
+def with_grid(config: Config) -> Config:
+    """The same file with a grid of two studies."""
+    raw = config.model_dump(mode="json")
+    return parse_config({**raw, "grid": {"finetune.epochs": [1, 2]}})
 
 
-def start(pid: int = 0, command: str = "tis-ray run") -> dict[str, object]:
-    return {"event": "start", "until": "report", "command": command, "pid": pid}
+def test_several_studies_are_explained_one_by_one(finished: Config, tmp_path: Path) -> None:
+    several = with_grid(finished)
+    for study in plan(several).values():
+        study.run_dir.parent.mkdir(exist_ok=True)
+        study.run_dir.symlink_to(finished.run_dir)
+    names = ["tiny-finetune.epochs-1", "tiny-finetune.epochs-2"]
+    (line,) = explain_row(finished, "row-0")
+    assert list(explain_row(several, "row-0")) == [f"{name}: {line}" for name in names]
+    tables = list(explain_orderings(several, out=tmp_path / "out"))
+    assert [method for method, _, _ in tables] == [f"{name}: less-round_robin" for name in names]
+    assert [path.parent for _, _, path in tables] == [tmp_path / "out" / name for name in names]
 
 
-def stage(name: str, reused: bool = False, note: str = "") -> dict[str, object]:
-    return {
-        "event": "stage",
-        "stage": name,
-        "artifact": "x",
-        "seconds": 1.25,
-        "reused": reused,
-        "rows": 7,
-        "quarantined": 1,
-        "device": "cpu",
-        "peak_mb": 5.0,
-        "note": note,
-    }
+def test_a_study_of_several_that_has_not_selected_is_named(finished: Config) -> None:
+    several = with_grid(finished)
+    first, _ = plan(several).values()
+    first.run_dir.symlink_to(finished.run_dir)
+    said = list(explain_row(several, "row-0"))
+    assert said[0].startswith("tiny-finetune.epochs-1: less-round_robin: rank 1 of 4")
+    assert said[1:] == ["tiny-finetune.epochs-2: no ordering yet"]
+    assert len(list(explain_orderings(several))) == 1
 
 
-def dead_pid() -> int:
-    done = subprocess.run(
-        [sys.executable, "-c", "import os; print(os.getpid())"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return int(done.stdout)
-
-
-def test_status_tells_the_last_start_stage_by_stage(config: Config) -> None:
-    lines = events(
-        config,
-        start(command="tis-ray featurize"),
-        stage("tokens pool"),
-        {"event": "failed", "error": "InputError: budget"},
-        start(),
-        stage("tokens pool", reused=True),
-        stage("warm-up", note="continued after epoch 1"),
-        {"event": "cells", "total": 9, "reused": 2, "to_train": 7},
-        {"event": "done", "seconds": 3.0},
-    )
-    assert lines[0].startswith("tiny: start 2, 20")
-    assert lines[0].endswith(": tis-ray run")
-    assert [" ".join(line.split()) for line in lines[1:]] == [
-        "done tokens pool 7 rows reused",
-        "done warm-up 7 rows 1.2 s continued after epoch 1",
-        "cells 9 in all, 2 reused",
-        "done",
-    ]
-
-
-def test_status_tells_how_a_run_failed(config: Config) -> None:
-    lines = events(config, start(), {"event": "failed", "error": "RuntimeError: no memory"})
-    assert lines[-1].split(maxsplit=1) == ["failed", "RuntimeError: no memory"]
-
-
-def test_status_tells_a_running_study_from_one_that_was_killed(config: Config) -> None:
-    assert events(config, start(os.getpid()))[-1].strip() == "running"
-    assert (
-        "stopped before its end; `tis-ray run` continues it"
-        in events(config, start(dead_pid()), stage("warm-up"))[-1]
-    )
-
-
-def test_status_reads_past_a_half_written_line(config: Config) -> None:
-    lines = events(config, start(dead_pid()), stage("warm-up"), '{"time": 1.7e9, "eve')
-    assert "warm-up" in lines[1]
-    assert "stopped before its end" in lines[-1]
-
-
-def test_status_of_nothing(config: Config) -> None:
-    assert "not started; run `tis-ray run`" in next(status_lines(config))
-    assert "holds no start" in events(config, '{"time"')[0]
+def test_explaining_before_any_study_has_selected_is_bad_input(config: Config) -> None:
+    with pytest.raises(InputError, match=r"tiny-finetune\.epochs-1: no ordering yet; run `tis-ray"):
+        list(explain_row(with_grid(config), "row-0"))

@@ -12,7 +12,8 @@ import pytest
 from scipy import stats
 
 from tests.paper.published import write_published
-from tis_ray.analysis.results import Method, Results
+from tis_ray.analysis import Method
+from tis_ray.analysis.results import Labelled, Results
 from tis_ray.paper import quantile_tables
 from tis_ray.paper.published import read_published
 from tis_ray.paper.tables import all_tables
@@ -176,6 +177,8 @@ def test_one_cell_is_compared_by_its_seeds(results: Results) -> None:
 def test_no_method_is_in_no_family(
     results: Results, methods: list[tuple[str, str]], families: dict[str, tuple[int, ...]]
 ) -> None:
-    named = tuple(Method(f"{r} ({s})", r, s) for r, s in methods)
-    found = replace(results, methods=(Method("Random", "Random"), *named)).families()
+    named = tuple(Labelled(Method(r, s), f"{r} ({s})", r) for r, s in methods)
+    found = replace(
+        results, methods=(Labelled(Method("Random"), "Random", "Random"), *named)
+    ).families()
     assert {family.name: family.methods for family in found} == families

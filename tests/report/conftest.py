@@ -1,12 +1,23 @@
 """A small made-up study, with names and texts that try to break out of the page."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from tis_ray.analysis import Cell, Legend, Method, StageCost
+from tis_ray.analysis.cells import POOL, QUERIES, Part
 from tis_ray.report import StudyRecord
 from tis_ray.report.lengths import length_facts
-from tis_ray.report.words import method_name
+from tis_ray.representations import REPRESENTATIONS
+from tis_ray.selectors import SELECTORS
+from tis_ray.study.labels import known_metrics
 
+LEGEND = Legend(
+    {found.name: found.label for found in REPRESENTATIONS},
+    {found.name: found.label for found in SELECTORS} | {"knn": "KNN"},
+    known_metrics(()),
+)
 HOSTILE = '<script>alert(1)</script> $x_1$ & "q" \x00\x1b'
 
 
@@ -45,15 +56,20 @@ def make_distances(methods, budgets, seeds):
 
 def make_stages(methods, pool):
     """Features of 300 s a representation, made by an earlier run, and an ordering of 2 s a method."""
-    made = {"reused": False, "rows": pool, "quarantined": 3, "device": "cpu", "peak_mb": 120.0}
-    return [
-        {"stage": f"features {r}", "artifact": f"features-{r}", "seconds": 300.0, "reused": True}
-        | {"needed_by": [r], "rows": pool, "quarantined": 0, "computed": pool}
+    features = [
+        StageCost(f"features {r}", "features", f"features-{r}", 300.0, True, pool, 0)
         for r in dict.fromkeys(r for r, _ in methods)
-    ] + [
-        {"stage": f"{r} {s}", "artifact": f"ordering-{r}-{s}", "seconds": 2.0, **made}
-        | {"needed_by": [f"{r} + {s}"]}
+    ]
+    orderings = [
+        StageCost(f"{r} {s}", "ordering", f"ordering-{r}-{s}", 2.0, False, pool, 3, "cpu", 120.0)
         for r, s in methods
+    ]
+    return [
+        replace(stage, needed_by=(Method(stage.stage.split()[1]),), computed=pool)
+        for stage in features
+    ] + [
+        replace(stage, needed_by=(Method(*method),))
+        for stage, method in zip(orderings, methods, strict=True)
     ]
 
 
@@ -79,12 +95,13 @@ def make_record(pool=200, budgets=(100, 500), seeds=(0, 1, 2), gain=0.2, methods
                     | {"train_rows": budget - (i == 2), "optimizer_steps": budget // 8}
                     | {"seconds_train": budget / 50}
                 )
-    names = [method_name(*method) for method in methods]
+    selecting = [Method(*method) for method in methods]
     return StudyRecord(
         name=f"study {HOSTILE}",
         created="2026-01-01T00:00:00Z",
         config={"name": "s", "budget": list(budgets)},
-        cells=cells,
+        cells=[Cell.from_json(cell) for cell in cells],
+        legend=LEGEND,
         orderings=[
             {
                 "representation": representation,
@@ -103,7 +120,7 @@ def make_record(pool=200, budgets=(100, 500), seeds=(0, 1, 2), gain=0.2, methods
             for representation, selector in methods
         ],
         agreement={
-            "names": [f"{representation} + {selector}" for representation, selector in methods],
+            "names": selecting,
             "pairs": [
                 {"left": i, "right": j, "jaccard": 0.12, "rank_biased": 0.34}
                 for j in range(len(methods))
@@ -119,7 +136,7 @@ def make_record(pool=200, budgets=(100, 500), seeds=(0, 1, 2), gain=0.2, methods
             "pool_xy": rng.normal(size=(pool, 2)).round(3).tolist(),
             "pool_source": [sources[k] for k in source],
             "query_xy": [[0.0, 0.0], [0.5, 0.5]],
-            "selected": {name: list(range(20)) for name in names},
+            "selected": {method: list(range(20)) for method in selecting},
         },
         certificates=[
             {"representation": "less", "projection": True, "kind": "stored features"}
@@ -135,14 +152,14 @@ def make_record(pool=200, budgets=(100, 500), seeds=(0, 1, 2), gain=0.2, methods
             make_distances(methods, budgets, seeds),
             {"representation": "bm25", "reason": "its scores are no cosines"},
         ],
-        composition={"pool": {s: int((source == k).sum()) for k, s in enumerate(sources)}}
-        | {f"{name} @ 100": {"gsm8k": 90, HOSTILE: 10} for name in names},
+        composition={POOL: {s: int((source == k).sum()) for k, s in enumerate(sources)}}
+        | {Part(method=m, budget=100): {"gsm8k": 90, HOSTILE: 10} for m in selecting},
         lengths={
-            name: length_facts(rng.integers(20, 90, 100), rng.integers(1, 20, 100))
-            for name in ("pool", "queries", *(f"{name} @ 100" for name in names))
+            part: length_facts(rng.integers(20, 90, 100), rng.integers(1, 20, 100))
+            for part in (POOL, QUERIES, *(Part(method=m, budget=100) for m in selecting))
         },
         stages=[
-            {"stage": "pool", "artifact": "tokens-1", "seconds": 1.5, "reused": True},
+            StageCost("pool", "tokens", "tokens-1", 1.5, True, 0, 0),
             *make_stages(methods, pool),
         ],
         quarantined=[
@@ -156,10 +173,18 @@ def make_record(pool=200, budgets=(100, 500), seeds=(0, 1, 2), gain=0.2, methods
 
 def with_two_zero_shots(record):
     """Add a zero-shot without template, better on test loss and worse on exact match."""
-    (template,) = [c for c in record.cells if c["representation"] == "zero_shot"]
+    (template,) = [c for c in record.cells if c.method.is_zero_shot]
     plain = {"representation": "zero_shot (no template)", "test_loss": 0.6, "exact_match": 0.1}
-    record.cells.insert(1, template | plain)
+    record.cells.insert(1, Cell.from_json(template.to_json() | plain))
     return record
+
+
+def changed(record, change):
+    """Return the record's cells after `change` has edited each as a flat dict."""
+    cells = [cell.to_json() for cell in record.cells]
+    for cell in cells:
+        change(cell)
+    return [Cell.from_json(cell) for cell in cells]
 
 
 @pytest.fixture(scope="session")

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from tests.report.conftest import LEGEND
 from tests.report.test_gains import stage
+from tis_ray.analysis import Cell, Method
+from tis_ray.analysis.cells import POOL
 from tis_ray.errors import InputError
 from tis_ray.report import StudyRecord
 from tis_ray.report.advice import advice
@@ -21,15 +26,14 @@ def pilot(tmp_path):
         record = StudyRecord(
             name="pilot",
             cells=[
-                {
-                    "representation": r,
-                    "selector": s,
-                    "budget": budget,
-                    "seed": seed,
-                    "test_loss": loss + 0.01 * rng.standard_normal(),
-                    "train_rows": budget,
-                    "seconds_train": 0.1 * budget,
-                }
+                Cell(
+                    Method(r, s),
+                    budget,
+                    seed,
+                    {"test_loss": loss + 0.01 * rng.standard_normal()},
+                    train_rows=budget,
+                    seconds_train=0.1 * budget,
+                )
                 for (r, s), loss in losses.items()
                 for budget in (50, 100)
                 for seed in range(4)
@@ -42,7 +46,8 @@ def pilot(tmp_path):
                 stage("scores less", 1.0, "less"),
                 stage("less uot", 500.0, "less + uot"),
             ],
-            composition={"pool": {"a": 600, "b": 400}},
+            legend=LEGEND,
+            composition={POOL: {"a": 600, "b": 400}},
             **more,
         )
         record.save(tmp_path / "report" / "record.json")
@@ -63,7 +68,7 @@ def test_the_method_that_gains_is_named_with_its_price(pilot):
 def test_what_the_pilot_found_in_the_store_is_lacking_in_the_price(pilot):
     folder = pilot()
     record = StudyRecord.load(folder / "report" / "record.json")
-    record.stages[2]["computed"] = 5
+    record.stages[2] = replace(record.stages[2], computed=5)
     record.save(folder / "report" / "record.json")
     text = "\n".join(advice([folder], 200, 10_000, "test_loss"))
     assert "at least 10 min of stage time" in text

@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from tests.paper.published import write_published
+from tis_ray.analysis import Cell, Method
 from tis_ray.errors import InputError
 from tis_ray.paper.published import read_published
 from tis_ray.report.analyze import analyze
@@ -138,8 +139,7 @@ def test_same_folder_gives_the_same_bytes(out, tmp_path):
 def test_own_studies_go_the_same_way(tmp_path, make):
     record = make()
     record.quantiles = [
-        {"representation": "less", "selector": "round_robin", "budget": 50, "seed": 0}
-        | {"quantile": [q], "query_loss": 0.3 + 0.01 * q}
+        Cell(Method("less", "round_robin"), 50, 0, {"query_loss": 0.3 + 0.01 * q}, (q,))
         for q in range(1, 9)
     ]
     record.save(tmp_path / "run" / "report" / "record.json")

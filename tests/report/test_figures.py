@@ -1,23 +1,26 @@
 """Figures are well-formed, repeatable, complete, and safe to put on one page."""
 
 import re
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
 
-from tests.report.conftest import with_two_zero_shots
-from tis_ray.analysis import summarise
+from tests.report.conftest import changed, with_two_zero_shots
+from tis_ray.analysis import Cell, Method, Metric, describe
+from tis_ray.analysis.cells import POOL, Part
 from tis_ray.report import StudyRecord, svg, write_figures
 from tis_ray.report.figures import budget_curve, comparison, drawings
 from tis_ray.report.pool_figures import composition, map_caption, pool_map
 
+TEST_LOSS = describe("test_loss")
 NAMES = {f"{kind}_{m}" for kind in ("budget", "difference", "gain") for m in
          ("test_loss", "query_loss", "exact_match")} | {"map", "composition", "lengths", "scores", "distances", "cost"}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def drawn(record):
-    return drawings(record, summarise(record.cells))
+    return drawings(record, record.table())
 
 
 def texts(drawing):
@@ -41,7 +44,7 @@ def test_figures_are_well_formed_and_described(drawn):
 
 
 def test_same_record_gives_same_bytes(record, drawn, make):
-    again = drawings(make(), summarise(record.cells))
+    again = drawings(make(), record.table())
     assert {n: d.svg for n, d in again.items()} == {n: d.svg for n, d in drawn.items()}
 
 
@@ -62,31 +65,34 @@ def test_figures_reach_for_nothing_outside(drawn):
 
 def test_no_method_is_left_out_whatever_its_result(make):
     methods = [(r, s) for r in ("less", "rds", "embed") for s in ("round_robin", "uot", "knn")]
-    rows = summarise(make(methods=methods, gain=-0.4).cells)
-    for figure in (budget_curve(rows, "test_loss"), comparison(rows, "test_loss")):
+    rows = make(methods=methods, gain=-0.4).table()
+    for figure in (budget_curve(rows, TEST_LOSS), comparison(rows, TEST_LOSS)):
         for name in ("LESS", "RDS+", "EMBED"):
             for selector in ("round robin", "UOT", "KNN"):
                 assert f"{name} + {selector}" in figure
-    assert "Zero-shot" in budget_curve(rows, "test_loss")
+    assert "Zero-shot" in budget_curve(rows, TEST_LOSS)
 
 
 def test_the_line_is_the_better_zero_shot(make):
     record = with_two_zero_shots(make())
-    rows = summarise(record.cells)
-    assert "Zero-shot, no template" in budget_curve(rows, "test_loss")
-    assert "Zero-shot, no template" not in budget_curve(rows, "exact_match")
+    rows = record.table()
+    assert "Zero-shot, no template" in budget_curve(rows, TEST_LOSS)
+    assert "Zero-shot, no template" not in budget_curve(rows, describe("exact_match"))
 
 
 def test_figures_of_tasks_have_names_of_files(make):
     record = make()
-    for cell in record.cells:
+
+    def measure(cell):
         cell["gsm8k/exact_match.strict-match"] = cell["exact_match"]
-    assert "budget_gsm8k-exact_match-strict-match" in drawings(record, summarise(record.cells))
+
+    record.cells = changed(record, measure)
+    assert "budget_gsm8k-exact_match-strict-match" in drawings(record, record.table())
 
 
 def test_one_budget_gives_dots_with_both_baselines(make):
-    rows = summarise(make(budgets=(100,)).cells)
-    figure = budget_curve(rows, "exact_match")
+    rows = make(budgets=(100,)).table()
+    figure = budget_curve(rows, describe("exact_match"))
     assert "Zero-shot" in figure
     assert "Random" in figure
     assert "at budget 100" in figure
@@ -99,9 +105,8 @@ def test_distance_and_loss_are_one_dot_a_cell(drawn, make):
     assert points[1].text.count(" at 100: ") == points[1].text.count(" at 500: ") == 2 * 3
     assert len(marks) >= 12
     lossless = make()
-    for cell in lossless.cells:
-        cell.pop("test_loss")
-    assert "distances" not in drawings(lossless, summarise(lossless.cells))
+    lossless.cells = changed(lossless, lambda cell: cell.pop("test_loss"))
+    assert "distances" not in drawings(lossless, lossless.table())
 
 
 def test_hostile_names_are_text(drawn):
@@ -121,17 +126,11 @@ def test_a_large_pool_becomes_a_picture_and_says_so(make):
 
 def test_a_map_of_part_of_the_pool_says_so(record, make):
     part = make()
-    part.composition["pool"]["code"] += 1000
+    part.composition[POOL]["code"] += 1000
     assert "200 of 1,200 pool rows" in map_caption(part)
 
 
-def test_a_plain_list_of_selected_rows_is_one_panel(make):
-    record = make()
-    record.map["selected"] = [0, 1, 2]
-    assert "Selected (3)" in pool_map(record)
-
-
-@pytest.mark.parametrize("selected", [{}, [], {"less + uot": list(range(500))}])
+@pytest.mark.parametrize("selected", [{}, {Method("less", "uot"): list(range(500))}])
 def test_no_selected_rows_or_a_crowd_of_them_are_drawn_too(selected, make):
     record = make(pool=600)
     record.map["selected"] = selected
@@ -142,8 +141,8 @@ def test_no_selected_rows_or_a_crowd_of_them_are_drawn_too(selected, make):
 
 def test_a_source_that_fills_a_subset_has_its_own_colour(make):
     record = make()
-    record.composition["less + uot @ 100"] = {"rare": 100}
-    record.composition["pool"]["rare"] = 1
+    record.composition[Part(method=Method("less", "uot"), budget=100)] = {"rare": 100}
+    record.composition[POOL]["rare"] = 1
     assert "rare" in composition(record)
 
 
@@ -175,3 +174,27 @@ def test_theming_replaces_colours_only_in_styles():
 def test_labels_are_short_and_printable(text, shown):
     assert svg.short(text) == shown
     assert len(svg.short(text)) <= 26
+
+
+def test_the_quantile_figure_has_the_better_zero_shot_too(make):
+    record = with_two_zero_shots(make())
+    record.cells = changed(
+        record, lambda cell: cell.update(query_loss=0.1) if "(" in cell["representation"] else None
+    )
+    record.quantiles = [
+        Cell(Method("less", "round_robin"), 50, 0, {"query_loss": 0.3 + q / 100}, (q,))
+        for q in (1, 2, 3)
+    ]
+    drawn = drawings(record, record.table())
+    for name in ("quantiles", "budget_query_loss"):
+        assert "Zero-shot, no template" in drawn[name].svg
+
+
+def test_a_metric_that_no_list_knows_is_drawn_and_shown_as_its_spec_says(make):
+    record = make(budgets=(100,))
+    record.cells = changed(record, lambda cell: cell.update(mine=cell["exact_match"]))
+    mine = Metric("mine", "my own", lower_is_better=True, share=True)
+    record.legend = replace(record.legend, metrics={"mine": mine})
+    drawn = drawings(record, record.table())
+    assert drawn["budget_mine"].title == "My own by budget"
+    assert "my own (lower is better)" in drawn["budget_mine"].svg

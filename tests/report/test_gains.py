@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
 
-from tis_ray.analysis import Comparison, summarise
+from tests.report.conftest import LEGEND
+from tis_ray.analysis import Cell, Comparison, Method, StageCost, describe
 from tis_ray.report import StudyRecord
 from tis_ray.report.figures import drawings
 from tis_ray.report.gains import _spread_out, _tick_words, _ticks, gain, gain_tables, method_costs
 
+LESS_UOT = Method("less", "uot")
+
 
 def stage(name, seconds, *needed_by, **more):
-    facts = {"stage": name, "artifact": name.replace(" ", "-"), "seconds": seconds, "reused": False}
-    return {**facts, "rows": 100, "quarantined": 2, "needed_by": list(needed_by), **more}
+    first = name.split()[0]
+    kind = first if first in ("warm-up", "features", "scores", "kept") else "ordering"
+    facts = {"stage": name, "kind": kind, "artifact": name.replace(" ", "-"), "seconds": seconds}
+    needed_by = tuple(Method(*method.split(" + ")) for method in needed_by)
+    facts |= {"reused": False, "rows": 100, "quarantined": 2, "needed_by": needed_by}
+    return StageCost(**{**facts, **more})
 
 
 @pytest.fixture
@@ -23,8 +31,9 @@ def cascaded():
     methods = [("random", "random"), ("bm25", "uot"), ("less", "uot"), ("less", "knn")]
     return StudyRecord(
         name="s",
+        legend=LEGEND,
         cells=[
-            {"representation": r, "selector": s, "budget": b, "seed": 0, "test_loss": loss}
+            Cell(Method(r, s), b, 0, {"test_loss": loss})
             for (r, s), loss in zip(methods, (0.5, 0.6, 0.3, 0.4), strict=True)
             for b in (10, 20)
         ],
@@ -49,11 +58,11 @@ def test_each_method_pays_for_what_it_needs_once(cascaded):
     found = {method: cost.seconds for method, cost in method_costs(cascaded).items()}
     shared = 3.0 + 0.5 + 20.0 + 40.0 + 1.0
     assert found == {
-        ("bm25", "uot"): 3.25,
-        ("less", "uot"): shared + 2.0,
-        ("less", "knn"): shared + 7.0,
+        Method("bm25", "uot"): 3.25,
+        LESS_UOT: shared + 2.0,
+        Method("less", "knn"): shared + 7.0,
     }
-    names = [name for name, _ in method_costs(cascaded)["less", "uot"].stages]
+    names = [found.stage for found in method_costs(cascaded)[LESS_UOT].stages]
     assert names == [
         "scores bm25", "kept by bm25", "warm-up", "features less", "scores less", "less uot"
     ]  # fmt: skip
@@ -61,42 +70,43 @@ def test_each_method_pays_for_what_it_needs_once(cascaded):
 
 def test_what_was_not_computed_here_makes_the_cost_a_lower_bound(cascaded):
     assert all(not cost.lacking for cost in method_costs(cascaded).values())
-    features = next(s for s in cascaded.stages if s["stage"] == "features less")
-    features["computed"] = 16
+    cascaded.stages = [
+        replace(s, computed=16) if s.stage == "features less" else s for s in cascaded.stages
+    ]
     cascaded.config = {"less": {"warmup": {"checkpoints": "/some/where"}}}
     costs = method_costs(cascaded)
-    assert costs["bm25", "uot"].words == "3.2 s"
-    assert costs["less", "uot"].words == "at least 66 s"
-    assert costs["less", "uot"].lacking == (
+    assert costs[Method("bm25", "uot")].words == "3.2 s"
+    assert costs[LESS_UOT].words == "at least 66 s"
+    assert costs[LESS_UOT].lacking == (
         "features less: 86 of 102 rows were stored",
         "the warm-up was given",
     )
-    (table,) = gain_tables(cascaded, summarise(cascaded.cells))
+    (table,) = gain_tables(cascaded, cascaded.table())
     assert [row["cost"] for row in table["rows"]] == ["3.2 s", "at least 66 s", "at least 72 s"]
-    drawn = drawings(cascaded, summarise(cascaded.cells))["gain_test_loss"].svg
+    drawn = drawings(cascaded, cascaded.table())["gain_test_loss"].svg
     assert "LESS + KNN (at least)" in drawn
 
 
 def test_a_record_that_does_not_say_who_needs_what_has_no_gains(cascaded):
-    for each in cascaded.stages:
-        del each["needed_by"]
-    rows = summarise(cascaded.cells)
+    cascaded.stages = [replace(each, needed_by=()) for each in cascaded.stages]
+    rows = cascaded.table()
     assert method_costs(cascaded) == {}
     assert gain_tables(cascaded, rows) == []
     assert "gain_test_loss" not in drawings(cascaded, rows)
 
 
 def test_gains_point_up():
-    loss = Comparison(-0.2, -0.3, -0.1, 3, 0.01, "better")
-    found = gain("test_loss", loss)
+    loss = Comparison(-0.2, -0.3, -0.1, -0.2, 3, 3, 0, 0.01, "better")
+    found = gain(describe("test_loss"), loss)
     assert (found.mean, found.low, found.high) == (0.2, 0.1, 0.3)
-    share = gain("exact_match", Comparison(0.2, 0.1, 0.3, 3, 0.01, "better"))
+    share = gain(describe("exact_match"), Comparison(0.2, 0.1, 0.3, 0.2, 3, 3, 0, 0.01, "better"))
     assert (share.mean, share.low, share.high) == (0.2, 0.1, 0.3)
-    assert gain("test_loss", Comparison(0.1, None, None, 1, None, "cannot tell")).low is None
+    alone = Comparison(0.1, None, None, 0.1, 1, 0, 1, None, "cannot tell")
+    assert gain(describe("test_loss"), alone).low is None
 
 
 def test_the_table_is_cheapest_first_with_the_gain_at_each_budget(record):
-    rows = summarise(record.cells)
+    rows = record.table()
     tables = gain_tables(record, rows)
     assert [table["name"] for table in tables] == ["Test loss", "Query loss", "Exact match"]
     first = tables[0]
@@ -105,26 +115,28 @@ def test_the_table_is_cheapest_first_with_the_gain_at_each_budget(record):
     less = next(row for row in first["rows"] if row["method"] == "LESS + round robin")
     assert less["cost"] == "5 min"
     assert less["stages"] == "features less 5 min, less round_robin 2.0 s"
-    versus = next(r for r in rows if r.representation == "less").metrics["test_loss"].vs_random
+    versus = (
+        next(r for r in rows if r.method.representation == "less").metrics["test_loss"].vs_random
+    )
     assert less["gains"][0]["gain"] == f"+{-versus.difference:.2f}"
     assert less["gains"][0]["tone"] == "better"
 
 
 def test_a_method_without_a_comparison_has_an_empty_place(cascaded):
     cascaded.cells = [
-        c for c in cascaded.cells if (c["selector"], c["budget"]) != ("knn", 20)
+        c for c in cascaded.cells if (c.method.selector, c.budget) != ("knn", 20)
     ]  # fmt: skip
-    (table,) = gain_tables(cascaded, summarise(cascaded.cells))
+    (table,) = gain_tables(cascaded, cascaded.table())
     assert table["rows"][-1]["gains"][1] is None
     assert all(row["gains"][0] for row in table["rows"])
-    without = [c for c in cascaded.cells if c["representation"] != "random"]
-    assert gain_tables(cascaded, summarise(without)) == []
+    cascaded.cells = [c for c in cascaded.cells if not c.method.is_random]
+    assert gain_tables(cascaded, cascaded.table()) == []
 
 
 def test_every_method_and_budget_is_a_dot(make):
     methods = [(r, s) for r in ("less", "rds", "embed") for s in ("round_robin", "uot", "knn")]
     record = make(methods=methods)
-    drawing = drawings(record, summarise(record.cells))["gain_exact_match"].svg
+    drawing = drawings(record, record.table())["gain_exact_match"].svg
     root = ElementTree.fromstring(drawing)
     said = root[1].text
     assert said.count(" at 100 (") == said.count(" at 500 (") == 9

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from tests.report.conftest import LEGEND
+from tis_ray.analysis import Method
+from tis_ray.analysis.cells import POOL, Part
 from tis_ray.report import StudyRecord, build_report
 from tis_ray.report.lengths import length_facts, length_figure, length_table
 
@@ -19,9 +22,12 @@ def test_every_subset_has_a_line_and_a_bar(tmp_path) -> None:
     record = StudyRecord(
         "s",
         lengths={
-            "pool": length_facts(np.array([100, 300]), np.array([10, 30])),
-            "less + round_robin @ 1000": length_facts(np.array([50]), np.array([5])),
+            POOL: length_facts(np.array([100, 300]), np.array([10, 30])),
+            Part(method=Method("less", "round_robin"), budget=1000): length_facts(
+                np.array([50]), np.array([5])
+            ),
         },
+        legend=LEGEND,
     )
     assert length_table(record) == [
         {

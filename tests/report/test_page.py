@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from tests.report.conftest import with_two_zero_shots
+from tests.report.conftest import changed, with_two_zero_shots
 from tis_ray.report import StudyRecord, build_report
 
 VOID = {"meta", "br", "input", "link", "img"}
@@ -104,9 +104,12 @@ def test_negative_results_lead_too(tmp_path, make):
 
 def test_a_row_without_a_result_is_listed_not_left_out(tmp_path, make):
     record = make()
-    for cell in record.cells:
+
+    def fail(cell):
         if cell["representation"] == "embed":
             cell["test_loss"] = float("nan")
+
+    record.cells = changed(record, fail)
     html = html_of(record, tmp_path)
     assert "no result" in html
     assert "test loss missing in 3 of 3" in html
@@ -249,9 +252,12 @@ def test_a_study_without_certificates_or_map_has_neither_section(make, tmp_path)
 
 def test_tasks_have_tables_with_the_share_of_unreadable_answers(make, tmp_path):
     record = make()
-    for cell in record.cells:
+
+    def measure(cell):
         cell["gsm8k/numeric_match"] = cell["exact_match"]
         cell["gsm8k/numeric_match_parse_failures"] = 0.625
+
+    record.cells = changed(record, measure)
     text = " ".join(" ".join(Page(html_of(record, tmp_path)).text).split())
     assert "gsm8k: numeric match, higher is better." in text
     assert "Unreadable 62.5%" in text

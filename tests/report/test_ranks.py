@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from tis_ray.analysis import summarise
-from tis_ray.report.ranks import rank_lines
+from tests.report.conftest import changed
+from tis_ray.report.rank_section import rank_lines
 
 METHODS = [(r, s) for r in ("less", "rds") for s in ("round_robin", "uot", "knn_kde")]
 
 
 def lines_of(record):
-    return rank_lines(record, summarise(record.cells))
+    return rank_lines(record, record.table())
 
 
 def test_selectors_and_representations_have_a_table_each(make):
@@ -29,11 +29,14 @@ def test_selectors_and_representations_have_a_table_each(make):
 
 def test_a_clear_order_differs_and_a_tie_does_not(make):
     record = make(methods=METHODS[:3])
-    for cell in record.cells:
-        places = {"round_robin": 0.1, "uot": 0.2, "knn_kde": 0.3}
+    places = {"round_robin": 0.1, "uot": 0.2, "knn_kde": 0.3}
+
+    def order(cell):
         if cell["selector"] in places:
             cell["test_loss"] = places[cell["selector"]]
             cell["query_loss"] = 0.5
+
+    record.cells = changed(record, order)
     (table,) = lines_of(record)
     assert [(name, cells[0]["rank"]) for name, cells in table["rows"]] == [
         ("round robin", "1.00"),

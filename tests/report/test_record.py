@@ -5,17 +5,27 @@ import json
 import numpy as np
 import pytest
 
+from tis_ray.analysis import Cell, Legend, Method, Metric, StageCost
+from tis_ray.analysis.cells import POOL, QUERIES, Part
 from tis_ray.errors import InputError
+from tis_ray.report.lengths import length_facts
 from tis_ray.report.record import StudyRecord
+
+LESS = Method("less", "uot")
 
 
 def test_json_round_trip_keeps_everything():
     record = StudyRecord(
         name="s",
         config={"budget": [100]},
-        cells=[{"representation": "less", "selector": "uot", "budget": 100, "seed": 0}],
-        map={"representation": "less", "pool_xy": [[0.0, 1.0]], "selected": [0]},
-        composition={"pool": {"a": 3}},
+        cells=[Cell(LESS, 100, 0, {"test_loss": 0.5}, subset={"rows": 100}, train_rows=100)],
+        quantiles=[Cell(LESS, 50, 1, {"f1": None}, (1, 3))],
+        legend=Legend({"less": "LESS"}, {}, {"mine": Metric("mine", "my own", True, False)}),
+        map={"representation": "less", "pool_xy": [[0.0, 1.0]], "selected": {LESS: [0]}},
+        composition={POOL: {"a": 3}, Part(method=LESS, budget=100): {"a": 1}},
+        lengths={QUERIES: length_facts(np.array([3, 5]), np.array([1, 2]))},
+        agreement={"names": [LESS, Method("random", "random")], "pairs": []},
+        stages=[StageCost("less uot", "ordering", "o-1", 1.5, True, 9, 0, needed_by=(LESS,))],
     )
     assert StudyRecord.from_json(record.to_json()) == record
 
@@ -23,12 +33,14 @@ def test_json_round_trip_keeps_everything():
 def test_numpy_becomes_plain_and_nan_becomes_null():
     record = StudyRecord(
         name="s",
-        cells=[{"seed": np.int64(1), "test_loss": np.float32("nan")}],
-        map={"pool_xy": np.zeros((2, 2)), "selected": np.array([1])},
+        cells=[Cell(LESS, seed=np.int64(1), metrics={"test_loss": np.float32("nan")})],
+        map={"pool_xy": np.zeros((2, 2)), "selected": {LESS: np.array([1])}},
     )
     content = json.loads(record.to_json())
-    assert content["cells"] == [{"seed": 1, "test_loss": None}]
-    assert content["map"] == {"pool_xy": [[0.0, 0.0], [0.0, 0.0]], "selected": [1]}
+    names = {"representation": "less", "selector": "uot"}
+    assert content["cells"] == [{**names, "budget": 0, "seed": 1, "test_loss": None}]
+    selected = [{**names, "places": [1]}]
+    assert content["map"] == {"pool_xy": [[0.0, 0.0], [0.0, 0.0]], "selected": selected}
 
 
 def test_save_and_load(tmp_path):
@@ -43,7 +55,8 @@ def test_save_and_load(tmp_path):
         ("{", "not valid JSON"),
         ("[]", "no `name`"),
         ('{"name": "s", "schema_version": 99}', "schema_version is 99"),
-        ('{"name": "s", "schema_version": 1, "extra": 1}', "unknown field `extra`"),
+        ('{"name": "s", "schema_version": 1}', "`tis-ray run` again"),
+        ('{"name": "s", "schema_version": 2, "extra": 1}', "unknown field `extra`"),
     ],
 )
 def test_a_bad_record_is_named_in_one_line(tmp_path, text, message):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tis_ray.report import StudyRecord, build_report
-from tis_ray.report.search import search_table
+from tis_ray.report.tried_settings import search_table
 
 
 def trial(rate: float, losses: list, diverged: str | None = None) -> dict:

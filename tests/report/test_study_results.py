@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from tis_ray.analysis import summarise
+from tests.report.conftest import changed
+from tis_ray.analysis import Cell, Method
 from tis_ray.errors import InputError
 from tis_ray.paper.tables import all_tables
+from tis_ray.report.analyze import analyze
 from tis_ray.report.study_results import is_study, study_results
 
 
@@ -38,9 +42,9 @@ def test_cells_are_in_their_places(saved, make):
     assert (results.budgets, results.seeds) == ((100, 500), (0, 1, 2))
     assert (results.loss, results.metric) == ("query_loss", "exact_match")
     cell = next(
-        c for c in make().cells if (c["representation"], c["budget"], c["seed"]) == ("less", 500, 2)
+        c for c in make().cells if (c.method.representation, c.budget, c.seed) == ("less", 500, 2)
     )
-    assert results.runs["test_loss"][0, 0, 1, 1, 2] == cell["test_loss"]
+    assert results.runs["test_loss"][0, 0, 1, 1, 2] == cell.metrics["test_loss"]
     assert results.zero_shot["exact_match"] == 0.2
 
 
@@ -48,9 +52,11 @@ def test_one_study_says_what_the_study_table_says(saved, make):
     """The same cells by two ways: differences to random over seeds, and to zero-shot."""
     tables = all_tables(study_results(saved("one")))
     compared = 0
-    for row in summarise(make().cells):
+    for row in make().table():
         for name, metric in row.metrics.items():
-            method = {"less": "LESS + round robin", "embed": "EMBED + UOT"}.get(row.representation)
+            method = {"less": "LESS + round robin", "embed": "EMBED + UOT"}.get(
+                row.method.representation
+            )
             if method is None:
                 continue
             for versus, key in ((metric.vs_random, "random"), (metric.vs_zero_shot, "zero_shot")):
@@ -73,10 +79,13 @@ def test_several_studies_are_tasks_and_differences_are_over_them(saved):
 def test_failed_cells_stay_missing(tmp_path, make):
     record = make()
     record.name = "holes"
-    for cell in record.cells:
+
+    def fail(cell):
         if (cell["representation"], cell["seed"]) == ("embed", 1):
             cell["test_loss"] = math.nan
             cell["exact_match"] = None
+
+    record.cells = changed(record, fail)
     record.save(tmp_path / "report" / "record.json")
     results = study_results([tmp_path])
     assert np.isnan(results.runs["test_loss"][0, 0, 2, :, 1]).all()
@@ -90,8 +99,8 @@ def test_failed_cells_stay_missing(tmp_path, make):
 
 def test_the_better_zero_shot_counts_metric_by_metric(tmp_path, make):
     record = make()
-    plain = {"representation": "zero_shot (no template)", "selector": None, "budget": 0}
-    record.cells.append(plain | {"seed": None, "test_loss": 0.6, "exact_match": 0.1})
+    plain = Method("zero_shot (no template)")
+    record.cells.append(Cell(plain, metrics={"test_loss": 0.6, "exact_match": 0.1}))
     record.save(tmp_path / "report" / "record.json")
     results = study_results([tmp_path])
     assert results.zero_shot["test_loss"] == 0.6  # without template
@@ -102,8 +111,11 @@ def test_the_better_zero_shot_counts_metric_by_metric(tmp_path, make):
 
 def test_metrics_of_tasks_are_measures_too(tmp_path, make):
     record = make()
-    for cell in record.cells:
+
+    def measure(cell):
         cell["gsm8k/numeric_match"] = cell["exact_match"] / 2
+
+    record.cells = changed(record, measure)
     record.save(tmp_path / "report" / "record.json")
     measure = study_results([tmp_path]).measure("gsm8k/numeric_match")
     assert (measure.words, measure.scale, measure.lower_is_better) == (
@@ -115,11 +127,11 @@ def test_metrics_of_tasks_are_measures_too(tmp_path, make):
 
 def with_quantiles(record, representations=("less", "embed"), bins=6, seeds=(0, 1)):
     record.quantiles = [
-        {"representation": r, "selector": "round_robin", "budget": 50, "seed": seed}
-        | {"quantile": [q + 1], "query_loss": 0.3 + 0.01 * q * (1 - 2 * i) + 0.002 * seed}
+        Cell(Method(r, "round_robin"), 50, seed, {"query_loss": loss}, (q + 1,))
         for i, r in enumerate(representations)
         for q in range(bins)
         for seed in seeds
+        for loss in [0.3 + 0.01 * q * (1 - 2 * i) + 0.002 * seed]
     ]
     return record
 
@@ -164,13 +176,10 @@ def test_studies_that_do_not_go_together_are_refused(saved, tmp_path, make):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda cells: [c for c in cells if c["representation"] == "zero_shot"], "no trained cell"),
+        (lambda cells: [c for c in cells if c.method.is_zero_shot], "no trained cell"),
         (lambda cells: cells + cells, "seed 0 twice"),
         (
-            lambda cells: [
-                {k: v for k, v in c.items() if "loss" not in k and k != "exact_match"}
-                for c in cells
-            ],
+            lambda cells: [replace(c, metrics={}) for c in cells],
             "no metric of a trained cell",
         ),
     ],
@@ -181,3 +190,21 @@ def test_a_record_that_cannot_be_analysed_says_why(tmp_path, make, change, told)
     record.save(tmp_path / "report" / "record.json")
     with pytest.raises(InputError, match=told):
         study_results([tmp_path])
+
+
+def test_two_points_have_no_p_and_the_page_says_so(saved, tmp_path, make):
+    folders = []
+    for name in ("a", "b"):
+        record = with_quantiles(make(), bins=2)
+        record.name = name
+        record.save(tmp_path / name / "report" / "record.json")
+        folders.append(tmp_path / name)
+    page = analyze(folders, tmp_path / "out").read_text()
+    tables = json.loads((tmp_path / "out" / "tables.json").read_text())
+    curve = tables["quantile"]["model"]["a"]["LESS + round robin"]["query_loss"]
+    assert curve["spearman"] == pytest.approx(1.0)
+    assert (curve["spearman_p_t"], curve["spearman_p_exact"], curve["pearson_p"]) == (None,) * 3
+    counts = tables["quantile_summary"]["query_loss"]["LESS + round robin"]["all"]
+    assert (counts["n_exact_expected"], counts["n_sig_bh_wrong"]) == (None, None)
+    assert "too few points for a test" in page
+    assert "2 points are too few for a test of the correlation." in page

@@ -2,14 +2,13 @@
 
 import pytest
 
-from tests.report.conftest import with_two_zero_shots
-from tis_ray.analysis import Interval, summarise
+from tests.report.conftest import LEGEND, changed, with_two_zero_shots
+from tis_ray.analysis import Interval, Method, describe
+from tis_ray.analysis.cells import POOL, QUERIES, Part
 from tis_ray.report.words import (
-    display_name,
     duration,
     headline,
     interval,
-    method_name,
     number,
     probability,
 )
@@ -17,7 +16,7 @@ from tis_ray.report.words import (
 
 @pytest.fixture
 def headline_of(make):
-    return lambda **changes: headline(summarise(make(**changes).cells))
+    return lambda **changes: headline(make(**changes).table())
 
 
 def test_a_clear_win_leads_with_the_numbers(headline_of):
@@ -43,10 +42,13 @@ def test_a_loss_is_said_first(headline_of):
 
 def test_a_win_beside_a_loss_names_the_loser(make):
     record = make(budgets=(100,))
-    for cell in record.cells:
+
+    def lose(cell):
         if cell["representation"] == "embed":
             cell["test_loss"] += 0.3
-    found = headline(summarise(record.cells))
+
+    record.cells = changed(record, lose)
+    found = headline(record.table())
     assert found.tone == "good"
     assert "Worse than random on test loss: EMBED + UOT @ 100." in found.details
 
@@ -63,8 +65,9 @@ def test_many_comparisons_are_disclosed(headline_of):
 
 
 def test_without_random_there_is_no_verdict(make):
-    cells = [c for c in make().cells if c["representation"] != "random"]
-    assert headline(summarise(cells)).sentence.startswith("No verdict: random was not measured")
+    record = make()
+    record.cells = [cell for cell in record.cells if not cell.method.is_random]
+    assert headline(record.table()).sentence.startswith("No verdict: random was not measured")
 
 
 def test_nothing_measured_is_said():
@@ -82,32 +85,34 @@ def test_nothing_measured_is_said():
     ],
 )
 def test_numbers(metric, value, signed, text):
-    assert number(metric, value, 2, signed=signed) == text
+    assert number(describe(metric), value, 2, signed=signed) == text
 
 
 def test_no_interval_is_no_text():
-    assert interval("test_loss", Interval(0.5, None, None, 1), 2) == ""
-    assert interval("exact_match", Interval(0.5, 0.4, 0.6, 3), 1, signed=True) == "[+40.0, +60.0]"
+    assert interval(describe("test_loss"), Interval(0.5, None, None, 1), 2) == ""
+    assert (
+        interval(describe("exact_match"), Interval(0.5, 0.4, 0.6, 3), 1, signed=True)
+        == "[+40.0, +60.0]"
+    )
 
 
 @pytest.mark.parametrize(
-    ("key", "shown"),
+    ("part", "shown"),
     [
-        ("pool", "Pool"),
-        ("less + round_robin @ 1000", "LESS + round robin @ 1,000"),
-        ("rds + uot", "RDS+ + UOT"),
-        ("RDS+ + UOT @ 2M tokens", "RDS+ + UOT @ 2M tokens"),
-        ("random @ 100", "Random @ 100"),
-        ("Selected", "Selected"),
+        (POOL, "Pool"),
+        (QUERIES, "Queries"),
+        (Part(method=Method("less", "round_robin"), budget=1000), "LESS + round robin @ 1,000"),
+        (Part(method=Method("rds", "uot"), budget=10), "RDS+ + UOT @ 10"),
+        (Part(method=Method("random", "random"), budget=100), "Random @ 100"),
     ],
 )
-def test_keys_of_the_record_have_display_names(key, shown):
-    assert display_name(key) == shown
+def test_parts_of_the_record_have_labels(part, shown):
+    assert LEGEND.part(part) == shown
 
 
 def test_two_zero_shots_are_told_apart(make):
-    rows = summarise(with_two_zero_shots(make()).cells)
-    names = [method_name(row.representation, row.selector) for row in rows[:3]]
+    rows = with_two_zero_shots(make()).table()
+    names = [row.label for row in rows[:3]]
     assert names == ["Zero-shot", "Zero-shot, no template", "Random"]
     (line,) = [text for text in headline(rows).details if "better of two" in text]
     assert "without template: test loss; with template: query loss, exact match" in line
@@ -118,9 +123,9 @@ def test_one_zero_shot_needs_no_explanation(headline_of):
 
 
 def test_small_words():
-    assert method_name("less", "round_robin") == "LESS + round robin"
-    assert method_name("my_own", "top_k") == "my own + top k"
-    assert method_name("random", "random") == "Random"
+    assert LEGEND.method(Method("less", "round_robin")) == "LESS + round robin"
+    assert LEGEND.method(Method("my_own", "top_k")) == "my own + top k"
+    assert LEGEND.method(Method("random", "random")) == "Random"
     assert [duration(s) for s in (0, 2.2, 61, 600, 9000)] == [
         "–",
         "2.2 s",

@@ -51,7 +51,9 @@ def test_selectors_with_weights_are_these():
     taking = [name for name, rule in SELECTORS.own.items() if "weights" in rule.parameters]
     assert sorted(taking) == sorted(WEIGHTED)
     for name in WEIGHTED:
-        assert inspect.signature(SELECTORS.own[name].coordinate).parameters["weights"].default is None
+        assert (
+            inspect.signature(SELECTORS.own[name].coordinate).parameters["weights"].default is None
+        )
 
 
 @pytest.mark.parametrize("selector", WEIGHTED)

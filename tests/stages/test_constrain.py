@@ -57,6 +57,12 @@ def study(ray_cluster, tmp_path):
     return make
 
 
+@pytest.fixture(scope="module")
+def artifacts(tmp_path_factory) -> str:
+    """A folder of artifacts for studies of the same rows: tokens and scores are made once."""
+    return str(tmp_path_factory.mktemp("artifacts"))
+
+
 def picked(result: Any, place: int = 0) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = result.orderings[place].table().to_pylist()
     return rows
@@ -153,15 +159,17 @@ def test_token_budgets_say_what_they_came_to(study, tmp_path):
     assert filled[700].rows == len(sizes) > filled[300].rows
 
 
-def test_tasks_take_turns_and_weights_pull(study):
+def test_tasks_take_turns_and_weights_pull(study, artifacts):
     shares = {"reverse_word": 3, "add_numbers": 1}
-    rows = picked(run(study(constraints__targets=shares), until="select"))
+    config = study(constraints__targets=shares, artifacts=artifacts)
+    rows = picked(run(config, until="select"))
     assert Counter(r["query_id"].split(".")[0] for r in rows) == {
         "reverse_word": 9,
         "add_numbers": 3,
     }
     heavy = study.sides["query"][0]["id"]
-    rows = picked(run(study(name="w", constraints__query_weights={heavy: 5}), until="select"))
+    config = study(name="w", constraints__query_weights={heavy: 5}, artifacts=artifacts)
+    rows = picked(run(config, until="select"))
     assert Counter(r["query_id"] for r in rows)[heavy] >= 5
 
 
@@ -192,9 +200,9 @@ def test_a_radius_keeps_near_duplicates_out(study, tmp_path):
         ({"query_weights": {"add_number": 2}}, "did you mean 'add_numbers'?"),
     ],
 )
-def test_what_cannot_be_says_why(study, constraints, told):
+def test_what_cannot_be_says_why(study, artifacts, constraints, told):
     with pytest.raises(InputError) as error:
-        run(study(constraints=constraints), until="select")
+        run(study(constraints=constraints, artifacts=artifacts), until="select")
     assert told in str(error.value)
 
 
@@ -242,7 +250,7 @@ def test_the_quantile_experiment_trains_on_the_beginning_of_each_part(study, tmp
     config = study(quantiles={"bins": 3, "rows": 6, "focus": True}, budget=6)
     config["evaluation"]["metrics"] = []
     result = run(config)
-    cells = result.record.quantiles
+    cells = [cell.to_json() for cell in result.record.quantiles]
     assert [cell["quantile"] for cell in cells] == [[1], [2], [3], [1, 1], [1, 2], [1, 3]]
     # The first quantile begins as the budget does: the same cell, trained once.
     best = next(c for c in result.cells if c["representation"] == "bm25")

@@ -71,7 +71,7 @@ def test_tasks_are_measured_on_every_model_with_and_without_template(ray_cluster
     moved.mkdir()
     again = [task_file(moved, "upper", builtin.test_rows("upper_case", 5, 0), metric="f1")]
     same = run({**study, "evaluation": {**study["evaluation"], "tasks": [again[0], *tasks[1:]]}})
-    assert same.record.stages[-2]["reused"] or same.record.stages[-1]["reused"]
+    assert same.record.stages[-2].reused or same.record.stages[-1].reused
     assert [c["fingerprint"] for c in same.cells] == [c["fingerprint"] for c in result.cells]
 
 

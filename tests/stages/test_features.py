@@ -147,7 +147,11 @@ def test_the_other_representations_a_proxy_and_a_cascade(undisturbed, tmp_path, 
     )
     result = run(study)
     assert [o.representation for o in result.orderings] == ["rds", "bm25", "less"]
-    needed = [(s["stage"], *s["needed_by"]) for s in result.record.stages if s["needed_by"]]
+    needed = [
+        (s.stage, *(m.representation + f" + {m.selector}" * bool(m.selector) for m in s.needed_by))
+        for s in result.record.stages
+        if s.needed_by
+    ]
     assert needed == [
         ("pool for proxy", "rds"),
         ("query for proxy", "rds"),

@@ -121,16 +121,18 @@ def test_a_grid_is_a_study_for_each_value_and_shares_what_it_can(ray_cluster, tm
         small_study(
             tmp_path,
             representation=["rds", "bm25"],
-            finetune__learning_rate=[1e-3, 2e-3],
+            grid={"finetune.learning_rate": [1e-3, 2e-3]},
             evaluation__metrics=[],
         )
     )
-    names = ["finetune.learning_rate-0.001", "finetune.learning_rate-0.002"]
+    names = [f"small-finetune.learning_rate-{rate}" for rate in (0.001, 0.002)]
     assert list(result.parts) == names
     assert len(list((tmp_path / "artifacts").glob("features-rds-*"))) == 1
     cells = [cell for study in result.studies for cell in study.cells if cell["train_rows"]]
     assert len({cell["fingerprint"] for cell in cells}) == 6
     page = result.report.read_text()
-    assert all(f"small-{name}" in page for name in names)
+    assert all(name in page for name in names)
+    settings = [study.record.config["setting"] for study in result.studies]
+    assert settings == [{"finetune.learning_rate": rate} for rate in (0.001, 0.002)]
     tables = json.loads((result.run_dir / "report" / "tables.json").read_text())
-    assert set(tables["budget"]["builtin"]) == {f"small-{name}" for name in names}
+    assert set(tables["budget"]["builtin"]) == set(names)

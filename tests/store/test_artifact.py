@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tis_ray.errors import InputError
 from tis_ray.store import Artifact, write_bytes
 from tis_ray.version import __version__
 
@@ -60,3 +61,40 @@ def test_stage_and_inputs_name_the_folder_and_nothing_else_does(
     assert Artifact(tmp_path, "scores", INPUTS).fingerprint != artifact.fingerprint
     other = Artifact(tmp_path, "features", {**INPUTS, "width": 256})
     assert other.fingerprint != artifact.fingerprint
+
+
+def test_another_version_is_another_artifact(tmp_path: Path) -> None:
+    artifact = Artifact(tmp_path, "features", INPUTS, version=1)
+    raised = Artifact(tmp_path, "features", INPUTS, version=2)
+    assert raised.path != artifact.path
+    raised.commit()
+    assert raised.manifest().version == 2
+    assert not artifact.complete
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (None, "no such file"),
+        ('{"stage": "featu', "cannot be read (Unterminated string"),
+        (
+            '{"stage": "features", "inputs": {}, "colour": 1}',
+            "unexpected keyword argument 'colour'",
+        ),
+        ('{"stage": "features"}', "missing 1 required positional argument: 'inputs'"),
+        ("[1]", "not a manifest"),
+    ],
+)
+def test_a_manifest_that_is_not_ours_is_one_line(tmp_path: Path, content: str, why: str) -> None:
+    artifact = Artifact(tmp_path, "features", INPUTS)
+    artifact.commit()
+    (artifact / "manifest.json").unlink()
+    if content is not None:
+        (artifact / "manifest.json").write_text(content)
+    with pytest.raises(InputError) as error:
+        artifact.manifest()
+    message = str(error.value)
+    assert message.startswith(f"{artifact / 'manifest.json'}: ")
+    assert why in message
+    assert f"remove {artifact.path}" in message
+    assert "\n" not in message

@@ -6,9 +6,9 @@ import pytest
 from rich.console import Console
 
 from tests.small import small_study
-from tis_ray.config import parse_config
+from tis_ray.config import parse_config, plan
 from tis_ray.distributed.connect import Cluster
-from tis_ray.study.price import estimate, price, print_price
+from tis_ray.study.price import estimate, in_all, price, print_price
 
 COUNTS = {"pool": 10_000, "query": 10, "test": 100}
 FACTS = {
@@ -31,7 +31,8 @@ FACTS = {
 def estimated(tmp_path, **changes):
     config = parse_config(small_study(tmp_path, budget=[100, 50], seed=[0, 1], **changes))
     cluster = Cluster(cpus=4, gpus=0, threads=2, gpus_per_actor=0, actors=2)
-    found = estimate(config, COUNTS, FACTS, cluster)
+    studies = plan(config).values()
+    found = in_all([estimate(study, COUNTS, FACTS, cluster) for study in studies])
     return found, {stage.stage: stage for stage in found.stages}
 
 
@@ -101,12 +102,33 @@ def test_quantiles_a_search_and_the_studies_of_a_grid_are_paid_too(tmp_path):
     assert more["search"].rows == 3 * 100
     asked = 3 * 2 * 10 * 0.1  # trials x epochs x queries
     assert more["search"].seconds == pytest.approx(300 * 200 * 2 * 4e-3 + asked)
-    _, grid = estimated(
-        tmp_path, finetune__learning_rate=[1e-4, 1e-3, 1e-2], less__sketch__width=[512, 1024]
-    )
-    times = {name: grid[name].seconds / plain[name].seconds for name in plain}
+
+
+def test_what_the_studies_of_a_grid_have_in_common_is_paid_once(tmp_path):
+    _, plain = estimated(tmp_path)
+    grid = {"finetune.learning_rate": [1e-4, 1e-3, 1e-2], "less.sketch.width": [512, 1024]}
+    _, found = estimated(tmp_path, grid=grid)
+    times = {name: found[name].seconds / plain[name].seconds for name in plain}
+    twice = ["features less", "scores less"]  # a sketch for each width, read by three studies
     assert times == pytest.approx(
-        dict.fromkeys(plain, 6) | dict.fromkeys(["tokens", "warm-up", "features less"], 2)
+        dict.fromkeys(plain, 6) | dict.fromkeys(["tokens", "warm-up"], 1) | dict.fromkeys(twice, 2)
+    )
+
+
+def test_tasks_share_what_is_made_of_the_pool_and_are_trained_one_by_one(tmp_path):
+    _, plain = estimated(tmp_path)
+    sides = {
+        skill: {side: {"kind": "builtin", "skill": skill} for side in ("query", "test")}
+        for skill in ("plural", "reverse_word")
+    }
+    study = small_study(tmp_path, budget=[100, 50], seed=[0, 1], tasks=sides)
+    study["data"] = {"pool": study["data"]["pool"], "max_length": 128}
+    cluster = Cluster(cpus=4, gpus=0, threads=2, gpus_per_actor=0, actors=2)
+    prices = [estimate(one, COUNTS, FACTS, cluster) for one in plan(parse_config(study)).values()]
+    found = {stage.stage: stage.seconds for stage in in_all(prices).stages}
+    once = ["tokens", "warm-up", "features less"]
+    assert {name: found[name] / plain[name].seconds for name in found} == pytest.approx(
+        dict.fromkeys(["scores less", "fine-tune", "evaluate"], 2) | dict.fromkeys(once, 1)
     )
 
 

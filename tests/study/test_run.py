@@ -11,12 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.small import ordering_bytes, small_study
+from tis_ray.config import load_config
 from tis_ray.data import builtin
 from tis_ray.distributed import shards as shards_module
 from tis_ray.errors import InputError
 from tis_ray.report import StudyRecord
 from tis_ray.stages.cells import StudyFailedError
-from tis_ray.study.run import run
+from tis_ray.study.run import PartsFailedError, StudyResult, run
 
 pytestmark = pytest.mark.ray
 
@@ -43,13 +44,14 @@ def test_a_study_ends_with_ordering_adapter_metrics_and_report(undisturbed):
     assert len(set(table["index"].to_pylist())) == 12
     record = StudyRecord.load(run_dir / "report" / "record.json")
     names = ["zero_shot", "zero_shot (no template)", "random", "less"]
-    assert [c["representation"] for c in record.cells] == names
-    for cell in record.cells:
+    cells = [cell.to_json() for cell in record.cells]
+    assert [c["representation"] for c in cells] == names
+    for cell in cells:
         assert 0 < cell["test_loss"] < 10
         assert 0 <= cell["exact_match"] <= 1
         assert 0 <= cell["exact_match_parse_failures"] <= 1
-    assert [c["train_rows"] for c in record.cells] == [0, 0, 12, 12]
-    assert [c["optimizer_steps"] for c in record.cells] == [0, 0, 6, 6]
+    assert [c["train_rows"] for c in cells] == [0, 0, 12, 12]
+    assert [c["optimizer_steps"] for c in cells] == [0, 0, 6, 6]
     assert "<svg" in (run_dir / "report" / "index.html").read_text()
 
 
@@ -60,7 +62,7 @@ def test_zero_shot_is_measured_with_and_without_template_from_one_artifact(undis
     from tis_ray.settings import ModelConfig
 
     record = StudyRecord.load(undisturbed / "runs" / "small" / "report" / "record.json")
-    template, plain = record.cells[:2]
+    template, plain = (cell.to_json() for cell in record.cells[:2])
     assert template["fingerprint"] == plain["fingerprint"]
     assert "no_template" not in template
     folder = undisturbed / "artifacts" / f"cell-{plain['fingerprint']}"
@@ -94,7 +96,7 @@ def test_adapters_load_in_plain_transformers_and_peft(undisturbed):
     from tis_ray.models import builtin as shipped
 
     record = StudyRecord.load(undisturbed / "runs" / "small" / "report" / "record.json")
-    cell = record.cells[-1]
+    cell = record.cells[-1].to_json()
     folder = undisturbed / "artifacts" / f"cell-{cell['fingerprint']}"
     model = AutoModelForCausalLM.from_pretrained(shipped.PATH)
     model = PeftModel.from_pretrained(model, folder / "adapter")
@@ -169,7 +171,7 @@ def test_one_ray_train_worker_equals_training_in_the_trial(undisturbed):
     study = small_study(undisturbed, name="one-worker", finetune__workers=1)
     trained = run(study, until="evaluate").cells
     record = StudyRecord.load(undisturbed / "runs" / "small" / "report" / "record.json")
-    for mine, theirs in zip(trained, record.cells, strict=True):
+    for mine, theirs in zip(trained, [c.to_json() for c in record.cells], strict=True):
         assert mine["test_loss"] == theirs["test_loss"]
         assert mine["exact_match"] == theirs["exact_match"]
 
@@ -257,3 +259,111 @@ def test_cells_that_fail_are_named_and_failed_in_mlflow(ray_cluster, tmp_path):
         "bm25 round_robin 12 0": "FAILED",
     }
     assert "lower learning_rate" in found["bm25 round_robin 12 0"].data.tags["tis.error"]
+
+
+# ---- several studies -------------------------------------------------------------------------
+
+
+def with_tasks(folder, **changes):
+    """Return a file of two tasks that select by BM25 and train one small subset."""
+    study = small_study(
+        folder,
+        representation="bm25",
+        budget=4,
+        finetune__epochs=1,
+        evaluation__metrics=[],
+        **changes,
+    )
+    sides = {side: study["data"].pop(side) for side in ("query", "test")}
+    other = {side: {**source, "skill": "plural"} for side, source in sides.items()}
+    return {**study, "tasks": {"first": sides, "second": other}}
+
+
+def events_of(folder, name):
+    path = folder / "runs" / name / "events.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def names_of(folder):
+    return {path.name for path in (folder / "artifacts").iterdir()}
+
+
+def test_all_studies_are_checked_before_the_first_begins(tmp_path):
+    study = with_tasks(tmp_path)
+    study["tasks"]["second"]["test"] = str(tmp_path / "missing.jsonl")
+    with pytest.raises(InputError, match=r"missing\.jsonl"):
+        run(study)
+    assert {name.partition("-")[0] for name in names_of(tmp_path)} == {"rows"}
+    for name in ("small-first", "small-second"):
+        kinds = [event["event"] for event in events_of(tmp_path, name)]
+        assert kinds == ["start", "failed"]
+    study = small_study(tmp_path, grid={"model.name": ["builtin", str(tmp_path / "no-model")]})
+    with pytest.raises(InputError, match="no-model"):
+        run(study)
+
+
+def test_one_task_is_that_study_of_the_file(ray_cluster, tmp_path):
+    study = with_tasks(tmp_path)
+    whole = run(study, until="select")
+    assert list(whole.parts) == ["small-first", "small-second"]
+    made = names_of(tmp_path)
+    for task in ("first", "second"):
+        alone = run({**study, "task": task}, until="select")
+        assert alone.run_dir == whole.parts[f"small-{task}"].run_dir
+        assert [o.file for o in alone.orderings] == [
+            o.file for o in whole.parts[f"small-{task}"].orderings
+        ]
+        again = run(load_config(alone.run_dir / "config.yaml"), until="select")
+        assert again.run_dir == alone.run_dir
+    assert names_of(tmp_path) == made
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {"small-first", "small-second"}
+
+
+def test_a_study_that_fails_does_not_stop_the_others(ray_cluster, tmp_path):
+    include = {"constraints.include": [["nobody"], []]}
+    study = with_tasks(tmp_path, grid=include) | {"task": "second"}
+    with pytest.raises(PartsFailedError) as error:
+        run(study)
+    (name,), (done,) = error.value.failed, error.value.result.parts
+    assert str(error.value).startswith(
+        f"{name}: constraints.include: 'nobody' is no id of the pool"
+    )
+    assert "\n" not in str(error.value)
+    assert events_of(tmp_path, name)[-1]["event"] == "failed"
+    assert events_of(tmp_path, done)[-1]["event"] == "done"
+    assert error.value.result.run_dir.name == "small-second"
+    page = error.value.result.report.read_text()
+    assert done in page
+    assert name not in page
+
+
+def steps_that_raise(monkeypatch, error):
+    """Let the first study that runs end with an error; return the names of those that began."""
+    begun = []
+
+    def steps(part, *_):
+        begun.append(part.config.name)
+        if len(begun) == 1:
+            raise error
+        return StudyResult(part.config.run_dir)
+
+    monkeypatch.setattr("tis_ray.study.run._steps", steps)
+    return begun
+
+
+def test_ctrl_c_stops_all_studies(tmp_path, monkeypatch):
+    begun = steps_that_raise(monkeypatch, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        run(with_tasks(tmp_path))
+    assert begun == ["small-first"]
+    assert events_of(tmp_path, "small-first")[-1]["error"].startswith("KeyboardInterrupt")
+
+
+def test_the_traceback_of_a_failure_that_nobody_foresaw_is_kept(tmp_path, monkeypatch):
+    begun = steps_that_raise(monkeypatch, ZeroDivisionError("no rows\nat all"))
+    with pytest.raises(PartsFailedError) as error:
+        run(with_tasks(tmp_path), until="select")
+    assert begun == ["small-first", "small-second"]
+    path = tmp_path / "runs" / "small-first" / "error.txt"
+    assert str(error.value) == f"small-first: ZeroDivisionError: no rows at all; see {path}"
+    assert "Traceback" in path.read_text()

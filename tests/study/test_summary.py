@@ -6,12 +6,13 @@ import io
 
 from rich.console import Console
 
+from tests.report.conftest import LEGEND
 from tis_ray.study.summary import results_tables
 
 
 def shown(cells):
     console = Console(width=110, record=True, file=io.StringIO())
-    console.print(*results_tables(cells))
+    console.print(*results_tables(cells, LEGEND))
     return console.export_text()
 
 
@@ -31,7 +32,7 @@ def cells(**metrics):
 
 
 def test_loss_and_exact_match_stand_side_by_side():
-    tables = results_tables(cells(test_loss=1.0, query_loss=1.0, exact_match=0.3))
+    tables = results_tables(cells(test_loss=1.0, query_loss=1.0, exact_match=0.3), LEGEND)
     assert len(tables) == 1
     text = shown(cells(test_loss=1.0, query_loss=1.0, exact_match=0.3))
     assert "test loss" in text
@@ -45,7 +46,7 @@ def test_metrics_of_tasks_follow_in_further_tables():
     rows = cells(test_loss=1.0, exact_match=0.3)
     for row in rows:
         row |= {"gsm8k/numeric_match": 0.25, "gsm8k/numeric_match_parse_failures": 0.5}
-    assert len(results_tables(rows)) == 2
+    assert len(results_tables(rows, LEGEND)) == 2
     text = shown(rows)
     assert "gsm8k: numeric match" in text
     assert "50% unreadable" in text

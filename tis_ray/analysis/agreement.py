@@ -76,11 +76,11 @@ def weight_of_top(depth: int, p: float = PERSISTENCE) -> float:
 
 
 def pairwise_agreement(
-    rankings: Mapping[str, np.ndarray], candidates: int
+    rankings: Mapping[Any, np.ndarray], candidates: int
 ) -> dict[str, Any] | None:
     """Compare rankings of `candidates` candidates, each pair once; None if there is no pair.
 
-    All are cut to the rows of the shortest. Returns plain data: names, pairs (left, right: places in
+    All are cut to the rows of the shortest. Returns names (the keys), pairs (left, right: places in
     names; jaccard, rank_biased), rows, candidates, random (`random_jaccard`) and p.
     """
     if len(rankings) < 2:

@@ -9,6 +9,9 @@ So `p_value` counts permutations: all n! of them up to `EXACT_POINTS`, by dynami
 the set of ranks already given out and the sum of products so far, which also holds with ties (where
 tables end); beyond it, a fixed number of random ones. `p_t` is the usual value.
 
+Two points always correlate perfectly: no test can say anything of fewer than `FEWEST`, and they have
+no p.
+
 **Interval.** Fisher's z with the variance (1 + ρ²/2) / (n - 3) of Bonett & Wright (2000), about 95%
 from n = 10 on. A perfect correlation and fewer than 4 points have none.
 """
@@ -25,6 +28,8 @@ from scipy import stats
 
 from tis_ray.analysis.intervals import CONFIDENCE
 
+FEWEST = 3
+"""Points from which on there are p-values."""
 EXACT_POINTS = 12
 """Points up to which every permutation counts."""
 DRAWS = 9999
@@ -39,7 +44,7 @@ class RankCorrelation:
     n: int
     ties: bool = False
     p_value: float | None = None
-    """Two-sided, by permutations."""
+    """Two-sided, by permutations; None below `FEWEST` points, as is `p_t`."""
     p_t: float | None = None
     """Two-sided, by Student's t (scipy's `spearmanr`)."""
     low: float | None = None
@@ -64,15 +69,16 @@ def spearman(x: Sequence[float], y: Sequence[float], *, seed: int = 0) -> RankCo
         return RankCorrelation(None, n, ties)
     rho = float(np.corrcoef(left_n, right_n)[0, 1])
     perfect = 1 - abs(rho) < 1e-12
-    low = high = p_t = None
-    if n > 2:
+    low = high = p_t = p_value = None
+    if n >= FEWEST:
+        p_value = _permutation_p(left_n, right_n, seed)
         # scipy's spearmanr: t with n - 2 degrees of freedom, infinite for a perfect correlation.
         t = math.inf if perfect else abs(rho) * math.sqrt((n - 2) / (1 - rho**2))
         p_t = float(2 * stats.t.sf(t, n - 2))
     if n > 3 and not perfect:
         half = stats.norm.ppf((1 + CONFIDENCE) / 2) * math.sqrt((1 + rho**2 / 2) / (n - 3))
         low, high = (float(np.tanh(np.arctanh(rho) + side * half)) for side in (-1, 1))
-    return RankCorrelation(rho, n, ties, _permutation_p(left_n, right_n, seed), p_t, low, high)
+    return RankCorrelation(rho, n, ties, p_value, p_t, low, high)
 
 
 def critical_rho(n: int, alpha: float = 1 - CONFIDENCE) -> float | None:

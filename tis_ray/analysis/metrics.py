@@ -8,26 +8,17 @@ answers, `<metric>_parse_failures` is the share of answers in which there was no
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 PARSE_FAILURES = "_parse_failures"
 """What is put after a metric's name to name the share of answers that could not be read."""
 
-_WORDS = {
-    "test_loss": "test loss",
-    "query_loss": "query loss",
-    "exact_match": "exact match",
-    "f1": "F1",
-    "numeric_match": "numeric match",
-    "choice_match": "choice match",
-    "pass_at_1": "pass@1",
-}
-"""The named metrics in the order in which reports show them."""
-_SHARES = {"acc", "acc_norm", "pass_at_1", "exact_match", "f1", "numeric_match", "choice_match"}
+_FIRST = ("test_loss", "query_loss")
+"""Every study has these; reports begin with them."""
+_SHARES = {"acc", "acc_norm", "pass_at_1", "exact_match", "f1"}
 _LOWER = {"brier_score", "bits_per_byte", "ter"}
 _BESIDE = {"unfinished", "cut_prompts", "rows", "seconds"}
-"""What a task reports that is no measure of success."""
+"""What stands beside the metrics of a task and is no measure of success."""
 
 
 @dataclass(frozen=True)
@@ -42,28 +33,29 @@ class Metric:
     """Whether it is a share of rows, 0 to 1, which is shown in percent."""
 
 
-def describe(name: str) -> Metric:
-    """Return what is known of a metric from its name.
+def describe(name: str, known: Mapping[str, Metric] | None = None) -> Metric:
+    """Return what is known of a metric, from its spec (`known`, by name) or from its name.
 
     Names of other makers (lm-eval's) are understood by their own conventions: perplexities and
     losses improve downwards, accuracies are shares, and a filter may follow after a point.
     """
     task, _, own = name.rpartition("/")
     base = own.partition(".")[0]
-    words = _WORDS.get(own, own.replace("_", " "))
-    return Metric(
-        name,
-        f"{task}: {words}" if task else words,
+    found = (known or {}).get(own) or Metric(
+        own,
+        own.replace("_at_", "@").replace("_", " "),
         base.endswith(("loss", "perplexity")) or base in _LOWER,
         base in _SHARES,
     )
+    return replace(found, name=name, words=f"{task}: {found.words}" if task else found.words)
 
 
-def measured(cells: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return the metrics that any cell names: the study's own first, then those of tasks."""
-    names = {name: None for cell in cells for name in cell}
-    tasks = [name for name in names if "/" in name and _is_measure(name)]
-    return [name for name in _WORDS if name in names] + tasks
+def measured(cells: Iterable[Mapping[str, object]]) -> list[str]:
+    """Return the metrics that any cell has: losses first, then the study's own, then those of tasks."""
+    names = [name for name in dict.fromkeys(n for cell in cells for n in cell) if _is_measure(name)]
+    own = [name for name in names if "/" not in name and name not in _FIRST]
+    tasks = [name for name in names if "/" in name]
+    return [*(name for name in _FIRST if name in names), *own, *tasks]
 
 
 def _is_measure(name: str) -> bool:

@@ -9,13 +9,14 @@ asks the same close to the queries.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from tis_ray.analysis.cells import Cell, Method
 from tis_ray.analysis.correlation import RankCorrelation, spearman
+from tis_ray.analysis.metrics import Metric
 from tis_ray.errors import InputError
 
 Quantile = tuple[int, ...]
@@ -24,13 +25,13 @@ Quantile = tuple[int, ...]
 
 @dataclass(frozen=True)
 class QuantileCurve:
-    """One metric over the quantiles of one representation, and how steadily it rises or falls.
+    """One metric over the quantiles of one method's order, and how steadily it rises or falls.
 
     values, seeds: mean over the runs of each quantile, and their least number.
     """
 
-    representation: str
-    metric: str
+    method: Method
+    metric: Metric
     focus: bool
     quantiles: tuple[Quantile, ...]
     values: tuple[float, ...]
@@ -63,30 +64,27 @@ def _cut(start: int, count: int, bins: int, rows: int, what: str) -> list[slice]
     return [slice(start + k * size, start + k * size + rows) for k in range(bins)]
 
 
-def quantile_curves(
-    cells: Sequence[Mapping[str, Any]], metrics: Sequence[str]
-) -> list[QuantileCurve]:
-    """Return a curve for each representation, metric and kind of quantile that cells have.
+def quantile_curves(cells: Sequence[Cell], metrics: Sequence[Metric]) -> list[QuantileCurve]:
+    """Return a curve for each method, metric and kind of quantile that cells have.
 
     Cells without the metric are left out; a curve has at least two quantiles.
     """
     curves = []
-    kinds = dict.fromkeys((cell["representation"], len(cell["quantile"]) > 1) for cell in cells)
-    for representation, focus in kinds:
+    kinds = dict.fromkeys((cell.method, len(cell.quantile) > 1) for cell in cells)
+    for method, focus in kinds:
         for metric in metrics:
             values: dict[Quantile, list[float]] = {}
             for cell in cells:
-                quantile = tuple(cell["quantile"])
-                same = (cell["representation"], len(quantile) > 1) == (representation, focus)
-                if same and cell.get(metric) is not None:
-                    values.setdefault(quantile, []).append(float(cell[metric]))
+                same = (cell.method, len(cell.quantile) > 1) == (method, focus)
+                if same and (value := cell.metrics.get(metric.name)) is not None:
+                    values.setdefault(cell.quantile, []).append(float(value))
             if len(values) < 2:
                 continue
             quantiles = tuple(sorted(values))
             means = tuple(float(np.mean(values[q])) for q in quantiles)
             curves.append(
                 QuantileCurve(
-                    representation,
+                    method,
                     metric,
                     focus,
                     quantiles,

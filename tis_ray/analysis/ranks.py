@@ -21,14 +21,14 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
+from scipy import stats
 
+from tis_ray.analysis.cells import Cell
 from tis_ray.analysis.intervals import CONFIDENCE, Interval, mean_interval
-from tis_ray.analysis.metrics import describe
-from tis_ray.analysis.paired import mean_ranks, wins
-from tis_ray.analysis.statistics import RANDOM, is_zero_shot
+from tis_ray.analysis.metrics import Metric
 
 Axis = Literal["selector", "representation"]
 
@@ -75,22 +75,21 @@ class RankTable:
         return float(math.factorial(len(self.ranks)) ** (1 - self.seeds))
 
 
-def rank_tables(cells: Iterable[Mapping[str, Any]], metric: str) -> list[RankTable]:
+def rank_tables(cells: Iterable[Cell], metric: Metric) -> list[RankTable]:
     """Return the tables of selectors, then of representations, by one metric of a study's cells.
 
-    Cells are as in `analysis.statistics.summarise`; random and zero-shot are not ranked. A study with
-    one representation and one selector has no table.
+    Random and zero-shot are not ranked. A study with one representation and one selector has no
+    table.
     """
     values: dict[tuple[str, str, int, int], float] = {}
     for cell in cells:
-        representation, seed = str(cell["representation"]), cell.get("seed")
-        if seed is None or representation == RANDOM or is_zero_shot(representation):
+        method, value = cell.method, cell.metrics.get(metric.name)
+        if cell.seed is None or method.is_baseline or method.selector is None:
             continue
-        value = cell.get(metric)
-        key = (representation, str(cell.get("selector")), int(cell["budget"]), int(seed))
+        key = (method.representation, method.selector, cell.budget, cell.seed)
         values[key] = math.nan if value is None else float(value)
     tables = (
-        _table(values, metric, of, competitors, within)
+        _table(values, metric.lower_is_better, of, competitors, within)
         for of in _AXES
         for competitors, within in _meetings(values, _AXES[of])
     )
@@ -114,12 +113,11 @@ def _meetings(
 
 def _table(
     values: Mapping[tuple[str, str, int, int], float],
-    metric: str,
+    lower: bool,
     of: Axis,
     competitors: Sequence[str],
     within: Sequence[str],
 ) -> RankTable | None:
-    lower = describe(metric).lower_is_better
     budgets = sorted({key[2] for key in values})
 
     def value(name: str, other: str, budget: int, seed: int) -> float:
@@ -188,3 +186,24 @@ def _spread(sums: np.ndarray) -> np.ndarray:
     """Return Σ (sum - mean sum)² over the last axis."""
     spread: np.ndarray = ((sums - sums.mean(axis=-1, keepdims=True)) ** 2).sum(axis=-1)
     return spread
+
+
+def mean_ranks(values_CA: np.ndarray, *, lower_is_better: bool) -> np.ndarray:
+    """Return the mean rank (A,) of A methods over C cells: 1 is best, ties share their mean rank.
+
+    Cells without a finite value of every method are left out; NaN where none is left.
+    """
+    ranks_CA = stats.rankdata(_costs(values_CA, lower_is_better), axis=1)
+    return ranks_CA.mean(axis=0) if len(ranks_CA) else np.full(values_CA.shape[1], np.nan)
+
+
+def wins(values_CA: np.ndarray, *, lower_is_better: bool) -> np.ndarray:
+    """Return in how many cells each of A methods is best (A,); a tie counts for all who share it."""
+    costs_CA = _costs(values_CA, lower_is_better)
+    return (costs_CA == costs_CA.min(axis=1, keepdims=True)).sum(axis=0)
+
+
+def _costs(values_CA: np.ndarray, lower_is_better: bool) -> np.ndarray:
+    """Return the complete cells, turned so that lower is better."""
+    whole_CA = values_CA[np.isfinite(values_CA).all(axis=1)]
+    return whole_CA if lower_is_better else -whole_CA

@@ -9,9 +9,10 @@ interval is by the delta method with the covariance of the paired residuals. Wit
 no slope, and the lines are means.
 
 **Choice.** The method with the largest expected gain, unless others cannot be told from it (the
-interval of their difference on that scale, paired run by run, holds zero). Among those the prior decides,
-which is the paper's finding (arXiv 2602.14696, section 7 and its discussion): gradients with round
-robin for small budgets, gradients with optimal transport as budgets grow. "Large" is LARGE_SHARE of
+interval of their difference on that scale, paired run by run, holds zero). Among those the prior decides.
+It is given, from the specs of the methods, which hold the paper's finding (arXiv 2602.14696, section
+7 and its discussion): gradients with round robin for small budgets, gradients with optimal transport
+as budgets grow. "Large" is LARGE_SHARE of
 the pool and more: on the paper's Tulu pool transport overtook round robin in query loss between 500
 and 2,500 of 197,000 rows and significantly from 5,000. Random is as good where the gain's interval
 holds zero; then nothing should be paid for selection.
@@ -26,22 +27,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy import special, stats
 
+from tis_ray.analysis.cells import RANDOM_METHOD, Cell, Method
 from tis_ray.analysis.intervals import CONFIDENCE
-from tis_ray.analysis.metrics import describe
-from tis_ray.analysis.statistics import RANDOM
+from tis_ray.analysis.metrics import Metric
 from tis_ray.errors import InputError
 
 LARGE_SHARE = 0.025
 """Share of the pool from which a budget is large: 5,000 of the paper's 197,000."""
-_SMALL = (("less", "round_robin"), ("less", "uot"), ("less", "knn_kde"))
-_LARGE = (("less", "uot"), ("less", "knn_kde"), ("less", "knn_uniform"), ("less", "round_robin"))
-
-Method = tuple[str, str]
 Run = tuple[str, int, int]
 """Task, budget and seed."""
 Runs = dict[Run, tuple[float, float]]
@@ -49,6 +45,14 @@ Runs = dict[Run, tuple[float, float]]
 
 _LEAST_SHARE = 0.005
 """Shares are kept this far from 0 and 1, where log odds are infinite."""
+
+
+@dataclass(frozen=True)
+class Preferred:
+    """Which methods decide where a pilot cannot tell, the first of them first."""
+
+    small: Sequence[Method] = ()
+    large: Sequence[Method] = ()
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,7 @@ class Recommendation:
     choice: None where random is as good. alike: methods that cannot be told from the best.
     """
 
-    metric: str
+    metric: Metric
     budget: int
     choice: Gain | None
     best: Gain
@@ -107,23 +111,23 @@ class Recommendation:
 
 
 def recommend(
-    pilots: Mapping[str, Sequence[Mapping[str, Any]]],
+    pilots: Mapping[str, Sequence[Cell]],
     budget: int,
     *,
     pool_rows: int,
-    metric: str = "test_loss",
+    metric: Metric,
+    preferred: Preferred,
 ) -> Recommendation:
     """Return the method to use at `budget` of `pool_rows` rows.
 
     pilots: the cells of a pilot study of each task, with random at each of its budgets.
     metric: one that the cells have. Raises InputError where no method shares a run with random.
     """
-    about = describe(metric)
-    sign = -1.0 if about.lower_is_better else 1.0
+    sign = -1.0 if metric.lower_is_better else 1.0
     scale, gains = _gains(pilots, metric)
     if not gains:
         raise InputError(
-            f"recommend: no cell has {metric} beside random at the same budget and seed; run the "
+            f"recommend: no cell has {metric.name} beside random at the same budget and seed; run the "
             "pilot to its end, or name a metric that it measured"
         )
     found = [
@@ -136,10 +140,10 @@ def recommend(
         for gain in found[1:]
         if _cannot_tell(gains[best.method], gains[gain.method], budget, sign)
     ]
-    preferred = _LARGE if budget >= LARGE_SHARE * pool_rows else _SMALL
+    large = budget >= LARGE_SHARE * pool_rows
     by_prior = False
     choice: Gain | None = best
-    for method in preferred:
+    for method in preferred.large if large else preferred.small:
         if method == best.method:
             break
         if method in alike:
@@ -165,21 +169,20 @@ def recommend(
 
 
 def _gains(
-    pilots: Mapping[str, Sequence[Mapping[str, Any]]], metric: str
+    pilots: Mapping[str, Sequence[Cell]], metric: Metric
 ) -> tuple[Scale, dict[Method, Runs]]:
     """Return the scale, and each method's runs beside random's on it."""
     values: dict[Method, dict[Run, float]] = {}
     for task, cells in pilots.items():
         for cell in cells:
-            value = cell.get(metric)
-            if cell.get("seed") is None or value is None or not math.isfinite(value):
+            value = cell.metrics.get(metric.name)
+            if cell.seed is None or value is None or not math.isfinite(value):
                 continue
-            run = (task, int(cell["budget"]), int(cell["seed"]))
-            values.setdefault((cell["representation"], cell["selector"]), {})[run] = float(value)
-    about = describe(metric)
+            run = (task, cell.budget, cell.seed)
+            values.setdefault(cell.method, {})[run] = float(value)
     positive = all(value > 0 for runs in values.values() for value in runs.values())
-    scale = _ODDS if about.share else _LOG if about.lower_is_better and positive else _PLAIN
-    random = values.pop((RANDOM, RANDOM), {})
+    scale = _ODDS if metric.share else _LOG if metric.lower_is_better and positive else _PLAIN
+    random = values.pop(RANDOM_METHOD, {})
     found = {
         method: {
             run: (scale.there(random[run]), scale.there(value))

@@ -11,8 +11,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
+
+from tis_ray.analysis.cells import Method
 
 RANDOM = "Random"
 """The name of the baseline in `Results.methods`, always the first."""
@@ -37,12 +40,13 @@ class Measure:
 
 
 @dataclass(frozen=True)
-class Method:
-    """A representation with a selector, or random (no selector)."""
+class Labelled:
+    """A method with what people read in its place, which is also its key in tables."""
 
+    method: Method
     name: str
     representation: str
-    selector: str = ""
+    """The label of its representation alone."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class Family:
     methods: tuple[int, ...]
     """Positions in `Results.methods`."""
     reference: int | None
-    """What the others are compared with besides random: LESS, or round robin."""
+    """What the others are compared with besides random."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ class Results:
     name: str
     models: tuple[str, ...]
     tasks: tuple[str, ...]
-    methods: tuple[Method, ...]
+    methods: tuple[Labelled, ...]
     budgets: tuple[int, ...]
     seeds: tuple[int, ...]
     measures: tuple[Measure, ...]
@@ -76,6 +80,8 @@ class Results:
     """values_LJABS of each measure."""
     zero_shot: dict[str, np.ndarray]
     """values_LJ of each measure."""
+    reference: Method
+    """Whose representation and whose selector others are compared with, besides random."""
     representations: tuple[str, ...] = ()
     """Names of the methods that the quantile curves are of."""
     quantiles: dict[str, np.ndarray] = field(default_factory=dict)
@@ -109,15 +115,15 @@ class Results:
         """Return the paper's two families, and one more for each further representation.
 
         `data_representation` holds the methods with the selector that most representations have
-        (round robin where it ties), and those that are in no other family. `sel_alg` holds a
+        (the reference's where it ties), and those that are in no other family. `sel_alg` holds a
         representation's selectors where it has several.
         """
         methods = self.methods[1:]
-        selectors = list(dict.fromkeys(method.selector for method in methods))
+        selectors = [labelled.method.selector for labelled in methods]
         common = max(
-            selectors,
-            key=lambda s: (sum(m.selector == s for m in methods), s in ROUND_ROBIN),
-            default="",
+            dict.fromkeys(selectors),
+            key=lambda s: (selectors.count(s), s == self.reference.selector),
+            default=None,
         )
         several = {
             r: [i for i, m in enumerate(self.methods) if m.representation == r and i]
@@ -127,20 +133,20 @@ class Results:
         held = {i for found in several.values() for i in found}
         first = [
             i
-            for i, method in enumerate(self.methods)
-            if i and (method.selector == common or i not in held)
+            for i, labelled in enumerate(self.methods)
+            if i and (labelled.method.selector == common or i not in held)
         ]
         found = [
             Family(
                 "data_representation",
                 "representations",
                 (0, *first),
-                next((i for i in first if self.methods[i].representation == "LESS"), None),
+                next((i for i in first if self._is_reference(i, "representation")), None),
             )
         ]
         for representation, positions in several.items():
             name = "sel_alg" if len(several) == 1 else f"sel_alg_{representation}"
-            reference = (i for i in positions if self.methods[i].selector in ROUND_ROBIN)
+            reference = (i for i in positions if self._is_reference(i, "selector"))
             found.append(
                 Family(
                     name, f"selectors of {representation}", (0, *positions), next(reference, None)
@@ -148,9 +154,8 @@ class Results:
             )
         return found
 
-
-ROUND_ROBIN = ("RR", "round robin")
-"""How the paper's files and our studies name the selector that others are compared with."""
+    def _is_reference(self, i: int, part: Literal["representation", "selector"]) -> bool:
+        return bool(getattr(self.methods[i].method, part) == getattr(self.reference, part))
 
 
 def scopes_of(models: Sequence[str]) -> dict[str, tuple[int, ...]]:

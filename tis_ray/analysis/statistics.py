@@ -1,6 +1,6 @@
 """The table of a study: one row per representation, selector and budget, with its flags.
 
-`tis_ray.analysis.intervals` says how means, intervals and verdicts are made. This module groups
+`tis_ray.analysis.intervals` and `paired` say how means, intervals and verdicts are made. This module groups
 cells into rows, pairs each row with random at the same budget (by seed) and with zero-shot, and
 flags what a reader must know before believing a number: a model worse than no training at all, a
 handful of optimizer steps, a subset shorter than its budget, runs without a result, answers that
@@ -15,26 +15,21 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-from tis_ray.analysis.intervals import (
-    Comparison,
-    Interval,
-    holm,
-    mean_interval,
-    paired_comparison,
-)
-from tis_ray.analysis.metrics import PARSE_FAILURES, describe, measured
+from tis_ray.analysis.cells import ZERO_SHOT, ZERO_SHOT_PLAIN, Cell, Method
+from tis_ray.analysis.intervals import Interval, mean_interval
+from tis_ray.analysis.legend import Legend
+from tis_ray.analysis.metrics import PARSE_FAILURES, Metric, measured
+from tis_ray.analysis.paired import Comparison, paired_comparison, with_holm
 from tis_ray.errors import InputError
 
-Runs = Mapping[int | None, Mapping[str, Any]]
+Runs = Mapping[int | None, Cell]
 """The cells of one row by seed."""
-
-ZERO_SHOT, RANDOM = "zero_shot", "random"
-ZERO_SHOT_PLAIN = "zero_shot (no template)"
-"""The untrained model on prompts that are the bare text."""
+Place = tuple[Method, int]
+"""Method and budget of a row."""
 FEW_STEPS = 16
 """Runs of at most this many optimizer steps are flagged (500 examples at batch 128 take 8)."""
 WIDE_SPREAD = 5.0
@@ -47,14 +42,15 @@ UNREADABLE = 0.5
 class MetricSummary:
     """One metric of one row: its mean, and its comparisons where the baselines exist."""
 
+    about: Metric
     value: Interval
     baseline: Interval | None = None
     """Random's mean over the same seeds: what `vs_random` subtracts."""
     vs_random: Comparison | None = None
     vs_zero_shot: Comparison | None = None
     """Against the better zero-shot."""
-    zero_shot: str | None = None
-    """The representation of that one, where there are two."""
+    zero_shot: Method | None = None
+    """Which one that is, where there are two."""
     parse_failures: float | None = None
     """Mean share of answers that could not be read, for metrics that read answers."""
 
@@ -79,17 +75,14 @@ class Flag:
 
 @dataclass(frozen=True)
 class TableRow:
-    """One representation, selector and budget over its seeds."""
+    """One method and budget over its seeds."""
 
-    representation: str
-    selector: str | None
+    method: Method
+    label: str
+    """The method as people read it."""
     budget: int
     seeds: tuple[int | None, ...]
     metrics: dict[str, MetricSummary]
-    train_rows: float | None = None
-    train_tokens: float | None = None
-    optimizer_steps: float | None = None
-    seconds: float | None = None
     flags: tuple[Flag, ...] = field(default=())
 
     @property
@@ -97,117 +90,99 @@ class TableRow:
         """Number of runs behind the row."""
         return len(self.seeds)
 
-    def flat(self) -> dict[str, Any]:
-        """Return one level of plain values, ready for CSV or a data frame."""
-        row: dict[str, Any] = {
-            "representation": self.representation,
-            "selector": self.selector,
-            "budget": self.budget,
-            "n_seeds": self.n_seeds,
-        }
-        for name, metric in self.metrics.items():
-            value = metric.value
-            row |= {f"{name}_mean": value.mean, f"{name}_low": value.low}
-            row |= {f"{name}_high": value.high, f"{name}_n": value.n}
-            if metric.parse_failures is not None:
-                row[name + PARSE_FAILURES] = metric.parse_failures
-            for baseline in ("random", "zero_shot"):
-                comparison: Comparison | None = getattr(metric, f"vs_{baseline}")
-                for part in ("difference", "low", "high", "n", "p_value", "p_holm", "verdict"):
-                    key = f"{name}_vs_{baseline}_{part}"
-                    row[key] = getattr(comparison, part) if comparison else None
-        row |= {"train_rows": self.train_rows, "train_tokens": self.train_tokens}
-        row |= {"optimizer_steps": self.optimizer_steps, "seconds": self.seconds}
-        return row | {"flags": "; ".join(flag.message for flag in self.flags)}
-
 
 def summarise(
-    cells: Iterable[Mapping[str, Any]],
+    cells: Iterable[Cell],
+    legend: Legend | None = None,
     *,
     budget_unit: Literal["examples", "tokens"] = "examples",
 ) -> list[TableRow]:
-    """Turn the cells of a study into table rows, one per (representation, selector, budget).
+    """Turn the cells of a study into table rows, one for each method and budget.
 
-    A cell has `representation, selector, budget, seed` and any metrics (`analysis.metrics`;
-    None or NaN counts as missing and is flagged), and may have `train_rows, train_tokens,
-    optimizer_steps, seconds`. Rows keep the order of zero-shot, random, then first appearance, and
-    rise in budget. Raises InputError when a cell appears twice.
+    A metric that is None or NaN counts as missing and is flagged. Rows keep the order of zero-shot,
+    random, then first appearance, and rise in budget. Raises InputError when a cell appears twice.
     """
-    cells = list(cells)
-    names = measured(cells)
-    groups: dict[tuple[str, str | None, int], dict[int | None, Mapping[str, Any]]] = {}
+    cells, legend = list(cells), legend or Legend()
+    metrics = [legend.metric(name) for name in measured(cell.metrics for cell in cells)]
+    groups: dict[Place, dict[int | None, Cell]] = {}
     for cell in cells:
-        key = (str(cell["representation"]), cell.get("selector"), int(cell.get("budget") or 0))
-        runs = groups.setdefault(key, {})
-        seed = cell.get("seed")
-        if seed in runs:
+        runs = groups.setdefault((cell.method, cell.budget), {})
+        if cell.seed in runs:
             raise InputError(
-                f"cells: {key[0]} + {key[1]} at budget {key[2]} has seed {seed} twice; keep one"
+                f"cells: {legend.method(cell.method)} at budget {cell.budget} has seed {cell.seed} "
+                "twice; keep one"
             )
-        runs[seed] = cell
-    zero_shots = {key[0]: runs for key, runs in groups.items() if is_zero_shot(key[0])}
-    random_runs = {key[2]: runs for key, runs in groups.items() if key[0] == RANDOM}
+        runs[cell.seed] = cell
+    zero_shots = {method: runs for (method, _), runs in groups.items() if method.is_zero_shot}
+    random_runs = {budget: runs for (method, budget), runs in groups.items() if method.is_random}
     rows = []
-    for key, runs in groups.items():
-        compared = not is_zero_shot(key[0]) and key[0] != RANDOM
-        others = random_runs.get(key[2], {}) if compared else {}
-        rows.append(_row(key, runs, others, zero_shots, names))
-    first = {method: i for i, method in enumerate(dict.fromkeys(key[:2] for key in groups))}
+    for (method, budget), runs in groups.items():
+        row = TableRow(method, legend.method(method), budget, seeds=tuple(runs), metrics={})
+        others = {} if method.is_baseline else random_runs.get(budget, {})
+        rows.append(_filled(row, runs, others, zero_shots, metrics))
+    first = {method: i for i, method in enumerate(dict.fromkeys(method for method, _ in groups))}
     rows.sort(
         key=lambda r: (
-            not is_zero_shot(r.representation),
-            r.representation != RANDOM,
-            first[r.representation, r.selector],
+            not r.method.is_zero_shot,
+            not r.method.is_random,
+            first[r.method],
             r.budget,
         )
     )
-    rows = _correct_for_many(rows, names)
+    rows = _correct_for_many(rows, metrics)
     return [
         replace(
             row,
             flags=(
-                *_run_flags(row, runs := groups[_key(row)], budget_unit),
-                *(f for name in names for f in _metric_flags(name, row, runs, rows)),
+                *_run_flags(row, runs := groups[row.method, row.budget], budget_unit),
+                *(flag for metric in metrics for flag in _metric_flags(metric, row, runs, rows)),
             ),
         )
         for row in rows
     ]
 
 
-def is_zero_shot(representation: str) -> bool:
-    """Whether a row is of the untrained model, with the template or without."""
-    return representation in (ZERO_SHOT, ZERO_SHOT_PLAIN)
-
-
-def best_zero_shot(values: Mapping[str, float], lower_is_better: bool) -> str | None:
-    """Return which zero-shot (representation → value of one metric) is better, if there is one."""
+def best_zero_shot(values: Mapping[Method, float], lower_is_better: bool) -> Method | None:
+    """Return which zero-shot (by its value of one metric) is better, if there is one."""
     sign = 1 if lower_is_better else -1
-    return min(values, key=lambda name: (sign * values[name], name != ZERO_SHOT), default=None)
+    return min(
+        values, key=lambda m: (sign * values[m], m.representation != ZERO_SHOT), default=None
+    )
 
 
-def _key(row: TableRow) -> tuple[str, str | None, int]:
-    return row.representation, row.selector, row.budget
+def best_of_zero_shots(cells: Iterable[Cell], metric: Metric) -> tuple[Method, float] | None:
+    """Return the better zero-shot of a study on one metric with its value, if it was measured."""
+    values = {
+        cell.method: float(value)
+        for cell in cells
+        if cell.method.is_zero_shot
+        and (value := cell.metrics.get(metric.name)) is not None
+        and math.isfinite(value)
+    }
+    best = best_zero_shot(values, metric.lower_is_better)
+    return (best, values[best]) if best else None
 
 
-def _row(
-    key: tuple[str, str | None, int],
+def _filled(
+    row: TableRow,
     runs: Runs,
     random_runs: Runs,
-    zero_shots: Mapping[str, Runs],
-    names: Sequence[str],
+    zero_shots: Mapping[Method, Runs],
+    known: Sequence[Metric],
 ) -> TableRow:
     """Summarise the runs of one row against the runs of random at the same budget."""
     metrics = {}
-    for name in names:
-        lower = describe(name).lower_is_better
+    for metric in known:
+        name, lower = metric.name, metric.lower_is_better
         values = _finite(runs, name)
         if not values:
             continue
         others = _finite(random_runs, name)
         shared = [seed for seed in values if seed in others]
         summary = MetricSummary(
+            metric,
             mean_interval(list(values.values())),
-            parse_failures=_mean_or_none(runs, name + PARSE_FAILURES),
+            parse_failures=_mean(_finite(runs, name + PARSE_FAILURES).values()),
         )
         if shared:
             pairs = [others[seed] for seed in shared]
@@ -218,84 +193,72 @@ def _row(
                 lost = f"{len(shared)} of {len(values)} seeds also ran random"
                 versus = replace(versus, note="; ".join(filter(None, [versus.note, lost])))
             summary = replace(summary, vs_random=versus, baseline=mean_interval(pairs))
-        if not is_zero_shot(key[0]):
-            versus_zero, which = _versus_zero_shot(values, zero_shots, name)
+        if not row.method.is_zero_shot:
+            versus_zero, which = _versus_zero_shot(values, zero_shots, metric)
             summary = replace(summary, vs_zero_shot=versus_zero, zero_shot=which)
         metrics[name] = summary
-    return TableRow(
-        *key,
-        seeds=tuple(runs),
-        metrics=metrics,
-        train_rows=_mean_or_none(runs, "train_rows"),
-        train_tokens=_mean_or_none(runs, "train_tokens"),
-        optimizer_steps=_mean_or_none(runs, "optimizer_steps"),
-        seconds=_mean_or_none(runs, "seconds"),
-    )
+    return replace(row, metrics=metrics)
 
 
 def _versus_zero_shot(
-    values: Mapping[int | None, float], zero_shots: Mapping[str, Runs], name: str
-) -> tuple[Comparison | None, str | None]:
+    values: Mapping[int | None, float], zero_shots: Mapping[Method, Runs], metric: Metric
+) -> tuple[Comparison | None, Method | None]:
     """Compare with the better zero-shot, as a constant; name it where there are two."""
-    constants = {}
-    for representation, runs in zero_shots.items():
-        found = list(_finite(runs, name).values())
-        if found:
-            constants[representation] = float(np.mean(found))
-    lower = describe(name).lower_is_better
-    best = best_zero_shot(constants, lower)
+    means = {m: _mean(_finite(runs, metric.name).values()) for m, runs in zero_shots.items()}
+    constants = {method: mean for method, mean in means.items() if mean is not None}
+    best = best_zero_shot(constants, metric.lower_is_better)
     if best is None:
         return None, None
-    versus = paired_comparison(list(values.values()), constants[best], lower_is_better=lower)
+    versus = paired_comparison(
+        list(values.values()), constants[best], lower_is_better=metric.lower_is_better
+    )
     return versus, best if len(constants) > 1 else None
 
 
-def _correct_for_many(rows: Sequence[TableRow], names: Sequence[str]) -> list[TableRow]:
+def _correct_for_many(rows: Sequence[TableRow], metrics: Sequence[Metric]) -> list[TableRow]:
     """Fill `p_holm` of every comparison with random, metric by metric."""
     result = [replace(row, metrics=dict(row.metrics)) for row in rows]
-    for name in names:
-        found = [
-            (row, versus)
-            for row in result
-            if name in row.metrics
-            and (versus := row.metrics[name].vs_random) is not None
-            and versus.p_value is not None
-        ]
-        adjusted = holm([versus.p_value for _, versus in found if versus.p_value is not None])
-        for (row, versus), p_holm in zip(found, adjusted, strict=True):
-            fixed = replace(versus, p_holm=p_holm)
-            row.metrics[name] = replace(row.metrics[name], vs_random=fixed)
+    for name in (metric.name for metric in metrics):
+        found = {
+            i: versus
+            for i, row in enumerate(result)
+            if name in row.metrics and (versus := row.metrics[name].vs_random) is not None
+        }
+        for i, versus in with_holm(found).items():
+            of_row = result[i].metrics
+            of_row[name] = replace(of_row[name], vs_random=versus)
     return result
 
 
 def _run_flags(row: TableRow, runs: Runs, budget_unit: str) -> Iterable[Flag]:
     """Yield what is wrong with the training behind a row."""
-    if is_zero_shot(row.representation):
+    if row.method.is_zero_shot:
         return
-    steps = [run["optimizer_steps"] for run in runs.values() if _given(run, "optimizer_steps")]
+    steps = [s for cell in runs.values() if (s := cell.optimizer_steps) is not None]
     if steps and min(steps) <= FEW_STEPS:
         yield Flag("few_steps", f"only {min(steps)} optimizer steps")
-    used = [run["train_rows"] for run in runs.values() if _given(run, "train_rows")]
+    used = [r for cell in runs.values() if (r := cell.train_rows) is not None]
     if budget_unit == "examples" and used and min(used) < row.budget:
         yield Flag("short_subset", f"trained on {min(used)} of {row.budget} rows")
     if row.n_seeds == 1:
         yield Flag("one_seed", "one seed: no interval and no verdict")
 
 
-def _metric_flags(name: str, row: TableRow, runs: Runs, rows: Sequence[TableRow]) -> Iterable[Flag]:
+def _metric_flags(
+    metric: Metric, row: TableRow, runs: Runs, rows: Sequence[TableRow]
+) -> Iterable[Flag]:
     """Yield what is wrong with one metric of a row."""
-    about = describe(name)
-    words = about.words
+    name, words = metric.name, metric.words
     if (lost := len(runs) - len(_finite(runs, name))) and any(name in r.metrics for r in rows):
         yield Flag("missing_metric", f"{words} missing in {lost} of {len(runs)}", name)
     if name not in row.metrics:
         return
     summary = row.metrics[name]
     zero = summary.vs_zero_shot
-    if zero and zero.difference and (zero.difference > 0) == about.lower_is_better:
+    if zero and zero.difference and (zero.difference > 0) == metric.lower_is_better:
         constant = summary.value.mean - zero.difference
         doubt = " (cannot tell from noise)" if zero.verdict == "cannot tell" else ""
-        which = " without template" if summary.zero_shot == ZERO_SHOT_PLAIN else ""
+        which = " without template" if _is_plain(summary.zero_shot) else ""
         message = (
             f"{words} {summary.value.mean:.3g} is worse than zero-shot{which} {constant:.3g}{doubt}"
         )
@@ -320,16 +283,16 @@ def _metric_flags(name: str, row: TableRow, runs: Runs, rows: Sequence[TableRow]
         yield Flag("many_comparisons", message, name)
 
 
-def _given(run: Mapping[str, Any], name: str) -> bool:
-    return run.get(name) is not None
+def _is_plain(zero_shot: Method | None) -> bool:
+    return zero_shot is not None and zero_shot.representation == ZERO_SHOT_PLAIN
 
 
-def _finite(runs: Mapping[Any, Mapping[str, Any]], name: str) -> dict[Any, float]:
+def _finite(runs: Runs, name: str) -> dict[int | None, float]:
     """Return seed -> value of the runs that have a finite value of the metric."""
-    found = {seed: run.get(name) for seed, run in runs.items()}
+    found = {seed: cell.metrics.get(name) for seed, cell in runs.items()}
     return {s: float(v) for s, v in found.items() if v is not None and math.isfinite(v)}
 
 
-def _mean_or_none(runs: Mapping[Any, Mapping[str, Any]], name: str) -> float | None:
-    values = list(_finite(runs, name).values())
-    return float(np.mean(values)) if values else None
+def _mean(values: Iterable[float]) -> float | None:
+    found = list(values)
+    return float(np.mean(found)) if found else None

@@ -1,6 +1,16 @@
 """The config of a study: its schema, and how it is read. Importable without torch or Ray."""
 
 from tis_ray.config.load import config_yaml, load_config, parse_config
+from tis_ray.config.plan import Part, parts, plan, together
 from tis_ray.config.schema import Config
 
-__all__ = ["Config", "config_yaml", "load_config", "parse_config"]
+__all__ = [
+    "Config",
+    "Part",
+    "config_yaml",
+    "load_config",
+    "parse_config",
+    "parts",
+    "plan",
+    "together",
+]

@@ -2,12 +2,12 @@
 
 The sections that belong to no method are in `tis_ray.settings`; each method brings its own. Where a
 study field (`representation`, `selector`, `budget`, `seed`) is a list, the study is the product;
-zero-shot and random are always part of it.
+zero-shot and random are always part of it. `tasks` and `grid` make several studies of one file:
+`tis_ray.config.plan` says which.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -26,6 +26,7 @@ from tis_ray.methods import Method, NoSettings
 from tis_ray.metrics import METRICS
 from tis_ray.representations import REPRESENTATIONS, Representation
 from tis_ray.representations.given import given_method
+from tis_ray.section import _as_list
 from tis_ray.selectors import SELECTORS
 from tis_ray.settings import (
     BatchConfig,
@@ -43,37 +44,36 @@ from tis_ray.settings import (
     TaskConfig,
     TrackingConfig,
 )
-from tis_ray.settings.base import _as_list
 from tis_ray.settings.given import GivenConfig, take_given
-from tis_ray.settings.grid import Axes, Point, label, placed, points
+from tis_ray.settings.grid import Axes, placed
 
 RANDOM = "random"
 RESERVED = (RANDOM, "zero_shot")
 """Names of the baselines."""
+NAME, NAME_LENGTH = r"^[A-Za-z0-9][A-Za-z0-9._-]*$", 200
+"""What names a folder."""
 SelectorName = Annotated[str, AfterValidator(SELECTORS.checked)]
 
 
 class StudyConfig(Section):
     """A study: one cell, or a grid of cells with its baselines."""
 
-    name: str = Field("study", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field("study", pattern=NAME, max_length=NAME_LENGTH)
     """Name of the run folder."""
     runs: str = "runs"
     """Folder of the run folders."""
     artifacts: str = "artifacts"
     """Folder of the stages' outputs, shared by all runs. On a cluster: a path every node sees."""
     data: DataConfig
-    tasks: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")], TaskConfig] = {}
+    tasks: dict[Annotated[str, Field(pattern=NAME)], TaskConfig] = {}
     """Several target tasks by name, each with `query` and `test` (leave those of `data` out then). The
     study runs for each, as `<name>-<task>`, and one page compares methods over all tasks."""
     task: str | None = None
     """Run this one of `tasks`; null runs all."""
     grid: Axes = {}
-    """Settings with several values, `{finetune.learning_rate: [1.0e-3, 2.0e-3]}`; a list in the setting's own
-    place means the same. The study runs for each combination, as `<name>-<setting>-<value>`, what they
-    have in common is computed once, and one page compares methods over all of them."""
-    setting: Point = {}
-    """Of a study that is part of a grid: its values."""
+    """Settings with several values, `{finetune.learning_rate: [1.0e-3, 2.0e-3]}`. The study runs for each
+    combination, as `<name>-<setting>-<value>`, what they have in common is computed once, and one page
+    compares methods over all of them."""
     model: ModelConfig = ModelConfig()
     given: dict[str, GivenConfig] = {}
     """Files that take part as methods, by name; a section in the list of `representation` means the same."""
@@ -110,23 +110,9 @@ class StudyConfig(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _data_of_task(cls, values: Any) -> Any:
-        """Fill in `data.query` and `data.test` from the task, or the first one where all are to run."""
-        tasks = values.get("tasks") if isinstance(values, dict) else None
-        data = values.get("data") if tasks else None
-        if not isinstance(tasks, dict) or not isinstance(data, dict):
-            return values
-        name = values.get("task") or next(iter(tasks))
-        if name not in tasks:
-            raise ValueError(f"task: {name!r} is none of tasks ({', '.join(tasks)})")
-        chosen = tasks[name]
-        if not isinstance(chosen, dict):
-            return values
-        for side in ("query", "test"):
-            if side in data and side in chosen and data[side] != chosen[side]:
-                raise ValueError(f"data.{side}: each of `tasks` has its own; leave this one out")
-        sides = {side: chosen[side] for side in ("query", "test") if side in chosen}
-        return {**values, "data": {**data, **sides}}
+    def _first_study(cls, values: Any) -> Any:
+        """Fill in what `tasks` and `grid` say of the first study, so that a file of several reads as it."""
+        return _with_point(_with_task(values)) if isinstance(values, dict) else values
 
     @model_validator(mode="before")
     @classmethod
@@ -157,7 +143,7 @@ class StudyConfig(Section):
         if not values:
             raise ValueError("give at least one value")
         if len(set(values)) != len(values):
-            raise ValueError("a value is there twice; give each once")
+            raise ValueError("a value is given twice; keep one")
         return values
 
     @field_validator("budget")
@@ -210,6 +196,8 @@ class StudyConfig(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> StudyConfig:
+        if self.task is not None and self.task not in self.tasks:
+            raise ValueError(f"task: found {self.task!r}, but there are no tasks; leave it out")
         for side in ("query", "test"):
             source = getattr(self.data, side)
             if source.kind == "builtin" and source.skill is None:
@@ -238,29 +226,6 @@ class StudyConfig(Section):
             own = method.model(settings)
             if own is not None and method.warmup(settings) is not None:
                 yield f"{method.section}.model", own
-
-    def parts(self) -> dict[str, StudyConfig]:
-        """Return the studies that this one consists of, by what sets them apart; none if it is one."""
-        tasks: list[str | None] = [*self.tasks] if self.task is None else []
-        parts: dict[str, StudyConfig] = {}
-        for task, point in itertools.product(tasks or [None], points(self.grid)):
-            words = [word for word in (task, label(point)) if word]
-            study = self.for_task(task) if task else self
-            if point:
-                told = placed(study.model_dump(mode="json"), point)
-                name = f"{study.name}-{label(point)}"
-                study = Config.model_validate({**told, "name": name, "grid": {}, "setting": point})
-            if words:
-                parts["-".join(words)] = study
-        return parts
-
-    def for_task(self, task: str) -> StudyConfig:
-        """Return the study of one of `tasks`. It still names the others: the pool must not repeat their
-        test rows either."""
-        told = self.model_dump(mode="json")
-        name = self.name if self.task else f"{self.name}-{task}"
-        data = {**told["data"], **told["tasks"][task]}
-        return Config.model_validate({**told, "name": name, "task": task, "data": data})
 
     def method(self, representation: str) -> Representation:
         """Return one of the study's representations."""
@@ -300,6 +265,44 @@ class StudyConfig(Section):
     def artifact_root(self) -> Path:
         """Absolute path of the artifact folder."""
         return Path(self.artifacts).absolute()
+
+
+def _with_task(values: dict[str, Any]) -> dict[str, Any]:
+    """Return raw values with `data.query` and `data.test` of the task that runs, or of the first."""
+    tasks, data = values.get("tasks"), values.get("data")
+    if not tasks or not isinstance(tasks, dict) or not isinstance(data, dict):
+        return values  # the schema's own error is better
+    task = values.get("task")
+    if task is not None and task not in [*tasks]:
+        raise ValueError(f"task: {task!r} is not one of tasks ({', '.join(map(str, tasks))})")
+    chosen = next(iter(tasks.values())) if task is None else tasks[task]
+    if not isinstance(chosen, dict):
+        return values
+    for side in ("query", "test"):
+        own = [sides.get(side) for sides in tasks.values() if isinstance(sides, dict)]
+        if side in data and data[side] not in own:
+            raise ValueError(f"data.{side}: each of `tasks` has its own; leave this one out")
+    sides = {side: chosen[side] for side in ("query", "test") if side in chosen}
+    return {**values, "data": {**data, **sides}}
+
+
+def _with_point(values: dict[str, Any]) -> dict[str, Any]:
+    """Return raw values with the first value of each axis of `grid` in its place."""
+    grid = values.get("grid")
+    if not isinstance(grid, dict) or not all(isinstance(v, list) and v for v in grid.values()):
+        return values  # the schema's own error is better
+    for key, axis in grid.items():
+        section, _, setting = str(key).partition(".")
+        if not setting or section in ("tasks", "grid"):
+            raise ValueError(
+                f"`grid.{key}`: give a setting of a section, such as `finetune.learning_rate`"
+            )
+        if any(value in axis[:place] for place, value in enumerate(axis)):
+            raise ValueError(f"`grid.{key}`: a value is given twice; keep one")
+    try:
+        return placed(values, {str(key): axis[0] for key, axis in grid.items()})
+    except ValueError as error:
+        raise ValueError(f"grid: {error}") from None
 
 
 def _method_sections() -> dict[str, Any]:

@@ -19,10 +19,10 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 from rich.console import Console
 
-from tis_ray.config import Config, config_yaml
+from tis_ray.config import Config, config_yaml, plan, together
 from tis_ray.distributed.connect import require_lasting_folders
 from tis_ray.errors import InputError
-from tis_ray.store import fingerprint
+from tis_ray.store import fingerprint, write_text
 from tis_ray.version import __version__
 
 POLL_SECONDS = 2.0
@@ -46,8 +46,9 @@ def submit_study(config: Config, address: str, follow: bool, console: Console) -
         job, news = f"tis-{name}-{last + 1}", "submitted"
         _submit(client, job, name, config)
     where = client.get_address()
+    results = together(config) or next(iter(plan(config).values())).run_dir
     console.print(
-        f"job {job} {news} at {where}; results: {config.run_dir}\n"
+        f"job {job} {news} at {where}; results: {results}\n"
         f"stop it with: ray job stop {job} --address {where}",
         soft_wrap=True,
         highlight=False,
@@ -82,7 +83,7 @@ def _attempts(client: JobSubmissionClient, prefix: str) -> dict[int, JobDetails]
 
 def _submit(client: JobSubmissionClient, job: str, name: str, config: Config) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "study.yaml").write_text(config_yaml(config), encoding="utf-8")
+        write_text(Path(folder) / "study.yaml", config_yaml(config))
         _take_code_along(config, Path(folder))
         client.submit_job(
             entrypoint="python -m tis_ray.cli run --config study.yaml",
@@ -125,16 +126,24 @@ def _follow(client: JobSubmissionClient, job: str, console: Console) -> JobStatu
 
 def _require_reachable_data(config: Config) -> None:
     """Raise InputError for a file that is named relative to this machine's folder."""
-    sources = {
-        f"data.{side}.path": getattr(config.data, side) for side in ("pool", "query", "test")
-    }
+    for study in plan(config).values():
+        for key, path in _paths(study).items():
+            if not Path(path).is_absolute():
+                raise InputError(
+                    f"{key}: found `{path}`; a job needs an absolute path that its head node sees, such "
+                    f"as /shared/{Path(path).name}"
+                )
+
+
+def _paths(study: Config) -> dict[str, str]:
+    """Return the paths of a study's data files, by config key."""
+    sides = ("pool", "query", "test")
+    sources = {f"data.{side}.path": getattr(study.data, side) for side in sides}
+    for task in study.overlap.also:
+        sources |= {f"overlap.also.{side}.path": getattr(task, side) for side in ("query", "test")}
     paths = {key: source.path for key, source in sources.items() if source.kind == "file"}
-    for name, files in config.given.items():
-        kinds = ("scores", "features", "queries", "ordering")
-        paths |= {f"given.{name}.{kind}": getattr(files, kind) for kind in kinds}
-    for key, path in paths.items():
-        if path is not None and not Path(path).is_absolute():
-            raise InputError(
-                f"{key}: found `{path}`; a job needs an absolute path that its head node sees, such "
-                f"as /shared/{Path(path).name}"
-            )
+    for name, files in study.given.items():
+        for kind in ("scores", "features", "queries", "ordering"):
+            if (path := getattr(files, kind)) is not None:
+                paths[f"given.{name}.{kind}"] = path
+    return paths

@@ -35,6 +35,7 @@ from tis_ray.evaluation.grading import Measured
 from tis_ray.models.lora import without_wrapper
 from tis_ray.models.saving import save_model
 from tis_ray.settings import EvaluationConfig, HarnessTask
+from tis_ray.store import read_text
 
 UNREAD = ("[invalid]", "invalid")
 """What lm-eval's filters leave of an answer in which they found nothing."""
@@ -74,7 +75,7 @@ def identify(tasks: tuple[HarnessTask, ...], run_code: bool, engine: str) -> lis
             found.append([name, str(one.VERSION), digest])
         settings = task.model_dump(mode="json")
         if _is_path(task.task):
-            settings["task"] = Path(task.task).read_text(encoding="utf-8")
+            settings["task"] = read_text(task.task)
         found.append(settings)
     return found
 

@@ -17,7 +17,6 @@ from tis_ray.evaluation.loss import example_losses
 from tis_ray.evaluation.tasks import Task
 from tis_ray.settings import EvaluationConfig
 
-
 MetricSettings = Mapping[str, Mapping[str, Any]]
 """Settings of metrics from outside, by their names."""
 

@@ -30,6 +30,7 @@ from tis_ray.evaluation.tasks import (
     TaskRow,
 )
 from tis_ray.metrics import check_references
+from tis_ray.store import read_text
 
 
 def read_tasks(paths: Sequence[str]) -> list[Task]:
@@ -72,7 +73,7 @@ def read_task(path: str | Path) -> Task:
 
 def _read_file(path: Path) -> TaskFile:
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = yaml.safe_load(read_text(path))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"{path}: cannot be read as YAML ({error})".partition("\n")[0]) from None
     if not isinstance(raw, dict):

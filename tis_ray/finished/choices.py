@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from tis_ray.analysis.choice import NEAR, Kin, ScoreFacts, kin, margins, score_facts
 from tis_ray.finished.lineage import Lineage
+from tis_ray.store.feature_views import SideFeatures
 from tis_ray.store.score_matrix import BLOCK_VALUES, ScoreMatrix
 
 
@@ -67,8 +68,6 @@ def likeness(lineage: Lineage, rows: slice = slice(None), near: float = NEAR) ->
     matrix, features = lineage.matrix, lineage.features
     if matrix is None or features is None:
         return None
-    from tis_ray.store.feature_views import SideFeatures
-
     places_B, pulled_B = (part[rows] for part in _places(lineage, matrix))
     query, pool = SideFeatures(features, "query"), SideFeatures(features, "pool")
     query_MCK = np.concatenate([values for _, values in query.parts(np.arange(len(query)))])
@@ -117,8 +116,6 @@ def duplicates_in_pool(lineage: Lineage, row: int, near: float) -> list[tuple[st
     features, matrix = lineage.features, lineage.matrix
     if features is None or matrix is None:
         return None
-    from tis_ray.store.feature_views import SideFeatures
-
     pool = SideFeatures(features, "pool")
     place = matrix.places(np.array([row]))
     if not len(place):

@@ -1,29 +1,23 @@
-"""Answers about a run from what it left on disk: why a row was chosen, and what is done."""
+"""Why rows were chosen: answers about finished orderings, from what a run left on disk."""
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import psutil
 import pyarrow as pa
-import pyarrow.csv as pacsv
 from rich import box
 from rich.markup import escape
 from rich.table import Table
 
 from tis_ray.analysis.choice import NEAR
-from tis_ray.config import Config
+from tis_ray.config import Config, plan, together
 from tis_ray.errors import InputError
 from tis_ray.finished.choices import choices, duplicates_in_pool, explained, likeness
-from tis_ray.finished.lineage import Lineage, lineages
-from tis_ray.store import write_parquet
-from tis_ray.store.atomic import atomic_path
+from tis_ray.finished.lineage import Lineage, has_orderings, lineages
+from tis_ray.store import write_csv, write_parquet
 from tis_ray.store.feature_store import DamagedShardError
 
 MOST_NAMED = 5
@@ -36,17 +30,21 @@ def explain_orderings(
     """Yield name, table and file of each ordering with all that is known of its rows.
 
     Each table (see `tis_ray.finished.choices.explained`) is written as .parquet and as .csv into `out`,
-    by default `explain/` in the run's folder.
+    by default `explain/` in the run's folder. Of several studies each has its own folder in `out`, and
+    its name before the ordering's.
     """
-    folder = out or config.run_dir / "explain"
-    for lineage in lineages(config.run_dir):
-        with _damage_told():
-            table = explained(lineage, near)
-        path = folder / f"{lineage.method}.parquet"
-        write_parquet(path, table)
-        with atomic_path(path.with_suffix(".csv")) as temporary:
-            pacsv.write_csv(table, temporary)
-        yield lineage.method, table, path
+    studies = plan(config)
+    for name, found in _selected(config):
+        folder = studies[name].run_dir / "explain"
+        if out is not None:
+            folder = out / name if together(config) else out
+        for lineage in found:
+            with _damage_told():
+                table = explained(lineage, near)
+            path = folder / f"{lineage.method}.parquet"
+            write_parquet(path, table)
+            write_csv(path.with_suffix(".csv"), table)
+            yield _of_several(config, name) + lineage.method, table, path
 
 
 def explain_row(config: Config, example: str, near: float = NEAR) -> Iterator[str]:
@@ -54,9 +52,29 @@ def explain_row(config: Config, example: str, near: float = NEAR) -> Iterator[st
 
     The first say rank, score, the query that pulled the row, margin, what each checkpoint adds, and
     source; or where the row stands among all. The others name its near-duplicates in the pool, those
-    with a cosine of `near` or more.
+    with a cosine of `near` or more. Of several studies, each says so by itself.
     """
-    found = lineages(config.run_dir)
+    ready = dict(_selected(config))
+    for study in plan(config).values():
+        found = ready.get(study.name)
+        lines = ["no ordering yet"] if found is None else _row_lines(found, example, near)
+        for line in lines:
+            yield _of_several(config, study.name) + line
+
+
+def _selected(config: Config) -> Iterator[tuple[str, list[Lineage]]]:
+    """Yield the studies of a file that have selected, with their orderings; raise where none has."""
+    studies = plan(config)
+    ready = {name: study for name, study in studies.items() if has_orderings(study.run_dir)}
+    for name, study in (ready or studies).items():
+        yield name, lineages(study.run_dir)
+
+
+def _of_several(config: Config, name: str) -> str:
+    return f"{name}: " if together(config) else ""
+
+
+def _row_lines(found: list[Lineage], example: str, near: float) -> Iterator[str]:
     ranks: dict[str, dict[str, int]] = {}
     for lineage in found:
         ids = lineage.table["id"].to_pylist()
@@ -142,39 +160,3 @@ def _damage_told() -> Iterator[None]:
         yield
     except DamagedShardError as damage:
         raise InputError(f"{damage}; `tis-ray run` computes its rows again") from None
-
-
-def status_lines(config: Config) -> Iterator[str]:
-    """Yield what the last start of a run did, stage by stage, and how it ended."""
-    path = config.run_dir / "events.jsonl"
-    if not path.exists():
-        yield f"{config.run_dir}: not started; run `tis-ray run`"
-        return
-    events = [event for event in map(_event, path.read_text().splitlines()) if event]
-    starts = [i for i, event in enumerate(events) if event["event"] == "start"]
-    if not starts:
-        yield f"{path}: holds no start; run `tis-ray run`"
-        return
-    last = events[starts[-1] :]
-    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(last[0]["time"]))
-    yield f"{config.name}: start {len(starts)}, {when}: {last[0]['command']}"
-    for event in last:
-        if event["event"] == "stage":
-            how = "reused" if event["reused"] else f"{event['seconds']:.1f} s"
-            yield f"  done     {event['stage']:<22} {event['rows']:>8} rows  {how}  {event['note']}"
-        elif event["event"] == "cells":
-            yield f"  cells    {event['total']} in all, {event['reused']} reused"
-        elif event["event"] in ("done", "failed"):
-            yield f"  {event['event']:<8} {event.get('error', '')}"
-    if last[-1]["event"] not in ("done", "failed"):
-        alive = psutil.pid_exists(last[0]["pid"])
-        yield "  running" if alive else "  stopped before its end; `tis-ray run` continues it"
-
-
-def _event(line: str) -> dict[str, Any]:
-    """Read one event; the last line of a run that was killed may be half written."""
-    try:
-        event: dict[str, Any] = json.loads(line)
-    except json.JSONDecodeError:
-        return {}
-    return event

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from tis_ray.config import Config
 from tis_ray.errors import InputError
 from tis_ray.models.loading import model_identity
 from tis_ray.models.saving import export_merged
+from tis_ray.store import read_manifest
 
 
 def export_adapter(config: Config, adapter: str | Path, out: str | Path) -> Path:
@@ -20,9 +20,8 @@ def export_adapter(config: Config, adapter: str | Path, out: str | Path) -> Path
     adapter, out = Path(adapter), Path(out)
     if (adapter / "config.json").exists():
         raise InputError(f"{adapter}: is a whole model already; use it as it is")
-    manifest = adapter.parent / "manifest.json"
-    if manifest.exists():
-        trained_on = json.loads(manifest.read_text())["inputs"].get("model")
+    if (adapter.parent / "manifest.json").exists():
+        trained_on = read_manifest(adapter.parent).inputs.get("model")
         if trained_on != model_identity(config.model):
             raise InputError(
                 f"{adapter}: was not trained on {config.model.name} as it is now, in "

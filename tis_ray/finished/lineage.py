@@ -6,20 +6,17 @@ space, or never kept: then they are None.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from tis_ray.errors import InputError
+from tis_ray.store import read_manifest, read_parquet
+from tis_ray.store.feature_views import FeatureSet, open_features
 from tis_ray.store.score_matrix import ScoreMatrix
-
-if TYPE_CHECKING:  # it loads torch, which answers without features do not need
-    from tis_ray.store.feature_views import FeatureSet
 
 
 @dataclass(frozen=True)
@@ -43,7 +40,7 @@ class Lineage:
     def row_of(self, example: str) -> int | None:
         """Return a pool row's number by its id; None where the tokens are gone or lack it."""
         for path in self._token_files():
-            table = pq.read_table(path, columns=["row", "id"])
+            table = read_parquet(path, columns=["row", "id"])
             found = table.filter(pc.equal(table["id"], example))
             if found.num_rows:
                 return int(found["row"][0].as_py())
@@ -52,7 +49,7 @@ class Lineage:
     def ids(self, shard: int) -> dict[int, str]:
         """Return the ids of a token shard's rows, by row number."""
         assert self.tokens is not None
-        table = pq.read_table(self.tokens / f"tokens-{shard:05d}.parquet", columns=["row", "id"])
+        table = read_parquet(self.tokens / f"tokens-{shard:05d}.parquet", columns=["row", "id"])
         return dict(zip(table["row"].to_pylist(), table["id"].to_pylist(), strict=True))
 
     def _token_files(self) -> list[Path]:
@@ -61,15 +58,23 @@ class Lineage:
 
 def lineages(run_dir: Path) -> list[Lineage]:
     """Return every ordering of a run. Raises InputError if there is none yet."""
-    folders = sorted((run_dir / "orderings").glob("*/ordering.parquet"))
-    if not folders:
+    if not has_orderings(run_dir):
         raise InputError(f"{run_dir}: no ordering yet; run `tis-ray select` first")
-    return [trace(path.parent, path.parent.name) for path in folders]
+    return [trace(path.parent, path.parent.name) for path in _orderings(run_dir)]
+
+
+def has_orderings(run_dir: Path) -> bool:
+    """Whether a run has selected."""
+    return bool(_orderings(run_dir))
+
+
+def _orderings(run_dir: Path) -> list[Path]:
+    return sorted((run_dir / "orderings").glob("*/ordering.parquet"))
 
 
 def trace(ordering: Path, method: str) -> Lineage:
     """Return what lies behind the ordering in a folder."""
-    table, root = pq.read_table(ordering / "ordering.parquet"), ordering.resolve().parent
+    table, root = read_parquet(ordering / "ordering.parquet"), ordering.resolve().parent
     scores = _folder(root, "scores-*", _inputs(ordering).get("scores"))
     if scores is None:
         return Lineage(method, table, None, None, None)
@@ -81,8 +86,6 @@ def trace(ordering: Path, method: str) -> Lineage:
 
 
 def _features(folder: Path) -> FeatureSet | None:
-    from tis_ray.store.feature_views import open_features
-
     try:
         return open_features(folder)
     except InputError:  # the store was deleted
@@ -94,5 +97,4 @@ def _folder(root: Path, stage: str, fingerprint: str | None) -> Path | None:
 
 
 def _inputs(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / "manifest.json").read_text())["inputs"]
-    return found
+    return read_manifest(folder).inputs

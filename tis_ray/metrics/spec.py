@@ -13,7 +13,7 @@ from typing import Any
 
 from tis_ray.errors import InputError
 from tis_ray.methods import Method, Methods, settings_of, summary_of
-from tis_ray.settings.base import Section
+from tis_ray.section import Section
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from tis_ray.errors import InputError
 from tis_ray.models.lora import load_adapter, save_adapter
 from tis_ray.models.weights import Weights, local
-from tis_ray.store import folder_digest
+from tis_ray.store import folder_digest, read_json, write_text
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Checkpoint:
 
         Where the base model was loaded from is part of the adapter's config, but not of this.
         """
-        config = json.loads((self.adapter / "adapter_config.json").read_text())
+        config = read_json(self.adapter / "adapter_config.json")
         names = ("r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern", "lora_dropout")
         return {
             "adapter": folder_digest(self.adapter, "*.safetensors"),
@@ -55,7 +55,7 @@ class Checkpoint:
 
     def steps(self) -> list[dict[str, float]]:
         """The log so far: step, epoch, learning_rate, loss (mean over response tokens), tokens."""
-        steps: list[dict[str, float]] = json.loads((self.path / "steps.json").read_text())
+        steps: list[dict[str, float]] = read_json(self.path / "steps.json")
         return steps
 
     def moments(self, part: str = "") -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
@@ -115,7 +115,7 @@ def save_checkpoint(
     if rank == 0:
         if isinstance(model, peft.PeftModel):
             save_adapter(model, temporary / "adapter")
-        (temporary / "steps.json").write_text(json.dumps(steps))
+        write_text(temporary / "steps.json", json.dumps(steps))
         temporary.replace(folder / f"epoch-{epoch}")
         if not keep_all and epoch > 1:
             shutil.rmtree(folder / f"epoch-{epoch - 1}", ignore_errors=True)

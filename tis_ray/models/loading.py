@@ -77,6 +77,11 @@ def model_identity(config: ModelConfig) -> dict[str, Any]:
     return {**content, "dtype": config.dtype}
 
 
+def content_identity(name: str) -> dict[str, str]:
+    """Return what names a folder's content or, if `name` is none, the hub's id as it is."""
+    return {"digest": folder_digest(name)} if Path(name).is_dir() else {"hub": name}
+
+
 @functools.lru_cache
 def _warn_unpinned(name: str) -> None:
     log.warning("model.revision is not set: %s may change on the hub under the same name", name)

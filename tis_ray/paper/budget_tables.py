@@ -14,13 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from tis_ray.analysis.paired import (
-    PairedDifference,
-    mean_ranks,
-    paired_difference,
-    wins,
-    with_holm,
-)
+from tis_ray.analysis.paired import Comparison, compare_complete, with_holm
+from tis_ray.analysis.ranks import mean_ranks, wins
 from tis_ray.analysis.results import Family, Results, mean_over_last, sd_over_last
 
 Table = dict[str, Any]
@@ -73,7 +68,7 @@ def comparisons(
     models: Sequence[int],
     methods: Sequence[int],
     baseline: int | str,
-) -> dict[tuple[str, str], PairedDifference]:
+) -> dict[tuple[str, str], Comparison]:
     """Return (method, budget) → difference to a baseline method, or to "zero_shot".
 
     Pairs are cells. Where the models and tasks make one cell only, they are its seeds. Holm's
@@ -82,7 +77,7 @@ def comparisons(
     values_LJABS = results.runs[measure][list(models)]
     one_cell = values_LJABS.shape[0] * values_LJABS.shape[1] == 1
     pairs_PAB = _cells(values_LJABS if one_cell else results.means(measure)[list(models)], one_cell)
-    found: dict[tuple[str, str], PairedDifference | None] = {}
+    found: dict[tuple[str, str], Comparison | None] = {}
     for b, budget in enumerate(results.budgets):
         for a in methods:
             if baseline == "zero_shot":
@@ -90,13 +85,13 @@ def comparisons(
                 other = np.broadcast_to(other, len(pairs_PAB)) if one_cell else other
             else:
                 other = pairs_PAB[:, int(baseline), b]
-            found[results.methods[a].name, str(budget)] = paired_difference(
+            found[results.methods[a].name, str(budget)] = compare_complete(
                 pairs_PAB[:, a, b],
                 other,
                 lower_is_better=results.measure(measure).lower_is_better,
                 pairs="seeds" if one_cell else "cells",
             )
-    return with_holm({key: c for key, c in found.items() if c is not None})  # type: ignore[return-value,arg-type]
+    return with_holm({key: c for key, c in found.items() if c is not None})
 
 
 def comparison_tables(results: Results) -> Table:

@@ -31,13 +31,16 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Sequence
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tis_ray.analysis.results import RANDOM, Measure, Method, Results, scopes_of
+from tis_ray.analysis import Method
+from tis_ray.analysis.results import RANDOM, Labelled, Measure, Results, scopes_of
 from tis_ray.errors import InputError
+from tis_ray.store import read_text
 
 MODELS = ("llama2-7b", "llama3.2-3b", "smollm3-3b-base", "qwen3-4b-base", "olmo3-7b")
 TASKS = ("bbh", "codex", "gsm8k", "tydiqa", "mmlu_pro")
@@ -52,6 +55,8 @@ METHODS = (
     "LESS (UOT)",
 )
 """The paper's orders. Other models, tasks and methods follow them, in the order of the files."""
+
+REFERENCE = Method("LESS", "RR")
 
 METRICS = {
     "bbh": "Average Exact Match",
@@ -128,6 +133,7 @@ def read_published(folder: str | Path) -> Results:
         budgets=tuple(axes["num_samples"]),
         seeds=tuple(axes["seed"]),
         measures=MEASURES,
+        reference=REFERENCE,
         loss="dev",
         metric="true_metric",
         runs=_stacked(folders, "budget_{}_budget.csv", axes),
@@ -160,10 +166,12 @@ def _model_folders(folder: Path) -> dict[str, Path]:
     return {path.resolve().name: path for path in found}
 
 
-def _method(name: str) -> Method:
-    """Split a name such as "LESS (KNN-KDE)" into representation and selector."""
+def _method(name: str) -> Labelled:
+    """Split a name such as "LESS (KNN-KDE)" into representation and selector, as the files call them."""
     representation, _, selector = name.partition(" (")
-    return Method(name, representation, selector.removesuffix(")"))
+    return Labelled(
+        Method(representation, selector.removesuffix(")") or None), name, representation
+    )
 
 
 def _ordered(values: Any, known: Sequence[str]) -> list[str]:
@@ -219,9 +227,8 @@ def _place(axes: dict[str, Sequence[Any]], place: tuple[int, ...]) -> str:
 def _rows(path: Path, columns: dict[str, type]) -> Rows:
     """Return the rows of a CSV file, its columns as the types asked for, with their lines."""
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            given, raw = reader.fieldnames or [], list(reader)
+        reader = csv.DictReader(StringIO(read_text(path).removeprefix("\ufeff")))
+        given, raw = reader.fieldnames or [], list(reader)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; each model's folder must have it") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:

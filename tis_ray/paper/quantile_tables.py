@@ -15,11 +15,12 @@ import numpy as np
 from scipy import stats
 
 from tis_ray.analysis.correlation import EXACT_POINTS, critical_rho, spearman
-from tis_ray.analysis.intervals import CONFIDENCE, holm
-from tis_ray.analysis.paired import bootstrap_interval, wilcoxon_p
+from tis_ray.analysis.intervals import CONFIDENCE, bootstrap_interval, holm
+from tis_ray.analysis.paired import wilcoxon_p
 from tis_ray.analysis.results import Results
 
 Table = dict[str, Any]
+TESTS = ("sig", "sig_bh", "critical", "exact", "holm")
 
 
 def curve(values_Q: Sequence[float], lower_is_better: bool) -> Table:
@@ -39,7 +40,7 @@ def curve(values_Q: Sequence[float], lower_is_better: bool) -> Table:
         "spearman_p_exact": rank.p_value,
         "ties": rank.ties,
         "pearson": None if pearson is None else float(pearson.statistic),
-        "pearson_p": None if pearson is None else float(pearson.pvalue),
+        "pearson_p": None if pearson is None or rank.p_t is None else float(pearson.pvalue),
         "kendall": None if flat else float(stats.kendalltau(number_Q, values).statistic),
         "slope_per_quantile": float(np.polyfit(number_Q, values, 1)[0]),
         "q1": float(values[0]),
@@ -140,26 +141,14 @@ def _counts(curves: Sequence[Table], sign: int) -> Table:
     Benjamini and Hochberg's procedure keeps among these curves at 5%; `critical` |ρ| at or beyond
     the critical value of the permutation distribution without ties (0.648 for ten quantiles);
     `exact` the permutation p, which allows for ties, and `holm` the same after Holm's correction.
-    A flat curve has no ρ and counts as not significant.
+    A flat curve has no ρ and counts as not significant. Curves of too few points have no p, and these
+    counts are None.
     """
     known = [c for c in curves if c["spearman"] is not None]
     if not known:
         return {"n": len(curves)}
     rho, pearson = (np.array([c[key] for c in known]) for key in ("spearman", "pearson"))
-    p_t, p_exact, p_pearson = (
-        np.array([c[key] for c in known])
-        for key in ("spearman_p_t", "spearman_p_exact", "pearson_p")
-    )
-    quantiles = len(known[0]["values"])
-    critical = critical_rho(quantiles) if quantiles <= EXACT_POINTS else None
-    expected, alpha = sign * rho > 0, 1 - CONFIDENCE
-    significant = {
-        "sig": p_t < alpha,
-        "sig_bh": stats.false_discovery_control(p_t) <= alpha,
-        "critical": np.abs(rho) >= (critical or np.inf) - 1e-12,
-        "exact": p_exact < alpha,
-        "holm": np.array(holm(p_exact.tolist())) < alpha,
-    }
+    expected, significant = sign * rho > 0, _significant(known)
     interval = bootstrap_interval(rho)
     return {
         "n": len(curves),
@@ -173,17 +162,37 @@ def _counts(curves: Sequence[Table], sign: int) -> Table:
         "mean_pearson": float(pearson.mean()),
         "median_pearson": float(np.median(pearson)),
         "n_expected_sign": int(expected.sum()),
-        **{
-            f"n_{name}_expected": int((found & expected).sum())
-            for name, found in significant.items()
-        },
-        **{
-            f"n_{name}_wrong": int((found & ~expected).sum()) for name, found in significant.items()
-        },
-        "n_pearson_sig_expected": int(((p_pearson < alpha) & (sign * pearson > 0)).sum()),
+        **{f"n_{name}_expected": _both(significant.get(name), expected) for name in TESTS},
+        **{f"n_{name}_wrong": _both(significant.get(name), ~expected) for name in TESTS},
+        "n_pearson_sig_expected": _both(significant.get("pearson"), sign * pearson > 0),
         "n_q1_best": sum(c["best_quantile"] == 1 for c in curves),
         "mean_q10_minus_q1": float(np.mean([c["q10_minus_q1"] for c in curves])),
     }
+
+
+def _significant(curves: Sequence[Table]) -> dict[str, np.ndarray]:
+    """Return which curves each test calls significant; nothing where they are too short to have a p."""
+    if any(c["spearman_p_exact"] is None for c in curves):
+        return {}
+    rho, p_t, p_exact, p_pearson = (
+        np.array([c[key] for c in curves])
+        for key in ("spearman", "spearman_p_t", "spearman_p_exact", "pearson_p")
+    )
+    quantiles = len(curves[0]["values"])
+    critical = critical_rho(quantiles) if quantiles <= EXACT_POINTS else None
+    alpha = 1 - CONFIDENCE
+    return {
+        "sig": p_t < alpha,
+        "sig_bh": stats.false_discovery_control(p_t) <= alpha,
+        "critical": np.abs(rho) >= (critical or np.inf) - 1e-12,
+        "exact": p_exact < alpha,
+        "holm": np.array(holm(p_exact.tolist())) < alpha,
+        "pearson": p_pearson < alpha,
+    }
+
+
+def _both(found: np.ndarray | None, side: np.ndarray) -> int | None:
+    return None if found is None else int((found & side).sum())
 
 
 def pairwise_table(results: Results, curves: Table, reference: str) -> Table:

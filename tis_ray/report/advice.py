@@ -5,18 +5,32 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tis_ray.analysis.metrics import describe
-from tis_ray.analysis.recommend import Gain, Recommendation, recommend
+from tis_ray.analysis import Legend, Method, Metric
+from tis_ray.analysis.cells import Kind
+from tis_ray.analysis.recommend import Gain, Preferred, Recommendation, recommend
 from tis_ray.errors import InputError
 from tis_ray.report.gains import MethodCost, method_costs
 from tis_ray.report.record import StudyRecord
-from tis_ray.report.words import duration, method_name, number
+from tis_ray.report.words import duration, number
+from tis_ray.representations import REPRESENTATIONS
+from tis_ray.selectors import SELECTORS
 
-_PER_POOL_ROW = ("features", "scores", "kept", "warm-up")
-"""Stages whose work grows with the pool, by how their names begin (the warm-up takes a share of it).
+_PER_POOL_ROW: set[Kind] = {"features", "scores", "kept", "warm-up"}
+"""Stages whose work grows with the pool (the warm-up takes a share of it).
 
 Reading the pool and screening it are not among them: random pays those too.
 """
+
+
+def preferred() -> Preferred:
+    """Return the methods that the paper prefers for small and for large budgets, by their specs."""
+    representations = [found.name for found in REPRESENTATIONS if found.prior]
+
+    def by_place(i: int) -> list[Method]:
+        placed = [(place, s.name) for s in SELECTORS if (place := s.prior[i]) is not None]
+        return [Method(r, name) for _, name in sorted(placed) for r in representations]
+
+    return Preferred(by_place(0), by_place(1))
 
 
 def advice(
@@ -34,7 +48,7 @@ def advice(
         if record.budget_unit != "examples":
             raise InputError(f"{folder}: recommend reads pilots whose budgets count examples")
     first = next(iter(records.values()))
-    pilot_rows = sum(first.composition.get("pool", {}).values())
+    legend, about, pilot_rows = first.legend, first.legend.metric(metric), first.pool_rows
     pool_rows = pool_rows or pilot_rows
     if budget > pool_rows:
         raise InputError(
@@ -42,27 +56,27 @@ def advice(
             "meant with --pool-rows"
         )
     cells = {folder: record.cells for folder, record in records.items()}
-    found = recommend(cells, budget, pool_rows=pool_rows, metric=metric)
-    yield from _words(found)
+    found = recommend(cells, budget, pool_rows=pool_rows, metric=about, preferred=preferred())
+    yield from _words(found, legend)
     yield _price_words(first, found, pool_rows, pilot_rows)
     yield ""
-    yield f"expected {describe(metric).words} gained over random at {budget:,}, positive is better:"
+    yield f"expected {about.words} gained over random at {budget:,}, positive is better:"
     for gain in found.gains:
-        yield f"  {method_name(*gain.method):<28} {_gain(gain, metric)}   {gain.runs} runs"
+        yield f"  {legend.method(gain.method):<28} {_gain(gain, about)}   {gain.runs} runs"
 
 
-def _words(found: Recommendation) -> Iterator[str]:
+def _words(found: Recommendation, legend: Legend) -> Iterator[str]:
     scope = f"{found.seeds} seed(s), budgets {', '.join(f'{b:,}' for b in found.budgets)}"
     scope += f", {found.tasks} tasks" if found.tasks > 1 else ""
     if found.choice is None:
         yield (
-            f"random is as good: the best method, {method_name(*found.best.method)}, is expected to gain "
+            f"random is as good: the best method, {legend.method(found.best.method)}, is expected to gain "
             f"{_gain(found.best, found.metric)} at {found.budget:,} ({scope}), which may be nothing"
         )
     else:
         yield (
-            f"use {method_name(*found.choice.method)} at {found.budget:,}: expected gain over random "
-            f"{_gain(found.choice, found.metric)} {describe(found.metric).words} ({scope})"
+            f"use {legend.method(found.choice.method)} at {found.budget:,}: expected gain over random "
+            f"{_gain(found.choice, found.metric)} {found.metric.words} ({scope})"
         )
     chosen = (found.choice or found.best).method
     others = [method for method in (found.best.method, *found.alike) if method != chosen]
@@ -72,7 +86,7 @@ def _words(found: Recommendation) -> Iterator[str]:
             "optimal transport for large ones"
         )
         yield (
-            f"the pilot cannot tell it from {', '.join(method_name(*method) for method in others)}"
+            f"the pilot cannot tell it from {', '.join(map(legend.method, others))}"
             + (decides if found.by_prior else "")
         )
     if found.extrapolated:
@@ -82,8 +96,8 @@ def _words(found: Recommendation) -> Iterator[str]:
         )
 
 
-def _gain(gain: Gain, metric: str) -> str:
-    places = 1 if describe(metric).share else 3
+def _gain(gain: Gain, metric: Metric) -> str:
+    places = 1 if metric.share else 3
     words = number(metric, gain.expected, places, signed=True)
     if gain.low is None or gain.high is None:
         return f"{words} (no interval)"
@@ -97,12 +111,10 @@ def _price_words(
     """Say what selecting and training would take on the machine of the pilot."""
     scale = pool_rows / max(pilot_rows, 1)
     cost = method_costs(record).get((found.choice or found.best).method, MethodCost(()))
-    grows = [seconds for stage, seconds in cost.stages if stage.startswith(_PER_POOL_ROW)]
+    grows = [stage.seconds for stage in cost.stages if stage.kind in _PER_POOL_ROW]
     selecting = ("at least " if cost.lacking else "") + duration(scale * sum(grows))
     times = [
-        (cell.get("seconds_train") or 0.0) / rows  # type: ignore[operator]
-        for cell in record.cells
-        if (rows := cell.get("train_rows"))
+        (cell.seconds_train or 0.0) / cell.train_rows for cell in record.cells if cell.train_rows
     ]
     training = found.budget * sum(times) / max(len(times), 1)
     return (

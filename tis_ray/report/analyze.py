@@ -28,7 +28,7 @@ from tis_ray.store import write_bytes, write_json
 def analyze(folders: str | Path | Sequence[str | Path], out: str | Path) -> Path:
     """Write `out/tables.json`, the figures as `out/*.svg` and `out/index.html`; return the page.
 
-    `folders` is one folder of the paper's published results (`analysis.paper` says which files),
+    `folders` is one folder of the paper's published results (`paper.published` says which files),
     or run folders of our own studies, each a task. Raises InputError for anything else.
     """
     given = [folders] if isinstance(folders, str | Path) else folders

@@ -19,10 +19,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
-from tis_ray.analysis import Interval, TableRow, describe, summarise
-from tis_ray.analysis.statistics import best_zero_shot, is_zero_shot
+from tis_ray.analysis import Interval, Method, Metric, TableRow
+from tis_ray.analysis.statistics import best_zero_shot
 from tis_ray.report import svg
-from tis_ray.report.distances import distance_figure
+from tis_ray.report.closeness import distance_figure
 from tis_ray.report.gains import gain_figure
 from tis_ray.report.lengths import length_figure
 from tis_ray.report.pool_figures import (
@@ -32,12 +32,10 @@ from tis_ray.report.pool_figures import (
     score_by_rank,
     stage_cost,
 )
-from tis_ray.report.quantiles import quantile_figure
+from tis_ray.report.quantile_section import quantile_figure
 from tis_ray.report.record import StudyRecord
-from tis_ray.report.words import is_baseline, method_name, metrics_of, number, sentence
+from tis_ray.report.words import metrics_of, number, sentence
 from tis_ray.store import write_bytes
-
-Method = tuple[str, str | None]
 
 
 @dataclass(frozen=True)
@@ -53,27 +51,27 @@ class Drawing:
 def drawings(record: StudyRecord, rows: Sequence[TableRow]) -> dict[str, Drawing]:
     """Return every figure that the record has data for, by file name."""
     found = []
-    for metric in metrics_of(rows):
-        about = describe(metric)
+    for about in metrics_of(rows):
+        metric = about.name
         better = "lower" if about.lower_is_better else "higher"
         title = f"{sentence(about.words)} by budget"
         caption = (
             f"Mean and 95% interval over seeds; {better} is better. The dashed line is zero-shot."
         )
         found.append(
-            Drawing(figure_name("budget", metric), title, caption, budget_curve(rows, metric))
+            Drawing(figure_name("budget", metric), title, caption, budget_curve(rows, about))
         )
         title = f"Difference to random: {about.words}"
         caption = "Each seed is paired with the same seed of random; bars are 95% intervals."
         name = figure_name("difference", metric)
-        found.append(Drawing(name, title, caption, comparison(rows, metric)))
+        found.append(Drawing(name, title, caption, comparison(rows, about)))
         title = f"Cost against gain: {about.words}"
         caption = (
             "Difference to random, turned so that up is better, with its 95% interval; hollow where"
             " the data cannot tell. Dots of nearly the same cost are drawn side by side."
         )
         name = figure_name("gain", metric)
-        found.append(Drawing(name, title, caption, gain_figure(name, record, rows, metric)))
+        found.append(Drawing(name, title, caption, gain_figure(name, record, rows, about)))
     caption = map_caption(record)
     found.append(Drawing("map", "Map of pool, queries and subsets", caption, pool_map(record)))
     caption = "Share of each source in the pool and in each subset."
@@ -103,7 +101,7 @@ def drawings(record: StudyRecord, rows: Sequence[TableRow]) -> dict[str, Drawing
 def write_figures(record: StudyRecord, folder: str | Path) -> dict[str, Path]:
     """Write every figure as `<name>.svg` into `folder`, atomically; return name → path."""
     record = StudyRecord.from_json(record.to_json())  # plain types, as when redrawn from disk
-    rows = summarise(record.cells, budget_unit=record.budget_unit)
+    rows = record.table()
     paths = {}
     for name, drawing in drawings(record, rows).items():
         paths[name] = Path(folder) / f"{name}.svg"
@@ -116,9 +114,9 @@ def figure_name(kind: str, metric: str) -> str:
     return f"{kind}_{re.sub(r'[^A-Za-z0-9_-]', '-', metric)}"
 
 
-def budget_curve(rows: Sequence[TableRow], metric: str) -> str:
+def budget_curve(rows: Sequence[TableRow], metric: Metric) -> str:
     """Draw mean and interval against budget, a line a method; one budget gives a dot plot."""
-    shown = [row for row in rows if metric in row.metrics and not is_zero_shot(row.representation)]
+    shown = [row for row in rows if metric.name in row.metrics and not row.method.is_zero_shot]
     budgets = sorted({row.budget for row in shown})
     if not shown:
         return ""
@@ -130,30 +128,30 @@ def budget_curve(rows: Sequence[TableRow], metric: str) -> str:
     if len(methods) > len(svg.METHOD_COLOURS):
         by_representation = defaultdict(list)
         for method in methods:
-            by_representation[method[0]].append(method)
+            by_representation[method.representation].append(method)
         facets = list(by_representation.values())
     styles = {m: i % len(svg.METHOD_COLOURS) for facet in facets for i, m in enumerate(facet)}
 
     def paint(figure: Figure) -> None:
         panels = figure.subplots(len(facets), 1, squeeze=False, sharey=True)[:, 0]
         for axes, facet in zip(panels, facets, strict=True):
-            drawn = [*dict.fromkeys(_method(r) for r in shown if is_baseline(r)), *facet]
+            drawn = [*dict.fromkeys(r.method for r in shown if r.method.is_baseline), *facet]
             for position, method in enumerate(drawn):
-                line = [r for r in shown if _method(r) == method]
+                line = [r for r in shown if r.method == method]
                 offset = 1.035 ** (position - (len(drawn) - 1) / 2)  # bars side by side
                 i = styles.get(method)
                 colour = svg.OPEN if i is None else svg.METHOD_COLOURS[i]
                 axes.errorbar(
                     [r.budget * offset for r in line],
-                    [r.metrics[metric].value.mean for r in line],
-                    yerr=_arms([r.metrics[metric].value for r in line]),
+                    [r.metrics[metric.name].value.mean for r in line],
+                    yerr=_arms([r.metrics[metric.name].value for r in line]),
                     color=colour,
                     marker="o" if i is None else svg.MARKERS[i],
                     linestyle=(0, (4, 2)) if i is None else "-",
                     markersize=5,
                     linewidth=1.5,
                     elinewidth=1.1,
-                    label=method_name(*method),
+                    label=line[0].label,
                     zorder=2 if i is None else 3,
                 )
             if zero is not None:
@@ -165,23 +163,23 @@ def budget_curve(rows: Sequence[TableRow], metric: str) -> str:
             axes.set_xticks(budgets, [f"{b:,}" for b in budgets])
             axes.xaxis.set_minor_locator(NullLocator())
             axes.set_xlabel("budget")
-            axes.set_ylabel(describe(metric).words)
+            axes.set_ylabel(metric.words)
             _percent(axes.yaxis, metric)
             _legend_below(axes, figure)
 
-    summary = "; ".join(f"{method_name(*m)}: {_line_words(shown, m, metric)}" for m in methods)
+    summary = "; ".join(_line_words(shown, method, metric) for method in methods)
     height = sum(2.8 + 0.22 * ((len(facet) + 3) // 2) for facet in facets)
-    title = f"{describe(metric).words} by budget"
-    return svg.draw(figure_name("budget", metric), title, summary, height, paint)
+    title = f"{metric.words} by budget"
+    return svg.draw(figure_name("budget", metric.name), title, summary, height, paint)
 
 
-def comparison(rows: Sequence[TableRow], metric: str) -> str:
+def comparison(rows: Sequence[TableRow], metric: Metric) -> str:
     """Draw each row's paired difference to random, sorted within its budget, with intervals."""
-    sign = 1 if describe(metric).lower_is_better else -1
+    sign = 1 if metric.lower_is_better else -1
     pairs = [
         (row, versus)
         for row in rows
-        if metric in row.metrics and (versus := row.metrics[metric].vs_random)
+        if metric.name in row.metrics and (versus := row.metrics[metric.name].vs_random)
     ]
     if not pairs:
         return ""
@@ -191,8 +189,7 @@ def comparison(rows: Sequence[TableRow], metric: str) -> str:
         "worse": (svg.WORSE, "X", svg.WORSE),
         "cannot tell": (svg.OPEN, "o", svg.GROUND),
     }
-    about = describe(metric)
-    scale = 100 if about.share else 1
+    scale = 100 if metric.share else 1
 
     def paint(figure: Figure) -> None:
         axes = figure.subplots()
@@ -214,15 +211,15 @@ def comparison(rows: Sequence[TableRow], metric: str) -> str:
                 markersize=7,
             )
             ticks.append(y)
-            labels.append(f"{svg.short(_name(row), 30)} @ {row.budget:,}")
+            labels.append(f"{svg.short(row.label, 30)} @ {row.budget:,}")
         axes.axvline(0, color=svg.INK, linewidth=1)
         axes.set_yticks(ticks, labels)
         axes.set_ylim(y + 0.7, 0.3)
         axes.grid(axis="y", visible=False)
         axes.tick_params(axis="y", length=0)
         axes.xaxis.set_major_locator(MaxNLocator(5))
-        unit = "points" if about.share else about.words
-        left, right = ("better", "worse") if about.lower_is_better else ("worse", "better")
+        unit = "points" if metric.share else metric.words
+        left, right = ("better", "worse") if metric.lower_is_better else ("worse", "better")
         axes.set_xlabel(f"← {left} · {unit} · {right} →")
         handles = [
             Line2D([], [], color=c, marker=m, markerfacecolor=f, linewidth=2, label=verdict)
@@ -230,23 +227,23 @@ def comparison(rows: Sequence[TableRow], metric: str) -> str:
         ]
         figure.legend(handles=handles, loc="outside lower center", ncols=3)
 
-    words = [f"{_name(r)} at {r.budget}: {v.difference:.3g}, {v.verdict}" for r, v in pairs]
+    words = [f"{r.label} at {r.budget}: {v.difference:.3g}, {v.verdict}" for r, v in pairs]
     budgets = len({row.budget for row, _ in pairs})
     height = 0.9 + 0.24 * len(pairs) + 0.12 * budgets
-    title = f"Difference to random in {describe(metric).words}"
-    return svg.draw(figure_name("difference", metric), title, "; ".join(words), height, paint)
+    title = f"Difference to random in {metric.words}"
+    return svg.draw(figure_name("difference", metric.name), title, "; ".join(words), height, paint)
 
 
-def _dot_plot(shown: Sequence[TableRow], metric: str, zero: tuple[str, float] | None) -> str:
+def _dot_plot(shown: Sequence[TableRow], metric: Metric, zero: tuple[str, float] | None) -> str:
     """Draw one budget: a line of dots and intervals, best on top."""
-    sign = 1 if describe(metric).lower_is_better else -1
-    ranked = sorted(shown, key=lambda r: sign * r.metrics[metric].value.mean)
+    sign = 1 if metric.lower_is_better else -1
+    ranked = sorted(shown, key=lambda r: sign * r.metrics[metric.name].value.mean)
 
     def paint(figure: Figure) -> None:
         axes = figure.subplots()
         for y, row in enumerate(ranked):
-            value = row.metrics[metric].value
-            colour = svg.OPEN if is_baseline(row) else svg.METHOD_COLOURS[0]
+            value = row.metrics[metric.name].value
+            colour = svg.OPEN if row.method.is_baseline else svg.METHOD_COLOURS[0]
             axes.errorbar(
                 value.mean,
                 y,
@@ -260,7 +257,7 @@ def _dot_plot(shown: Sequence[TableRow], metric: str, zero: tuple[str, float] | 
             label, place = zero
             axes.axvline(place, color=svg.INK, linestyle=(0, (2, 2)), linewidth=1.1, label=label)
             axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), borderpad=0)
-        axes.set_yticks(range(len(ranked)), [svg.short(_name(row), 32) for row in ranked])
+        axes.set_yticks(range(len(ranked)), [svg.short(row.label, 32) for row in ranked])
         axes.set_ylim(len(ranked) - 0.4, -0.6)
         axes.grid(axis="y", visible=False)
         axes.tick_params(axis="y", length=0)
@@ -269,47 +266,36 @@ def _dot_plot(shown: Sequence[TableRow], metric: str, zero: tuple[str, float] | 
         _percent(axes.xaxis, metric)
 
     summary = "; ".join(
-        f"{_name(r)}: {number(metric, r.metrics[metric].value.mean, 3)}" for r in ranked
+        f"{r.label}: {number(metric, r.metrics[metric.name].value.mean, 3)}" for r in ranked
     )
     height = 1.0 + 0.3 * len(ranked)
-    return svg.draw(figure_name("budget", metric), describe(metric).words, summary, height, paint)
+    return svg.draw(figure_name("budget", metric.name), metric.words, summary, height, paint)
 
 
-def _zero_shot(rows: Sequence[TableRow], metric: str) -> tuple[str, float] | None:
+def _zero_shot(rows: Sequence[TableRow], metric: Metric) -> tuple[str, float] | None:
     """Return label and value of the better zero-shot."""
-    values = {
-        row.representation: row.metrics[metric].value.mean
-        for row in rows
-        if is_zero_shot(row.representation) and metric in row.metrics
-    }
-    best = best_zero_shot(values, describe(metric).lower_is_better)
-    return (method_name(best), values[best]) if best else None
+    measured = {r.method: r for r in rows if r.method.is_zero_shot and metric.name in r.metrics}
+    values = {method: r.metrics[metric.name].value.mean for method, r in measured.items()}
+    best = best_zero_shot(values, metric.lower_is_better)
+    return (measured[best].label, values[best]) if best else None
 
 
 def _methods(rows: Sequence[TableRow]) -> list[Method]:
-    return list(dict.fromkeys(_method(row) for row in rows if not is_baseline(row)))
+    return list(dict.fromkeys(row.method for row in rows if not row.method.is_baseline))
 
 
-def _method(row: TableRow) -> Method:
-    return row.representation, row.selector
+def _line_words(rows: Sequence[TableRow], method: Method, metric: Metric) -> str:
+    line = [r for r in rows if r.method == method]
+    values = (f"{r.budget}: {number(metric, r.metrics[metric.name].value.mean, 3)}" for r in line)
+    return f"{line[0].label}: {', '.join(values)}"
 
 
-def _name(row: TableRow) -> str:
-    return method_name(row.representation, row.selector)
+def _axis_words(metric: Metric) -> str:
+    return f"{metric.words} ({'lower' if metric.lower_is_better else 'higher'} is better)"
 
 
-def _line_words(rows: Sequence[TableRow], method: Method, metric: str) -> str:
-    line = [r for r in rows if _method(r) == method]
-    return ", ".join(f"{r.budget}: {number(metric, r.metrics[metric].value.mean, 3)}" for r in line)
-
-
-def _axis_words(metric: str) -> str:
-    about = describe(metric)
-    return f"{about.words} ({'lower' if about.lower_is_better else 'higher'} is better)"
-
-
-def _percent(axis: object, metric: str) -> None:
-    if describe(metric).share:
+def _percent(axis: object, metric: Metric) -> None:
+    if metric.share:
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f}%"))  # type: ignore[attr-defined]
 
 

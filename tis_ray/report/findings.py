@@ -8,15 +8,9 @@ from typing import Any
 import numpy as np
 
 from tis_ray.analysis.results import Family, Measure, Results
-from tis_ray.report.words import MINUS, Headline, probability
+from tis_ray.report.words import Headline, plain_number, probability
 
 Table = Mapping[str, Any]
-
-
-def signed(value: float, places: int) -> str:
-    """Return a number with its sign; a rounded zero has none."""
-    text = f"{value:+.{places}f}"
-    return (text if text.strip("+-0.") else text[1:]).replace("-", MINUS)
 
 
 def span(numbers: Table, measure: Measure) -> str:
@@ -24,7 +18,7 @@ def span(numbers: Table, measure: Measure) -> str:
     low, high = numbers["low"], numbers["high"]
     if low is None or high is None:
         return ""
-    ends = (signed(measure.scale * end, measure.places) for end in (low, high))
+    ends = (plain_number(measure.scale * end, measure.places) for end in (low, high))
     return f"[{', '.join(ends)}]"
 
 
@@ -64,7 +58,7 @@ def headline(results: Results, tables: Table) -> Headline:
     sign = -1 if measure.lower_is_better else 1
     name, budget = max(found, key=lambda key: sign * found[key]["difference"])
     best = found[name, budget]
-    gain = signed(measure.scale * best["difference"], measure.places)
+    gain = plain_number(measure.scale * best["difference"], measure.places)
     kept = sum(
         numbers["verdict"] != "cannot tell" and (numbers["p_holm"] or 0) < 0.05
         for numbers in found.values()
@@ -88,6 +82,8 @@ def quantile_words(results: Results, curves: Table, measure: Measure) -> str:
     parts = []
     for name in results.representations:
         cells = [by_task[name][measure.name] for by_task in curves.values()]
+        if any(c["spearman"] is not None and c["spearman_p_exact"] is None for c in cells):
+            return f"{len(cells[0]['values'])} points are too few for a test of the correlation."
         called = [c for c in cells if c["spearman"] is not None and c["spearman_p_exact"] < 0.05]
         as_expected = sum(sign * c["spearman"] > 0 for c in called)
         parts.append(f"{name} {as_expected} of {len(cells)}, {len(called) - as_expected} reversed")
@@ -165,8 +161,8 @@ def _one_cell_words(results: Results, measure: Measure, name: str, budget: int) 
         )
         yield (
             f"One cell decides that mean: {cell} differs by"
-            f" {signed(measure.scale * most, measure.places)}; without it the mean is"
-            f" {signed(measure.scale * without, measure.places)}."
+            f" {plain_number(measure.scale * most, measure.places)}; without it the mean is"
+            f" {plain_number(measure.scale * without, measure.places)}."
         )
 
 
@@ -177,12 +173,14 @@ def _distance_words(results: Results, tables: Table, measure: Measure) -> str:
         if "mean_spearman" not in counts:
             continue
         low, high = counts["mean_spearman_low"], counts["mean_spearman_high"]
-        ends = "" if low is None else f" [{signed(low, 2)}, {signed(high, 2)}]"
-        parts.append(
-            f"{name} mean ρ {signed(counts['mean_spearman'], 2)}{ends}, significant as expected in"
-            f" {counts['n_exact_expected']} of {counts['n']} cells and reversed in"
-            f" {counts['n_exact_wrong']}"
+        ends = "" if low is None else f" [{plain_number(low, 2)}, {plain_number(high, 2)}]"
+        tested = (
+            "too few points for a test"
+            if counts["n_exact_expected"] is None
+            else f"significant as expected in {counts['n_exact_expected']} of {counts['n']} cells"
+            f" and reversed in {counts['n_exact_wrong']}"
         )
+        parts.append(f"{name} mean ρ {plain_number(counts['mean_spearman'], 2)}{ends}, {tested}")
     return f"Distance to the queries against {measure.words}: {'; '.join(parts)}."
 
 
@@ -213,7 +211,7 @@ def _selector_words(results: Results, tables: Table) -> Iterable[str]:
     for measure in shown(results):
         found = tables["selector_vs_rr"][scope_of(results)][measure.name]
         called = [
-            f"{name} {signed(measure.scale * n['difference'], measure.places)} at {int(budget):,}"
+            f"{name} {plain_number(measure.scale * n['difference'], measure.places)} at {int(budget):,}"
             f" (p {probability(n['p_value'])}, corrected {probability(n['p_holm'])})"
             for name, by_budget in found.items()
             if name != results.methods[0].name
@@ -235,7 +233,7 @@ def _proxy_words(results: Results, tables: Table) -> Iterable[str]:
     yield (
         f"A lower {results.measure(results.loss).words} goes with a better {metric.words} in"
         f" {good} of {cells} cells and with a worse one in {bad} (Spearman over methods and budgets,"
-        f" p < 0.05; mean ρ {signed(summary['mean'], 2)})."
+        f" p < 0.05; mean ρ {plain_number(summary['mean'], 2)})."
     )
 
 

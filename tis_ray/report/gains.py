@@ -18,21 +18,17 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullLocator
 from scipy.optimize import isotonic_regression
 
-from tis_ray.analysis import Comparison, Interval, TableRow, describe
+from tis_ray.analysis import Comparison, Interval, Method, Metric, StageCost, TableRow
 from tis_ray.report import svg
-from tis_ray.report.record import StageCost, StudyRecord
+from tis_ray.report.record import StudyRecord
 from tis_ray.report.words import (
     decimals,
     duration,
     interval,
-    is_baseline,
-    method_name,
     metrics_of,
     number,
     sentence,
 )
-
-Method = tuple[str, str | None]
 
 _TICKS = tuple(
     unit * step
@@ -48,18 +44,18 @@ _MOVED = 0.25
 
 @dataclass(frozen=True)
 class MethodCost:
-    """Seconds that a method took beyond random, by stage in the order of the run.
+    """What a method took beyond random, by stage in the order of the run.
 
     lacking: why it took more than that, if it did.
     """
 
-    stages: tuple[tuple[str, float], ...]
+    stages: tuple[StageCost, ...]
     lacking: tuple[str, ...] = ()
 
     @property
     def seconds(self) -> float:
         """The sum."""
-        return sum(seconds for _, seconds in self.stages)
+        return sum(stage.seconds for stage in self.stages)
 
     @property
     def words(self) -> str:
@@ -68,45 +64,38 @@ class MethodCost:
 
 
 def method_costs(record: StudyRecord) -> dict[Method, MethodCost]:
-    """Return each method's cost; a method of which no stage is known is left out.
-
-    Records of early versions do not say which method needs a stage: nothing is known of theirs.
-    """
+    """Return each method's cost; a method of which no stage is known is left out."""
     stages: dict[str, StageCost] = {}
-    needed_by: dict[str, set[str]] = {}
+    needed_by: dict[str, set[Method]] = {}
     for stage in record.stages:
         # An artifact is told again where a second method finds it.
-        artifact = stage.get("artifact") or ""
-        stages.setdefault(artifact, stage)
-        needed_by.setdefault(artifact, set()).update(stage.get("needed_by") or ())
-    methods = dict.fromkeys((c["representation"], c.get("selector")) for c in record.cells)
+        stages.setdefault(stage.artifact, stage)
+        needed_by.setdefault(stage.artifact, set()).update(stage.needed_by)
     costs = {}
-    for representation, selector in methods:
-        names = {representation, f"{representation} + {selector}"}
-        own = [stage for artifact, stage in stages.items() if needed_by[artifact] & names]
+    for method in dict.fromkeys(cell.method for cell in record.cells):
+        names = {method, Method(method.representation)}
+        own = tuple(stage for artifact, stage in stages.items() if needed_by[artifact] & names)
         if own:
-            parts = tuple((s.get("stage") or "?", s.get("seconds") or 0.0) for s in own)
-            costs[representation, selector] = MethodCost(parts, tuple(_lacking(record, own)))
+            costs[method] = MethodCost(own, tuple(_lacking(record, method, own)))
     return costs
 
 
-def _lacking(record: StudyRecord, stages: Sequence[StageCost]) -> list[str]:
+def _lacking(record: StudyRecord, method: Method, stages: Sequence[StageCost]) -> list[str]:
     """Return what a method needed and these stages did not make."""
     words = []
     for stage in stages:
-        rows = (stage.get("rows") or 0) + (stage.get("quarantined") or 0)
-        computed = stage.get("computed")
-        if computed is not None and computed < rows:
-            words.append(f"{stage.get('stage')}: {rows - computed:,} of {rows:,} rows were stored")
-    warmup = (record.config.get("less") or {}).get("warmup") or {}
-    if warmup.get("checkpoints") and any("less" in (s.get("needed_by") or ()) for s in stages):
+        rows = stage.rows + stage.quarantined
+        if stage.computed is not None and stage.computed < rows:
+            words.append(f"{stage.stage}: {rows - stage.computed:,} of {rows:,} rows were stored")
+    settings = record.config.get(method.representation) or {}
+    if (settings.get("warmup") or {}).get("checkpoints"):
         words.append("the warm-up was given")
     return words
 
 
-def gain(metric: str, versus: Comparison) -> Interval:
+def gain(metric: Metric, versus: Comparison) -> Interval:
     """Return a difference to random turned so that more is better."""
-    if not describe(metric).lower_is_better:
+    if not metric.lower_is_better:
         return Interval(versus.difference, versus.low, versus.high, versus.n)
     low, high = (None if end is None else -end for end in (versus.high, versus.low))
     return Interval(-versus.difference, low, high, versus.n)
@@ -125,15 +114,18 @@ def gain_tables(record: StudyRecord, rows: Sequence[TableRow]) -> list[dict[str,
         places = decimals(rows, metric)
         tables.append(
             {
-                "metric": metric,
-                "name": sentence(describe(metric).words),
+                "metric": metric.name,
+                "name": sentence(metric.words),
                 "budgets": [f"{budget:,}" for budget in budgets],
                 "training": [_training(record, budget) for budget in budgets],
                 "rows": [
                     {
-                        "method": method_name(*method),
+                        "method": record.legend.method(method),
                         "cost": costs[method].words,
-                        "stages": ", ".join(f"{n} {duration(s)}" for n, s in costs[method].stages),
+                        "stages": ", ".join(
+                            f"{stage.stage} {duration(stage.seconds)}"
+                            for stage in costs[method].stages
+                        ),
                         "lacking": "; ".join(costs[method].lacking),
                         "gains": [
                             _told(metric, compared.get((method, budget)), places)
@@ -148,20 +140,20 @@ def gain_tables(record: StudyRecord, rows: Sequence[TableRow]) -> list[dict[str,
 
 
 def _compared(
-    rows: Sequence[TableRow], metric: str, costs: dict[Method, MethodCost]
+    rows: Sequence[TableRow], metric: Metric, costs: dict[Method, MethodCost]
 ) -> dict[tuple[Method, int], Comparison]:
     """Return (method, budget) → comparison with random, of the methods whose cost is known."""
     return {
-        ((row.representation, row.selector), row.budget): versus
+        (row.method, row.budget): versus
         for row in rows
-        if (row.representation, row.selector) in costs
-        and not is_baseline(row)
-        and metric in row.metrics
-        and (versus := row.metrics[metric].vs_random)
+        if row.method in costs
+        and not row.method.is_baseline
+        and metric.name in row.metrics
+        and (versus := row.metrics[metric.name].vs_random)
     }
 
 
-def _told(metric: str, versus: Comparison | None, places: int) -> dict[str, str] | None:
+def _told(metric: Metric, versus: Comparison | None, places: int) -> dict[str, str] | None:
     if versus is None:
         return None
     found = gain(metric, versus)
@@ -175,14 +167,12 @@ def _told(metric: str, versus: Comparison | None, places: int) -> dict[str, str]
 def _training(record: StudyRecord, budget: int) -> str:
     """Return how long the training of one model took, mean over all methods."""
     known = [
-        seconds
-        for cell in record.cells
-        if cell.get("budget") == budget and (seconds := cell.get("seconds_train"))
+        cell.seconds_train for cell in record.cells if cell.budget == budget and cell.seconds_train
     ]
     return duration(fmean(known)) if known else "–"
 
 
-def gain_figure(name: str, record: StudyRecord, rows: Sequence[TableRow], metric: str) -> str:
+def gain_figure(name: str, record: StudyRecord, rows: Sequence[TableRow], metric: Metric) -> str:
     """Draw gain over random against cost, a dot a method, a panel a budget."""
     costs = method_costs(record)
     compared = _compared(rows, metric, costs)
@@ -192,8 +182,8 @@ def gain_figure(name: str, record: StudyRecord, rows: Sequence[TableRow], metric
     budgets = sorted({budget for _, budget in compared})
     looks = _looks(methods)
     places, ends = _spread_out([costs[method].seconds for method in methods])
-    about = describe(metric)
-    scale = 100 if about.share else 1
+    scale = 100 if metric.share else 1
+    labels = {method: record.legend.method(method) for method in methods}
 
     def paint(figure: Figure) -> None:
         panels = figure.subplots(len(budgets), 1, squeeze=False, sharex=True, sharey=True)[:, 0]
@@ -221,17 +211,17 @@ def gain_figure(name: str, record: StudyRecord, rows: Sequence[TableRow], metric
         panels[-1].set_xticks(ticks, [_tick_words(tick) for tick in ticks])
         panels[-1].xaxis.set_minor_locator(NullLocator())
         panels[-1].set_xlabel("time that the method took, random: none")
-        unit = f"{about.words}, points" if about.share else about.words
+        unit = f"{metric.words}, points" if metric.share else metric.words
         figure.supylabel(f"gain in {unit} · better →", fontsize=10.5, color=svg.SOFT)
         handles = [
             Line2D([], [], linestyle="none", marker=looks[method][1], color=looks[method][0],
-                   label=svg.short(_label(method, costs[method]), 30))
+                   label=svg.short(labels[method] + " (at least)" * bool(costs[method].lacking), 30))
             for method in methods
         ]  # fmt: skip
         figure.legend(handles=handles, loc="outside lower center", ncols=2)
 
     summary = "; ".join(
-        f"{method_name(*method)}, {costs[method].words}: "
+        f"{labels[method]}, {costs[method].words}: "
         + ", ".join(
             f"{number(metric, gain(metric, versus).mean, 3, signed=True)} at {budget}"
             f" ({versus.verdict})"
@@ -241,23 +231,21 @@ def gain_figure(name: str, record: StudyRecord, rows: Sequence[TableRow], metric
         for method in methods
     )
     height = 0.7 + 1.7 * len(budgets) + 0.2 * ((len(methods) + 1) // 2)
-    return svg.draw(name, f"Gain in {about.words} against cost", summary, height, paint)
-
-
-def _label(method: Method, cost: MethodCost) -> str:
-    return method_name(*method) + (" (at least)" if cost.lacking else "")
+    return svg.draw(name, f"Gain in {metric.words} against cost", summary, height, paint)
 
 
 def _looks(methods: Sequence[Method]) -> dict[Method, tuple[str, str]]:
     """Return colour (one a representation) and marker (one a selector) of each method."""
-    representations = list(dict.fromkeys(representation for representation, _ in methods))
-    selectors = list(dict.fromkeys(selector for _, selector in methods))
+    representations = list(dict.fromkeys(method.representation for method in methods))
+    selectors = list(dict.fromkeys(method.selector for method in methods))
     return {
-        (r, s): (
-            svg.METHOD_COLOURS[representations.index(r) % len(svg.METHOD_COLOURS)],
-            svg.MARKERS[selectors.index(s) % len(svg.MARKERS)],
+        method: (
+            svg.METHOD_COLOURS[
+                representations.index(method.representation) % len(svg.METHOD_COLOURS)
+            ],
+            svg.MARKERS[selectors.index(method.selector) % len(svg.MARKERS)],
         )
-        for r, s in methods
+        for method in methods
     }
 
 

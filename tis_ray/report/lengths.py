@@ -6,15 +6,15 @@ Gradients of short rows are large and noisy, and a selector may prefer short row
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from tis_ray.analysis.cells import POOL
 from tis_ray.report import svg
 from tis_ray.report.record import Lengths, StudyRecord
-from tis_ray.report.words import display_name
 
 SHARES = (0.05, 0.25, 0.5, 0.75, 0.95)
 """Of the rows, this share is no longer than the quantile of the same place."""
@@ -38,22 +38,23 @@ def length_table(record: StudyRecord) -> list[dict[str, str]]:
     """Return a line for the pool, the queries and each subset."""
     return [
         {
-            "name": display_name(name),
+            "name": record.legend.part(part),
             "rows": f"{found['rows']:,}",
             "tokens": f"{found['tokens']:,}",
             "response": f"{found['response_tokens']:,}",
             "each": _spread(found["quantiles"]),
             "response_each": _spread(found["response_quantiles"]),
         }
-        for name, found in record.lengths.items()
+        for part, found in record.lengths.items()
     ]
 
 
 def length_figure(record: StudyRecord) -> str:
     """Draw the responses' lengths: 5% to 95% as a line, the middle half as a bar, the median."""
-    shown: Mapping[str, Lengths] = record.lengths
+    shown = {record.legend.part(part): found for part, found in record.lengths.items()}
     if not shown:
         return ""
+    pool = record.lengths.get(POOL) or next(iter(shown.values()))
 
     def paint(figure: Figure) -> None:
         axes = figure.subplots()
@@ -62,24 +63,18 @@ def length_figure(record: StudyRecord) -> str:
             axes.plot([low, high], [y, y], color=svg.OPEN, linewidth=1.2)
             axes.plot([first, third], [y, y], color=svg.METHOD_COLOURS[0], linewidth=6)
             axes.plot([middle], [y], marker="o", color=svg.INK, markersize=5)
-        axes.axvline(_of_pool(shown), color=svg.OPEN, linestyle=":")
-        axes.set_yticks(range(len(shown)), [svg.short(display_name(name), 34) for name in shown])
+        axes.axvline(pool["response_quantiles"][2], color=svg.OPEN, linestyle=":")
+        axes.set_yticks(range(len(shown)), [svg.short(name, 34) for name in shown])
         axes.set_ylim(len(shown) - 0.4, -0.6)
         axes.set_xlim(left=0)
         axes.set_xlabel("tokens of a response")
         axes.tick_params(axis="y", length=0)
 
     summary = "; ".join(
-        f"{display_name(name)}: {_spread(found['response_quantiles'])}"
-        for name, found in shown.items()
+        f"{name}: {_spread(found['response_quantiles'])}" for name, found in shown.items()
     )
     height = 0.75 + 0.27 * len(shown)
     return svg.draw("lengths", "Length of responses", summary, height, paint)
-
-
-def _of_pool(shown: Mapping[str, Lengths]) -> float:
-    found: Lengths = shown.get("pool") or next(iter(shown.values()))
-    return found["response_quantiles"][2]
 
 
 def _spread(quantiles: Sequence[Any]) -> str:

@@ -1,13 +1,7 @@
-"""The report as one HTML file that needs nothing else: no network, no fonts, no other file.
-
-Texts of pool and queries are untrusted. They reach the page only through the template's
-auto-escaping, and a content security policy allows no script but the page's own few lines.
-"""
+"""The report of one study: what stands in which section, as texts for the templates in `study/`."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,36 +9,31 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
-from tis_ray.analysis import Comparison, TableRow, describe, summarise
-from tis_ray.report import svg
-from tis_ray.report.agreement import agreement_table, clarity, score_lines
-from tis_ray.report.distances import distance_tables
-from tis_ray.report.figures import Drawing, drawings, figure_name
+from tis_ray.analysis import Comparison, Legend, Method, Metric, StageCost, TableRow
+from tis_ray.analysis.cells import POOL
+from tis_ray.report.clarity import agreement_table, clarity, score_lines
+from tis_ray.report.closeness import distance_tables
+from tis_ray.report.figures import drawings, figure_name
 from tis_ray.report.gains import gain_tables
+from tis_ray.report.html import Page, Section, write_page
 from tis_ray.report.lengths import length_table
-from tis_ray.report.quantiles import quantile_table
-from tis_ray.report.ranks import rank_lines
-from tis_ray.report.record import Certificate, StageCost, StudyRecord
-from tis_ray.report.search import search_table
+from tis_ray.report.quantile_section import quantile_table
+from tis_ray.report.rank_section import rank_lines
+from tis_ray.report.record import Exactness, StudyRecord
 from tis_ray.report.subsets import effective_budgets, overlap_lines
+from tis_ray.report.tried_settings import search_table
 from tis_ray.report.words import (
     decimals,
-    display_name,
     duration,
     headline,
     interval,
-    is_baseline,
-    method_name,
     metrics_of,
     number,
     probability,
     sentence,
     with_template,
 )
-from tis_ray.store import write_bytes
 
 MOST_EXAMPLES = 50
 """Rows shown of each ordering."""
@@ -71,66 +60,74 @@ box.addEventListener("input", () => {
 def build_report(record: StudyRecord, out_dir: str | Path) -> Path:
     """Write `out_dir/index.html` atomically and return its path. Equal records, equal bytes."""
     record = StudyRecord.from_json(record.to_json())  # plain types, as when redrawn from disk
-    rows = summarise(record.cells, budget_unit=record.budget_unit)
+    rows = record.table()
     figures = drawings(record, rows)
-    environment = Environment(
-        loader=PackageLoader("tis_ray.report", package_path=""),
-        autoescape=True,  # always: the name ends in .j2, which would switch the guess off
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    html = environment.get_template("template.html.j2").render(
-        record=record,
-        facts=_facts(record, rows),
-        headline=headline(rows),
-        warnings=_warnings(rows),
-        tables=[_table(rows, metric) for metric in metrics_of(rows)],
-        gains=[
+    content = {
+        "record": record,
+        "figures": figures,
+        "tables": [_table(rows, metric) for metric in metrics_of(rows)],
+        "gains": [
             table | {"figure": figure_name("gain", table["metric"])}
             for table in gain_tables(record, rows)
         ],
-        ranks=rank_lines(record, rows),
-        figures=figures,
-        inline=_inline,
-        agreement=agreement_table(record),
-        scores=score_lines(record),
-        examples=_examples(record),
-        open_examples=OPEN_EXAMPLES,
-        shares=_shares(record),
-        lengths=length_table(record),
-        distances=distance_tables(record, rows),
-        quantiles=quantile_table(record),
-        search=search_table(record),
-        budgets=effective_budgets(record),
-        overlaps=overlap_lines(record),
-        trust=[_trust(certificate) for certificate in record.certificates],
-        costs=_costs(record.stages),
-        total=_total(record.stages),
-        quarantined=_quarantined(record),
-        most_quarantined=MOST_QUARANTINED,
-        config=yaml.safe_dump(record.config, sort_keys=False, allow_unicode=True),
-        command=record.command or "tis-ray run config.yaml",
-        duration=duration,
-        script=Markup(SCRIPT),  # noqa: S704 - a constant of this module
-        script_hash=base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode(),
+        "ranks": rank_lines(record, rows),
+        "agreement": agreement_table(record),
+        "scores": score_lines(record),
+        "examples": _examples(record),
+        "open_examples": OPEN_EXAMPLES,
+        "shares": _shares(record),
+        "lengths": length_table(record),
+        "distances": distance_tables(record, rows),
+        "quantiles": quantile_table(record),
+        "search": search_table(record),
+        "budgets": effective_budgets(record),
+        "overlaps": overlap_lines(record),
+        "trust": [_trust(found, record.legend) for found in record.certificates],
+        "costs": _costs(record.stages),
+        "total": _total(record.stages),
+        "quarantined": _quarantined(record),
+        "most_quarantined": MOST_QUARANTINED,
+        "config": yaml.safe_dump(record.config, sort_keys=False, allow_unicode=True),
+        "command": record.command or "tis-ray run config.yaml",
+        "duration": duration,
+    }
+    has = {name for name, value in content.items() if value} | set(figures)
+    selected = {"shares", "lengths", "map", "scores", "overlaps", "budgets"}
+    page = Page(
+        title=record.name,
+        kind="report",
+        folder="study",
+        facts=_facts(record, rows),
+        headline=headline(rows),
+        warnings=_warnings(rows),
+        sections=(
+            Section("results", "Results", "tables" in has),
+            Section("gains", "Cost against gain", "gains" in has),
+            Section("ranks", "Ranks", "ranks" in has),
+            Section("quantiles", "Quantiles", bool(content["quantiles"])),
+            Section("search", "Settings of fine-tuning", "search" in has),
+            Section("selected", "What was selected", bool(selected & has)),
+            Section("orderings", "Orderings", bool({"scores", "agreement"} & has)),
+            Section("distances", "Distances", bool(content["distances"])),
+            Section("trust", "Exactness", "trust" in has),
+            Section("examples", "Selected examples", "examples" in has),
+            Section("cost", "Cost", "costs" in has),
+            Section("quarantine", "Quarantine"),
+            Section("again", "Run it again"),
+            Section("reading", "How to read the numbers"),
+        ),
+        script=SCRIPT if content["examples"] else "",
+        version=record.environment.get("tis_ray", ""),
     )
-    path = Path(out_dir) / "index.html"
-    write_bytes(path, html.encode("utf-8", errors="replace"))
-    return path
-
-
-def _inline(drawing: Drawing) -> Markup:
-    """Return a drawing for the page. Its texts were escaped when the SVG was written."""
-    return Markup(svg.themed(drawing.svg))  # noqa: S704
+    return write_page(page, out_dir, content)
 
 
 def _facts(record: StudyRecord, rows: Sequence[TableRow]) -> list[str]:
     """Return the size of the study in a few words each."""
-    methods = {(r.representation, r.selector) for r in rows if not is_baseline(r)}
+    methods = {r.method for r in rows if not r.method.is_baseline}
     budgets = sorted({r.budget for r in rows if r.budget})
     seeds = {seed for r in rows for seed in r.seeds if seed is not None}
-    pool = sum(record.composition.get("pool", {}).values())
+    pool = record.pool_rows
     queries = len((record.map or {}).get("query_xy") or [])
     facts = [f"{pool:,} pool rows" if pool else "", f"{queries:,} queries" if queries else ""]
     facts += [f"{len(methods)} methods" if len(methods) > 1 else ""]
@@ -160,33 +157,33 @@ def _warnings(rows: Sequence[TableRow]) -> list[tuple[str, list[str]]]:
     """Return each kind of flag in words with the rows that carry it."""
     found: dict[str, list[str]] = defaultdict(list)
     for row in rows:
-        label = f"{method_name(row.representation, row.selector)} @ {row.budget:,}"
+        label = f"{row.label} @ {row.budget:,}"
         for code in dict.fromkeys(flag.code for flag in row.flags):
             found[code].append(label)
     return [(words, found[code]) for code, words in _WARNINGS.items() if code in found]
 
 
-def _table(rows: Sequence[TableRow], metric: str) -> dict[str, Any]:
+def _table(rows: Sequence[TableRow], metric: Metric) -> dict[str, Any]:
     """Return one metric's table as texts; a row without a result is listed, not left out."""
-    places, about = decimals(rows, metric), describe(metric)
+    places, name = decimals(rows, metric), metric.name
     return {
-        "figures": [figure_name(kind, metric) for kind in ("budget", "difference")],
-        "name": sentence(about.words),
-        "direction": "lower" if about.lower_is_better else "higher",
+        "figures": [figure_name(kind, name) for kind in ("budget", "difference")],
+        "name": sentence(metric.words),
+        "direction": "lower" if metric.lower_is_better else "higher",
         "parsed": any(
-            row.metrics[metric].parse_failures is not None for row in rows if metric in row.metrics
+            row.metrics[name].parse_failures is not None for row in rows if name in row.metrics
         ),
         "rows": [_line(row, metric, places) for row in rows],
     }
 
 
-def _line(row: TableRow, metric: str, places: int) -> dict[str, Any]:
-    summary = row.metrics.get(metric)
+def _line(row: TableRow, metric: Metric, places: int) -> dict[str, Any]:
+    summary = row.metrics.get(metric.name)
     line: dict[str, Any] = {
-        "method": method_name(row.representation, row.selector),
-        "baseline": is_baseline(row),
+        "method": row.label,
+        "baseline": row.method.is_baseline,
         "budget": f"{row.budget:,}" if row.budget else "none",
-        "flags": [f.message for f in row.flags if f.metric in (None, metric)],
+        "flags": [f.message for f in row.flags if f.metric in (None, metric.name)],
         "mean": "no result",
         "seeds": "0",
         "interval": "",
@@ -213,7 +210,7 @@ def _line(row: TableRow, metric: str, places: int) -> dict[str, Any]:
     }
 
 
-def _versus(versus: Comparison | None, metric: str, places: int) -> dict[str, str] | None:
+def _versus(versus: Comparison | None, metric: Metric, places: int) -> dict[str, str] | None:
     if versus is None:
         return None
     return {
@@ -233,7 +230,7 @@ def _examples(record: StudyRecord) -> list[dict[str, Any]]:
     most = max(300, min(4000, int(TEXT_BUDGET / 1.5 / max(shown, 1))))
     return [
         {
-            "name": method_name(ordering["representation"], ordering["selector"]),
+            "name": record.legend.method(Method.from_json(ordering)),
             "budget": ordering["budget"],
             "rows": [
                 {
@@ -261,16 +258,16 @@ def _cut(text: str | None, most: int) -> str:
 
 def _shares(record: StudyRecord) -> dict[str, Any] | None:
     """Return the composition as a table: a source a line, counts and percent of each column."""
-    columns = {n: c for n, c in record.composition.items() if sum(c.values())}
+    columns = {part: c for part, c in record.composition.items() if sum(c.values())}
     if not columns:
         return None
     sources = Counter[str]()
     for counts in columns.values():
         sources.update(counts)
-    pool = columns.get("pool", {})
+    pool = columns.get(POOL, {})
     order = sorted(sources, key=lambda source: (-pool.get(source, 0), source))
     return {
-        "columns": [display_name(name) for name in columns],
+        "columns": [record.legend.part(part) for part in columns],
         "rows": [
             (
                 source,
@@ -284,9 +281,9 @@ def _shares(record: StudyRecord) -> dict[str, Any] | None:
     }
 
 
-def _trust(found: Certificate) -> dict[str, Any]:
+def _trust(found: Exactness, legend: Legend) -> dict[str, Any]:
     """Return in words how far scores are from exact, and what a cascade kept and lost."""
-    name = method_name(found["representation"], None)
+    name = legend.representation(found["representation"])
     line: dict[str, Any] = {"name": name, "scored": found.get("kind", ""), "lost": ""}
     if found.get("projection"):
         overlaps = found.get("predicted_overlap") or {}
@@ -299,7 +296,7 @@ def _trust(found: Certificate) -> dict[str, Any]:
         line["noise"] = "no projection: exact"
     cascade = found.get("cascade")
     if cascade:
-        by = method_name(cascade["by"], None)
+        by = legend.representation(cascade["by"])
         line["lost"] = f"{by} kept {cascade['kept']:,} of {cascade['pool']:,} rows"
         for entry in cascade.get("recall", [])[:1]:
             line["lost"] += (
@@ -314,17 +311,17 @@ def _costs(stages: Iterable[StageCost]) -> list[dict[str, Any]]:
     """Return one line a stage: its artifacts added up."""
     groups: dict[str, list[StageCost]] = defaultdict(list)
     for stage in stages:
-        groups[stage.get("stage") or "?"].append(stage)
+        groups[stage.stage].append(stage)
     return [
         {
             "stage": name,
             "artifacts": len(parts),
-            "reused": sum(bool(p.get("reused")) for p in parts),
+            "reused": sum(p.reused for p in parts),
             **_total(parts),
-            "rows": sum(p.get("rows") or 0 for p in parts),
-            "quarantined": sum(p.get("quarantined") or 0 for p in parts),
-            "device": ", ".join(sorted({p.get("device") or "" for p in parts} - {""})),
-            "peak_mb": max((p.get("peak_mb") or 0.0 for p in parts), default=0.0),
+            "rows": sum(p.rows for p in parts),
+            "quarantined": sum(p.quarantined for p in parts),
+            "device": ", ".join(sorted({p.device for p in parts} - {""})),
+            "peak_mb": max(p.peak_mb for p in parts),
         }
         for name, parts in groups.items()
     ]
@@ -334,7 +331,7 @@ def _total(stages: Iterable[StageCost]) -> Mapping[str, float]:
     """Return seconds spent now, and seconds saved by reuse."""
     seconds = {"computed": 0.0, "saved": 0.0}
     for stage in stages:
-        seconds["saved" if stage.get("reused") else "computed"] += stage.get("seconds") or 0.0
+        seconds["saved" if stage.reused else "computed"] += stage.seconds
     return seconds
 
 

@@ -1,8 +1,4 @@
-"""The page of an analysis: one HTML file with figures, what each says, and the statistics.
-
-It needs nothing else, and has no script at all. Names of models, tasks and methods come from files,
-so they reach the page only through the template's auto-escaping.
-"""
+"""The page of several studies, or of the paper's results: texts for the templates in `studies/`."""
 
 from __future__ import annotations
 
@@ -10,21 +6,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
 from tis_ray.analysis.results import Measure, Results
-from tis_ray.report import svg
 from tis_ray.report.figures import Drawing
 from tis_ray.report.findings import (
     headline,
     pairs_words,
     scope_of,
     shown,
-    signed,
     span,
 )
-from tis_ray.store import write_bytes
+from tis_ray.report.html import Page, Section, write_page
+from tis_ray.report.words import plain_number
 
 Table = Mapping[str, Any]
 
@@ -39,42 +31,47 @@ def build_page(
 
     `figures` is model → its figures, with the entry `""` for those over all models.
     """
-    environment = Environment(
-        loader=PackageLoader("tis_ray.report", package_path=""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    html = environment.get_template("analysis.html.j2").render(
-        results=results,
-        facts=_facts(results),
-        headline=headline(results, tables),
-        distances=_distances(results, tables),
-        against=[
+    content = {
+        "results": results,
+        "figures": figures,
+        "distances": _distances(results, tables),
+        "against": [
             _comparison(results, tables, "difference_to_random", measure)
             for measure in shown(results)
         ],
-        zero_shot=[
+        "zero_shot": [
             _comparison(results, tables, "difference_to_zero_shot", measure)
             for measure in shown(results)
             if any(tables["difference_to_zero_shot"][scope_of(results)][measure.name].values())
         ],
-        selectors=[
+        "selectors": [
             _comparison(results, tables, "selector_vs_rr", measure)
             for measure in shown(results)
             if "selector_vs_rr" in tables
         ],
-        ranks=_ranks(results, tables),
-        noise=_noise(results, tables),
-        figures=figures,
-        pairs=pairs_words(results),
-        one_cell=len(results.models) * len(results.tasks) == 1,
-        inline=lambda drawing: Markup(svg.themed(drawing.svg)),  # noqa: S704 - escaped when drawn
+        "ranks": _ranks(results, tables),
+        "noise": _noise(results, tables),
+        "pairs": pairs_words(results),
+        "one_cell": len(results.models) * len(results.tasks) == 1,
+    }
+    page = Page(
+        title=results.name,
+        kind="analysis",
+        folder="studies",
+        facts=_facts(results),
+        headline=headline(results, tables),
+        sections=(
+            Section("random", "Against random"),
+            Section("distance", "Distance", bool(content["distances"])),
+            Section("selectors", "Selectors", bool(content["selectors"])),
+            Section("zero", "Against zero-shot", bool(content["zero_shot"])),
+            Section("ranks", "Ranks"),
+            Section("noise", "Noise"),
+            Section("figures", "Figures"),
+            Section("reading", "How to read the numbers"),
+        ),
     )
-    path = Path(out_dir) / "index.html"
-    write_bytes(path, html.encode("utf-8", errors="replace"))
-    return path
+    return write_page(page, out_dir, content)
 
 
 def _facts(results: Results) -> list[str]:
@@ -111,18 +108,25 @@ def _distances(results: Results, tables: Table) -> list[dict[str, Any]]:
                     "measure": measure.words,
                     "way": "rises" if measure.lower_is_better else "falls",
                     "name": name,
-                    "mean": signed(counts["mean_spearman"], 2),
-                    "range": "" if low is None else f"[{signed(low, 2)}, {signed(high, 2)}]",
-                    "median": signed(counts["median_spearman"], 2),
-                    "expected": counts["n_exact_expected"],
-                    "wrong": counts["n_exact_wrong"],
-                    "holm": counts["n_holm_expected"],
-                    "holm_wrong": counts["n_holm_wrong"],
+                    "mean": plain_number(counts["mean_spearman"], 2),
+                    "range": ""
+                    if low is None
+                    else f"[{plain_number(low, 2)}, {plain_number(high, 2)}]",
+                    "median": plain_number(counts["median_spearman"], 2),
+                    "expected": _significant(counts, "expected", f" of {counts['n']}"),
+                    "wrong": _significant(counts, "wrong"),
                     "nearest": counts["n_q1_best"],
                     "n": counts["n"],
                 }
             )
     return lines
+
+
+def _significant(counts: Table, side: str, of: str = "") -> str:
+    """Return how many curves are significant, and in brackets after Holm's correction."""
+    if counts[f"n_exact_{side}"] is None:
+        return "too few points"
+    return f"{counts[f'n_exact_{side}']}{of} ({counts[f'n_holm_{side}']})"
 
 
 def _comparison(results: Results, tables: Table, name: str, measure: Measure) -> dict[str, Any]:
@@ -151,7 +155,7 @@ def _difference(numbers: Table | None, measure: Measure) -> dict[str, Any] | Non
     doubt = verdict != "cannot tell" and not (numbers["p_holm"] or 0) < 0.05
     counted = f"{numbers['better']} of {numbers['n']} better"
     return {
-        "value": signed(measure.scale * numbers["difference"], measure.places),
+        "value": plain_number(measure.scale * numbers["difference"], measure.places),
         "range": span(numbers, measure),
         "tone": verdict.replace(" ", "-"),
         "verdict": verdict,

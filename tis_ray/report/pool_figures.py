@@ -12,9 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from tis_ray.analysis import Method
 from tis_ray.report import svg
 from tis_ray.report.record import StudyRecord
-from tis_ray.report.words import display_name, duration, method_name
+from tis_ray.report.words import duration
 
 VECTOR_POINTS = 5000
 """Above this many drawn pool points, the map holds them as one embedded picture."""
@@ -29,8 +30,9 @@ def pool_map(record: StudyRecord) -> str:
     pool = np.asarray(record.map["pool_xy"], dtype=np.float64)
     queries = np.asarray(record.map.get("query_xy") or np.empty((0, 2)), dtype=np.float64)
     sources = record.map.get("pool_source") or [""] * len(pool)
-    selected = record.map.get("selected") or []
-    panels = selected if isinstance(selected, dict) and selected else {"Selected": [*selected]}
+    selected = record.map.get("selected") or {}
+    panels = {record.legend.method(method): rows for method, rows in selected.items()}
+    panels = panels or {"Selected": []}
     colours = _colours(record)
     point_colours = [colours[source] for source in sources]
     crowded = max(map(len, panels.values())) > MOST_RINGS
@@ -63,7 +65,7 @@ def pool_map(record: StudyRecord) -> str:
             axes.scatter(
                 *queries.T, s=90, marker="*", c=svg.QUERY, edgecolors=svg.GROUND, linewidths=0.6
             )
-            axes.set_title(f"{svg.short(display_name(method), 24)} ({len(positions):,})")
+            axes.set_title(f"{svg.short(method, 24)} ({len(positions):,})")
             svg.bare(axes)
         handles = [
             _dot(svg.QUERY, f"query ({len(queries):,})", "*", 11),
@@ -73,7 +75,7 @@ def pool_map(record: StudyRecord) -> str:
         figure.legend(handles=handles, loc="outside lower center", ncols=_columns(colours))
 
     summary = f"{len(pool)} pool rows and {len(queries)} queries. " + "; ".join(
-        f"{display_name(method)}: {len(positions)} selected" for method, positions in panels.items()
+        f"{method}: {len(positions)} selected" for method, positions in panels.items()
     )
     legend = -(-(2 + len(set(colours.values()))) // _columns(colours))
     height = lines * (4.0 if columns == 1 else 2.4) + 0.22 * legend
@@ -86,11 +88,10 @@ def map_caption(record: StudyRecord) -> str:
     if not record.map or not record.map.get("pool_xy"):
         return ""
     count = len(record.map["pool_xy"])
-    selected = record.map.get("selected") or []
-    panels = len(selected) if isinstance(selected, dict) else 1
-    name = method_name(record.map.get("representation") or "?")
+    panels = len(record.map.get("selected") or {})
+    name = record.legend.representation(record.map.get("representation") or "?")
     text = f"Near points have similar {name} features; a plane cannot keep every distance."
-    total = sum(record.composition.get("pool", {}).values())
+    total = record.pool_rows
     if total > count:
         text += f" {count:,} of {total:,} pool rows are shown."
     if count * panels > VECTOR_POINTS:
@@ -100,7 +101,11 @@ def map_caption(record: StudyRecord) -> str:
 
 def composition(record: StudyRecord) -> str:
     """Draw the share of each source, one stacked bar for the pool and one for each subset."""
-    bars = {name: counts for name, counts in record.composition.items() if sum(counts.values())}
+    bars = {
+        record.legend.part(part): counts
+        for part, counts in record.composition.items()
+        if sum(counts.values())
+    }
     if not bars:
         return ""
     colours = _colours(record)
@@ -123,7 +128,7 @@ def composition(record: StudyRecord) -> str:
                         va="center",
                     )
                 left += share
-        names = [svg.short(display_name(name), 34) for name in bars]
+        names = [svg.short(name, 34) for name in bars]
         axes.set_yticks(range(len(bars)), names)
         axes.set_ylim(len(bars) - 0.4, -0.6)
         axes.set_xlim(0, 100)
@@ -137,7 +142,7 @@ def composition(record: StudyRecord) -> str:
         )
 
     summary = "; ".join(
-        f"{display_name(name)}: " + ", ".join(f"{s} {c}" for s, c in Counter(counts).most_common(3))
+        f"{name}: " + ", ".join(f"{s} {c}" for s, c in Counter(counts).most_common(3))
         for name, counts in bars.items()
     )
     legend = -(-len(set(colours.values())) // _columns(colours))
@@ -161,9 +166,7 @@ def score_by_rank(record: StudyRecord) -> str:
             scores = [row.get("score") for row in ordering["rows"]]
             values = [np.nan if s is None else s for s in scores]
             axes.plot(range(1, len(values) + 1), values, color=svg.METHOD_COLOURS[0], linewidth=1.6)
-            axes.set_title(
-                svg.short(method_name(ordering["representation"], ordering["selector"]), 28)
-            )
+            axes.set_title(svg.short(record.legend.method(Method.from_json(ordering)), 28))
             axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
             axes.yaxis.set_major_locator(MaxNLocator(4))
         figure.supxlabel("rank", fontsize=10.5, color=svg.SOFT)
@@ -178,8 +181,8 @@ def stage_cost(record: StudyRecord) -> str:
     """Draw seconds by stage, computed and reused apart."""
     totals: dict[str, list[float]] = {}
     for stage in record.stages:
-        parts = totals.setdefault(stage.get("stage") or "?", [0.0, 0.0, 0.0])
-        parts[1 if stage.get("reused") else 0] += stage.get("seconds") or 0.0
+        parts = totals.setdefault(stage.stage, [0.0, 0.0, 0.0])
+        parts[1 if stage.reused else 0] += stage.seconds
         parts[2] += 1
     if not totals:
         return ""

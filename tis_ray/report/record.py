@@ -13,36 +13,12 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
+from tis_ray.analysis import Cell, Legend, Method, StageCost, TableRow, summarise
+from tis_ray.analysis.cells import POOL, Part
 from tis_ray.errors import InputError
-from tis_ray.store import write_bytes
+from tis_ray.store import read_text, write_bytes
 
-SCHEMA_VERSION = 1
-
-
-class Cell(TypedDict, total=False):
-    """One training run and its metrics (losses in nats, exact match in 0..1)."""
-
-    representation: str
-    selector: str | None
-    budget: int
-    seed: int | None
-    query_loss: float | None
-    test_loss: float | None
-    exact_match: float | None
-    train_rows: int | None
-    train_tokens: int | None
-    optimizer_steps: int | None
-    seconds_train: float | None
-    seconds: float | None
-    fingerprint: str
-    subset: dict[str, Any] | None
-    """What the budget came to: rows, amount (in the budget's unit), rows over a cap, near-duplicates."""
-
-
-class QuantileCell(Cell):
-    """A cell of the distance-quantile experiment; `quantile` is [3], or [1, 3] for a part of the first."""
-
-    quantile: list[int]
+SCHEMA_VERSION = 2
 
 
 class Lengths(TypedDict):
@@ -113,7 +89,7 @@ class Agreement(TypedDict):
     `random` is the Jaccard index that two random subsets of `candidates` are expected to have.
     """
 
-    names: list[str]
+    names: list[Method]
     pairs: list[dict[str, Any]]
     rows: int
     candidates: int
@@ -124,33 +100,14 @@ class Agreement(TypedDict):
 class PoolMap(TypedDict, total=False):
     """A plane in which near points have similar features.
 
-    `selected` holds positions in `pool_xy`: one list, or one list for each method name.
+    `selected` holds each method's positions in `pool_xy`.
     """
 
     representation: str
     pool_xy: list[list[float]]
     pool_source: list[str]
     query_xy: list[list[float]]
-    selected: list[int] | dict[str, list[int]]
-
-
-class StageCost(TypedDict, total=False):
-    """What one artifact cost; `seconds` of a reused one are those of its first making.
-
-    `needed_by`: representations and methods ("less", "less + uot") that cannot do without it; absent
-    in records of early versions. `computed`: of `rows`, those that were not in a store already.
-    """
-
-    stage: str
-    artifact: str
-    seconds: float
-    reused: bool
-    rows: int
-    quarantined: int
-    device: str
-    peak_mb: float
-    needed_by: list[str]
-    computed: int | None
+    selected: dict[Method, list[int]]
 
 
 class QuarantinedRow(TypedDict, total=False):
@@ -163,7 +120,7 @@ class QuarantinedRow(TypedDict, total=False):
     line: int
 
 
-class Certificate(TypedDict, total=False):
+class Exactness(TypedDict, total=False):
     """How far one representation's scores are from exact (`analysis.fidelity`), and what a cascade lost."""
 
     representation: str
@@ -227,18 +184,20 @@ class StudyRecord:
     """When the study ended, ISO 8601."""
     config: dict[str, Any] = field(default_factory=dict)
     cells: list[Cell] = field(default_factory=list)
-    quantiles: list[QuantileCell] = field(default_factory=list)
+    quantiles: list[Cell] = field(default_factory=list)
+    legend: Legend = field(default_factory=Legend)
+    """What people read in place of the names of methods and metrics."""
     search: Search | None = None
     overlaps: Overlaps | None = None
     orderings: list[SelectedRows] = field(default_factory=list)
     agreement: Agreement | None = None
     map: PoolMap | None = None
-    certificates: list[Certificate] = field(default_factory=list)
+    certificates: list[Exactness] = field(default_factory=list)
     distances: list[RepresentationDistances] = field(default_factory=list)
-    composition: dict[str, dict[str, int]] = field(default_factory=dict)
-    """Method name → source → count; the entry `pool` is the whole pool."""
-    lengths: dict[str, Lengths] = field(default_factory=dict)
-    """The same names as those of `composition`, and `queries`."""
+    composition: dict[Part, dict[str, int]] = field(default_factory=dict)
+    """Source → count, of the pool and of each subset."""
+    lengths: dict[Part, Lengths] = field(default_factory=dict)
+    """Of the pool, the queries and each subset."""
     stages: list[StageCost] = field(default_factory=list)
     quarantined: list[QuarantinedRow] = field(default_factory=list)
     command: str = ""
@@ -253,6 +212,15 @@ class StudyRecord:
     def to_json(self) -> str:
         """Return strict JSON (NaN and infinities become null), equal for equal records."""
         content = {entry.name: _plain(getattr(self, entry.name)) for entry in fields(self)}
+        content["composition"] = [
+            {**part.to_json(), "counts": counts} for part, counts in self.composition.items()
+        ]
+        content["lengths"] = [{**part.to_json(), **found} for part, found in self.lengths.items()]
+        if self.map is not None:
+            selected = self.map.get("selected", {}).items()
+            content["map"]["selected"] = [
+                {**method.to_json(), "places": _plain(places)} for method, places in selected
+            ]
         return json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
     @classmethod
@@ -270,12 +238,22 @@ class StudyRecord:
         if version != SCHEMA_VERSION:
             raise InputError(
                 f"{origin}: schema_version is {version!r}, this version reads {SCHEMA_VERSION};"
-                " run the study again, or use the version that wrote it"
+                " type the study's `tis-ray run` again (finished work is reused), or use the version"
+                " that wrote it"
             )
         known = {entry.name for entry in fields(cls)}
         if unknown := sorted(set(content) - known):
             raise InputError(f"{origin}: unknown field `{unknown[0]}`; it is not a study record")
-        return cls(**content)
+        return cls(**{**content, **_typed(content)})
+
+    def table(self) -> list[TableRow]:
+        """Return the study's table: a row for each method and budget."""
+        return summarise(self.cells, self.legend, budget_unit=self.budget_unit)
+
+    @property
+    def pool_rows(self) -> int:
+        """How many rows the pool has, 0 where that is not known."""
+        return sum(self.composition.get(POOL, {}).values())
 
     def save(self, path: str | Path) -> None:
         """Write the record atomically."""
@@ -285,14 +263,40 @@ class StudyRecord:
     def load(cls, path: str | Path) -> StudyRecord:
         """Read a saved record. Raises InputError when it is missing or not a record."""
         try:
-            text = Path(path).read_text(encoding="utf-8")
+            text = read_text(path)
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{path}: cannot read the study record ({error})") from None
         return cls.from_json(text, origin=str(path))
 
 
+def _typed(content: dict[str, Any]) -> dict[str, Any]:
+    """Return the entries of a record that are more than plain values."""
+    typed: dict[str, Any] = {
+        "cells": [Cell.from_json(cell) for cell in content.get("cells", [])],
+        "quantiles": [Cell.from_json(cell) for cell in content.get("quantiles", [])],
+        "legend": Legend.from_json(content.get("legend", {})),
+        "stages": [StageCost.from_json(stage) for stage in content.get("stages", [])],
+        "composition": {
+            Part.from_json(entry): entry["counts"] for entry in content.get("composition", [])
+        },
+        "lengths": {
+            Part.from_json(entry): {name: entry[name] for name in Lengths.__annotations__}
+            for entry in content.get("lengths", [])
+        },
+    }
+    if agreement := content.get("agreement"):
+        names = [Method.from_json(name) for name in agreement["names"]]
+        typed["agreement"] = {**agreement, "names": names}
+    if plane := content.get("map"):
+        selected = {Method.from_json(entry): entry["places"] for entry in plane["selected"]}
+        typed["map"] = {**plane, "selected": selected}
+    return typed
+
+
 def _plain(value: Any) -> Any:
     """Return `value` as JSON types; numpy numbers and arrays become Python ones."""
+    if hasattr(value, "to_json"):
+        value = value.to_json()
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, Mapping):

@@ -10,20 +10,21 @@ where every task has all of them.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tis_ray.analysis.metrics import describe, measured
+from tis_ray.analysis import Cell, Legend, Method, Metric, measured
+from tis_ray.analysis.cells import RANDOM_METHOD
 from tis_ray.analysis.quantiles import QuantileCurve, quantile_curves
-from tis_ray.analysis.results import RANDOM, Measure, Method, Results, scopes_of
-from tis_ray.analysis.statistics import RANDOM as RANDOM_CELLS
-from tis_ray.analysis.statistics import best_zero_shot, is_zero_shot
+from tis_ray.analysis.results import RANDOM, Labelled, Measure, Results, scopes_of
+from tis_ray.analysis.statistics import best_of_zero_shots
 from tis_ray.errors import InputError
-from tis_ray.report.record import Cell, StudyRecord
-from tis_ray.report.words import method_name
+from tis_ray.report.record import StudyRecord
+from tis_ray.representations import REPRESENTATIONS
+from tis_ray.selectors import BASELINE
 from tis_ray.settings.grid import label
 
 RECORD = Path("report") / "record.json"
@@ -52,71 +53,66 @@ def study_results(folders: Sequence[Path]) -> Results:
         listed = ", ".join(f"{record.name} trained {of[0]}" for of, record in records.items())
         raise InputError(f"studies of different models cannot be one set of tasks: {listed}")
     cells = [cell for record in records.values() for cell in record.cells]
-    trained = [cell for cell in cells if not is_zero_shot(cell["representation"])]
+    trained = [cell for cell in cells if not cell.method.is_zero_shot]
+    legend = _merged(record.legend for record in records.values())
     if not trained:
         raise InputError(f"{folders[0] / RECORD}: `cells` holds no trained cell to analyse")
     names = [
-        name for name in measured(cells) if any(_value(cell, name) is not None for cell in trained)
+        name
+        for name in measured(cell.metrics for cell in cells)
+        if any(_value(cell, name) is not None for cell in trained)
     ]
     if not names:
         raise InputError(
             f"{folders[0] / RECORD}: `cells` holds no metric of a trained cell; run the study to its"
             " end first"
         )
-    methods = list(dict.fromkeys([Method(RANDOM, RANDOM_CELLS), *map(_method, trained)]))
-    budgets = sorted({int(cell["budget"]) for cell in trained})
-    seeds = sorted({int(cell.get("seed") or 0) for cell in trained})
+    methods = list(dict.fromkeys([RANDOM_METHOD, *(cell.method for cell in trained)]))
+    metrics = {name: legend.metric(name) for name in names}
+    budgets = sorted({cell.budget for cell in trained})
+    seeds = sorted({cell.seed or 0 for cell in trained})
     shape = (len(models), len(tasks), len(methods), len(budgets), len(seeds))
     runs = {name: np.full(shape, np.nan) for name in names}
     zero_shot = {name: np.full(shape[:2], np.nan) for name in names}
     for (model, task), record in records.items():
         i, j = models.index(model), tasks.index(task)
-        for name in names:
-            zero_shot[name][i, j] = _zero_shot(record, name)
+        for name, metric in metrics.items():
+            if found := best_of_zero_shots(record.cells, metric):
+                zero_shot[name][i, j] = found[1]
         given = set()
         for cell in record.cells:
-            if is_zero_shot(cell["representation"]):
+            if cell.method.is_zero_shot:
                 continue
-            a, b = methods.index(_method(cell)), budgets.index(int(cell["budget"]))
-            place = (i, j, a, b, seeds.index(int(cell.get("seed") or 0)))
+            a, b = methods.index(cell.method), budgets.index(cell.budget)
+            place = (i, j, a, b, seeds.index(cell.seed or 0))
             if place in given:
                 raise InputError(
-                    f"{record.name}: `cells`: {methods[a].name} at budget {budgets[b]} has"
+                    f"{record.name}: `cells`: {legend.method(cell.method)} at budget {budgets[b]} has"
                     f" seed {seeds[place[-1]]} twice; keep one"
                 )
             given.add(place)
             for name in names:
                 if (value := _value(cell, name)) is not None:
                     runs[name][place] = value
-    curves, representations, per_point = _quantiles(records, models, tasks, names)
+    curves, of_curves, per_point = _quantiles(records, models, tasks, list(metrics.values()))
     return Results(
         name=", ".join(tasks),
         models=tuple(models),
         tasks=tuple(tasks),
-        methods=tuple(methods),
+        methods=tuple(_labelled(method, legend) for method in methods),
         budgets=tuple(budgets),
         seeds=tuple(seeds),
-        measures=tuple(_measure(name) for name in names),
+        measures=tuple(map(_measure, metrics.values())),
         loss="query_loss" if "query_loss" in names else names[0],
-        metric=next((name for name in names if not describe(name).lower_is_better), names[0]),
+        metric=next((n for n, metric in metrics.items() if not metric.lower_is_better), names[0]),
         runs=runs,
         zero_shot=zero_shot,
-        representations=representations,
+        reference=_reference(),
+        representations=tuple(map(legend.method, of_curves)),
         quantiles=curves,
         quantile_seeds=per_point,
         scopes=scopes_of(models),
     )
-
-
-def _zero_shot(record: StudyRecord, name: str) -> float:
-    """Return the better zero-shot of a study on one metric, or NaN."""
-    values = {
-        cell["representation"]: value
-        for cell in record.cells
-        if is_zero_shot(cell["representation"]) and (value := _value(cell, name)) is not None
-    }
-    best = best_zero_shot(values, describe(name).lower_is_better)
-    return math.nan if best is None else values[best]
 
 
 def _of_model(record: StudyRecord) -> dict[str, Any]:
@@ -144,60 +140,71 @@ def _quantiles(
     records: Mapping[tuple[str, str], StudyRecord],
     models: Sequence[str],
     tasks: Sequence[str],
-    names: Sequence[str],
-) -> tuple[dict[str, np.ndarray], tuple[str, ...], int]:
-    """Return measure → values_LJRQ, the curves' method names, and the fewest runs of a point.
+    metrics: Sequence[Metric],
+) -> tuple[dict[str, np.ndarray], list[Method], int]:
+    """Return measure → values_LJRQ, the curves' methods, and the fewest runs of a point.
 
     A measure is left out where a task of a model lacks a curve or a point that another one has.
     """
-    found: list[dict[tuple[str, str], QuantileCurve]] = [
+    found: list[dict[tuple[str, Method], QuantileCurve]] = [
         {
-            (curve.metric, curve.representation): curve
-            for curve in quantile_curves(record.quantiles, names)
+            (curve.metric.name, curve.method): curve
+            for curve in quantile_curves(record.quantiles, metrics)
             if not curve.focus
         }
         for record in (records.get((model, task)) for model in models for task in tasks)
         if record is not None
     ]
     if len(found) < len(models) * len(tasks):
-        return {}, (), 0
-    representations = list(dict.fromkeys(r for curves in found for _, r in curves))
+        return {}, [], 0
+    methods = list(dict.fromkeys(method for curves in found for _, method in curves))
     values: dict[str, np.ndarray] = {}
-    for name in names:
-        curves = [[of.get((name, r)) for r in representations] for of in found]
+    for name in (metric.name for metric in metrics):
+        curves = [[of.get((name, method)) for method in methods] for of in found]
         lengths = {len(c.values) if c else 0 for row in curves for c in row}
         if len(lengths) == 1 and 0 not in lengths:
             values_XRQ = np.array([[c.values for c in row if c] for row in curves])
             values[name] = values_XRQ.reshape(len(models), len(tasks), *values_XRQ.shape[1:])
     if not values:
-        return {}, (), 0
-    methods = tuple(method_name(r, "round_robin") for r in representations)
+        return {}, [], 0
     return values, methods, min(c.seeds for of in found for c in of.values())
 
 
-def _method(cell: Cell) -> Method:
-    representation, selector = cell["representation"], cell.get("selector")
-    if representation == RANDOM_CELLS:
-        return Method(RANDOM, RANDOM_CELLS)
-    short = method_name(representation)
-    name = method_name(representation, selector)
-    return Method(name, short, name.removeprefix(f"{short} + ") if selector else "")
+def _merged(legends: Iterable[Legend]) -> Legend:
+    """Return one legend for several studies; of two labels of a name the first study's holds."""
+    merged = Legend()
+    for legend in legends:
+        merged = Legend(
+            legend.representations | merged.representations,
+            legend.selectors | merged.selectors,
+            legend.metrics | merged.metrics,
+        )
+    return merged
 
 
-def _measure(name: str) -> Measure:
-    known = describe(name)
+def _labelled(method: Method, legend: Legend) -> Labelled:
+    if method.is_random:
+        return Labelled(method, RANDOM, RANDOM)
+    return Labelled(method, legend.method(method), legend.representation(method.representation))
+
+
+def _reference() -> Method:
+    """Return the representation that the paper prefers, with the selector that all have."""
+    return Method(next(found.name for found in REPRESENTATIONS if found.prior), BASELINE)
+
+
+def _measure(metric: Metric) -> Measure:
     return Measure(
-        name,
-        known.words,
-        known.lower_is_better,
-        scale=100.0 if known.share else 1.0,
-        places=1 if known.share else 3,
-        figure=name,
-        quantile_figure=name,
+        metric.name,
+        metric.words,
+        metric.lower_is_better,
+        scale=100.0 if metric.share else 1.0,
+        places=1 if metric.share else 3,
+        figure=metric.name,
+        quantile_figure=metric.name,
     )
 
 
 def _value(cell: Cell, name: str) -> float | None:
-    value = cell.get(name)
-    finite = isinstance(value, int | float) and math.isfinite(value)
-    return float(value) if finite else None  # type: ignore[arg-type]
+    value = cell.metrics.get(name)
+    return float(value) if value is not None and math.isfinite(value) else None

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from tis_ray.report.record import StudyRecord
-from tis_ray.report.words import method_name
 
 _SIDES = {"query": "queries", "test": "test rows"}
 
@@ -14,16 +13,16 @@ def effective_budgets(record: StudyRecord) -> list[dict[str, str]]:
     """Return a line for each subset that is not just the first rows of its ordering."""
     lines: dict[tuple[Any, ...], dict[str, str]] = {}
     for cell in record.cells:
-        found = cell.get("subset")
+        found = cell.subset
         if not found or (
             record.budget_unit == "examples" and not found["capped"] and not found["near"]
         ):
             continue
-        key = (cell["representation"], cell["selector"], *found.values())
+        key = (cell.method, *found.values())
         lines.setdefault(
             key,
             {
-                "method": method_name(cell["representation"], cell["selector"]),
+                "method": record.legend.method(cell.method),
                 "budget": f"{found['budget']:,}",
                 "rows": f"{found['rows']:,}",
                 "amount": f"{found['amount']:,}",

@@ -9,24 +9,11 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Literal
 
-from tis_ray.analysis import Comparison, Interval, TableRow, describe, measured
-from tis_ray.analysis.intervals import Verdict
-from tis_ray.analysis.statistics import RANDOM, ZERO_SHOT_PLAIN, is_zero_shot
+from tis_ray.analysis import Comparison, Interval, Method, Metric, TableRow, measured
+from tis_ray.analysis.cells import ZERO_SHOT_PLAIN
+from tis_ray.analysis.paired import Verdict
 
 MINUS = "\N{MINUS SIGN}"
-
-_NAMES = {
-    "less": "LESS",
-    "rds": "RDS+",
-    "bm25": "BM25",
-    "embed": "EMBED",
-    "round_robin": "round robin",
-    "doubly_greedy": "doubly greedy",
-    "uot": "UOT",
-    "knn": "KNN",
-    "knn_uniform": "KNN uniform",
-    "knn_kde": "KNN KDE",
-}
 
 
 @dataclass(frozen=True)
@@ -38,46 +25,17 @@ class Headline:
     tone: Literal["good", "bad", "open"] = "open"
 
 
-def method_name(representation: str, selector: str | None = None) -> str:
-    """Return the display name of a method, such as "LESS + round robin"."""
-    if is_zero_shot(representation):
-        return "Zero-shot" + (", no template" if representation == ZERO_SHOT_PLAIN else "")
-    if representation == RANDOM:
-        return "Random"
-    name = _NAMES.get(representation, representation.replace("_", " "))
-    return f"{name} + {selector_name(selector)}" if selector else name
-
-
-def selector_name(selector: str) -> str:
-    """Return the display name of a selector, such as "round robin"."""
-    return _NAMES.get(selector, selector.replace("_", " "))
-
-
-def display_name(key: str) -> str:
-    """Return the display name of a record's key, such as "less + round_robin @ 100" or "pool"."""
-    method, at, budget = key.partition(" @ ")
-    representation, _, selector = method.partition(" + ")
-    if key in ("pool", "queries"):
-        return key.capitalize()
-    size = f"{int(budget):,}" if budget.isdecimal() else budget
-    return method_name(representation, selector or None) + at + size
-
-
-def with_template(zero_shot: str | None) -> str:
+def with_template(zero_shot: Method | None) -> str:
     """Return which of two zero-shots one is, or nothing where there is only one."""
     if zero_shot is None:
         return ""
-    return "without template" if zero_shot == ZERO_SHOT_PLAIN else "with template"
+    return "without template" if zero_shot == Method(ZERO_SHOT_PLAIN) else "with template"
 
 
-def is_baseline(row: TableRow) -> bool:
-    """Whether the row is zero-shot or random."""
-    return is_zero_shot(row.representation) or row.representation == RANDOM
-
-
-def metrics_of(rows: Sequence[TableRow]) -> list[str]:
+def metrics_of(rows: Sequence[TableRow]) -> list[Metric]:
     """Return the metrics of a table in the order of the report; the first one leads."""
-    return measured(row.metrics for row in rows)
+    about = {name: summary.about for row in rows for name, summary in row.metrics.items()}
+    return [about[name] for name in measured(row.metrics for row in rows)]
 
 
 def sentence(words: str) -> str:
@@ -85,31 +43,32 @@ def sentence(words: str) -> str:
     return words if ": " in words else words[:1].upper() + words[1:]
 
 
-def decimals(rows: Sequence[TableRow], metric: str) -> int:
+def decimals(rows: Sequence[TableRow], metric: Metric) -> int:
     """Return how many decimals the table of a metric needs: one digit of the typical interval."""
-    if describe(metric).share:
+    if metric.share:
         return 1
-    summaries = [row.metrics[metric] for row in rows if metric in row.metrics]
+    summaries = [row.metrics[metric.name] for row in rows if metric.name in row.metrics]
     spans = [s.vs_random or s.value for s in summaries]
     halves = [(s.high - s.low) / 2 for s in spans if s.low is not None and s.high is not None]
     typical = median(halves) if halves else 0.0
     return min(max(math.ceil(-math.log10(typical)), 2), 5) if typical > 0 else 3
 
 
-def number(metric: str, value: float, places: int, *, signed: bool = False) -> str:
+def number(metric: Metric, value: float, places: int, *, signed: bool = False) -> str:
     """Return a metric's value or difference: losses in nats, shares of rows in percent."""
-    percent = describe(metric).share
-    text = f"{(100 if percent else 1) * value:+.{places}f}"
-    if not text.strip("+-0."):  # no "-0.00"
-        text = text[1:]
-    elif not signed:
-        text = text.removeprefix("+")
-    unit = (" points" if signed else "%") if percent else ""
-    return text.replace("-", MINUS) + unit
+    text = plain_number((100 if metric.share else 1) * value, places)
+    unit = (" points" if signed else "%") if metric.share else ""
+    return (text if signed else text.removeprefix("+")) + unit
+
+
+def plain_number(value: float, places: int) -> str:
+    """Return a number with its sign; a rounded zero has none."""
+    text = f"{value:+.{places}f}"
+    return (text if text.strip("+-0.") else text[1:]).replace("-", MINUS)
 
 
 def interval(
-    metric: str, value: Interval | Comparison, places: int, *, signed: bool = False
+    metric: Metric, value: Interval | Comparison, places: int, *, signed: bool = False
 ) -> str:
     """Return "[low, high]" in the metric's format, or nothing where there is no interval."""
     if value.low is None or value.high is None:
@@ -151,13 +110,12 @@ def seeds(count: int) -> str:
 
 def headline(rows: Sequence[TableRow]) -> Headline:
     """Say whether selection beat random and zero-shot, on which metric, by how much, how surely."""
-    methods = [row for row in rows if not is_baseline(row)]
+    methods = [row for row in rows if not row.method.is_baseline]
     metric = next(iter(metrics_of(methods)), None)
     if metric is None:
         return Headline("No method has been trained and measured yet: there is nothing to compare.")
-    measured = [row for row in methods if metric in row.metrics]
-    compared = [row for row in measured if row.metrics[metric].vs_random is not None]
-    name = describe(metric).words
+    compared = [row for row in methods if _compared(row, metric)]
+    name = metric.words
     if not compared:
         return Headline(
             f"No verdict: random was not measured at the same budget, so no {name} can be compared."
@@ -165,11 +123,11 @@ def headline(rows: Sequence[TableRow]) -> Headline:
     groups = {v: [r for r in compared if _versus(r, metric).verdict == v] for v in _VERDICTS}
     details = tuple(_details(metric, compared, groups))
     best = _best(groups["better"] or compared, metric)
-    where = f"{_row_name(best)} at budget {best.budget:,}"
+    where = f"{best.label} at budget {best.budget:,}"
     numbers = _difference(best, metric, decimals(rows, metric))
     if groups["better"]:
         return Headline(
-            f"{_row_name(best)} beats random at budget {best.budget:,}: {numbers}.", details, "good"
+            f"{best.label} beats random at budget {best.budget:,}: {numbers}.", details, "good"
         )
     if len(groups["worse"]) == len(compared):
         lead = f"Every method is worse than random on {name}. The least bad is"
@@ -185,7 +143,7 @@ _VERDICTS: tuple[Verdict, ...] = ("better", "cannot tell", "worse")
 
 
 def _details(
-    metric: str, compared: Sequence[TableRow], groups: dict[Verdict, list[TableRow]]
+    metric: Metric, compared: Sequence[TableRow], groups: dict[Verdict, list[TableRow]]
 ) -> Iterable[str]:
     """Yield what qualifies the headline: never only the good half."""
     best = _best(groups["better"] or compared, metric)
@@ -198,8 +156,7 @@ def _details(
             f" {probability(versus.p_holm)})."
         )
     versus_random = {
-        other: [r for r in compared if other in r.metrics and r.metrics[other].vs_random]
-        for other in metrics_of(compared)
+        other: [row for row in compared if _compared(row, other)] for other in metrics_of(compared)
     }
     same = [
         f"{_difference(best, other, decimals(compared, other))} ({_versus(best, other).verdict})"
@@ -212,10 +169,10 @@ def _details(
     for other, rows in versus_random.items():
         tally = Counter(_versus(row, other).verdict for row in rows)
         counts = ", ".join(f"{tally[v]} {v}" for v in _VERDICTS if tally[v])
-        tallies += [f"{describe(other).words} {counts}"] if counts else []
+        tallies += [f"{other.words} {counts}"] if counts else []
     yield f"All {len(compared)} comparisons with random: {'; '.join(tallies)}."
     if groups["worse"]:
-        yield f"Worse than random on {describe(metric).words}: {_row_list(groups['worse'])}."
+        yield f"Worse than random on {metric.words}: {_row_list(groups['worse'])}."
     below = [r for r in compared if any(f.code == "below_zero_shot" for f in r.flags)]
     if below:
         yield f"Worse than no training at all (zero-shot) on some metric: {_row_list(below)}."
@@ -230,21 +187,22 @@ def _zero_shots(rows: Sequence[TableRow]) -> Iterable[str]:
     """Say which of two zero-shots each metric is compared with."""
     groups: dict[str, list[str]] = {}
     for metric in metrics_of(rows):
-        which = next((r.metrics[metric].zero_shot for r in rows if metric in r.metrics), None)
+        summaries = (row.metrics.get(metric.name) for row in rows)
+        which = next((found.zero_shot for found in summaries if found), None)
         if which:
-            groups.setdefault(with_template(which), []).append(describe(metric).words)
+            groups.setdefault(with_template(which), []).append(metric.words)
     if groups:
         each = "; ".join(f"{which}: {', '.join(names)}" for which, names in groups.items())
         yield f"Zero-shot is the better of two, with the study's template and without ({each})."
 
 
-def _difference(row: TableRow, metric: str, places: int) -> str:
+def _difference(row: TableRow, metric: Metric, places: int) -> str:
     """Return "test loss 0.28 vs 0.48, difference −0.20 [−0.24, −0.16] over 3 seeds"."""
-    summary, versus = row.metrics[metric], _versus(row, metric)
+    summary, versus = row.metrics[metric.name], _versus(row, metric)
     other = summary.baseline.mean if summary.baseline else summary.value.mean - versus.difference
     ends = interval(metric, versus, places, signed=True)
     return (
-        f"{describe(metric).words} {number(metric, other + versus.difference, places)}"
+        f"{metric.words} {number(metric, other + versus.difference, places)}"
         f" vs {number(metric, other, places)},"
         f" difference {number(metric, versus.difference, places, signed=True)}"
         f"{' ' + ends if ends else ''} over {seeds(versus.n)}"
@@ -252,22 +210,22 @@ def _difference(row: TableRow, metric: str, places: int) -> str:
     )
 
 
-def _row_name(row: TableRow) -> str:
-    return method_name(row.representation, row.selector)
-
-
 def _row_list(rows: Sequence[TableRow], most: int = 6) -> str:
-    names = [f"{_row_name(row)} @ {row.budget:,}" for row in rows[:most]]
+    names = [f"{row.label} @ {row.budget:,}" for row in rows[:most]]
     return ", ".join(names) + (f" and {len(rows) - most} more" if len(rows) > most else "")
 
 
-def _best(rows: Sequence[TableRow], metric: str) -> TableRow:
+def _best(rows: Sequence[TableRow], metric: Metric) -> TableRow:
     """Return the row with the largest gain over random."""
-    sign = -1 if describe(metric).lower_is_better else 1
+    sign = -1 if metric.lower_is_better else 1
     return max(rows, key=lambda row: sign * _versus(row, metric).difference)
 
 
-def _versus(row: TableRow, metric: str) -> Comparison:
-    versus = row.metrics[metric].vs_random
+def _compared(row: TableRow, metric: Metric) -> bool:
+    return metric.name in row.metrics and row.metrics[metric.name].vs_random is not None
+
+
+def _versus(row: TableRow, metric: Metric) -> Comparison:
+    versus = row.metrics[metric.name].vs_random
     assert versus is not None, "callers keep only the rows that were compared"
     return versus

@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from tis_ray.methods import Method, Methods
-from tis_ray.settings.base import Section
+from tis_ray.section import Section
 from tis_ray.settings.model import BatchConfig, LoraConfig, ModelConfig, TrainingConfig
 
 

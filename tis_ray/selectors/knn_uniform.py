@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike
 from pydantic import Field
 
 from tis_ray.errors import InputError
+from tis_ray.section import Section
 from tis_ray.selectors import neighbours as neighbour_shards
 from tis_ray.selectors.heads import merged_heads
 from tis_ray.selectors.neighbours import (
@@ -37,7 +38,6 @@ from tis_ray.selectors.protocol import Layout, Rounds
 from tis_ray.selectors.spec import Selector
 from tis_ray.selectors.sums import Doubles
 from tis_ray.selectors.weights import checked_weights, relative
-from tis_ray.settings.base import Section
 
 
 def coordinate(

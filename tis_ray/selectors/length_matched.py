@@ -15,11 +15,11 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 
 from tis_ray.errors import InputError
+from tis_ray.section import Section
 from tis_ray.selectors.ordering import Indices, Ordering
 from tis_ray.selectors.protocol import Layout, Rounds
 from tis_ray.selectors.spec import Selector
 from tis_ray.selectors.uniform import checked_seed
-from tis_ray.settings.base import Section
 
 
 def coordinate(

@@ -9,10 +9,10 @@ from typing import Any
 
 from tis_ray.errors import InputError
 from tis_ray.methods import Method, Methods, keyword_only, settings_of, summary_of
+from tis_ray.section import Section
 from tis_ray.selectors.gathered import gathering
 from tis_ray.selectors.ordering import Scores, checked_budget
 from tis_ray.selectors.protocol import Layout, Rounds, TopShard
-from tis_ray.settings.base import Section
 
 PROVIDED = ("features", "groups", "lengths", "target", "weights", "seed")
 """Parameters that a study fills by their names; all others are settings.

@@ -40,6 +40,7 @@ from numpy.typing import ArrayLike
 from pydantic import Field
 
 from tis_ray.errors import InputError
+from tis_ray.section import Section
 from tis_ray.selectors import transport
 from tis_ray.selectors.heads import merged_heads
 from tis_ray.selectors.kernel import Kernel
@@ -49,7 +50,6 @@ from tis_ray.selectors.spec import Selector
 from tis_ray.selectors.sums import Doubles, FixedPoint, rounded, settled
 from tis_ray.selectors.transport import Near, Sweep
 from tis_ray.selectors.weights import checked_weights, relative
-from tis_ray.settings.base import Section
 
 # How far the scores / (2 reg) of a row may lie apart: exponentials then are normal numbers, even
 # after division by a row's sum.

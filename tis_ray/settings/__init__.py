@@ -4,7 +4,7 @@ Every field's docstring is its help text. A method's own settings lie beside the
 config is `tis_ray.config.Config`.
 """
 
-from tis_ray.settings.base import Section, Seed, Stop
+from tis_ray.section import Section, Seed, Stop
 from tis_ray.settings.data import (
     AnySource,
     BuiltinSource,

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from tis_ray.settings.base import Section, Seed
+from tis_ray.section import Section, Seed
 
 
 def _source(value: Any) -> Any:

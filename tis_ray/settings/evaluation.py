@@ -6,16 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from tis_ray.settings.base import Section, Stop
+from tis_ray.metrics import METRICS
+from tis_ray.section import Section, Stop
 
-
-def _known_metric(name: str) -> str:
-    from tis_ray.metrics import METRICS  # a method: its module needs this package
-
-    return METRICS.checked(name)
-
-
-MetricName = Annotated[str, AfterValidator(_known_metric)]
+MetricName = Annotated[str, AfterValidator(METRICS.checked)]
 
 
 def _as_task(value: Any) -> Any:

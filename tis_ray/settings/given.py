@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import model_validator
 
-from tis_ray.settings.base import Section
+from tis_ray.section import Section
 
 
 class GivenConfig(Section):

@@ -1,35 +1,24 @@
-"""Lists where one value is expected: a grid of studies.
-
-`finetune: {learning_rate: [1.0e-3, 2.0e-3]}` becomes an axis of the grid, `finetune.learning_rate`, and
-its first value stays in its place. (Lists of `representation`, `selector`, `budget` and `seed` are the
-grid inside one study.)
-"""
+"""Several values for one setting: `{finetune.learning_rate: [1.0e-3, 2.0e-3]}`, and their combinations."""
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, get_args, get_origin
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
-from pydantic import BaseModel
+from pydantic import Field
 
-Axes = dict[str, list[Any]]
+Axes = dict[str, Annotated[list[Any], Field(min_length=1)]]
 """Values by dotted key."""
 
 Point = dict[str, Any]
 """One value for each axis."""
 
-
-def take_axes(model: type[BaseModel], raw: Mapping[str, Any]) -> tuple[dict[str, Any], Axes]:
-    """Return `raw` with one value where `model` expects one, and the lists that stood there."""
-    axes: Axes = {}
-    plain = dict(raw)
-    for key, values in _lists(model, raw, ""):
-        plain = placed(plain, {key: values[0]})
-        if len(values) > 1:
-            axes[key] = values
-    return plain, axes
+LONGEST_LABEL = 100
+"""Characters of a label that no hash cuts short; folder names end at 255."""
 
 
 def points(axes: Mapping[str, Sequence[Any]]) -> list[Point]:
@@ -38,51 +27,59 @@ def points(axes: Mapping[str, Sequence[Any]]) -> list[Point]:
 
 
 def placed(raw: Mapping[str, Any], point: Point) -> dict[str, Any]:
-    """Return a copy of `raw` with the values of a point in their places."""
+    """Return a copy of `raw` with the values of a point in their places.
+
+    Raises ValueError where a key leads into something that is not a section.
+    """
     copy = dict(raw)
     for key, value in point.items():
         *sections, last = key.split(".")
         node = copy
-        for section in sections:
-            node[section] = dict(node.get(section) or {})
+        for depth, section in enumerate(sections, start=1):
+            inner = node.get(section)
+            if not isinstance(inner, Mapping | None):
+                where = ".".join(sections[:depth])
+                raise ValueError(f"`{key}`: `{where}` holds a value, not a section")
+            node[section] = dict(inner or {})
             node = node[section]
         node[last] = value
     return copy
 
 
 def label(point: Point) -> str:
-    """Return a point as part of a folder's name: `finetune.learning_rate-0.001`."""
-    parts = (f"{key}-{value}" for key, value in point.items())
-    return "-".join(re.sub(r"[^A-Za-z0-9._]+", "-", part).strip("-") for part in parts)
+    """Return a point as part of a folder's name: `finetune.learning_rate-0.001`.
+
+    Two points of the same axes never share a label. Where the words do not say exactly which point it
+    is (`"Q: "` and `"Q:"` read the same), or are too many, a hash of the values follows after `--`.
+    """
+    parts = [f"{_words(key)}-{_words(value)}" for key, value in point.items()]
+    words = "-".join(parts)
+    if len(words) <= LONGEST_LABEL and all(_is_exact(value, point) for value in point.values()):
+        return words
+    values = json.dumps([repr(value) for value in point.values()])
+    digest = hashlib.sha256(values.encode()).hexdigest()[:12]
+    return f"{words[:LONGEST_LABEL].rstrip('-')}--{digest}"
 
 
-def _lists(
-    model: type[BaseModel], raw: Mapping[str, Any], above: str
-) -> Iterator[tuple[str, list[Any]]]:
-    for name, value in raw.items():
-        known = model.model_fields.get(name)
-        if known is None:
-            continue  # the schema's own error is better
-        section = _section(known.annotation)
-        if section is not None and isinstance(value, Mapping):
-            yield from _lists(section, value, f"{above}{name}.")
-        elif above and isinstance(value, list) and value and _single(known.annotation):
-            yield f"{above}{name}", value
+def _words(value: Any) -> str:
+    return re.sub(r"[^A-Za-z0-9._]+", "-", str(value)).strip("-")
 
 
-def _section(annotation: Any) -> type[BaseModel] | None:
-    """Return the model of a field that is a section; none where it is one of several."""
-    found = [a for a in get_args(annotation) or (annotation,) if a is not type(None)]
-    is_one = len(found) == 1 and isinstance(found[0], type) and issubclass(found[0], BaseModel)
-    return found[0] if is_one else None
-
-
-def _single(annotation: Any) -> bool:
-    """Whether a field holds one plain value: nothing in its type is a collection or a section."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+def _is_exact(value: Any, point: Point) -> bool:
+    """Whether the words of a value are its own, and none of them could be read as an axis."""
+    if any("-" in key or _words(key) != key for key in point):
         return False
-    if get_origin(annotation) in (list, tuple, dict, set):
+    words = _words(value)
+    if words.split("-") == [""] or any(word in point for word in words.split("-")):
         return False
-    return all(
-        _single(part) for part in get_args(annotation) if isinstance(part, type) or get_args(part)
-    )
+    if isinstance(value, str):
+        return words == value and not _is_scalar(value)
+    return isinstance(value, bool | int | float | None) and words == str(value)
+
+
+def _is_scalar(text: str) -> bool:
+    """Whether text is how a value that is no text would be written."""
+    try:
+        return str(float(text)) == text or str(int(text)) == text
+    except ValueError:
+        return text in ("None", "True", "False")

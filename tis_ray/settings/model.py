@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from tis_ray.settings.base import Section
+from tis_ray.section import Section
 
 
 class ModelConfig(Section):

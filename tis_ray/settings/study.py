@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
-from tis_ray.settings.base import Section, Seed
+from tis_ray.section import Section, Seed
+from tis_ray.settings.data import TaskConfig
 from tis_ray.settings.grid import Axes, placed, points
 from tis_ray.settings.model import LoraConfig, TrainingConfig
 
@@ -25,6 +26,9 @@ class OverlapConfig(Section):
     embedding: float | None = Field(None, gt=0, le=1)
     """Cosine (of `embed.model`) from which rows overlap, such as 0.95; null compares no embeddings,
     which would read the whole pool with the encoder."""
+    also: list[TaskConfig] = []
+    """Query and test rows of other tasks that the pool is not to repeat either. The studies of `tasks`
+    have each other's here, so that all of them select from one pool."""
 
 
 def _ids(value: Any) -> Any:
@@ -109,7 +113,7 @@ class SearchConfig(Section):
     """Fine-tuning settings found by ASHA before the cells are trained, the same for all of them: query
     loss after each epoch on random rows decides. The epochs are those of `finetune`."""
 
-    over: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(min_length=1)
+    over: Axes = Field(min_length=1)
     """Settings of `finetune` and what to try, `{learning_rate: [1.0e-3, 2.0e-3], lora.rank: [4, 8]}`."""
     trials: int | None = Field(None, ge=1)
     """Try so many of the combinations, drawn at random; null tries all."""

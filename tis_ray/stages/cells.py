@@ -6,7 +6,6 @@ runs, are one artifact. Finished cells are not handed to Tune at all.
 
 from __future__ import annotations
 
-import json
 import time
 import traceback
 from collections.abc import Callable
@@ -17,14 +16,14 @@ from typing import Any
 
 import numpy as np
 
+from tis_ray.analysis.cells import ZERO_SHOT, ZERO_SHOT_PLAIN, StageCost
 from tis_ray.analysis.quantiles import Quantile
-from tis_ray.analysis.statistics import ZERO_SHOT, ZERO_SHOT_PLAIN
 from tis_ray.config import Config
 from tis_ray.distributed.connect import Cluster
 from tis_ray.distributed.heap import killed_for_memory
 from tis_ray.distributed.training import run_training
 from tis_ray.distributed.trials import run_trials, tell
-from tis_ray.log import StageRecord
+from tis_ray.errors import FailedError
 from tis_ray.models.loading import model_identity
 from tis_ray.selectors.constraints import Filled
 from tis_ray.settings import FinetuneConfig
@@ -34,7 +33,7 @@ from tis_ray.stages.evaluation import NO_TEMPLATE, Evaluation
 from tis_ray.stages.examples import Subset
 from tis_ray.stages.study_ordering import StudyOrdering
 from tis_ray.stages.training import CellOrder, cell_loop
-from tis_ray.store import Artifact, fingerprint, write_json
+from tis_ray.store import Artifact, fingerprint, read_json, read_lines, write_json, write_text
 from tis_ray.store.sides import Side
 
 VERSION = 2
@@ -90,7 +89,7 @@ class FailedCell:
     why: str
 
 
-class StudyFailedError(RuntimeError):
+class StudyFailedError(FailedError):
     """Some cells failed; the message names them and the first error. `results` are of the others."""
 
     def __init__(
@@ -221,8 +220,9 @@ def sweep(
             results,
         )
     log.finished(
-        StageRecord(
+        StageCost(
             stage="fine-tune, evaluate",
+            kind="training",
             artifact=str(config.artifact_root / "cell-*"),
             seconds=time.monotonic() - start,
             reused=not orders,
@@ -237,8 +237,8 @@ def sweep(
 
 
 def _why(artifact: Artifact) -> str:
-    error = artifact / "error.txt"
-    return error.read_text().strip().splitlines()[-1] if error.exists() else "no message"
+    lines = [line for line in read_lines(artifact / "error.txt") if line.strip()]
+    return lines[-1].strip() if lines else "no message"
 
 
 def _order(
@@ -284,7 +284,7 @@ def _trained(note: Path) -> Path | None:
     """
     if not note.exists():
         return None
-    folder = note.parent / json.loads(note.read_text())["cell"]
+    folder = note.parent / read_json(note)["cell"]
     whole = (folder / "_SUCCESS").exists() and (folder / "adapter").is_dir()
     return folder if whole else None
 
@@ -321,7 +321,7 @@ def _keep_error(order: CellOrder, error: str) -> None:
     file = order.artifact / "error.txt"
     why = killed_for_memory(error)
     if why is not None or not file.exists():
-        file.write_text(f"{error.rstrip()}\n{order.name}: {why or 'its process was lost'}\n")
+        write_text(file, f"{error.rstrip()}\n{order.name}: {why or 'its process was lost'}\n")
 
 
 def run_cell(order: CellOrder, cluster: Cluster, workers: int, root: Path) -> None:
@@ -330,10 +330,10 @@ def run_cell(order: CellOrder, cluster: Cluster, workers: int, root: Path) -> No
     try:
         run_training(artifact.path.name, cell_loop, order, workers, cluster, root)
     except Exception as error:
-        (artifact / "error.txt").write_text("".join(traceback.format_exception(error)))
+        write_text(artifact / "error.txt", "".join(traceback.format_exception(error)))
         raise
     (artifact / "error.txt").unlink(missing_ok=True)
-    metrics = json.loads((artifact / "metrics.json").read_text())
+    metrics = read_json(artifact / "metrics.json")
     artifact.commit(
         rows=metrics["train_rows"],
         seconds=metrics["seconds"],
@@ -346,7 +346,7 @@ def run_cell(order: CellOrder, cluster: Cluster, workers: int, root: Path) -> No
 
 
 def _result(cell: CellPlan, artifact: Artifact) -> dict[str, Any]:
-    metrics = json.loads((artifact / "metrics.json").read_text())
+    metrics = read_json(artifact / "metrics.json")
     plain = metrics.pop(NO_TEMPLATE, {})
     if cell.representation == ZERO_SHOT_PLAIN:
         untrained = ("train_rows", "train_tokens", "optimizer_steps", "peak_mb")

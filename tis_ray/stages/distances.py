@@ -9,7 +9,6 @@ None where they are not kept, and looks at FEATURE_ROWS rows of a side at most.
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from statistics import mean
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from tis_ray.analysis.bounds import bound_terms, chord_cost, effective_dimension
+from tis_ray.analysis.cells import RANDOM
 from tis_ray.analysis.distances import (
     EXACT_LIMIT,
     Wasserstein,
@@ -26,16 +26,16 @@ from tis_ray.analysis.distances import (
     subset_distances,
     wasserstein,
 )
-from tis_ray.analysis.statistics import RANDOM
 from tis_ray.distributed.shards import map_shards, pending
 from tis_ray.stages.cells import CellPlan
 from tis_ray.stages.context import Context
 from tis_ray.stages.represented import Represented
-from tis_ray.store import Artifact, fingerprint, write_json
+from tis_ray.store import Artifact, fingerprint, read_json, write_json
 from tis_ray.store.feature_views import FeatureSet, SideFeatures
 from tis_ray.store.score_matrix import ScoreMatrix
 from tis_ray.store.sides import Side
 
+VERSION = 1
 POOL_COLUMNS = 20_000
 """Columns that stand for the pool."""
 FEATURE_ROWS = 500
@@ -84,7 +84,7 @@ def _measure(
         "subsets": list(distinct),
         "limits": [EXACT_LIMIT, POOL_COLUMNS, FEATURE_ROWS, _FEATURE_SHARDS],
     }
-    artifact = Artifact(context.root, f"distances-{one.name}", inputs)
+    artifact = Artifact(context.root, f"distances-{one.name}", inputs, VERSION)
     reused = artifact.complete
     if not reused:
         clock = artifact.clock()
@@ -117,7 +117,7 @@ def _measure(
         for plan, key in zip(plans, keys, strict=True)
         if key in content["subsets"]
     ]
-    context.log.made(f"distances {one.name}", artifact, reused, _note(subsets))
+    context.log.made("distances", f"distances {one.name}", artifact, reused, _note(subsets))
     return {
         "representation": one.name,
         "columns": content["columns"],
@@ -222,5 +222,5 @@ def _note(subsets: list[dict[str, Any]]) -> str:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(path.read_text())
+    found: dict[str, Any] = read_json(path)
     return found

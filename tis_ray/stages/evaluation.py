@@ -118,11 +118,16 @@ class Evaluation:
             metric_settings=config.settings,
         )
 
+    @property
+    def _metrics(self) -> list[str]:
+        """Every metric that answers are graded by: of the test rows, then of the tasks."""
+        return [*self.settings.metrics, *(t.metric for t in self.tasks if not t.is_code)]
+
     def inputs(self) -> dict[str, Any]:
         """Return what its results depend on besides the model."""
         return {
             "evaluation": self.settings.model_dump(mode="json", exclude=_BY_CONTENT),
-            "metrics": [_identity(name, self.metric_settings) for name in self.settings.metrics],
+            "metrics": [_identity(name, self.metric_settings) for name in self._metrics],
             "tasks": [fingerprint(task.inputs()) for task in self.tasks],
             "benchmarks": self.benchmarks,
             "query": self.query.tokens.fingerprint,

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch.distributed as dist
 
 from tis_ray.batches import Example
-from tis_ray.store import write_json, write_parquet
+from tis_ray.store import file_digest, find_json, read_parquet, write_json, write_parquet
 from tis_ray.store.sides import TOKENS, Side
 
 
@@ -36,24 +33,20 @@ class Subset:
     def write(cls, file: Path, pool: Side, positions: np.ndarray) -> Subset:
         """Write the pool's token rows at `positions`, in that order, for a training to read."""
         write_parquet(file, take_examples(pool, positions))
-        return cls(file, len(positions), _digest(file.read_bytes()))
+        return cls(file, len(positions), file_digest(file))
 
     def examples(self, name: str) -> list[Example]:
         """Read the rows for the training `name`; raise LostRowsError if they are not those written."""
-        content = self.file.read_bytes() if self.file.exists() else b""
-        if _digest(content) != self.digest:
-            state = "was changed or cut" if content else "is missing"
+        there = self.file.exists()
+        if not there or file_digest(self.file) != self.digest:
+            state = "was changed or cut" if there else "is missing"
             raise LostRowsError(
                 f"{name}: {self.file} {state}, so the {self.rows} rows to train on are not there; "
                 "the same command writes them again"
             )
-        table = pq.read_table(BytesIO(content), columns=["input_ids", "labels"])
+        table = read_parquet(self.file, ["input_ids", "labels"])
         examples: list[Example] = table.to_pylist()
         return examples
-
-
-def _digest(content: bytes) -> str:
-    return blake2b(content, digest_size=16).hexdigest()
 
 
 def sample_rows(pool: Side, size: int, seed: int) -> np.ndarray:
@@ -94,8 +87,5 @@ def progress_writer(folder: Path) -> Callable[[int, int], None]:
 
 def training_progress(folder: Path) -> tuple[int, int]:
     """Return (step, total) of the training in `folder`; (0, 0) before its first step."""
-    try:
-        told = json.loads((folder / "progress.json").read_text())
-    except FileNotFoundError:
-        return 0, 0
-    return told["step"], told["total"]
+    told = find_json(folder / "progress.json")
+    return (0, 0) if told is None else (told["step"], told["total"])

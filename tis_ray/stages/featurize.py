@@ -34,6 +34,8 @@ from tis_ray.store.feature_store import (
 from tis_ray.store.feature_views import FeatureSet
 from tis_ray.store.sides import QUARANTINE, Side, row_dicts
 
+VERSION = 1
+"""Of the view; what a feature is, is the space's to say."""
 INDEX = pa.schema([("row", pa.int64()), ("file", pa.string()), ("position", pa.int32())])
 
 
@@ -58,7 +60,7 @@ def featurize(
         **{role: side.tokens.fingerprint for role, side in sides.items()},
         "wanted": None if wanted is None else fingerprint(wanted.tolist()),
     }
-    artifact = Artifact(root, f"features-{recipe.name}", inputs)
+    artifact = Artifact(root, f"features-{recipe.name}", inputs, VERSION)
     shards = {role: side.shards for role, side in sides.items()}
     found = FeatureSet(recipe.name, artifact, store, recipe.weights_C, recipe.method.halves, shards)
     reused, note = _intact(artifact, store), ""
@@ -101,7 +103,7 @@ def featurize(
                 "files": files,
             },
         )
-    context.log.made(label, artifact, reused, note)
+    context.log.made("features", label, artifact, reused, note)
     return found
 
 

@@ -70,5 +70,5 @@ def given_ordering(method: Representation, context: Context, pool: Side) -> Stud
         write_parquet(ordering.file, table)
         write_json(artifact / "budgets.json", [asdict(entry) for entry in filled])
         artifact.commit(rows=len(rows), seconds=clock.seconds, peak_mb=peak_mb())
-    context.log.made(f"{method.name} {SELECTOR}", artifact, reused)
+    context.log.made("ordering", f"{method.name} {SELECTOR}", artifact, reused)
     return ordering

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from tis_ray.analysis.cells import Method
 from tis_ray.distributed.held_scores import HeldScores, hold_scores, score_shards
 from tis_ray.errors import InputError
 from tis_ray.log import peak_mb
@@ -22,10 +23,19 @@ from tis_ray.stages.given_ordering import given_ordering
 from tis_ray.stages.represented import Represented
 from tis_ray.stages.study_ordering import StudyOrdering, ids_and_sources, ordering_table
 from tis_ray.stages.targets import Targets
-from tis_ray.store import Artifact, fingerprint, write_json, write_parquet
+from tis_ray.store import (
+    Artifact,
+    fingerprint,
+    read_npy,
+    write_json,
+    write_parquet,
+)
 from tis_ray.store.feature_views import FeatureSet, SideFeatures
 from tis_ray.store.score_matrix import ScoreMatrix
 from tis_ray.store.sides import Side
+
+VERSION = 1
+"""Of `ordering-*`; the selectors have their own."""
 
 Provided = tuple[Any, Any]
 """What a selector is given beside scores and settings, and what names it in fingerprints."""
@@ -65,8 +75,8 @@ class _Orderer:
         self.features, self.context, self.actors = represented.features, context, actors
         self.config, self.log = context.config, context.log
         self.pool, self.query = pool, query
-        self.columns_N = np.load(self.scores / "columns.npy")
-        self.queries_M = np.load(self.scores / "queries.npy")
+        self.columns_N = read_npy(self.scores / "columns.npy")
+        self.queries_M = read_npy(self.scores / "queries.npy")
         self.constrainer = Constrainer(self.config, pool)
         if self.config.budget_unit == "examples" and max(self.config.budget) > len(self.columns_N):
             raise InputError(
@@ -77,7 +87,7 @@ class _Orderer:
 
     def order(self, selector: Selector, seed: int | None = None) -> StudyOrdering:
         """Rank the pool by one selector, over score shards held by actors."""
-        with self.log.needed_by(f"{self.representation} + {selector.name}"):
+        with self.log.needed_by(Method(self.representation, selector.name)):
             settings = self.config.settings_of(selector)
             provided = self._provided(selector, seed)
             artifact = Artifact(
@@ -90,6 +100,7 @@ class _Orderer:
                     "subsets": self.constrainer.identity,
                     "features": self._spacing_features and self._spacing_features.identity,
                 },
+                VERSION,
             )
             ordering = StudyOrdering(self.representation, selector.name, artifact, seed)
             reused = artifact.complete
@@ -100,7 +111,7 @@ class _Orderer:
                 write_parquet(ordering.file, self._named(rows, ranked))
                 write_json(artifact / "budgets.json", [asdict(entry) for entry in filled])
                 artifact.commit(rows=len(rows), seconds=clock.seconds, peak_mb=peak_mb())
-            self.log.made(ordering.name.replace("-", " ", 1), artifact, reused)
+            self.log.made("ordering", ordering.name.replace("-", " ", 1), artifact, reused)
         return ordering
 
     @cached_property
@@ -181,17 +192,17 @@ class _Orderer:
 
     def _lengths(self) -> Provided:
         """Return the response tokens of each candidate."""
-        lengths_N = self._lengths_N
+        lengths_N = self._candidate_lengths
         return lengths_N, fingerprint(lengths_N.tolist())
 
     def _target(self) -> Provided:
         """Return the lengths of the baseline's rows, in its order."""
         target = self.order(find_selector(BASELINE))
         places = np.searchsorted(self.columns_N, target.table()["index"].to_numpy())
-        return self._lengths_N[places], target.artifact.fingerprint
+        return self._candidate_lengths[places], target.artifact.fingerprint
 
     @cached_property
-    def _lengths_N(self) -> np.ndarray:
+    def _candidate_lengths(self) -> np.ndarray:
         counts: dict[int, int] = {}
         for table in self.pool.token_tables():
             part = table.select(["row", "response_tokens"]).to_pydict()

@@ -12,7 +12,7 @@ from tis_ray.settings import QuantilesConfig
 from tis_ray.stages.cells import CellPlan
 from tis_ray.stages.context import Context
 from tis_ray.stages.represented import Represented
-from tis_ray.store import Artifact, write_npy
+from tis_ray.store import Artifact, read_npy, write_npy
 from tis_ray.store.sides import Side
 
 VERSION = 1
@@ -45,17 +45,16 @@ def plan_quantiles(
 
 def _whole_order(name: str, scores: Artifact, context: Context) -> np.ndarray:
     """Return the pool rows that have a score, in round-robin order."""
-    artifact = Artifact(
-        context.root, f"order-{name}", {"scores": scores.fingerprint, "rows": "all"}, VERSION
-    )
+    inputs = {"scores": scores.fingerprint, "rows": "all"}
+    artifact = Artifact(context.root, f"order-{name}", inputs, VERSION)
     reused = artifact.complete
     if not reused:
         clock = artifact.clock()
-        columns_N = np.load(scores / "columns.npy")
+        columns_N = read_npy(scores / "columns.npy")
         shards = score_shards(scores)
         found = select_distributed(shards, BASELINE, len(columns_N), context.cluster.actors)
         write_npy(artifact / "rows.npy", columns_N[found.indices])
         artifact.commit(rows=len(columns_N), seconds=clock.seconds, peak_mb=peak_mb())
-    context.log.made(f"whole order {name}", artifact, reused)
-    order: np.ndarray = np.load(artifact / "rows.npy")
+    context.log.made("ordering", f"whole order {name}", artifact, reused)
+    order: np.ndarray = read_npy(artifact / "rows.npy")
     return order

@@ -104,5 +104,5 @@ def _warmup_checkpoints(
         if found:
             note = f"continued after epoch {found[-1].epoch}"
         warm_up(artifact, warmup, context, model, pool)
-    context.log.made("warm-up", artifact, reused, note)
+    context.log.made("warm-up", "warm-up", artifact, reused, note)
     return checkpoints(artifact.path)

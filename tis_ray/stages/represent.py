@@ -7,12 +7,12 @@ whether features are kept.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from tis_ray.analysis.cells import Method
 from tis_ray.analysis.intervals import wilson_interval
 from tis_ray.distributed.held_scores import score_shards, select_distributed
 from tis_ray.errors import InputError
@@ -24,8 +24,13 @@ from tis_ray.stages.recipe import Recipe, make_recipe, reading_model
 from tis_ray.stages.represented import Represented
 from tis_ray.stages.scores import score_exact, score_features, score_rows, score_stream
 from tis_ray.stages.tokens import prepare_side
-from tis_ray.store import Artifact, fingerprint, write_json, write_npy
+from tis_ray.store import Artifact, fingerprint, read_json, read_npy, write_json, write_npy
 from tis_ray.store.sides import Side, SideName
+
+KEPT_VERSION = 1
+"""Of `kept-*`."""
+RECALL_VERSION = 1
+"""Of `recall-*`."""
 
 
 class Representer:
@@ -49,7 +54,7 @@ class Representer:
         if method.gives == "ordering":
             return Represented(method, None, None)
         cascade = method.cascade(settings)
-        with self.log.needed_by(method.name):
+        with self.log.needed_by(Method(method.name)):
             sides = self._sides(method)
             wanted = self._usable_rows(sides)
             if method.gives == "scores":
@@ -123,14 +128,15 @@ class Representer:
         """Return the pool rows that the cheap representation keeps, ascending, and its scores."""
         cheap = self.represent(cascade.by).scores
         assert cheap is not None
-        columns_N = np.load(cheap / "columns.npy")
+        columns_N = read_npy(cheap / "columns.npy")
         count = max(1, round(cascade.keep * len(columns_N)))
         if self.config.budget_unit == "examples" and count < max(self.config.budget):
             raise InputError(
                 f"{cascade.field}.keep: {cascade.keep:g} of {len(columns_N)} rows are {count}, fewer "
                 f"than the budget of {max(self.config.budget)}; raise it"
             )
-        artifact = Artifact(self.root, "kept", {"scores": cheap.fingerprint, "count": count})
+        inputs = {"scores": cheap.fingerprint, "count": count}
+        artifact = Artifact(self.root, "kept", inputs, KEPT_VERSION)
         reused = artifact.complete
         if not reused:
             clock = artifact.clock()
@@ -138,8 +144,8 @@ class Representer:
             found = select_distributed(shards, BASELINE, count, self.context.cluster.actors)
             write_npy(artifact / "kept.npy", np.sort(columns_N[found.indices]))
             artifact.commit(rows=count, seconds=clock.seconds)
-        self.log.made(f"kept by {cascade.by}", artifact, reused)
-        return np.load(artifact / "kept.npy"), cheap
+        self.log.made("kept", f"kept by {cascade.by}", artifact, reused)
+        return read_npy(artifact / "kept.npy"), cheap
 
     def _recall(
         self,
@@ -164,7 +170,7 @@ class Representer:
         sample = np.sort(draw.permutation(everything)[: facts["sample"]])
         scores = self._scored(recipe, sides, sample, True, " sample").scores
         assert scores is not None
-        columns_N = np.load(scores / "columns.npy")
+        columns_N = read_npy(scores / "columns.npy")
         share = max(self.config.budget) / len(everything)
         budgets = {s: max(1, round(s * len(columns_N))) for s in (share, 0.05, 0.10)}
         artifact = Artifact(
@@ -175,6 +181,7 @@ class Representer:
                 "kept": fingerprint(kept.tolist()),
                 "budgets": list(budgets.values()),
             },
+            RECALL_VERSION,
         )
         if not artifact.complete:
             shards, most = score_shards(scores), max(budgets.values())
@@ -187,7 +194,7 @@ class Representer:
                 found.append({"share": name, "rows": count, "kept": hits, "low": low, "high": high})
             write_json(artifact / "recall.json", found)
             artifact.commit(rows=len(columns_N))
-        facts["recall"] = json.loads((artifact / "recall.json").read_text())
+        facts["recall"] = read_json(artifact / "recall.json")
         for entry in facts["recall"][:1]:
             self.log.say(
                 f"  cascade: of the {entry['rows']} rows that {recipe.method.label} would take from a sample of "

@@ -11,7 +11,6 @@ from whole gradients without a projection (`exact`), and from texts (BM25).
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from tis_ray.analysis.fidelity import certificate
 from tis_ray.distributed.shards import map_shards, pending
@@ -30,11 +28,22 @@ from tis_ray.settings import Section
 from tis_ray.stages.context import Context
 from tis_ray.stages.featurize import RowReader
 from tis_ray.stages.recipe import Recipe
-from tis_ray.store import Artifact, fingerprint, write_json, write_npy, write_parquet
+from tis_ray.store import (
+    Artifact,
+    count_rows,
+    fingerprint,
+    read_json,
+    read_npy,
+    read_parquet,
+    write_json,
+    write_npy,
+    write_parquet,
+)
 from tis_ray.store.feature_store import require_same_space
 from tis_ray.store.feature_views import FeatureSet, open_features
 from tis_ray.store.sides import QUARANTINE, Side
 
+VERSION = 1
 CERTIFIED_COLUMNS = 8192
 """Columns on which the certificate's overlap is predicted, spread evenly over the pool."""
 SHARES = (0.01, 0.05, 0.10)
@@ -145,7 +154,7 @@ def score_folders(pool: Path, query: Path, out: Path) -> Path:
         worker(shard)
     write_npy(out / "columns.npy", np.concatenate([_rows(out, shard) for shard in range(shards)]))
     write_json(out / "certificate.json", _certificate(out, ScoreStored.KIND))
-    parts = [np.load(out / f"scores-{shard:05d}.npy", mmap_mode="r") for shard in range(shards)]
+    parts = [read_npy(out / f"scores-{shard:05d}.npy", mapped=True) for shard in range(shards)]
     write_npy(out / "scores.npy", np.concatenate(parts, axis=1))
     return out / "scores.npy"
 
@@ -167,7 +176,8 @@ def _score(
     pool_rows: about how many columns there will be. model: the worker runs the model (on a GPU if there is one). whole: it needs the whole pool, so
     it runs in this process, once.
     """
-    artifact = Artifact(context.root, f"scores-{name}", {"worker": worker.__name__, **inputs})
+    inputs = {"worker": worker.__name__, **inputs}
+    artifact = Artifact(context.root, f"scores-{name}", inputs, VERSION)
     reused = artifact.complete
     if not reused:
         clock = artifact.clock()
@@ -191,12 +201,12 @@ def _score(
             raise InputError(
                 f"data.pool: no row has a {name} score; see the quarantine of features"
             )
-        queries_M = np.load(artifact / "queries.npy")
+        queries_M = read_npy(artifact / "queries.npy")
         # Every worker that met a query without a score wrote it down.
         lost = {
             tuple(row.values()): row
             for path in sorted(artifact.path.glob("lost-*.parquet"))
-            for row in pq.read_table(path).to_pylist()
+            for row in read_parquet(path).to_pylist()
         }
         table = pa.Table.from_pylist(list(lost.values()), QUARANTINE)
         write_parquet(artifact / "quarantine.parquet", table)
@@ -210,23 +220,23 @@ def _score(
             peak_mb=facts["peak_mb"],
             details={"shards": shards, "queries": len(queries_M)},
         )
-    context.log.made(f"scores {name}", artifact, reused, _noise_note(artifact))
+    context.log.made("scores", f"scores {name}", artifact, reused, _noise_note(artifact))
     return artifact
 
 
 def read_certificate(scores: Artifact) -> dict[str, Any]:
     """Return how far the scores are from exact, as `certificate.json` says."""
-    found: dict[str, Any] = json.loads((scores / "certificate.json").read_text())
+    found: dict[str, Any] = read_json(scores / "certificate.json")
     return found
 
 
 def _certificate(folder: Path, kind: str) -> dict[str, Any]:
-    noises = [np.load(path) for path in sorted(folder.glob("noise-*.npy"))]
+    noises = [read_npy(path) for path in sorted(folder.glob("noise-*.npy"))]
     if not noises:
         return {"projection": False, "kind": kind}
     sums_M, squares_M = np.sum(noises, axis=0)
-    count = sum(pq.read_metadata(path).num_rows for path in sorted(folder.glob("rows-*.parquet")))
-    samples = [np.load(path) for path in sorted(folder.glob("sample-*.npy"))]
+    count = count_rows(folder, "rows-*.parquet")
+    samples = [read_npy(path) for path in sorted(folder.glob("sample-*.npy"))]
     scores_Ms, noise_Ms = np.concatenate(samples, axis=2)
     found = certificate(scores_Ms, sums_M, squares_M, count, SHARES, noise_Ms=noise_Ms)
     return {"projection": True, "kind": kind, **found.to_dict()}
@@ -241,7 +251,7 @@ def _noise_note(artifact: Artifact) -> str:
 
 
 def _rows(folder: Path, shard: int) -> np.ndarray:
-    table = pq.read_table(folder / f"rows-{shard:05d}.parquet", columns=["row"])
+    table = read_parquet(folder / f"rows-{shard:05d}.parquet", columns=["row"])
     found: np.ndarray = table["row"].to_numpy()
     return found
 

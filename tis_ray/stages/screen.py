@@ -7,16 +7,14 @@ streams by shard by shard, twice; see `tis_ray.data.overlap` for what counts as 
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from tis_ray.config import Config
 from tis_ray.data import RejectReason, Row, format_tulu
@@ -36,9 +34,18 @@ from tis_ray.representations.embed import REPRESENTATION, EmbedSettings
 from tis_ray.settings import OverlapConfig
 from tis_ray.stages.context import Context
 from tis_ray.stages.tokens import read_side
-from tis_ray.store import Artifact, write_json, write_parquet
+from tis_ray.store import (
+    Artifact,
+    read_json,
+    read_parquet,
+    read_tables,
+    read_text,
+    write_json,
+    write_parquet,
+)
 from tis_ray.store.sides import row_dicts
 
+VERSION = 1
 OVERLAPS = pa.schema(
     [
         *((name, pa.string()) for name in ("pool_id", "side", "target_id", "kind", "part")),
@@ -62,11 +69,11 @@ class Screen:
 
     def overlaps(self) -> pa.Table:
         """Read the overlaps, the strongest of each pool row with each target first."""
-        return pq.read_table(self.artifact / "overlaps.parquet")
+        return read_parquet(self.artifact / "overlaps.parquet")
 
     def dropped(self) -> dict[str, tuple[str, str]]:
         """Return reason and detail of each pool row that is not to be used, by id."""
-        table = pq.read_table(self.artifact / "dropped.parquet").to_pydict()
+        table = read_parquet(self.artifact / "dropped.parquet").to_pydict()
         return {
             name: (reason, detail)
             for name, reason, detail in zip(
@@ -75,27 +82,36 @@ class Screen:
         }
 
 
-def screen_pool(context: Context, rows: dict[str, Artifact]) -> Screen:
-    """Find what the pool shares with query and test rows, and what of it is dropped.
+def target_rows(config: Config, rows: Mapping[str, Artifact]) -> dict[TargetSide, list[Artifact]]:
+    """Return the rows that the pool must not repeat: the study's own, and those of `overlap.also`.
 
-    Where a study has several tasks, the rows of all of them count: then every task has the same
-    pool, and what is made of the pool is made once.
+    In the order of their fingerprints, so that tasks that name each other screen one pool, once.
     """
+    found: dict[TargetSide, list[Artifact]] = {}
+    for side in TARGETS:
+        others = [read_side(config, side, getattr(task, side)) for task in config.overlap.also]
+        own = {artifact.fingerprint: artifact for artifact in (rows[side], *others)}
+        found[side] = [own[key] for key in sorted(own)]
+    return found
+
+
+def screen_pool(context: Context, rows: Mapping[str, Artifact]) -> Screen:
+    """Find what the pool shares with query and test rows, and what of it is dropped."""
     config = context.config
     excluded = read_ids(config.constraints.exclude, "constraints.exclude")
-    studies = [config.for_task(task) for task in config.tasks] or [config]
-    targets = {side: [read_side(study, side) for study in studies] for side in TARGETS}
+    targets = target_rows(config, rows)
     inputs: dict[str, Any] = {
         "pool": rows["pool"].fingerprint,
         **{side: [found.fingerprint for found in targets[side]] for side in TARGETS},
+        "overlap": config.overlap.model_dump(mode="json", exclude={"also"}),
+        "exclude": sorted(excluded),
     }
-    inputs |= {"overlap": config.overlap.model_dump(mode="json"), "exclude": sorted(excluded)}
     encoder = _encoder(config) if config.overlap.embedding is not None else None
     if encoder is not None:
         from tis_ray.representations.embed.features import encoder_identity
 
         inputs["encoder"] = encoder_identity(encoder)
-    artifact = Artifact(config.artifact_root, "screen", inputs)
+    artifact = Artifact(config.artifact_root, "screen", inputs, VERSION)
     reused = artifact.complete
     if not reused:
         clock = artifact.clock()
@@ -114,7 +130,7 @@ def screen_pool(context: Context, rows: dict[str, Artifact]) -> Screen:
                 "dropped": dict(Counter(row["reason"] for row in dropped)),
             },
         )
-    context.log.made("screen", artifact, reused, _told(artifact.manifest().details))
+    context.log.made("screen", "screen", artifact, reused, _told(artifact.manifest().details))
     return Screen(artifact)
 
 
@@ -129,7 +145,7 @@ def read_ids(value: list[str] | str, field: str) -> set[str]:
     if not isinstance(value, str):
         return set(value)
     try:
-        lines = Path(value).expanduser().read_text(encoding="utf-8").splitlines()
+        lines = read_text(Path(value).expanduser()).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"{field}: {value} cannot be read ({error}); give a file with one id a line, or a list"
@@ -155,7 +171,7 @@ class FindOverlaps:
         self.index = OverlapIndex(rows, n=settings.ngram, threshold=settings.threshold)
         self.second = frequencies is not None
         if frequencies is not None:
-            told = json.loads(frequencies.read_text())
+            told = read_json(frequencies)
             self.index.pass_over(told["frequencies"], told["rows"])
         self.embed = None
         if self.second and encoder is not None:
@@ -217,7 +233,7 @@ def _find_overlaps(
         map_shards(FindOverlaps, arguments, todo, context, "screen: words", light=True)
         total: Counter[str] = Counter()
         for path in sorted(artifact.path.glob("frequencies-*.json")):
-            total.update(json.loads(path.read_text()))
+            total.update(read_json(path))
         told = {"rows": pool.manifest().rows, "frequencies": dict(sorted(total.items()))}
         write_json(counted, told)
     arguments |= {"frequencies": counted, "encoder": encoder}
@@ -227,8 +243,8 @@ def _find_overlaps(
     map_shards(
         FindOverlaps, arguments, todo, context, "screen: overlaps", gpu=not light, light=light
     )
-    tables = [pq.read_table(p) for p in sorted(artifact.path.glob("overlaps-*.parquet"))]
-    return [Overlap(**row) for table in tables for row in table.to_pylist()]
+    found = read_tables(artifact.path, "overlaps-*.parquet").to_pylist()
+    return [Overlap(**row) for row in found]
 
 
 def _dropped(
@@ -267,7 +283,7 @@ def _rows_of(folder: Path, columns: list[str] | None = None) -> Iterator[Any]:
         if columns is None:
             yield from row_dicts(path)
         else:
-            yield from pq.read_table(path, columns=columns).to_pylist()
+            yield from read_parquet(path, columns=columns).to_pylist()
 
 
 def _told(details: dict[str, Any]) -> str:

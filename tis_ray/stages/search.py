@@ -10,7 +10,6 @@ came first, so two searches may differ; this one is an artifact, and a study kee
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 from dataclasses import dataclass
@@ -32,7 +31,7 @@ from tis_ray.settings.grid import Point, label, placed, points
 from tis_ray.stages.context import Context
 from tis_ray.stages.examples import Subset, sample_rows
 from tis_ray.stages.training import TrainingOrder, ordered_model
-from tis_ray.store import Artifact, write_json
+from tis_ray.store import Artifact, find_json, read_json, write_json
 from tis_ray.store.sides import Side
 
 FOUND = "search.json"
@@ -72,8 +71,8 @@ def search(
             device=context.cluster.device,
             peak_mb=max(trial["peak_mb"] for trial in found["trials"]),
         )
-    found = json.loads((artifact / FOUND).read_text())
-    context.log.made("search", artifact, reused, _words(found))
+    found = read_json(artifact / FOUND)
+    context.log.made("search", "search", artifact, reused, _words(found))
     return with_point(config.finetune, found["best"]), artifact
 
 
@@ -204,7 +203,7 @@ def _plain(losses: list[float]) -> list[float | None]:
 
 
 def _told(file: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    found: dict[str, Any] = find_json(file) or {}
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +9,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from tis_ray.selectors.constraints import Filled
-from tis_ray.store import Artifact
+from tis_ray.store import Artifact, read_json, read_parquet
 from tis_ray.store.sides import Side
 
 
@@ -43,11 +41,11 @@ class StudyOrdering:
 
     def table(self) -> pa.Table:
         """Read the ordering, best first."""
-        return pq.read_table(self.file)
+        return read_parquet(self.file)
 
     def filled(self) -> dict[int, Filled]:
         """Read what each budget came to; its subset is the ordering's first `rows` rows."""
-        told = json.loads((self.artifact / "budgets.json").read_text())
+        told = read_json(self.artifact / "budgets.json")
         return {entry["budget"]: Filled(**entry) for entry in told}
 
 

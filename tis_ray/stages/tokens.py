@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from tis_ray.analysis.cells import StageCost
 from tis_ray.config import Config
 from tis_ray.data import (
     Encoded,
@@ -35,12 +35,17 @@ from tis_ray.data import (
 )
 from tis_ray.distributed.shards import map_shards, pending
 from tis_ray.errors import InputError
-from tis_ray.log import StageRecord, peak_mb
+from tis_ray.log import peak_mb
 from tis_ray.models.loading import load_tokenizer, model_identity
-from tis_ray.settings import ModelConfig
+from tis_ray.settings import AnySource, ModelConfig
 from tis_ray.stages.context import Context
-from tis_ray.store import Artifact, fingerprint, write_parquet
+from tis_ray.store import Artifact, count_rows, fingerprint, read_tables, write_parquet
 from tis_ray.store.sides import QUARANTINE, ROWS, TOKENS, Side, SideName, row_dicts
+
+ROWS_VERSION = 1
+"""Of `rows-*`."""
+TOKENS_VERSION = 1
+"""Of `tokens-*`."""
 
 
 def prepare_side(
@@ -70,6 +75,7 @@ def prepare_side(
             "max_length": config.data.max_length,
             "dropped": fingerprint(dropped) if dropped else None,
         },
+        TOKENS_VERSION,
     )
     reused = tokens.complete
     if not reused:
@@ -87,12 +93,10 @@ def prepare_side(
         with clock.marked():
             told = f"tokens {label}"
             facts = map_shards(Tokenise, arguments, todo, context, told, light=True)
-        tables = [pq.read_table(p) for p in sorted(tokens.path.glob("quarantine-*.parquet"))]
-        lost = pa.concat_tables(tables)
+        lost = read_tables(tokens.path, "quarantine-*.parquet")
         write_parquet(tokens / "quarantine.parquet", lost)
-        kept = sum(pq.read_metadata(path).num_rows for path in tokens.path.glob("tokens-*.parquet"))
         tokens.commit(
-            rows=kept,
+            rows=count_rows(tokens.path, "tokens-*.parquet"),
             quarantined=lost.num_rows,
             seconds=clock.seconds,
             peak_mb=facts["peak_mb"],
@@ -105,8 +109,9 @@ def prepare_side(
             f"see {tokens / 'quarantine.parquet'}"
         )
     context.log.finished(
-        StageRecord(
+        StageCost(
             stage=label,
+            kind="tokens",
             artifact=str(tokens.path),
             seconds=manifest.seconds + rows.manifest().seconds,
             reused=reused,
@@ -119,9 +124,12 @@ def prepare_side(
     return Side(name, rows, tokens, shards)
 
 
-def read_side(config: Config, name: SideName) -> Artifact:
-    """Stream a source into row shards; quarantine what cannot be used. Needs no cluster."""
-    source = getattr(config.data, name)
+def read_side(config: Config, name: SideName, source: AnySource | None = None) -> Artifact:
+    """Stream a source into row shards; quarantine what cannot be used. Needs no cluster.
+
+    source: what to read in place of the study's own, such as another task's.
+    """
+    source = source or getattr(config.data, name)
     artifact = Artifact(
         config.artifact_root,
         "rows",
@@ -130,6 +138,7 @@ def read_side(config: Config, name: SideName) -> Artifact:
             "content": content_fingerprint(source, name),
             "shard_rows": config.batch.shard_rows,
         },
+        ROWS_VERSION,
     )
     if artifact.complete:
         return artifact

@@ -5,7 +5,6 @@ An order is all that such a process is told. It is small: it is pickled, and goe
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -27,7 +26,7 @@ from tis_ray.models.training import train
 from tis_ray.settings import LoraConfig, ModelConfig, TrainingConfig
 from tis_ray.stages.evaluation import NO_TEMPLATE, Evaluation, evaluate, evaluate_without_template
 from tis_ray.stages.examples import Subset, progress_writer
-from tis_ray.store import Artifact, Clock, write_json
+from tis_ray.store import Artifact, Clock, read_json, write_json
 
 TRAINING = ("train_rows", "train_tokens", "optimizer_steps", "train_loss", "seconds_train")
 """What is known of an adapter's training, wherever it is measured."""
@@ -85,7 +84,7 @@ def cell_loop(order: CellOrder) -> None:
         elif order.trained is not None:
             load_adapter(model, order.trained / "adapter")
             model.eval()
-            told = json.loads((order.trained / "metrics.json").read_text())
+            told = read_json(order.trained / "metrics.json")
             metrics = {name: told[name] for name in TRAINING}
         else:
             with clock.marked() if clock else nullcontext():

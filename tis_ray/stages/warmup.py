@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 
 from tis_ray.batches.threads import cpu_threads
@@ -16,7 +15,7 @@ from tis_ray.settings import ModelConfig
 from tis_ray.stages.context import Context
 from tis_ray.stages.examples import Subset, progress_writer, sample_rows, training_progress
 from tis_ray.stages.training import TrainingOrder, ordered_model
-from tis_ray.store import Artifact, write_json
+from tis_ray.store import Artifact, read_json, write_json
 from tis_ray.store.sides import Side
 
 VERSION = 2
@@ -69,7 +68,7 @@ def warm_up(
         run_training(artifact.path.name, warmup_loop, order, 1, context.cluster, context.root)
     last = checkpoints(artifact.path)[-1]
     details = {"steps": len(last.steps()), "loss": last.steps()[-1]["loss"]}
-    facts = json.loads((artifact / "worker.json").read_text())
+    facts = read_json(artifact / "worker.json")
     artifact.commit(
         rows=size,
         seconds=clock.seconds,

@@ -1,20 +1,52 @@
-"""What stages leave on disk: fingerprints, atomic files, artifacts with a manifest."""
+"""What stages leave on disk: artifacts with a manifest, written atomically, read by `files` alone."""
 
-from tis_ray.store.artifact import Artifact, Manifest
-from tis_ray.store.atomic import atomic_path, write_bytes, write_json, write_npy, write_parquet
+from tis_ray.store.artifact import Artifact, Manifest, read_manifest
+from tis_ray.store.atomic import (
+    atomic_path,
+    write_bytes,
+    write_csv,
+    write_json,
+    write_npy,
+    write_parquet,
+    write_text,
+)
 from tis_ray.store.clock import Clock
-from tis_ray.store.fingerprint import canonical_json, fingerprint, folder_digest
+from tis_ray.store.files import (
+    append_line,
+    count_rows,
+    find_json,
+    read_json,
+    read_lines,
+    read_npy,
+    read_parquet,
+    read_tables,
+    read_text,
+)
+from tis_ray.store.fingerprint import canonical_json, file_digest, fingerprint, folder_digest
 
 __all__ = [
     "Artifact",
     "Clock",
     "Manifest",
+    "append_line",
     "atomic_path",
     "canonical_json",
+    "count_rows",
+    "file_digest",
+    "find_json",
     "fingerprint",
     "folder_digest",
+    "read_json",
+    "read_lines",
+    "read_manifest",
+    "read_npy",
+    "read_parquet",
+    "read_tables",
+    "read_text",
     "write_bytes",
+    "write_csv",
     "write_json",
     "write_npy",
     "write_parquet",
+    "write_text",
 ]

@@ -7,13 +7,14 @@ may trust every file beside it; whoever does not continues from the shards that 
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tis_ray.errors import InputError
 from tis_ray.store.atomic import write_bytes, write_json
 from tis_ray.store.clock import Clock
+from tis_ray.store.files import read_json
 from tis_ray.store.fingerprint import fingerprint
 from tis_ray.version import __version__
 
@@ -69,11 +70,25 @@ class Artifact:
         return manifest
 
     def manifest(self) -> Manifest:
-        """Read the manifest of a complete artifact."""
-        return Manifest(**json.loads((self.path / "manifest.json").read_text()))
+        """Read the manifest of a complete artifact; errors are those of `read_manifest`."""
+        return read_manifest(self.path)
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
 
     def __repr__(self) -> str:
         return f"Artifact({self.path.name}, complete={self.complete})"
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read the manifest in an artifact's folder. Raises InputError if it is gone, cut or not ours."""
+    path = folder / "manifest.json"
+    told = read_json(path)
+    try:
+        return Manifest(**told)
+    except TypeError as error:
+        reason = str(error).replace("Manifest.__init__()", "it")
+        raise InputError(
+            f"{path}: not a manifest of tis_ray {__version__} ({reason}); remove {folder} and run the "
+            "study again, or use the version that wrote it"
+        ) from None

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 
@@ -41,6 +42,11 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
         temporary.write_bytes(content)
 
 
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write a text as UTF-8, atomically."""
+    write_bytes(path, text.encode())
+
+
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write a value as indented JSON (UTF-8), atomically."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
@@ -51,6 +57,12 @@ def write_npy(path: str | os.PathLike[str], array: np.ndarray) -> None:
     """Write one array as .npy, atomically."""
     with atomic_path(path) as temporary:
         np.save(temporary, array, allow_pickle=False)
+
+
+def write_csv(path: str | os.PathLike[str], table: pa.Table) -> None:
+    """Write a table as CSV, atomically."""
+    with atomic_path(path) as temporary:
+        pacsv.write_csv(table, temporary)
 
 
 def write_parquet(path: str | os.PathLike[str], table: pa.Table) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -10,6 +9,7 @@ from threading import Event
 
 from tis_ray.background import meanwhile
 from tis_ray.store.atomic import write_json
+from tis_ray.store.files import find_json
 
 OFTEN = 1.0
 """Seconds between two marks."""
@@ -26,10 +26,8 @@ class Clock:
     def __init__(self, folder: Path) -> None:
         self._file = folder / self.FILE
         self._began = time.monotonic()
-        try:
-            self._before = float(json.loads(self._file.read_text())["seconds"])
-        except FileNotFoundError:
-            self._before = 0.0
+        told = find_json(self._file)
+        self._before = 0.0 if told is None else float(told["seconds"])
 
     @property
     def seconds(self) -> float:

@@ -26,6 +26,7 @@ from safetensors import SafetensorError, safe_open
 from tis_ray.errors import InputError
 from tis_ray.store.atomic import write_bytes, write_json
 from tis_ray.store.codec import Encoded, decode, encode
+from tis_ray.store.files import find_json
 from tis_ray.store.fingerprint import fingerprint
 
 SUFFIX = ".safetensors"
@@ -70,10 +71,9 @@ class FeatureStore:
     def open(cls, folder: str | Path) -> FeatureStore:
         """Open a store by its folder. Raises InputError if there is none."""
         folder = Path(folder).resolve()
-        try:
-            space = json.loads((folder / "space.json").read_text())
-        except (OSError, json.JSONDecodeError) as error:
-            raise InputError(f"{folder}: no feature store there ({error})") from None
+        space = find_json(folder / "space.json")
+        if space is None:
+            raise InputError(f"{folder}: no feature store there (space.json is missing)")
         store = cls(folder.parent, space)
         store.path = folder
         return store

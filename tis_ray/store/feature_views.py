@@ -6,18 +6,17 @@ of the store, and position in it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from tis_ray.errors import InputError
-from tis_ray.store.artifact import Artifact
+from tis_ray.store.artifact import Artifact, read_manifest
 from tis_ray.store.feature_store import FeatureStore
+from tis_ray.store.files import read_parquet
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class FeatureSet:
 
     def index(self, side: str, shard: int) -> pa.Table:
         """Read where the features of a shard's rows lie: row, file, position."""
-        return pq.read_table(self.artifact / f"{side}-{shard:05d}.parquet")
+        return read_parquet(self.artifact / f"{side}-{shard:05d}.parquet")
 
     def rows(self, side: str, shard: int) -> np.ndarray:
         """Return the row numbers of a shard's features."""
@@ -126,12 +125,12 @@ def open_features(folder: Path) -> FeatureSet:
     folder = folder.resolve()
     if not (folder / "_SUCCESS").exists():
         raise InputError(f"{folder}: no finished features there; give a `features-*` artifact")
-    manifest = json.loads((folder / "manifest.json").read_text())
-    artifact = Artifact(folder.parent, manifest["stage"], manifest["inputs"], manifest["version"])
-    details = manifest["details"]
+    manifest = read_manifest(folder)
+    artifact = Artifact(folder.parent, manifest.stage, manifest.inputs, manifest.version)
+    details = manifest.details
     store = FeatureStore.open(folder.parent / details["store"])
     return FeatureSet(
-        manifest["stage"].removeprefix("features-"),
+        manifest.stage.removeprefix("features-"),
         artifact,
         store,
         np.array(details["weights"]),

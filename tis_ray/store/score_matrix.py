@@ -14,6 +14,7 @@ import numpy as np
 
 from tis_ray.errors import InputError
 from tis_ray.selectors.ordering import Scores, checked_shape
+from tis_ray.store.files import read_npy
 
 BLOCK_VALUES = 1 << 24
 """Scores in memory at once while all of them are read: 64 MiB of float32."""
@@ -27,10 +28,10 @@ class ScoreMatrix:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.columns_N: np.ndarray = np.load(folder / "columns.npy")
-        self.queries_M: np.ndarray = np.load(folder / "queries.npy")
+        self.columns_N: np.ndarray = read_npy(folder / "columns.npy")
+        self.queries_M: np.ndarray = read_npy(folder / "queries.npy")
         self.files = sorted(folder.glob("scores-*.npy"))
-        shapes = [np.load(path, mmap_mode="r").shape for path in self.files]
+        shapes = [read_npy(path, mapped=True).shape for path in self.files]
         self.starts = np.cumsum([0, *(columns for _, columns in shapes)])
 
     def places(self, rows: np.ndarray) -> np.ndarray:
@@ -45,7 +46,7 @@ class ScoreMatrix:
         found_Mn = np.empty((rows, len(places)), np.float32)
         for owner in np.unique(owners).tolist():
             mine = np.flatnonzero(owners == owner)
-            scores_MN = np.load(self.files[owner], mmap_mode="r")
+            scores_MN = read_npy(self.files[owner], mapped=True)
             found_Mn[:, mine] = scores_MN[queries, places[mine] - self.starts[owner]]
         return found_Mn
 
@@ -53,7 +54,7 @@ class ScoreMatrix:
         """Yield all columns in order: the first one's number, and a block (M, n)."""
         width = max(1, BLOCK_VALUES // len(self.queries_M))
         for path, first in zip(self.files, self.starts.tolist(), strict=False):
-            scores_MN = np.load(path, mmap_mode="r")
+            scores_MN = read_npy(path, mapped=True)
             for start in range(0, scores_MN.shape[1], width):
                 yield first + start, np.asarray(scores_MN[:, start : start + width])
 

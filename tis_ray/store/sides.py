@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from tis_ray.store.artifact import Artifact
+from tis_ray.store.files import read_parquet
 
 ROWS = pa.schema(
     [
@@ -58,16 +58,16 @@ class Side:
 
     def row_table(self, shard: int) -> pa.Table:
         """Read one shard of rows."""
-        return pq.read_table(self.rows / f"rows-{shard:05d}.parquet")
+        return read_parquet(self.rows / f"rows-{shard:05d}.parquet")
 
     def token_table(self, shard: int) -> pa.Table:
         """Read the same shard's tokens; rows without a usable label are missing."""
-        return pq.read_table(self.tokens / f"tokens-{shard:05d}.parquet")
+        return read_parquet(self.tokens / f"tokens-{shard:05d}.parquet")
 
     def token_facts(self, shard: int) -> pa.Table:
         """Read a shard's tokens without the tokens: row, id, source, content."""
         columns = ["row", "id", "source", "content"]
-        return pq.read_table(self.tokens / f"tokens-{shard:05d}.parquet", columns=columns)
+        return read_parquet(self.tokens / f"tokens-{shard:05d}.parquet", columns=columns)
 
     def row_tables(self) -> Iterator[pa.Table]:
         """Read the rows, shard by shard."""
@@ -89,12 +89,12 @@ class Side:
 
     def quarantined(self) -> list[dict[str, str]]:
         """Every row of this side that cannot be used, and why."""
-        tables = [pq.read_table(a / "quarantine.parquet") for a in (self.rows, self.tokens)]
+        tables = [read_parquet(a / "quarantine.parquet") for a in (self.rows, self.tokens)]
         rows: list[dict[str, str]] = pa.concat_tables(tables).to_pylist()
         return rows
 
 
 def row_dicts(path: Path) -> list[dict[str, Any]]:
     """Read a rows shard; `prompt` and `label` are left out where a row has none."""
-    rows = pq.read_table(path).to_pylist()
+    rows = read_parquet(path).to_pylist()
     return [{name: value for name, value in row.items() if value is not None} for row in rows]

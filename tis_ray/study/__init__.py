@@ -1,0 +1,1 @@
+"""Running studies: the plan carried out, their price, their record, and what MLflow is told."""

@@ -9,37 +9,37 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from tis_ray.analysis import TableRow, describe, summarise
+from tis_ray.analysis import Cell, Legend, Metric, TableRow, summarise
 from tis_ray.config import Config
-from tis_ray.report.words import interval, method_name, metrics_of, number
+from tis_ray.report.words import interval, metrics_of, number
+from tis_ray.study.labels import legend_of
 from tis_ray.study.run import StudyResult
 
 ABREAST = 2
 """Metrics in one table: more do not fit a terminal."""
 
 
-def results_tables(cells: list[dict[str, Any]]) -> list[Table]:
+def results_tables(cells: list[dict[str, Any]], legend: Legend) -> list[Table]:
     """Return mean, 95% interval and paired difference to random, for each method and budget.
 
     Test loss and the first metric of the answers stand in the first table, others in further ones.
     """
-    rows = summarise(cells)
+    rows = summarise([Cell.from_json(cell) for cell in cells], legend)
     seeds = max(row.n_seeds for row in rows)
-    metrics = [name for name in metrics_of(rows) if name != "query_loss"]
+    metrics = [metric for metric in metrics_of(rows) if metric.name != "query_loss"]
     tables = []
     for start in range(0, len(metrics), ABREAST):
         shown = metrics[start : start + ABREAST]
         title = f"mean over {seeds} seed(s), [95% interval]; differences are paired with random"
         table = Table(title=None if start else title, box=box.SIMPLE_HEAD, title_justify="left")
         table.add_column("method @ budget", no_wrap=True)
-        for name in shown:
-            table.add_column(describe(name).words, justify="right", no_wrap=True)
+        for metric in shown:
+            table.add_column(metric.words, justify="right", no_wrap=True)
             table.add_column("− random", justify="right", no_wrap=True)
         for row in rows:
             table.add_row(
-                method_name(row.representation, row.selector)
-                + (f" @ {row.budget}" if row.budget else ""),
-                *(text for name in shown for text in _cells(row, name)),
+                row.label + (f" @ {row.budget}" if row.budget else ""),
+                *(text for metric in shown for text in _cells(row, metric)),
                 style="bold green" if _verdict(row, shown[0]) == "better" else None,
             )
         tables.append(table)
@@ -48,13 +48,14 @@ def results_tables(cells: list[dict[str, Any]]) -> list[Table]:
 
 def print_summary(result: StudyResult, config: Config, config_file: Path, console: Console) -> None:
     """Print the table, the places and the next commands."""
+    legend = legend_of(config)
     for name, study in result.parts.items():
-        console.print(f"[bold]{name}[/bold]", *results_tables(study.cells))
+        console.print(f"[bold]{name}[/bold]", *results_tables(study.cells, legend))
         console.print(f"report     {study.report}", highlight=False, soft_wrap=True)
     if result.parts:
         console.print(f"together   {result.report}", highlight=False, soft_wrap=True)
         return
-    console.print(*results_tables(result.cells))
+    console.print(*results_tables(result.cells, legend))
     console.print(f"report     {result.report}", highlight=False, soft_wrap=True)
     for ordering in result.orderings:
         place = result.run_dir / "orderings" / ordering.name / "ordering.parquet"
@@ -83,13 +84,13 @@ def default_tracking_uri(config: Config) -> str:
     return f"sqlite:///{Path(config.runs).absolute() / 'mlflow.db'}"
 
 
-def _cells(row: TableRow, metric: str) -> tuple[str, str]:
+def _cells(row: TableRow, metric: Metric) -> tuple[str, str]:
     """Return a metric's mean with its interval, and the same of its difference to random."""
-    found = row.metrics.get(metric)
+    found = row.metrics.get(metric.name)
     if found is None:
         return "", ""
     value, versus = found.value, found.vs_random
-    places = 1 if describe(metric).share else 3
+    places = 1 if metric.share else 3
     mean = number(metric, value.mean, places)
     if value.low is not None and value.high is not None:
         mean += f"\n± {number(metric, (value.high - value.low) / 2, places)}"
@@ -101,6 +102,6 @@ def _cells(row: TableRow, metric: str) -> tuple[str, str]:
     return mean, f"{difference}\n{interval(metric, versus, places, signed=True)}".strip()
 
 
-def _verdict(row: TableRow, metric: str) -> str:
-    found = row.metrics.get(metric)
+def _verdict(row: TableRow, metric: Metric) -> str:
+    found = row.metrics.get(metric.name)
     return found.vs_random.verdict if found and found.vs_random else ""

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import Field
 
 from tis_ray.representations.spec import Representation, Scorer
-from tis_ray.settings.base import Section
+from tis_ray.section import Section
 
 
 class Bm25Settings(Section):

@@ -14,7 +14,8 @@ within one query at a time; what compares them between queries favours long ones
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import bm25s
 import numpy as np
@@ -22,9 +23,6 @@ from scipy.sparse import csc_array, csr_array
 
 from tis_ray.data.rows import Message
 from tis_ray.representations.bm25 import Bm25Settings
-
-# The library sets DEBUG on its logger, which would pass every handler of the caller's.
-logging.getLogger("bm25s").setLevel(logging.WARNING)
 
 _WORD = r"\w+"
 """A run of letters, digits and underscores. The library's default leaves out words of one letter,
@@ -44,6 +42,18 @@ def dialogue_text(messages: Sequence[Message], side: str) -> str:
     return "\n".join(turn["content"] for turn in turns)
 
 
+@contextmanager
+def _quiet_library() -> Iterator[None]:
+    """Keep out of the caller's log what the library, whose logger is at DEBUG, says of each index."""
+    logger = logging.getLogger("bm25s")
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
 class Bm25:
     """An index of the pool's texts, cut down to the words of the queries.
 
@@ -52,6 +62,7 @@ class Bm25:
     a minute and 2 GB for 10^6 rows of 85 words: that many are the limit.
     """
 
+    @_quiet_library()
     def __init__(
         self, pool_texts: Iterable[str], query_texts: Iterable[str], config: Bm25Settings
     ) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from tis_ray.representations.spec import Build, Featuriser, Representation
-from tis_ray.settings.base import Section
+from tis_ray.section import Section
 from tis_ray.settings.model import FeatureType
 
 

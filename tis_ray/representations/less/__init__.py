@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from tis_ray.representations.spec import Build, Cascade, Featuriser, Representation, Warmup
-from tis_ray.settings.base import Section, Seed
+from tis_ray.section import Section, Seed
 from tis_ray.settings.model import FeatureType, LoraConfig, ModelConfig, TrainingConfig
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tis_ray.representations.spec import Build, Featuriser, Representation
-from tis_ray.settings.base import Section
+from tis_ray.section import Section
 from tis_ray.settings.model import FeatureType, ModelConfig
 
 

@@ -1,0 +1,5 @@
+"""Orderings are compared as those of selectors are."""
+
+from tests.selectors.conftest import same
+
+__all__ = ["same"]

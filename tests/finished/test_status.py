@@ -1,0 +1,127 @@
+"""What `status` says of a run, from the events it left."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tis_ray.config import Config, parse_config, plan
+from tis_ray.finished.status import status_lines
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    return parse_config(
+        {
+            "name": "tiny",
+            "runs": str(tmp_path / "runs"),
+            "data": {"pool": "p.jsonl", "query": "q.jsonl", "test": "t.jsonl"},
+            "budget": 4,
+        }
+    )
+
+
+def events(config: Config, *lines: object) -> list[str]:
+    config.run_dir.mkdir(parents=True, exist_ok=True)
+    text = "".join(
+        line if isinstance(line, str) else json.dumps({"time": 1.7e9, **line}) + "\n"  # type: ignore[dict-item]
+        for line in lines
+    )
+    (config.run_dir / "events.jsonl").write_text(text)
+    return list(status_lines(config))
+
+
+def start(pid: int = 0, command: str = "tis-ray run") -> dict[str, object]:
+    return {"event": "start", "until": "report", "command": command, "pid": pid}
+
+
+def stage(name: str, reused: bool = False, note: str = "") -> dict[str, object]:
+    return {
+        "event": "stage",
+        "stage": name,
+        "artifact": "x",
+        "seconds": 1.25,
+        "reused": reused,
+        "rows": 7,
+        "quarantined": 1,
+        "device": "cpu",
+        "peak_mb": 5.0,
+        "note": note,
+    }
+
+
+def dead_pid() -> int:
+    done = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return int(done.stdout)
+
+
+def test_status_tells_the_last_start_stage_by_stage(config: Config) -> None:
+    lines = events(
+        config,
+        start(command="tis-ray featurize"),
+        stage("tokens pool"),
+        {"event": "failed", "error": "InputError: budget"},
+        start(),
+        stage("tokens pool", reused=True),
+        stage("warm-up", note="continued after epoch 1"),
+        {"event": "cells", "total": 9, "reused": 2, "to_train": 7},
+        {"event": "done", "seconds": 3.0},
+    )
+    assert lines[0].startswith("tiny: start 2, 20")
+    assert lines[0].endswith(": tis-ray run")
+    assert [" ".join(line.split()) for line in lines[1:]] == [
+        "done tokens pool 7 rows reused",
+        "done warm-up 7 rows 1.2 s continued after epoch 1",
+        "cells 9 in all, 2 reused",
+        "done",
+    ]
+
+
+def test_status_tells_how_a_run_failed(config: Config) -> None:
+    lines = events(config, start(), {"event": "failed", "error": "RuntimeError: no memory"})
+    assert lines[-1].split(maxsplit=1) == ["failed", "RuntimeError: no memory"]
+
+
+def test_status_tells_a_running_study_from_one_that_was_killed(config: Config) -> None:
+    assert events(config, start(os.getpid()))[-1].strip() == "running"
+    assert (
+        "stopped before its end; `tis-ray run` continues it"
+        in events(config, start(dead_pid()), stage("warm-up"))[-1]
+    )
+
+
+def test_status_reads_past_a_half_written_line(config: Config) -> None:
+    lines = events(config, start(dead_pid()), stage("warm-up"), '{"time": 1.7e9, "eve')
+    assert "warm-up" in lines[1]
+    assert "stopped before its end" in lines[-1]
+
+
+def test_status_of_nothing(config: Config) -> None:
+    assert "not started; run `tis-ray run`" in next(status_lines(config))
+    assert "holds no start" in events(config, '{"time"')[0]
+
+
+def test_each_study_of_a_file_is_told_and_the_page_of_all(config: Config) -> None:
+    raw = config.model_dump(mode="json")
+    several = parse_config({**raw, "grid": {"finetune.epochs": [1, 2]}})
+    first, second = plan(several).values()
+    events(first, start(), {"event": "done", "seconds": 3.0})
+    lines = list(status_lines(several))
+    assert lines[0].startswith("tiny-finetune.epochs-1: start 1, 20")
+    assert lines[1].strip() == "done"
+    assert lines[2] == f"{second.run_dir}: not started; run `tis-ray run`"
+    assert lines[3] == "tiny: no page of all studies yet; `tis-ray run` draws it"
+    page = several.run_dir / "report" / "index.html"
+    page.parent.mkdir(parents=True)
+    page.write_text("")
+    assert list(status_lines(several))[3] == f"tiny: page of all studies: {page}"

@@ -1,0 +1,89 @@
+"""One HTML file that needs nothing else: no network, no fonts, no other file.
+
+Texts of pool and queries, and names of models, tasks and methods, come from files. They reach the page
+only through the templates' auto-escaping, and a content security policy allows no script but the
+page's own few lines.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from tis_ray.report import svg
+from tis_ray.report.figures import Drawing
+from tis_ray.report.words import Headline
+from tis_ray.store import write_bytes
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a page; it is left out where there is nothing to show.
+
+    anchor: its id on the page. words: its name in the list of sections. template: its file.
+    """
+
+    anchor: str
+    words: str
+    shown: bool = True
+    template: str = ""
+
+
+@dataclass(frozen=True)
+class Page:
+    """What stands around the sections.
+
+    kind: "report" of one study, or "analysis" of several. folder: where the sections' templates are,
+    each named by its anchor. warnings: what to know first, with what it is about. script: JavaScript
+    of the page's own, the only one that may run.
+    """
+
+    title: str
+    kind: str
+    folder: str
+    facts: Sequence[str]
+    headline: Headline
+    sections: Sequence[Section]
+    warnings: Sequence[tuple[str, list[str]]] = ()
+    script: str = ""
+    version: str = ""
+
+
+def write_page(page: Page, out_dir: str | Path, content: dict[str, Any]) -> Path:
+    """Write `out_dir/index.html` atomically and return its path. Equal input, equal bytes."""
+    environment = Environment(
+        loader=PackageLoader("tis_ray.report", package_path="templates"),
+        autoescape=True,  # always: the names end in .j2, which would switch the guess off
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    sections = [
+        replace(section, template=f"{page.folder}/{section.anchor}.html.j2")
+        for section in page.sections
+        if section.shown
+    ]
+    digest = base64.b64encode(hashlib.sha256(page.script.encode()).digest()).decode()
+    around = {
+        **vars(page),
+        "sections": sections,
+        "script": Markup(page.script),  # noqa: S704 - a constant of the package
+        "script_hash": digest if page.script else "",
+        "inline": _inline,
+    }
+    html = environment.get_template("page.html.j2").render(**around, **content)
+    path = Path(out_dir) / "index.html"
+    write_bytes(path, html.encode("utf-8", errors="replace"))
+    return path
+
+
+def _inline(drawing: Drawing) -> Markup:
+    """Return a drawing for the page. Its texts were escaped when the SVG was written."""
+    return Markup(svg.themed(drawing.svg))  # noqa: S704

@@ -1,0 +1,49 @@
+"""The search for fine-tuning settings, as a table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tis_ray.analysis import describe
+from tis_ray.report.record import StudyRecord
+from tis_ray.report.words import number
+
+
+def search_table(record: StudyRecord) -> list[dict[str, str]]:
+    """Return a line for each trial: the chosen one, others that ended by loss, then the rest."""
+    found = record.search
+    if found is None:
+        return []
+    ordered = sorted(found["trials"], key=lambda trial: _place(trial, found["best"]))
+    return [
+        {
+            "settings": ", ".join(f"{key} {value}" for key, value in trial["settings"].items()),
+            "epochs": f"{len(trial['query_loss'])} of {found['epochs']}",
+            "loss": _last(trial),
+            "outcome": _outcome(trial, found["best"], found["epochs"]),
+        }
+        for trial in ordered
+    ]
+
+
+def _place(trial: dict[str, Any], best: dict[str, Any]) -> tuple[bool, int, float]:
+    losses = trial["query_loss"]
+    last = losses[-1] if losses and losses[-1] is not None else float("inf")
+    return trial["settings"] != best, -len(losses), last
+
+
+def _last(trial: dict[str, Any]) -> str:
+    losses = trial["query_loss"]
+    return (
+        number(describe("query_loss"), losses[-1], 3)
+        if losses and losses[-1] is not None
+        else "none"
+    )
+
+
+def _outcome(trial: dict[str, Any], best: dict[str, Any], epochs: int) -> str:
+    if trial["settings"] == best:
+        return "chosen"
+    if trial["diverged"]:
+        return "diverged"
+    return "ended" if len(trial["query_loss"]) == epochs else "stopped early"

@@ -1,0 +1,249 @@
+"""Gathering what the report draws: results, selected texts, the map, composition, costs."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import platform
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+
+from tis_ray.analysis import Cell, Method
+from tis_ray.analysis.agreement import pairwise_agreement
+from tis_ray.analysis.cells import POOL, QUERIES, Part
+from tis_ray.analysis.projection import principal_plane
+from tis_ray.config import Config
+from tis_ray.finished.choices import Likeness, choices, likeness
+from tis_ray.finished.lineage import trace
+from tis_ray.log import RunLog
+from tis_ray.report import StudyRecord
+from tis_ray.report.lengths import length_facts
+from tis_ray.stages.represented import Represented
+from tis_ray.stages.scores import read_certificate
+from tis_ray.stages.screen import Screen
+from tis_ray.stages.study_ordering import StudyOrdering
+from tis_ray.store import read_parquet
+from tis_ray.store.feature_views import FeatureSet
+from tis_ray.store.sides import Side
+from tis_ray.study.labels import legend_of
+
+SHOWN_ROWS = 200
+"""Rows of each ordering whose texts the report holds."""
+SHOWN_OVERLAPS = 100
+"""Overlapping pairs that the report holds, the strongest first."""
+MAP_ROWS = 5000
+"""Pool rows on the map; a larger pool is thinned evenly (selected rows always stay)."""
+
+
+def study_record(
+    config: Config,
+    cells: list[dict[str, Any]],
+    quantiles: list[dict[str, Any]],
+    orderings: list[StudyOrdering],
+    represented: list[Represented],
+    distances: list[dict[str, Any]],
+    screen: Screen,
+    sides: dict[str, Side],
+    log: RunLog,
+    command: str,
+) -> StudyRecord:
+    """Return the study as plain data; the map is of the first representation that kept features."""
+    pool, query = sides["pool"], sides["query"]
+    features = next(
+        (
+            found.features
+            for found in represented
+            if found.features and "pool" in found.features.shards
+        ),
+        None,
+    )
+    # Of a selector that draws, one seed's subset stands for the others.
+    orderings = [o for o in orderings if o.seed in (None, config.seed[0])]
+    wanted = {int(row) for o in orderings for row in o.table()["index"].to_pylist()[:SHOWN_ROWS]}
+    texts = _texts(pool, wanted)
+    query_texts = _texts(query, None)
+    sources = np.concatenate(
+        [table["source"].to_numpy(zero_copy_only=False) for table in pool.token_tables()]
+    )
+    rows_N = np.concatenate([table["row"].to_numpy() for table in pool.token_tables()])
+    composition = {POOL: dict(Counter(sources.tolist()))}
+    lengths_N, responses_N = _lengths(pool)
+    lengths = {
+        POOL: length_facts(lengths_N, responses_N),
+        QUERIES: length_facts(*_lengths(query)),
+    }
+    shown = []
+    for ordering in orderings:
+        table = ordering.table()
+        for budget, filled in ordering.filled().items():
+            part = Part(method=_method(ordering), budget=budget)
+            composition[part] = dict(Counter(table["source"].to_pylist()[: filled.rows]))
+            places = np.searchsorted(rows_N, table["index"].to_numpy()[: filled.rows])
+            lengths[part] = length_facts(lengths_N[places], responses_N[places])
+        lineage = trace(ordering.artifact.path, ordering.name)
+        found, alike = choices(lineage), likeness(lineage, slice(SHOWN_ROWS))
+        rows = [
+            {
+                **row,
+                "text": texts[row["index"]],
+                "query_text": query_texts.get(row["query"], ""),
+                "margin": float(found.margin_B[row["rank"]]) if found else None,
+                **(_kin(alike, row["rank"]) if alike else {}),
+            }
+            for row in table.slice(0, SHOWN_ROWS).to_pylist()
+        ]
+        shown.append(
+            {
+                **_method(ordering).to_json(),
+                "budget": table.num_rows,
+                "rows": rows,
+                "scores": found.facts.to_dict() if found else None,
+            }
+        )
+    content: dict[str, Any] = {
+        "name": config.name,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "config": config.model_dump(mode="json"),
+        "legend": legend_of(config),
+        "cells": [Cell.from_json(cell) for cell in cells],
+        "quantiles": [Cell.from_json(cell) for cell in quantiles],
+        "overlaps": _overlaps(screen),
+        "orderings": shown,
+        "agreement": pairwise_agreement(
+            {_method(o): o.table()["index"].to_numpy() for o in orderings}, len(rows_N)
+        ),
+        "map": _map(features, orderings, dict(zip(rows_N.tolist(), sources.tolist(), strict=True)))
+        if features
+        else None,
+        "certificates": _certificates(represented),
+        "distances": distances,
+        "composition": composition,
+        "lengths": lengths,
+        "stages": list(log.stages),
+        "quarantined": [
+            *(row for side in sides.values() for row in side.quarantined()),
+            *(row for found in represented for row in _without_feature(found)),
+        ],
+        "command": command,
+        "budget_unit": config.budget_unit,
+        "environment": _environment(),
+    }
+    return StudyRecord(**content)
+
+
+def _lengths(side: Side) -> tuple[np.ndarray, np.ndarray]:
+    """Return the tokens of each usable row, and those of its response."""
+    tokens, responses = [], []
+    for table in side.token_tables():
+        tokens.append(pc.list_value_length(table["input_ids"]).to_numpy())
+        responses.append(table["response_tokens"].to_numpy())
+    return np.concatenate(tokens), np.concatenate(responses)
+
+
+def _method(ordering: StudyOrdering) -> Method:
+    return Method(ordering.representation, ordering.selector)
+
+
+def _overlaps(screen: Screen) -> dict[str, Any]:
+    """Return how much of the pool repeats queries or test rows, and the strongest pairs."""
+    details = screen.artifact.manifest().details
+    return {
+        "counts": details["overlaps"],
+        "dropped": details["dropped"],
+        "rows": screen.overlaps().slice(0, SHOWN_OVERLAPS).to_pylist(),
+    }
+
+
+def _kin(alike: Likeness, rank: int) -> dict[str, Any]:
+    nearest = int(alike.kin.nearest[rank])
+    return {
+        "duplicates": int(alike.kin.counts[rank]),
+        "nearest_rank": nearest if nearest >= 0 else None,
+        "nearest_cosine": float(alike.kin.cosines[rank]),
+    }
+
+
+def _certificates(represented: list[Represented]) -> list[dict[str, Any]]:
+    """Return, for each representation, how far its scores are from exact, and what a cascade lost."""
+    return [
+        {
+            "representation": found.name,
+            **read_certificate(found.scores),
+            **({"cascade": found.cascade} if found.cascade else {}),
+        }
+        for found in represented
+        if found.scores
+    ]
+
+
+def _without_feature(found: Represented) -> list[dict[str, str]]:
+    """Return the rows that a representation could not use, and why."""
+    artifacts = (found.features and found.features.artifact, found.scores)
+    rows = [
+        row
+        for artifact in artifacts
+        if artifact
+        for row in read_parquet(artifact / "quarantine.parquet").to_pylist()
+    ]
+    return [{**row, "detail": f"representation {found.name}"} for row in rows]
+
+
+def _texts(side: Side, wanted: set[int] | None) -> dict[int, str]:
+    found = {}
+    for table in side.row_tables():
+        for row in table.select(["row", "messages"]).to_pylist():
+            if wanted is None or row["row"] in wanted:
+                turns = [f"{turn['role']}: {turn['content']}" for turn in row["messages"]]
+                found[row["row"]] = "\n".join(turns)
+    return found
+
+
+def _map(
+    features: FeatureSet, orderings: list[StudyOrdering], source_of: dict[int, str]
+) -> dict[str, Any]:
+    """Place pool and queries in the plane of the features' two principal components."""
+    chosen = {_method(o): o.table()["index"].to_pylist() for o in orderings}
+    keep_always = {row for rows in chosen.values() for row in rows}
+    total = sum(len(features.rows("pool", s)) for s in range(features.shards["pool"]))
+    stride = max(1, total // MAP_ROWS)
+    rows, parts, seen = [], [], 0
+    heaviest = int(np.argmax(features.weights_C))  # one checkpoint is enough for a picture
+    for shard in range(features.shards["pool"]):
+        numbers = features.rows("pool", shard)
+        kept = [
+            i
+            for i, row in enumerate(numbers)
+            if (seen + i) % stride == 0 or int(row) in keep_always
+        ]
+        seen += len(numbers)
+        if kept:
+            parts.append(features.read("pool", shard)[0][kept, heaviest])
+        rows += [int(numbers[i]) for i in kept]
+    query_MD = np.concatenate(
+        [
+            features.read("query", shard)[0][:, heaviest]
+            for shard in range(features.shards["query"])
+            if len(features.rows("query", shard))
+        ]
+    )
+    pool_xy, query_xy = principal_plane(np.concatenate(parts), query_MD)
+    place = {row: position for position, row in enumerate(rows)}
+    return {
+        "representation": features.representation,
+        "pool_xy": np.round(pool_xy, 4).tolist(),
+        "pool_source": [source_of[row] for row in rows],
+        "query_xy": np.round(query_xy, 4).tolist(),
+        "selected": {
+            method: [place[row] for row in picked if row in place]
+            for method, picked in chosen.items()
+        },
+    }
+
+
+def _environment() -> dict[str, str]:
+    names = ("tis_ray", "torch", "transformers", "peft", "ray")
+    found = {name: importlib.metadata.version(name) for name in names}
+    return {"python": platform.python_version(), "machine": platform.machine(), **found}

@@ -1,0 +1,267 @@
+"""One study: its config, cluster and log in one hand, and each of its steps.
+
+A step is done when it is first asked for, and kept; it asks for those that it needs. What its stage
+has made before, in this run or another, is found by fingerprint and used as it is.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tis_ray.config import Config, Part
+from tis_ray.errors import InputError
+from tis_ray.log import RunLog
+from tis_ray.models.loading import model_identity
+from tis_ray.report import StudyRecord, build_report
+from tis_ray.report.study_results import RECORD
+from tis_ray.representations import REPRESENTATIONS
+from tis_ray.settings import ModelConfig
+from tis_ray.stages.cells import CellPlan, plan_cells, sweep
+from tis_ray.stages.context import Context
+from tis_ray.stages.distances import measure_subsets
+from tis_ray.stages.evaluation import check_evaluation
+from tis_ray.stages.orderings import order_all
+from tis_ray.stages.quantiles import plan_quantiles
+from tis_ray.stages.recipe import reading_model
+from tis_ray.stages.represent import Representer
+from tis_ray.stages.represented import Represented
+from tis_ray.stages.screen import Screen, read_ids, screen_pool, target_rows
+from tis_ray.stages.search import FOUND, search
+from tis_ray.stages.study_ordering import StudyOrdering
+from tis_ray.stages.tokens import prepare_side, read_side
+from tis_ray.store import Artifact, fingerprint, read_json
+from tis_ray.store.sides import SIDES, Side
+from tis_ray.study.record import study_record
+from tis_ray.study.tracking import git_commit
+from tis_ray.version import __version__
+
+Rows = dict[str, Artifact]
+"""What was read, by side."""
+
+
+def checked_rows(config: Config, log: RunLog) -> Rows:
+    """Read the rows of a study.
+
+    Raises InputError for all that is known to be missing or broken before anything is started.
+    """
+    rows: Rows = {side: read_side(config, side) for side in SIDES}
+    target_rows(config, rows)
+    for field in ("include", "exclude"):
+        read_ids(getattr(config.constraints, field), f"constraints.{field}")
+    for model in _models(config):
+        model_identity(model)
+    check_evaluation(config, rows["test"], log)
+    return rows
+
+
+def _models(config: Config) -> list[ModelConfig]:
+    """Return the language models of a study: the one that is trained, and those that read the rows."""
+    found = [config.model]
+    for method in map(config.method, config.representation):
+        cascade = method.cascade(config.settings_of(method))
+        for one in (method, *([REPRESENTATIONS.find(cascade.by)] if cascade else [])):
+            if (model := reading_model(one, config)) not in found:
+                found.append(model)
+    return found
+
+
+@dataclass
+class Study(Context):
+    """A study that runs; `part` says what of its file it is."""
+
+    part: Part
+    rows: Rows
+    ended: Callable[[list[dict[str, Any]]], None] = lambda cells: None
+    """Is told the results of cells, each once, while others are still trained."""
+
+    # ---- what is selected ----
+
+    @cached_property
+    def screen(self) -> Screen:
+        """What the pool shares with query and test rows."""
+        return screen_pool(self, self.rows)
+
+    @cached_property
+    def pool(self) -> Side:
+        """The candidates as tokens."""
+        pool = prepare_side(self, "pool", self.rows["pool"], dropped=self.screen.dropped())
+        most = max(self.config.budget)
+        if self.config.budget_unit == "examples" and most > pool.usable:
+            raise InputError(
+                f"budget: {most} exceeds the pool of {pool.usable} usable rows; "
+                "lower the budget or enlarge the pool"
+            )
+        return pool
+
+    @cached_property
+    def query(self) -> Side:
+        """The queries as tokens."""
+        return prepare_side(self, "query", self.rows["query"])
+
+    @cached_property
+    def test(self) -> Side:
+        """The test rows as tokens."""
+        return prepare_side(self, "test", self.rows["test"])
+
+    @cached_property
+    def sides(self) -> dict[str, Side]:
+        """All three, pool first."""
+        return {"pool": self.pool, "query": self.query, "test": self.test}
+
+    @cached_property
+    def features(self) -> list[Represented]:
+        """Each representation's features, not scored yet."""
+        return self._represented(scored=False)
+
+    @cached_property
+    def represented(self) -> list[Represented]:
+        """Each representation with its scores, and its features where they are kept."""
+        return self._represented(scored=True)
+
+    def _represented(self, scored: bool) -> list[Represented]:
+        sides = {"pool": self.pool, "query": self.query}
+        representer = Representer(self, self.rows, sides, self.screen.dropped())
+        made = [representer.represent(name, scored) for name in self.config.representation]
+        for found in made:
+            if found.features is not None:
+                self._link("features", found.name, found.features.artifact)
+            if found.scores is not None:
+                self._link("scores", found.name, found.scores)
+        return made
+
+    @cached_property
+    def orderings(self) -> list[StudyOrdering]:
+        """The pool ranked, for each representation and selector."""
+        made: list[StudyOrdering] = []
+        for found in self.represented:
+            ranked = order_all(found, self, self.pool, self.query)
+            for ordering in ranked:
+                self._link("orderings", ordering.name, ordering.artifact)
+            made += ranked
+        return made
+
+    # ---- what comes of it ----
+
+    @cached_property
+    def search(self) -> Artifact | None:
+        """The search for settings of fine-tuning; None without one."""
+        return self._searched[1]
+
+    @cached_property
+    def tuned(self) -> Context:
+        """The context of the cells: its config has the settings of fine-tuning that were found."""
+        return self._searched[0]
+
+    @cached_property
+    def _searched(self) -> tuple[Context, Artifact | None]:
+        if self.config.search is None:
+            return self, None
+        finetune, artifact = search(self, self.config.search, self.pool, self.query)
+        config = self.config.model_copy(update={"finetune": finetune})
+        return Context(config, self.cluster, self.log), artifact
+
+    @cached_property
+    def plans(self) -> list[CellPlan]:
+        """The cells, with those of zero-shot and random."""
+        return plan_cells(self.tuned.config, self.pool, self.orderings)
+
+    @cached_property
+    def cells(self) -> list[dict[str, Any]]:
+        """The result of each. Raises StudyFailedError where some failed twice."""
+        return self._swept[: len(self.plans)]
+
+    @cached_property
+    def quantiles(self) -> list[dict[str, Any]]:
+        """The results of the distance-quantile experiment."""
+        return self._swept[len(self.plans) :]
+
+    @cached_property
+    def _swept(self) -> list[dict[str, Any]]:
+        plans, settings = [*self.plans], self.config.quantiles
+        if settings is not None:
+            plans += plan_quantiles(self.tuned, settings, self.represented, self.pool)
+        return sweep(plans, self.tuned, self.pool, self.query, self.test, self.ended)
+
+    @cached_property
+    def distances(self) -> list[dict[str, Any]]:
+        """How far subsets lie from the queries."""
+        return measure_subsets(self.represented, self.plans, self.pool, self.tuned)
+
+    @cached_property
+    def record(self) -> StudyRecord:
+        """What the report draws; the page is drawn again where anything of it has changed."""
+        path = self.config.run_dir / RECORD
+        record = self._kept_record(path)
+        changed = record is None
+        if record is None:
+            record = self._new_record()
+        if self.part.task or self.part.setting:
+            place = {"task": self.part.task, "setting": self.part.setting}
+            changed |= any(record.config.get(key) != value for key, value in place.items())
+            record.config |= place
+        if changed:
+            record.save(path)
+            build_report(record, path.parent)
+        return record
+
+    def _kept_record(self, path: Path) -> StudyRecord | None:
+        """Return the record of an earlier run that was made from the same, if its page is there too."""
+        try:
+            record = StudyRecord.load(path)
+        except InputError:
+            return None
+        drawn = (path.parent / "index.html").exists()
+        return record if drawn and record.made_from == self._record_key else None
+
+    def _new_record(self) -> StudyRecord:
+        record = study_record(
+            self.tuned.config,
+            self.cells,
+            self.quantiles,
+            self.orderings,
+            self.represented,
+            self.distances,
+            self.screen,
+            self.sides,
+            self.log,
+            command(),
+        )
+        record.made_from = self._record_key
+        if self.search is not None:
+            record.search = read_json(self.search / FOUND)
+        return record
+
+    @cached_property
+    def _record_key(self) -> str:
+        return fingerprint(
+            {
+                "config": self.tuned.config.model_dump(mode="json", exclude={"compute"}),
+                "cells": [*self.cells, *self.quantiles],
+                "orderings": [ordering.artifact.fingerprint for ordering in self.orderings],
+                "distances": self.distances,
+                "screen": self.screen.artifact.fingerprint,
+                "search": self.search.fingerprint if self.search else None,
+                "code": [__version__, git_commit()],
+            }
+        )
+
+    def _link(self, folder: str, name: str, artifact: Artifact) -> None:
+        """Let the run folder point to an artifact; a link of an earlier config is replaced."""
+        link = self.config.run_dir / folder / name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        temporary = link.with_name(f".{link.name}.tmp")
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(os.path.relpath(artifact.path, link.parent))
+        temporary.replace(link)
+
+
+def command() -> str:
+    """Return the command line of this process."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
