@@ -165,7 +165,7 @@ def peaks(artifacts: Path) -> Iterator[float]:
 def test_a_process_that_trains_many_cells_stays_as_large_as_it_is(
     ray_cluster: Any, tmp_path: Path, model_of_26m: Path
 ) -> None:
-    """Flat from the second cell on; it grew by some 100 MB a cell, the more the larger the model."""
+    """Flat from the second cell on; it grew by 40 MB a cell, the more the larger the model."""
     run(
         small_study(
             tmp_path,
@@ -181,7 +181,7 @@ def test_a_process_that_trains_many_cells_stays_as_large_as_it_is(
     )
     found = list(peaks(tmp_path / "artifacts"))
     assert len(found) == 1 + 3 + 3  # zero-shot, random, BM25
-    assert found[-1] - found[2] < 60, found
+    assert found[-1] - found[1] < 60, found
 
 
 KILLED = """
