@@ -11,6 +11,7 @@ method is one file. Where it may come from:
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.metadata
 import inspect
@@ -181,13 +182,21 @@ class Methods(Generic[S]):
 
     def _loaded(self, reference: str, name: str | None) -> S:
         module_name, _, attribute = reference.partition(":")
+        if not all(part.isidentifier() for part in f"{module_name}.{attribute}".split(".")):
+            raise InputError(
+                f"{self.kind} {reference!r}: give a module and what is in it, as Python names them, "
+                "such as `my_pkg.rules:by_votes`"
+            )
         # A module in the current folder is found without being installed.
         if str(Path.cwd()) not in sys.path and "" not in sys.path:
             sys.path.append(str(Path.cwd()))
         try:
             module = importlib.import_module(module_name)
-        except ImportError as error:
-            raise InputError(f"{self.kind} {reference!r}: cannot be imported ({error})") from error
+        except (Exception, SystemExit) as error:  # whatever a module of somebody else's raises
+            kind = "" if isinstance(error, ImportError) else f"{type(error).__name__}: "
+            raise InputError(
+                f"{self.kind} {reference!r}: cannot be imported ({kind}{error})"
+            ) from error
         try:
             found: Any = module
             for part in attribute.split("."):
@@ -211,7 +220,7 @@ class Methods(Generic[S]):
             raise InputError(
                 f"{self.kind} {reference!r}: its name {spec.name!r} is one of ours; rename it"
             )
-        return replace(spec, code=code_of(module_name, attribute))
+        return replace(spec, code=code_of(module_name, attribute, found))
 
     def _specs(self, module: Any) -> list[S]:
         return [value for value in vars(module).values() if isinstance(value, self.spec)]
@@ -232,8 +241,11 @@ def settings_of(
 
 
 def keyword_only(function: Callable[..., Any]) -> list[inspect.Parameter]:
-    """Return the keyword-only arguments of a function."""
-    arguments = inspect.signature(function).parameters.values()
+    """Return the keyword-only arguments of a function; none of one in C that does not tell them."""
+    try:
+        arguments = inspect.signature(function).parameters.values()
+    except ValueError:
+        return []
     return [argument for argument in arguments if argument.kind is argument.KEYWORD_ONLY]
 
 
@@ -242,8 +254,27 @@ def summary_of(found: Any) -> str:
     return (inspect.getdoc(found) or "").partition("\n")[0]
 
 
-def code_of(module_name: str, attribute: str) -> Code:
-    """Return what names a piece of code: where it is, and a hash of its module's source."""
-    file = getattr(sys.modules[module_name], "__file__", None)
-    source = Path(file).read_bytes() if file and Path(file).exists() else b""
-    return Code(module_name, attribute, blake2b(source, digest_size=8).hexdigest())
+def code_of(module_name: str, attribute: str, found: Any) -> Code:
+    """Return what names a piece of code: where it is, and a hash of its source.
+
+    The source is that of the named module and, where that only passes on what another module
+    defines, of that one too; and of the modules of the same package that define a spec's parts.
+    """
+    homes = {module_name: None} | dict.fromkeys(_homes(found, module_name))
+    digest = blake2b(digest_size=8)
+    for home in homes:
+        file = getattr(sys.modules.get(home), "__file__", None)
+        digest.update(Path(file).read_bytes() if file and Path(file).exists() else b"")
+    return Code(module_name, attribute, digest.hexdigest())
+
+
+def _homes(found: Any, module_name: str) -> Iterator[str]:
+    """Yield the modules that define an object, its parts if it is a spec, and its base classes."""
+    package = module_name.partition(".")[0]
+    for part in [found, *vars(found).values()] if isinstance(found, Method) else [found]:
+        part = inspect.unwrap(part.func if isinstance(part, functools.partial) else part)
+        own = part if isinstance(part, type) or inspect.isroutine(part) else type(part)
+        for owner in inspect.getmro(own) if isinstance(own, type) else (own,):
+            home = str(getattr(owner, "__module__", None))
+            if home.partition(".")[0] == package or (owner is found and home != "builtins"):
+                yield home

@@ -55,7 +55,8 @@ def _line(problem: Any, schema: type[BaseModel], axes: Collection[str]) -> str:
         case "union_tag_invalid":
             return _not_among(where, found.get("kind"), list(_KINDS))
         case "unknown_method":
-            return _not_among(where, problem["ctx"]["found"], problem["ctx"]["known"])
+            known = [*problem["ctx"]["known"], "`module:attribute`"]
+            return _not_among(where, problem["ctx"]["found"], known)
         case "model_type":
             among = ", ".join(_known_keys(schema, keys, kind))
             return f"{where}: found {shown(found)}, expected a section with keys among {among}"

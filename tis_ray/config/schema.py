@@ -16,12 +16,14 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
+    ValidationError,
     ValidationInfo,
     create_model,
     field_validator,
     model_validator,
 )
 
+from tis_ray.config.problems import problem_line
 from tis_ray.methods import Method, NoSettings
 from tis_ray.metrics import METRICS
 from tis_ray.representations import REPRESENTATIONS, Representation
@@ -164,7 +166,7 @@ class StudyConfig(Section):
             first: dict[str, str] = {}
             for reference in dict.fromkeys(references):
                 name = find(reference).name
-                if name in RESERVED and name != RANDOM:
+                if name in RESERVED and (kind, name) != ("selector", RANDOM):
                     raise ValueError(
                         f"{kind}: the name of {reference!r}, {name!r}, is a baseline's"
                     )
@@ -174,14 +176,19 @@ class StudyConfig(Section):
                         "rename one"
                     )
         others = {method.name: method for method in self.outside()}
-        for name, values in self.settings.items():
+        for name in self.settings:
             if name not in others:
                 known = ", ".join(others) or "there is none"
                 raise ValueError(
                     f"settings.{name}: is not one of the study's methods from outside ({known}); "
                     "methods of ours have sections of their own"
                 )
-            others[name].Settings.model_validate(values)
+        for name, method in others.items():
+            try:
+                method.Settings.model_validate(self.settings.get(name, {}))
+            except ValidationError as error:
+                line = problem_line(error, method.Settings)
+                raise ValueError(f"settings.{name}: {line}") from None
         return self
 
     def _every_selector(self) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 from tis_ray.errors import InputError
@@ -40,8 +41,14 @@ class Metric(Method):
     share: bool = True
 
     def graded(self, answer: str, references: Sequence[str], settings: Section) -> Score:
-        """Return what an answer is worth under these settings."""
-        return self.score(answer, references, **dict(settings))
+        """Return what an answer is worth; InputError for what would spoil every mean it is in."""
+        found = self.score(answer, references, **dict(settings))
+        if not isfinite(found.value) or (self.share and not 0 <= found.value <= 1):
+            allowed = "a value from 0 to 1" if self.share else "a finite value"
+            raise InputError(
+                f"metric {self.name}: {found.value} for {answer[:60]!r}; give {allowed}"
+            )
+        return found
 
 
 def as_metric(found: Any, name: str) -> Metric | None:

@@ -9,9 +9,13 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from tis_ray.errors import InputError
 from tis_ray.methods import Method, Methods
 from tis_ray.section import Section
 from tis_ray.settings.model import BatchConfig, LoraConfig, ModelConfig, TrainingConfig
+
+LENGTH_TOLERANCE = 1e-2
+"""How far from 1 the length of a vector from outside may be, float16 allowed for."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,28 @@ class Features:
     """Position of each row without a feature, and why."""
     columns: dict[str, np.ndarray]
     """Facts about each row, (E,) or (E, C): losses, norms, truncation."""
+
+    def checked(self, rows: int, name: str) -> Features:
+        """Return itself, or raise InputError where it is not what is told here, of so many rows.
+
+        Longer or shorter vectors would go unnoticed: their products rank, and are no cosines.
+        """
+        values_ECK = np.asarray(self.values_ECK)
+        shape = values_ECK.shape
+        if len(shape) != 3 or shape[0] != rows:
+            raise InputError(
+                f"{name}: features of shape {shape} for {rows} rows; give (rows, checkpoints, width), "
+                "with 1 for the middle where there are no checkpoints"
+            )
+        used = np.setdiff1d(np.arange(rows), list(self.unusable))
+        lengths_EC = np.linalg.norm(values_ECK[used], axis=2)
+        bad = np.flatnonzero(~(np.abs(lengths_EC - 1) <= LENGTH_TOLERANCE).all(axis=1))
+        if len(bad):
+            raise InputError(
+                f"{name}: the vector of row {used[bad[0]]} has length {lengths_EC[bad[0]].max():.4g}; "
+                "scale vectors to length 1, and name rows without a feature in `unusable`"
+            )
+        return self
 
 
 class Featuriser(Protocol):

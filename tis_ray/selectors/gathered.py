@@ -65,7 +65,13 @@ def gathering(
 
 def _checked(found: Any, name: str, budget: int, candidates: int) -> Indices:
     """Return the first `budget` indices, or raise InputError for what is no ranking."""
-    indices = np.asarray(found)
+    try:
+        indices = np.asarray(found)
+    except ValueError:  # lists of different lengths, such as indices and scores
+        raise InputError(
+            f"{name}: returned a {type(found).__name__} of unequal parts; return a list of candidate "
+            "indices alone, best first"
+        ) from None
     if indices.ndim != 1 or not np.issubdtype(indices.dtype, np.integer):
         raise InputError(
             f"{name}: returned {indices.dtype} of shape {indices.shape}; return a list of "

@@ -11,7 +11,7 @@ from tis_ray.errors import InputError
 from tis_ray.methods import Method, Methods, keyword_only, settings_of, summary_of
 from tis_ray.section import Section
 from tis_ray.selectors.gathered import gathering
-from tis_ray.selectors.ordering import Scores, checked_budget
+from tis_ray.selectors.ordering import Ordering, Scores, checked_budget
 from tis_ray.selectors.protocol import Layout, Rounds, TopShard
 
 PROVIDED = ("features", "groups", "lengths", "target", "weights", "seed")
@@ -76,7 +76,19 @@ class Selector(Method):
                     f"{self.name}: parameter {name!r} is missing; this selector needs it"
                 )
         budget = checked_budget(budget, layout.candidates)
-        return self.coordinate(layout, budget, **params)
+        return self._whole(self.coordinate(layout, budget, **params), budget, layout.candidates)
+
+    def _whole(self, rounds: Rounds, budget: int, candidates: int) -> Rounds:
+        """Run a coordinator; InputError unless it ends in an ordering of so many candidates."""
+        found = yield from rounds
+        if not isinstance(found, Ordering) or len(found) != budget:
+            what = f"{len(found)} candidates" if isinstance(found, Ordering) else repr(found)[:60]
+            raise InputError(f"{self.name}: returned {what} for a budget of {budget}")
+        if found.indices.max() >= candidates:
+            raise InputError(
+                f"{self.name}: returned index {found.indices.max()}; there are {candidates} candidates"
+            )
+        return found
 
 
 def as_selector(found: Any, name: str) -> Selector | None:

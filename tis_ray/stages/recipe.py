@@ -17,7 +17,7 @@ from tis_ray.config import Config
 from tis_ray.errors import InputError
 from tis_ray.models.checkpoints import Checkpoint, checkpoints
 from tis_ray.models.loading import model_identity
-from tis_ray.representations import Build, Featuriser, Representation, Warmup
+from tis_ray.representations import Build, Features, Featuriser, Representation, Warmup
 from tis_ray.settings import ModelConfig
 from tis_ray.stages.context import Context
 from tis_ray.stages.warmup import warm_up, warmup_artifact
@@ -50,7 +50,25 @@ class Recipe:
 
     def build(self) -> Featuriser:
         """Load what turns rows into features."""
-        return self.method.build(self.of)
+        made = self.method.build(self.of)
+        return made if self.method.code is None else _Checked(made, self.name)
+
+
+class _Checked:
+    """A method from outside, whose every answer is looked at."""
+
+    def __init__(self, made: Featuriser, name: str) -> None:
+        self.made, self.name = made, name
+
+    def features(self, rows: list[dict[str, Any]], side: str) -> Features:
+        """Return the features of rows; InputError where they are not as `Features` tells."""
+        found = self.made.features(rows, side)
+        if not isinstance(found, Features):
+            raise InputError(
+                f"{self.name}: features() returned a {type(found).__name__}; return "
+                "tis_ray.representations.Features"
+            )
+        return found.checked(len(rows), self.name)
 
 
 def reading_model(method: Representation, config: Config) -> ModelConfig:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tis_ray.errors import InputError
@@ -29,9 +30,15 @@ def check_matrix(path: str, key: str, queries: int, rows: int) -> None:
     A table may lack pool rows: they have no score then, and are told in the quarantine.
     """
     if _is_table(path):
-        _table(path, key, "scores")
+        lengths = pc.list_value_length(
+            _list_column(_table(path, key, "scores"), "scores", path, key)
+        )
+        if (most := pc.max(lengths).as_py() or 0) != queries:
+            raise InputError(
+                f"{key}: {path} has {most} scores a row; the study reads {queries} queries; give one each"
+            )
         return
-    shape = open_scores(_file(path, key)).shape
+    shape = _matrix(path, key).shape
     if shape != (queries, rows):
         raise InputError(
             f"{key}: {path} is {shape[0]} x {shape[1]}; the study reads {queries} queries and {rows} "
@@ -41,8 +48,24 @@ def check_matrix(path: str, key: str, queries: int, rows: int) -> None:
 
 
 def check_ordering(path: str, key: str) -> None:
-    """Raise InputError unless a file is a table with `id`, each once."""
-    _unique(_table(path, key, None), path, key)
+    """Raise InputError unless a file is a table with `id`, each once, whose rows stand best first."""
+    table = _table(path, key, None)
+    _unique(table, path, key)
+    if not table.num_rows:
+        raise InputError(f"{key}: {path} has no rows; give the pool rows to train on, best first")
+    if "score" in table.column_names:
+        kind = table["score"].type
+        if not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind)):
+            raise InputError(
+                f"{key}: {path}: `score` is of type {kind}; give numbers, or leave it out"
+            )
+    if "rank" in table.column_names:
+        ranks = table["rank"].to_pylist()
+        if ranks != sorted(ranks, key=lambda rank: (rank is None, rank)):
+            raise InputError(
+                f"{key}: {path} is not in the order of its `rank`; sort its rows, best first, or leave "
+                "`rank` out"
+            )
 
 
 class GivenScores:
@@ -59,12 +82,12 @@ class GivenScores:
         rows_M = [row["row"] for row in queries]
         self.rows_N = [(row["row"], row["id"]) for row in pool]
         if not _is_table(path):
-            scores_MN = open_scores(_file(path, key))
+            scores_MN = _matrix(path, key)
             self._columns = lambda part: scores_MN[np.ix_(rows_M, [row for row, _ in part])]
             return
         table = _table(path, key, "scores")
         places = _unique(table, path, key)
-        values_NM = _lists(table["scores"], f"{key}: {path}")
+        values_NM = _lists(table, "scores", path, key)
         if values_NM.shape[1] <= max(rows_M):
             raise InputError(
                 f"{key}: {path} has {values_NM.shape[1]} scores a row; the study reads "
@@ -97,9 +120,9 @@ class GivenVectors:
         if _is_table(path):
             table = _table(path, key, "features")
             self.places = _unique(table, path, key)
-            self.values_ND = _lists(table["features"], f"{key}: {path}")
+            self.values_ND = _lists(table, "features", path, key)
         else:
-            self.values_ND = open_scores(_file(path, key))
+            self.values_ND = _matrix(path, key)
             if rows is not None and len(self.values_ND) != rows:
                 raise InputError(
                     f"{key}: {path} has {len(self.values_ND)} vectors; the study reads {rows} rows; "
@@ -182,11 +205,32 @@ def _unique(table: pa.Table, path: str, key: str) -> dict[str, int]:
     return places
 
 
-def _lists(column: pa.ChunkedArray, where: str) -> np.ndarray:
-    """Return a column of equally long lists as a matrix."""
-    values = [np.asarray(value, np.float32) for value in column.to_pylist()]
-    if len({value.shape for value in values}) != 1 or values[0].ndim != 1:
+def _matrix(path: str, key: str) -> np.ndarray:
+    """Return a memory-mapped .npy matrix. Raises InputError that names the config key."""
+    try:
+        return open_scores(_file(path, key))
+    except InputError as error:
         raise InputError(
-            f"{where}: `{column.type}` is no list of equally many numbers in every row"
+            f"{key}: {str(error).removeprefix('scores: ').removeprefix(f'{key}: ')}"
+        ) from None
+
+
+def _list_column(table: pa.Table, name: str, path: str, key: str) -> pa.ChunkedArray:
+    """Return a column that holds lists."""
+    kind = table[name].type
+    if not (
+        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    ):
+        raise InputError(
+            f"{key}: {path}: `{name}` is of type {kind}; give a list of numbers in every row"
         )
-    return np.stack(values)
+    return table[name]
+
+
+def _lists(table: pa.Table, name: str, path: str, key: str) -> np.ndarray:
+    """Return a column of equally long lists as a matrix."""
+    column = _list_column(table, name, path, key)
+    lengths = set(pc.list_value_length(column).to_pylist())
+    if len(lengths) != 1 or None in lengths:
+        raise InputError(f"{key}: {path}: `{name}` does not have equally many numbers in every row")
+    return np.stack([np.asarray(value, np.float32) for value in column.to_pylist()])

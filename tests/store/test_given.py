@@ -1,0 +1,70 @@
+"""Files of somebody else's: what does not fit is refused, naming the config key and the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tis_ray.errors import InputError
+from tis_ray.store.given import GivenVectors, check_matrix, check_ordering
+
+IDS = ["a", "b", "c"]
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Any:
+    def write(**columns: Any) -> str:
+        path = str(tmp_path / "given.parquet")
+        pq.write_table(pa.table(columns), path)
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("scores", "told"),
+    [
+        ([[1.0, 2.0, 3.0]] * 3, "has 3 scores a row; the study reads 2 queries"),
+        ([[1.0]] * 3, "has 1 scores a row"),
+        ([1.0, 2.0, 3.0], "`scores` is of type double"),
+    ],
+)
+def test_a_row_of_scores_has_one_for_each_query(table: Any, scores: Any, told: str) -> None:
+    with pytest.raises(InputError, match="scores: ") as caught:
+        check_matrix(table(id=IDS, scores=scores), "given.mine.scores", 2, 3)
+    assert told in str(caught.value)
+
+
+def test_a_table_may_lack_pool_rows(table: Any) -> None:
+    check_matrix(table(id=IDS[:1], scores=[[1.0, 2.0]]), "given.mine.scores", 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("columns", "told"),
+    [
+        ({"rank": [2, 1, 0]}, "not in the order of its `rank`"),
+        ({"score": ["3", "2", "1"]}, "`score` is of type string"),
+    ],
+)
+def test_an_ordering_stands_best_first(table: Any, columns: Any, told: str) -> None:
+    with pytest.raises(InputError, match="ordering: ") as caught:
+        check_ordering(table(id=IDS, **columns), "given.mine.ordering")
+    assert told in str(caught.value)
+    check_ordering(table(id=IDS, rank=[0, 1, 2], score=[1, 3, 2]), "given.mine.ordering")
+
+
+def test_an_ordering_has_rows(table: Any) -> None:
+    with pytest.raises(InputError, match="has no rows"):
+        check_ordering(table(id=pa.array([], pa.string())), "given.mine.ordering")
+
+
+def test_a_matrix_of_features_is_refused_by_its_own_key(tmp_path: Path) -> None:
+    np.save(tmp_path / "F.npy", np.zeros((3, 4), np.int64))
+    with pytest.raises(InputError) as caught:
+        GivenVectors(str(tmp_path / "F.npy"), "given.mine.features", 3)
+    assert str(caught.value).startswith("given.mine.features: type int64")

@@ -1,0 +1,188 @@
+"""What methods from outside get wrong is refused in one line, before it could spoil a result."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.small import small_study
+from tis_ray.config import parse_config
+from tis_ray.errors import InputError
+from tis_ray.methods import code_of
+from tis_ray.metrics import METRICS
+from tis_ray.metrics.spec import as_metric
+from tis_ray.representations import Features
+from tis_ray.section import Section
+from tis_ray.selectors import SELECTORS, select
+from tis_ray.selectors.ordering import Ordering
+from tis_ray.stages.recipe import _Checked
+
+
+@pytest.fixture
+def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder whose modules can be imported, and are forgotten afterwards."""
+    known = set(sys.modules)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield tmp_path
+    for name in set(sys.modules) - known:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
+def problem(folder: Path, **changes: Any) -> str:
+    raw = small_study(folder, **({"representation": "bm25"} | changes))
+    with pytest.raises(InputError) as caught:
+        parse_config(raw)
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("def rule(:", "SyntaxError"),
+        ("raise KeyError('inside')", "KeyError: 'inside'"),
+        ("import sys; sys.exit(3)", "SystemExit: 3"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_one_line(
+    modules: Path, source: str, told: str
+) -> None:
+    (modules / "broken_rules.py").write_text(source)
+    line = problem(modules, selector="broken_rules:rule")
+    assert "selector 'broken_rules:rule': cannot be imported" in line
+    assert told in line
+
+
+@pytest.mark.parametrize("reference", [".rules:f", "./rules.py:f", ":f", "rules:", "a:b:c"])
+def test_what_is_no_reference_is_told(tmp_path: Path, reference: str) -> None:
+    assert "such as `my_pkg.rules:by_votes`" in problem(tmp_path, selector=reference)
+
+
+def test_no_representation_takes_the_name_of_a_baseline(modules: Path) -> None:
+    (modules / "named_rows.py").write_text(
+        "class Random:\n    def features(self, rows, side): ...\n"
+    )
+    assert "'random', is a baseline's" in problem(modules, representation="named_rows:Random")
+
+
+def test_settings_are_checked_where_they_stand(modules: Path) -> None:
+    (modules / "set_rules.py").write_text("def rule(s, b, *, top: int): return range(b)\n")
+    of = {"selector": "set_rules:rule"}
+    assert "settings.rule: `top` is missing" in problem(modules, **of)
+    line = problem(modules, **of, settings={"rule": {"top": 1, "topp": 2}})
+    assert "settings.rule: `topp` is not a known key; did you mean `top`?" in line
+
+
+def test_code_that_is_passed_on_counts_where_it_is_written(modules: Path) -> None:
+    package = modules / "passing"
+    package.mkdir()
+    (package / "__init__.py").write_text("from passing.rules import rule\n")
+    (package / "rules.py").write_text("def rule(s, b): return range(b)\n")
+    before = SELECTORS.find("passing:rule").code
+    (package / "rules.py").write_text("def rule(s, b): return range(b)[::-1]\n")
+    assert before is not None
+    assert code_of("passing", "rule", sys.modules["passing"].rule).source != before.source
+
+
+SCORES_MN = np.random.default_rng(0).normal(size=(3, 20))
+
+
+def ending_in(ordering: Any) -> type:
+    class Rule:
+        def __init__(self, scores_Mn: Any, offset: int) -> None:
+            pass
+
+        @staticmethod
+        def coordinate(layout: Any, budget: int) -> Any:
+            yield []
+            return ordering
+
+    return Rule
+
+
+@pytest.mark.parametrize("found", [None, [0, 1], (0, 1)])
+def test_a_class_must_end_in_an_ordering(found: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    rule = SELECTORS.adapt(ending_in(found), "Rule")
+    assert rule is not None
+    with pytest.raises(InputError, match="Rule: returned"):
+        select(SCORES_MN, rule, 2)
+
+
+@pytest.mark.parametrize("indices", [[0], [0, 1, 2], [0, 20]])
+def test_an_ordering_has_the_budget_and_known_candidates(indices: list[int]) -> None:
+    nothing = np.zeros(len(indices))
+    ordering = Ordering(np.array(indices), nothing, nothing.astype(np.int32), "Rule")
+    rule = SELECTORS.adapt(ending_in(ordering), "Rule")
+    assert rule is not None
+    with pytest.raises(InputError, match="Rule: returned"):
+        select(SCORES_MN, rule, 2)
+
+
+def test_indices_with_scores_are_no_list_of_indices() -> None:
+    with pytest.raises(InputError, match="indices alone"):
+        select(SCORES_MN, lambda scores, budget: ([1, 2], scores[0]), 2)
+
+
+UNIT_ECK = np.eye(4, dtype=np.float32)[:, None]
+
+
+@pytest.mark.parametrize(
+    ("values", "unusable", "told"),
+    [
+        (5 * UNIT_ECK, {}, "row 0 has length 5"),
+        (np.where(UNIT_ECK == 1, np.nan, UNIT_ECK), {}, "row 0 has length nan"),
+        (UNIT_ECK * [[[1]], [[1]], [[0]], [[1]]], {}, "row 2 has length 0"),
+        (UNIT_ECK[:, 0], {}, "shape (4, 4)"),
+        (UNIT_ECK[:3], {}, "for 4 rows"),
+    ],
+)
+def test_features_are_checked(values: Any, unusable: dict[int, str], told: str) -> None:
+    found = Features(values, unusable, {})
+    made = _Checked(SimpleNamespace(features=lambda rows, side: found), "mine")
+    with pytest.raises(InputError, match="mine: ") as caught:
+        made.features([{}] * 4, "pool")
+    assert told in str(caught.value)
+
+
+def test_unusable_rows_may_be_zero_and_types_may_differ() -> None:
+    values = UNIT_ECK * [[[1]], [[1]], [[0]], [[1]]]
+    found = Features(values.astype(np.float16), {2: "no_word"}, {})
+    assert found.checked(4, "mine") is found
+    assert Features(np.zeros((0, 1, 4)), {}, {}).checked(0, "mine")
+
+
+def test_features_must_be_features() -> None:
+    made = _Checked(SimpleNamespace(features=lambda rows, side: UNIT_ECK), "mine")
+    with pytest.raises(InputError, match="returned a ndarray"):
+        made.features([{}] * 4, "pool")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_metric_gives_finite_values(value: float) -> None:
+    metric = as_metric(lambda answer, references: value, "odd")
+    assert metric is not None
+    with pytest.raises(InputError, match="metric odd: "):
+        metric.graded("an answer", ["one"], Section())
+
+
+def test_a_share_lies_between_0_and_1() -> None:
+    def percent(answer: str, references: Any) -> float:
+        return 80.0
+
+    counted = as_metric(percent, "percent")
+    assert counted is not None
+    assert counted.graded("an answer", ["one"], Section()).value == 80
+    percent.share = True  # type: ignore[attr-defined]
+    shared = as_metric(percent, "percent")
+    assert shared is not None
+    with pytest.raises(InputError, match="from 0 to 1"):
+        shared.graded("an answer", ["one"], Section())
+    assert METRICS.own["exact_match"].graded("one", ["one"], Section()).value == 1
