@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -70,3 +72,20 @@ def test_a_full_disk_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_cluster_that_is_there_is_used_and_not_stopped(ray_cluster: Any) -> None:
     assert "of the cluster that is connected" in try_ray()
     assert ray_cluster.is_initialized()
+
+
+def test_what_is_installed_and_does_not_load_is_a_problem(tmp_path: Path) -> None:
+    for name in ("ray", "torch"):
+        (tmp_path / f"{name}.py").write_text(f"raise ImportError('{name} is broken')")
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
+    found = subprocess.run(
+        [sys.executable, "-m", "tis_ray.cli", "doctor"],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    text = found.stdout + found.stderr
+    assert found.returncode == 1
+    assert "ray is broken" in text
+    assert "torch is broken" in text
+    assert "Traceback" not in text

@@ -46,14 +46,12 @@ def checks() -> Iterator[Check]:
 
 def _hardware() -> Iterator[Check]:
     import psutil
-    import torch
 
     memory = psutil.virtual_memory()
     yield Check("cpu", f"{os.cpu_count()} cores")
     free = memory.available / 2**30
     yield Check("memory", f"{free:.1f} GiB free of {memory.total / 2**30:.1f}", free < 2)
-    devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    yield Check("gpu", ", ".join(devices) or "none; everything runs on the CPU")
+    yield _gpu()
     space = shutil.disk_usage(".").free / 2**30
     yield Check("disk", f"{space:.1f} GiB free here", space < 2)
     shared = shutil.disk_usage("/dev/shm") if os.path.isdir("/dev/shm") else None  # noqa: PTH112, S108
@@ -62,10 +60,19 @@ def _hardware() -> Iterator[Check]:
         yield Check("shared memory", f"{size:.1f} GiB (Ray's object store)", size < 0.25)
 
 
-def _ray() -> Check:
-    from tis_ray.distributed.task import try_ray
-
+def _gpu() -> Check:
     try:
+        import torch
+    except Exception as error:  # what is installed may still not load
+        return Check("gpu", f"torch failed: {type(error).__name__}: {error}", True)
+    devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return Check("gpu", ", ".join(devices) or "none; everything runs on the CPU")
+
+
+def _ray() -> Check:
+    try:
+        from tis_ray.distributed.task import try_ray
+
         return Check("ray task", try_ray())
     except Exception as error:
         return Check("ray task", f"failed: {type(error).__name__}: {error}", True)
