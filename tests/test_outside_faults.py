@@ -186,3 +186,19 @@ def test_a_share_lies_between_0_and_1() -> None:
     with pytest.raises(InputError, match="from 0 to 1"):
         shared.graded("an answer", ["one"], Section())
     assert METRICS.own["exact_match"].graded("one", ["one"], Section()).value == 1
+
+
+@pytest.mark.parametrize("name", ["test_loss", "train_rows", "label", "f1_parse_failures"])
+def test_no_metric_takes_the_place_of_a_result(modules: Path, name: str) -> None:
+    (modules / "named_metrics.py").write_text(f"def {name}(answer, references): return 1.0\n")
+    line = problem(modules, evaluation={"metrics": [f"named_metrics:{name}"]})
+    assert f"metric name '{name}' is taken by the results" in line
+
+
+def test_settings_fit_every_method_of_their_name(modules: Path) -> None:
+    (modules / "twice_named.py").write_text(
+        "class Twin:\n    name = 'twin'\n    def features(self, rows, side): ...\n"
+        "def twin(s, b, *, k: int = 2): return range(b)\n"
+    )
+    of = {"representation": "twice_named:Twin", "selector": "twice_named:twin"}
+    assert "settings.twin: `k`" in problem(modules, **of, settings={"twin": {"k": 3}})

@@ -175,20 +175,21 @@ class StudyConfig(Section):
                         f"{kind}: {first[name]!r} and {reference!r} are both called {name!r}; "
                         "rename one"
                     )
-        others = {method.name: method for method in self.outside()}
+        others = [*self.outside()]  # a representation and a selector may share a name
+        names = dict.fromkeys(method.name for method in others)
         for name in self.settings:
-            if name not in others:
-                known = ", ".join(others) or "there is none"
+            if name not in names:
+                known = ", ".join(names) or "there is none"
                 raise ValueError(
                     f"settings.{name}: is not one of the study's methods from outside ({known}); "
                     "methods of ours have sections of their own"
                 )
-        for name, method in others.items():
+        for method in others:
             try:
-                method.Settings.model_validate(self.settings.get(name, {}))
+                method.Settings.model_validate(self.settings.get(method.name, {}))
             except ValidationError as error:
                 line = problem_line(error, method.Settings)
-                raise ValueError(f"settings.{name}: {line}") from None
+                raise ValueError(f"settings.{method.name}: {line}") from None
         return self
 
     def _every_selector(self) -> list[str]:

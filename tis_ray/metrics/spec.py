@@ -25,6 +25,38 @@ class Score:
     read: str | None
 
 
+TAKEN = frozenset(
+    [
+        "answer",
+        "artifact",
+        "budget",
+        "fingerprint",
+        "finished",
+        "id",
+        "label",
+        "loss",
+        "model",
+        "no_template",
+        "optimizer_steps",
+        "peak_mb",
+        "quantile",
+        "query_loss",
+        "representation",
+        "seconds",
+        "seconds_train",
+        "seed",
+        "selector",
+        "subset",
+        "test_loss",
+        "train_loss",
+        "train_rows",
+        "train_tokens",
+        "unfinished",
+    ]
+)
+"""What results hold beside metrics, by their names; a metric of such a name would stand in their place."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Metric(Method):
     """A measure of generated answers.
@@ -39,6 +71,11 @@ class Metric(Method):
     check: Callable[[str], Any] | None = None
     lower_is_better: bool = False
     share: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.name in TAKEN or self.name.endswith(("_parse_failures", "_read")):
+            raise InputError(f"metric name {self.name!r} is taken by the results; rename it")
 
     def graded(self, answer: str, references: Sequence[str], settings: Section) -> Score:
         """Return what an answer is worth; InputError for what would spoil every mean it is in."""
