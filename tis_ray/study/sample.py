@@ -32,9 +32,11 @@ ANSWERS = 4
 
 
 def methods_of(config: Config) -> list[Representation]:
-    """Return the representations of a study, each after the cheap one that goes before it."""
+    """Return the representations that are computed, each after the cheap one that goes before it."""
     found: dict[str, Representation] = {}
     for method in map(config.method, config.representation):
+        if method.gives == "ordering":
+            continue  # it is ready
         cascade = method.cascade(config.settings_of(method))
         for one in (*([REPRESENTATIONS.find(cascade.by)] if cascade else []), method):
             found.setdefault(one.name, one)
