@@ -32,9 +32,11 @@ ANSWERS = 4
 
 
 def methods_of(config: Config) -> list[Representation]:
-    """Return the representations of a study, each after the cheap one that goes before it."""
+    """Return the representations that are computed, each after the cheap one that goes before it."""
     found: dict[str, Representation] = {}
     for method in map(config.method, config.representation):
+        if method.gives == "ordering":
+            continue  # it is ready
         cascade = method.cascade(config.settings_of(method))
         for one in (*([REPRESENTATIONS.find(cascade.by)] if cascade else []), method):
             found.setdefault(one.name, one)
@@ -52,6 +54,7 @@ def _measured(config: Config, rows: dict[SideName, Artifact], device: str) -> di
     sample = _sample(config, rows["pool"], "pool", SAMPLE)
     tokenise = (time.monotonic() - start) / max(len(sample), 1)
     target = _sample(config, rows["test"], "test", 2 * ANSWERS)
+    queries = _sample(config, rows["query"], "query", 2 * ANSWERS)
     lengths = np.array([len(row["input_ids"]) for row in sample])
     width: dict[str, int] = {}
     feature: dict[str, float] = {}
@@ -67,7 +70,7 @@ def _measured(config: Config, rows: dict[SideName, Artifact], device: str) -> di
             feature[method.name], width[method.name] = (
                 _time_features(method, config, sample, device, checkpoint)
                 if method.gives == "vectors"
-                else _time_scores(method, config, sample, target)
+                else _time_scores(method, config, sample, queries)
             )
     model = load_model(config.model, device)
     start = time.monotonic()
@@ -180,11 +183,11 @@ def _time_scores(
     method: Representation,
     config: Config,
     sample: list[dict[str, Any]],
-    target: list[dict[str, Any]],
+    queries: list[dict[str, Any]],
 ) -> tuple[float, int]:
     """Return seconds a pool row of a representation without vectors, and no width."""
     start = time.monotonic()
-    scorer = method.scorer(config.settings_of(method), sample, target)
+    scorer = method.scorer(config.settings_of(method), sample, queries)
     scorer.scores(0, len(sample))
     return (time.monotonic() - start) / len(sample), 0
 
