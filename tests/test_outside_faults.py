@@ -22,6 +22,29 @@ from tis_ray.section import Section
 from tis_ray.selectors import SELECTORS, select
 from tis_ray.selectors.ordering import Ordering
 from tis_ray.stages.recipe import _Checked
+from tis_ray.study.run import run
+
+WIDE = """
+from dataclasses import dataclass
+import numpy as np
+from tis_ray.representations import Representation
+
+
+class Nine:
+    unusable = {}
+
+    def scores(self, start, stop):
+        return np.zeros((9, stop - start), np.float32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wide(Representation):
+    def scorer(self, settings, pool, queries):
+        return Nine()
+
+
+WIDE = Wide(name="wide", gives="scores", reads="text", cosines=False)
+"""
 
 
 @pytest.fixture
@@ -202,3 +225,11 @@ def test_settings_fit_every_method_of_their_name(modules: Path) -> None:
     )
     of = {"representation": "twice_named:Twin", "selector": "twice_named:twin"}
     assert "settings.twin: `k`" in problem(modules, **of, settings={"twin": {"k": 3}})
+
+
+@pytest.mark.ray
+def test_scores_have_a_row_for_every_query(modules: Path) -> None:
+    (modules / "wide_scores.py").write_text(WIDE)
+    raw = small_study(modules, representation="wide_scores:WIDE", tracking={"enabled": False})
+    with pytest.raises(InputError, match=r"wide: scores of shape \(9, \d+\) for 4 queries"):
+        run(parse_config(raw), until="select")

@@ -16,9 +16,11 @@ from typing import Any, Protocol
 import ray
 import ray.data
 import torch
+from ray.exceptions import RayTaskError
 
 from tis_ray.batches.threads import cpu_threads
 from tis_ray.distributed.connect import Cluster
+from tis_ray.errors import InputError
 from tis_ray.log import RunLog, peak_mb
 
 FEW_SHARDS = 16
@@ -118,6 +120,10 @@ def _settings_of_ray_data() -> Iterator[None]:
     context.raise_original_map_exception, context.enable_progress_bars = True, False
     try:
         yield
+    except RayTaskError as error:  # its text is a worker's traceback; Ray adds advice to the cause
+        if isinstance(error.cause, InputError):
+            raise InputError(str(error.cause).partition("\n")[0]) from None
+        raise
     finally:
         context.raise_original_map_exception, context.enable_progress_bars = before
 

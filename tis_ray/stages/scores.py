@@ -400,11 +400,13 @@ class ScoreRows(_Writer):
         pool, query = sides["pool"], sides["query"]
         self.rows = [pool.token_facts(s)["row"].to_numpy() for s in range(pool.shards)]
         self.starts = np.cumsum([0, *(len(rows) for rows in self.rows)]).tolist()
+        self.name = method.name
         self.scorer = method.scorer(settings, _usable(pool), _usable(query))
         query_rows = np.concatenate([table["row"].to_numpy() for table in query.token_tables()])
         # A query that says nothing scores the same everywhere and would pick by number.
         silent = self.scorer.unusable
-        self.spoken = np.setdiff1d(np.arange(len(query_rows)), list(silent))
+        self.count = len(query_rows)
+        self.spoken = np.setdiff1d(np.arange(self.count), list(silent))
         if not len(self.spoken):
             raise InputError(
                 f"data.query: no query has a {method.label} score "
@@ -419,6 +421,11 @@ class ScoreRows(_Writer):
         found_ME = np.asarray(
             self.scorer.scores(self.starts[shard], self.starts[shard + 1]), np.float32
         )
+        if found_ME.shape != (self.count, len(rows)):
+            raise InputError(
+                f"{self.name}: scores of shape {found_ME.shape} for {self.count} queries and "
+                f"{len(rows)} pool rows; give a row for every query, the unusable too"
+            )
         scores_ME = found_ME[self.spoken]
         known = ~np.isnan(scores_ME).any(axis=0)
         lost = [_lost_row("pool", row, "", "no_score") for row in rows[~known].tolist()]
