@@ -107,7 +107,7 @@ def build_report(record: StudyRecord, out_dir: str | Path) -> Path:
             Section("quantiles", "Quantiles", bool(content["quantiles"])),
             Section("search", "Settings of fine-tuning", "search" in has),
             Section("selected", "What was selected", bool(selected & has)),
-            Section("orderings", "Orderings", bool({"scores", "agreement"} & has)),
+            Section("orderings", "Orderings", bool(content["scores"] or content["agreement"])),
             Section("distances", "Distances", bool(content["distances"])),
             Section("trust", "Exactness", "trust" in has),
             Section("examples", "Selected examples", "examples" in has),
