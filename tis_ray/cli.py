@@ -289,9 +289,10 @@ def recommend(
     pilots: Annotated[
         list[Path], typer.Argument(help="Run folders of a pilot study, one for each target task.")
     ],
-    budget: Annotated[int, typer.Option(min=1, help="Budget that is meant, in examples.")],
+    budget: Annotated[int, typer.Option(min=1, help="The budget you plan, in examples.")],
     pool_rows: Annotated[
-        int | None, typer.Option(min=1, help="Rows of the pool that is meant; else the pilot's.")
+        int | None,
+        typer.Option(min=1, help="Rows of the pool you plan to use; by default the pilot's."),
     ] = None,
     metric: Annotated[str, typer.Option(help="What is to be improved.")] = "test_loss",
 ) -> None:

@@ -171,11 +171,11 @@ def test_a_bad_override_is_named(tmp_path: Path, override: str, message: str) ->
         ("\0", "not valid YAML"),
         (
             "name: a\ndata:\n  pool: x\n  pool: y\n",
-            "line 4: not valid YAML: `pool` is there already, in line 3",
+            "line 4: not valid YAML: `pool` is given twice, first in line 3",
         ),
         (
             "data: {pool: x, pool: y}\n",
-            "line 1: not valid YAML: `pool` is there already, in line 1",
+            "line 1: not valid YAML: `pool` is given twice, first in line 1",
         ),
     ],
 )

@@ -150,7 +150,7 @@ def make_record(pool=200, budgets=(100, 500), seeds=(0, 1, 2), gain=0.2, methods
         ],
         distances=[
             make_distances(methods, budgets, seeds),
-            {"representation": "bm25", "reason": "its scores are no cosines"},
+            {"representation": "bm25", "reason": "its scores are not cosines"},
         ],
         composition={POOL: {s: int((source == k).sum()) for k, s in enumerate(sources)}}
         | {Part(method=m, budget=100): {"gsm8k": 90, HOSTILE: 10} for m in selecting},

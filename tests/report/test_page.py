@@ -200,7 +200,7 @@ def test_distances_stand_beside_loss_and_random(html):
     assert re.search(r"LESS \+ round robin 100 0\.\d+ 0\.405 50% of random", text)
     assert "Random mean of 3 subsets 100 of 500 rows have a score 500" in text
     assert "Effective dimension 4.2 (participation ratio 7.5), from 100 rows of the pool." in text
-    assert "BM25 Not measured: its scores are no cosines." in text
+    assert "BM25 Not measured: its scores are not cosines." in text
 
 
 def test_orderings_are_compared_and_their_ties_told(html):

@@ -190,11 +190,11 @@ def test_a_radius_keeps_near_duplicates_out(study, tmp_path):
 @pytest.mark.parametrize(
     ("constraints", "told"),
     [
-        ({"cap": {"flam": 3}}, "constraints.cap: 'flam' is no source of the pool; there are"),
+        ({"cap": {"flam": 3}}, "constraints.cap: 'flam' is not a source of the pool; there are"),
         ({"cap": {"*": 1}}, "12 examples cannot be reached: 3 can, 9 are missing"),
         ({"quota": {"a": 11, "b": 9}}, "8 more than the budget of 12"),
-        ({"include": ["nobody"]}, "constraints.include: 'nobody' is no id of the pool"),
-        ({"exclude": ["nobody"]}, "constraints.exclude: 'nobody' is no id of the pool"),
+        ({"include": ["nobody"]}, "constraints.include: 'nobody' is not the id of a pool row"),
+        ({"exclude": ["nobody"]}, "constraints.exclude: 'nobody' is not the id of a pool row"),
         ({"include": ["seen"], "exclude": ["seen"]}, "'seen' cannot be used (excluded)"),
         ({"targets": {"add_numbers": 1}}, "the queries of source 'reverse_word' have no share"),
         ({"query_weights": {"add_number": 2}}, "did you mean 'add_numbers'?"),

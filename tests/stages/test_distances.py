@@ -91,7 +91,7 @@ def test_without_features_there_is_no_mmd_and_without_cosines_nothing(copied: Pa
     )
     run(study)
     streamed, words = record(copied).distances
-    assert words == {"representation": "bm25", "reason": "its scores are no cosines"}
+    assert words == {"representation": "bm25", "reason": "its scores are not cosines"}
     assert streamed["dimension"] is None
     for cell in streamed["subsets"]:
         assert cell["mmd"] is cell["sampling"] is None
@@ -110,7 +110,7 @@ def test_without_features_there_is_no_mmd_and_without_cosines_nothing(copied: Pa
     assert shown[1]["rows"][0]["margin"] >= 0
     assert "duplicates" not in shown[1]["rows"][0]
     page = (copied / "runs/small/report/index.html").read_text()
-    assert "Not measured: its scores are no cosines." in page
+    assert "Not measured: its scores are not cosines." in page
     lines = (copied / "runs" / "small" / "events.jsonl").read_text().splitlines()
     notes = [e["note"] for e in map(json.loads, lines) if e.get("stage") == "distances less"]
     assert notes[-1].startswith("W1 to the queries at 12: random 0.")

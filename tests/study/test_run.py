@@ -326,7 +326,7 @@ def test_a_study_that_fails_does_not_stop_the_others(ray_cluster, tmp_path):
         run(study)
     (name,), (done,) = error.value.failed, error.value.result.parts
     assert str(error.value).startswith(
-        f"{name}: constraints.include: 'nobody' is no id of the pool"
+        f"{name}: constraints.include: 'nobody' is not the id of a pool row"
     )
     assert "\n" not in str(error.value)
     assert events_of(tmp_path, name)[-1]["event"] == "failed"

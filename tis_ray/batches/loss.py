@@ -76,7 +76,7 @@ def _hidden_states_at(base: Any, rows: Tensor, columns: Tensor) -> Iterator[None
     decoder = getattr(base, "base_model", base)
     if decoder is base or base.get_output_embeddings() is None:
         raise InputError(
-            f"model {type(base).__name__} is no causal language model with a decoder and an output "
+            f"model {type(base).__name__} is not a causal language model with a decoder and an output "
             "head; load it with AutoModelForCausalLM"
         )
 

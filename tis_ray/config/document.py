@@ -35,7 +35,9 @@ class _Loader(yaml.SafeLoader):
             if isinstance(key, yaml.ScalarNode) and key.value != "<<":
                 mark = first.setdefault(key.value, key.start_mark)
                 if mark is not key.start_mark:
-                    problem = f"`{key.value}` is there already, in line {mark.line + 1}; keep one"
+                    problem = (
+                        f"`{key.value}` is given twice, first in line {mark.line + 1}; keep one"
+                    )
                     raise ConstructorError(None, None, problem, key.start_mark)
         mapping: dict[Any, Any] = super().construct_mapping(node, deep)  # type: ignore[arg-type]
         return mapping

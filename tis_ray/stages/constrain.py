@@ -123,7 +123,7 @@ class Constrainer:
             for name in getattr(self.limits, field):
                 if name == EVERY_OTHER and field == "cap":
                     continue
-                known_name(name, self._facts[2], f"constraints.{field}", "source of the pool")
+                known_name(name, self._facts[2], f"constraints.{field}", "a source of the pool")
 
     def _included(self) -> np.ndarray:
         """Return the rows that must be in, in pool order."""
@@ -140,7 +140,11 @@ class Constrainer:
             why = lost.get(missing[0])
             raise InputError(
                 f"constraints.include: {missing[0]!r} "
-                + (f"cannot be used ({why})" if why else "is no id of the pool; check the spelling")
+                + (
+                    f"cannot be used ({why})"
+                    if why
+                    else "is not the id of a pool row; check the spelling"
+                )
                 + (f"; {len(missing) - 1} more are missing" if len(missing) > 1 else "")
             )
         return np.sort(np.array(list(found.values()), dtype=np.int64))
@@ -152,4 +156,4 @@ def known_name(name: str, known: Sequence[str], field: str, what: str) -> None:
         return
     close = difflib.get_close_matches(name, known, n=1)
     advice = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known[:8])}"
-    raise InputError(f"{field}: {name!r} is no {what}; {advice}")
+    raise InputError(f"{field}: {name!r} is not {what}; {advice}")

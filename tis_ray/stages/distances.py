@@ -58,7 +58,7 @@ def measure_subsets(
         if one.scores is None:
             found.append({"representation": one.name, "reason": "it has no scores"})
         elif not one.method.cosines:
-            found.append({"representation": one.name, "reason": "its scores are no cosines"})
+            found.append({"representation": one.name, "reason": "its scores are not cosines"})
         else:
             mine = [plan for plan in plans if plan.representation in (one.name, RANDOM)]
             found.append(_measure(one, one.scores, mine, rows_N, context))

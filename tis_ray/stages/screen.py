@@ -258,7 +258,7 @@ def _dropped(
             left.discard(row["id"])
         if left:
             raise InputError(
-                f"constraints.exclude: {sorted(left)[0]!r} is no id of the pool"
+                f"constraints.exclude: {sorted(left)[0]!r} is not the id of a pool row"
                 + (f" (nor are {len(left) - 1} more)" if len(left) > 1 else "")
                 + "; check the spelling"
             )

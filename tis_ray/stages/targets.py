@@ -58,7 +58,7 @@ def _weights(given: dict[str, float], names: list[tuple[str, str]]) -> np.ndarra
         return None
     for name in given:
         known = [*dict.fromkeys(source for _, source in names), *(own for own, _ in names)]
-        known_name(name, known, "constraints.query_weights", "id or source of a query")
+        known_name(name, known, "constraints.query_weights", "an id or a source of a query")
     return np.array([given.get(own, given.get(source, 1.0)) for own, source in names])
 
 
@@ -67,7 +67,7 @@ def _tasks(given: dict[str, float], sources: list[str]) -> list[tuple[float, np.
         return []
     there = list(dict.fromkeys(sources))
     for name in given:
-        known_name(name, there, "constraints.targets", "source of a query")
+        known_name(name, there, "constraints.targets", "a source of a query")
     if left := [source for source in there if source not in given]:
         raise InputError(
             f"constraints.targets: the queries of source {left[0]!r} have no share; name every "

@@ -163,7 +163,7 @@ def read_ordering(
     if missing:
         named = ", ".join(repr(name) for name in missing[:MOST_MISSING])
         raise InputError(
-            f"{key}: {path}: {len(missing)} of {len(ids)} ids are no usable rows of the pool "
+            f"{key}: {path}: {len(missing)} of {len(ids)} ids are not usable rows of the pool "
             f"({named}{', ...' if len(missing) > MOST_MISSING else ''}); see the pool's quarantine"
         )
     scores = table["score"].to_pylist() if "score" in table.column_names else [None] * len(ids)
@@ -177,7 +177,7 @@ def _is_table(path: str) -> bool:
 def _file(path: str, key: str) -> Path:
     file = Path(path).expanduser()
     if not file.is_file():
-        raise InputError(f"{key}: {path} is no file; check the path")
+        raise InputError(f"{key}: {path} is not a file; check the path")
     return file
 
 

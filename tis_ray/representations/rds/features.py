@@ -36,7 +36,7 @@ class Rds:
         self.decoder, head = base.base_model, base.get_output_embeddings()
         if self.decoder is base or head is None:
             raise InputError(
-                f"model {type(base).__name__} is no causal language model with a decoder and an "
+                f"model {type(base).__name__} is not a causal language model with a decoder and an "
                 "output head; representation: rds needs one"
             )
         # What the head reads, which need not be the config's hidden size (OPT projects it).
