@@ -20,5 +20,6 @@ class Section(BaseModel):
     )
 
 
-def _as_list(value: Any) -> Any:
+def as_list(value: Any) -> Any:
+    """Return a value where a list is meant as a list of one."""
     return value if isinstance(value, list | tuple) else [value]

@@ -25,12 +25,12 @@ from tis_ray.distributed.heap import killed_for_memory
 from tis_ray.log import RunLog
 from tis_ray.models.builtin import PATH
 from tis_ray.models.training import UnmovedError
+from tis_ray.stages.cell_evaluation import Evaluation
+from tis_ray.stages.cell_training import CellOrder, cell_loop
 from tis_ray.stages.cells import CellPlan, _order, cell_artifact, plan_cells
 from tis_ray.stages.context import Context
-from tis_ray.stages.evaluation import Evaluation
 from tis_ray.stages.examples import LostRowsError
 from tis_ray.stages.tokens import prepare_side, read_side
-from tis_ray.stages.training import CellOrder, cell_loop
 from tis_ray.store.sides import SIDES
 from tis_ray.study.run import run
 

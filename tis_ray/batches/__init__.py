@@ -1,8 +1,6 @@
 """Batches of encoded rows: what training, evaluation and gradients share."""
 
-from tis_ray.batches.loss import batch_losses
-from tis_ray.batches.packing import check_packing, packs
-from tis_ray.batches.plan import (
+from tis_ray.batches.batch import (
     IGNORED,
     Batch,
     Example,
@@ -10,6 +8,8 @@ from tis_ray.batches.plan import (
     needed_length,
     plan_batches,
 )
+from tis_ray.batches.batch_losses import batch_losses
+from tis_ray.batches.packing import check_packing, packs
 
 __all__ = [
     "IGNORED",

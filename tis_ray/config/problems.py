@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from tis_ray.settings.data import _KINDS
+from tis_ray.settings.data import SOURCE_KINDS
 
 _ONE_VALUE = {"bool_type", "float_type", "int_type", "literal_error", "string_type"}
 """Types of pydantic's errors where a plain value is expected."""
@@ -51,9 +51,9 @@ def _line(problem: Any, schema: type[BaseModel], axes: Collection[str]) -> str:
         case "missing":
             return f"{where} is missing; add it"
         case "union_tag_not_found":
-            return f"{where}: `kind` is missing; add one of {', '.join(_KINDS)}"
+            return f"{where}: `kind` is missing; add one of {', '.join(SOURCE_KINDS)}"
         case "union_tag_invalid":
-            return _not_among(where, found.get("kind"), list(_KINDS))
+            return _not_among(where, found.get("kind"), list(SOURCE_KINDS))
         case "unknown_method":
             known = [*problem["ctx"]["known"], "`module:attribute`"]
             return _not_among(where, problem["ctx"]["found"], known)
@@ -112,7 +112,7 @@ def _known_keys(schema: type[BaseModel], keys: list[str], kind: str | None) -> l
     section: Any = schema
     for key in keys:
         annotation = section.model_fields[key].annotation
-        section = _KINDS.get(kind or "") if get_args(annotation) else annotation
+        section = SOURCE_KINDS.get(kind or "") if get_args(annotation) else annotation
         if not hasattr(section, "model_fields"):
             return []
     return list(section.model_fields)

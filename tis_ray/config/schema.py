@@ -28,7 +28,7 @@ from tis_ray.methods import Method, NoSettings
 from tis_ray.metrics import METRICS
 from tis_ray.representations import REPRESENTATIONS, Representation
 from tis_ray.representations.given import given_method
-from tis_ray.section import _as_list
+from tis_ray.section import as_list
 from tis_ray.selectors import SELECTORS
 from tis_ray.settings import (
     BatchConfig,
@@ -79,22 +79,22 @@ class StudyConfig(Section):
     model: ModelConfig = ModelConfig()
     given: dict[str, GivenConfig] = {}
     """Files that take part as methods, by name; a section in the list of `representation` means the same."""
-    representation: Annotated[list[str], BeforeValidator(_as_list)] = ["less"]
+    representation: Annotated[list[str], BeforeValidator(as_list)] = ["less"]
     """How an example becomes a feature: one name, or a list. `tis-ray methods` lists what is there;
     `module:attribute` is a method of your own; `{scores: S.npy}`, `{features: F.npy, queries: Q.npy}`
     and `{ordering: mine.parquet}` are files that somebody else has made."""
-    selector: Annotated[list[SelectorName], BeforeValidator(_as_list)] = ["round_robin"]
+    selector: Annotated[list[SelectorName], BeforeValidator(as_list)] = ["round_robin"]
     """How scores become an ordering: one name, or a list. `subtask` is LESS's original rule, a query's
     subtask being its `source`. `length_matched` draws at random, a subset for each seed, with the
     lengths of the round-robin subset: what of a gain is length."""
-    selector_for: dict[str, Annotated[list[SelectorName], BeforeValidator(_as_list)]] = {}
+    selector_for: dict[str, Annotated[list[SelectorName], BeforeValidator(as_list)]] = {}
     """Other selectors for some representations, `{embed: round_robin}`; empty runs the full cross."""
-    budget: Annotated[list[int], BeforeValidator(_as_list)]
+    budget: Annotated[list[int], BeforeValidator(as_list)]
     """How much to train on: one number, or a list."""
     budget_unit: Literal["examples", "tokens"] = "examples"
     """What budgets count. `tokens` are those the model reads in one epoch, prompts and responses; a
     subset is the longest beginning of its ordering that fits."""
-    seed: Annotated[list[Seed], BeforeValidator(_as_list)] = [0, 1, 2]
+    seed: Annotated[list[Seed], BeforeValidator(as_list)] = [0, 1, 2]
     """Seeds of fine-tuning and of the random baseline: one number, or a list."""
     settings: dict[str, dict[str, Any]] = {}
     """Settings of methods that are not ours, by their names."""

@@ -5,6 +5,7 @@ E examples of a batch, T tokens, P trainable parameters, K sketch width.
 """
 
 from tis_ray.gradients.adam import DirectionKind, adam_direction, direction, sign_direction
+from tis_ray.gradients.checkpoint_weights import learning_rate_weights
 from tis_ray.gradients.dropout import DROPOUT_VERSION
 from tis_ray.gradients.per_example import backward_per_example, per_example_gradients
 from tis_ray.gradients.sketch import (
@@ -15,7 +16,6 @@ from tis_ray.gradients.sketch import (
     unusable_rows,
 )
 from tis_ray.gradients.tap import Sink
-from tis_ray.gradients.weights import learning_rate_weights
 
 __all__ = [
     "DROPOUT_VERSION",

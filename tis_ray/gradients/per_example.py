@@ -14,10 +14,10 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from tis_ray.batches.loss import batch_losses, label_columns
+from tis_ray.batches.batch import Batch, Example, collate, needed_length, plan_batches
+from tis_ray.batches.batch_losses import batch_losses, label_columns
 from tis_ray.batches.modes import evaluation_mode
 from tis_ray.batches.packing import check_packing
-from tis_ray.batches.plan import Batch, Example, collate, needed_length, plan_batches
 from tis_ray.errors import InputError
 from tis_ray.gradients.full_tap import full_taps
 from tis_ray.gradients.lora_tap import lora_taps

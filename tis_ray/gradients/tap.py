@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tis_ray.batches.plan import Batch
+from tis_ray.batches.batch import Batch
 from tis_ray.batches.segments import Segments
 from tis_ray.errors import InputError
 

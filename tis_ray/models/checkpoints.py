@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 
 from tis_ray.errors import InputError
 from tis_ray.models.lora import load_adapter, save_adapter
-from tis_ray.models.weights import Weights, local
+from tis_ray.models.master_weights import Weights, local
 from tis_ray.store import folder_digest, read_json, write_text
 
 

@@ -30,7 +30,7 @@ from tis_ray.models.checkpoints import (
     save_checkpoint,
 )
 from tis_ray.models.lora import without_wrapper
-from tis_ray.models.weights import Weights
+from tis_ray.models.master_weights import Weights
 from tis_ray.settings import TrainingConfig
 
 

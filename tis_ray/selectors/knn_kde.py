@@ -40,9 +40,9 @@ from tis_ray.selectors.neighbours import (
     ranked,
 )
 from tis_ray.selectors.protocol import Layout, Rounds
+from tis_ray.selectors.query_weights import checked_weights, relative
 from tis_ray.selectors.spec import Selector
 from tis_ray.selectors.sums import Doubles
-from tis_ray.selectors.weights import checked_weights, relative
 
 
 def coordinate(

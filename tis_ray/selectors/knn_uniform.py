@@ -35,9 +35,9 @@ from tis_ray.selectors.neighbours import (
 )
 from tis_ray.selectors.ordering import Scores
 from tis_ray.selectors.protocol import Layout, Rounds
+from tis_ray.selectors.query_weights import checked_weights, relative
 from tis_ray.selectors.spec import Selector
 from tis_ray.selectors.sums import Doubles
-from tis_ray.selectors.weights import checked_weights, relative
 
 
 def coordinate(

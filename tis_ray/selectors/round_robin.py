@@ -32,9 +32,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from tis_ray.selectors.ordering import Indices, Ordering, Scores
 from tis_ray.selectors.protocol import Call, Layout, Rounds, TopLists, best_positions
+from tis_ray.selectors.query_weights import checked_weights
 from tis_ray.selectors.spec import Selector
 from tis_ray.selectors.sums import Doubles
-from tis_ray.selectors.weights import checked_weights
 
 # Entries of a list that are turned into Python numbers at once.
 BLOCK = 1024

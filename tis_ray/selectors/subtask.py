@@ -20,9 +20,9 @@ from tis_ray.errors import InputError
 from tis_ray.selectors.heads import merged_heads
 from tis_ray.selectors.ordering import Indices, Ordering, Scores
 from tis_ray.selectors.protocol import Layout, Rounds, TopLists, TopShard, ask_about
+from tis_ray.selectors.query_weights import checked_weights, relative
 from tis_ray.selectors.spec import Selector
 from tis_ray.selectors.sums import Doubles, column_sums
-from tis_ray.selectors.weights import checked_weights, relative
 
 # Entries of a block in float64.
 BLOCK_ENTRIES = 2**18

@@ -46,10 +46,10 @@ from tis_ray.selectors.heads import merged_heads
 from tis_ray.selectors.kernel import Kernel
 from tis_ray.selectors.ordering import Ordering
 from tis_ray.selectors.protocol import Call, Layout, Rounds, ask_about
+from tis_ray.selectors.query_weights import checked_weights, relative
 from tis_ray.selectors.spec import Selector
 from tis_ray.selectors.sums import Doubles, FixedPoint, rounded, settled
 from tis_ray.selectors.transport import Near, Sweep
-from tis_ray.selectors.weights import checked_weights, relative
 
 # How far the scores / (2 reg) of a row may lie apart: exponentials then are normal numbers, even
 # after division by a row's sum.

@@ -63,7 +63,7 @@ class HubSource(Source):
     """Commit or tag; pin it to make a study repeatable."""
 
 
-_KINDS: dict[str, type[Source]] = {
+SOURCE_KINDS: dict[str, type[Source]] = {
     "builtin": BuiltinSource,
     "file": FileSource,
     "hub": HubSource,

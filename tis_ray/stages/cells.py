@@ -21,18 +21,18 @@ from tis_ray.analysis.quantiles import Quantile
 from tis_ray.config import Config
 from tis_ray.distributed.connect import Cluster
 from tis_ray.distributed.heap import killed_for_memory
-from tis_ray.distributed.training import run_training
 from tis_ray.distributed.trials import run_trials, tell
+from tis_ray.distributed.worker_group import run_training
 from tis_ray.errors import FailedError
 from tis_ray.models.loading import model_identity
 from tis_ray.selectors.constraints import Filled
 from tis_ray.settings import FinetuneConfig
+from tis_ray.stages.cell_evaluation import NO_TEMPLATE, Evaluation
+from tis_ray.stages.cell_training import CellOrder, cell_loop
 from tis_ray.stages.constrain import Constrainer
 from tis_ray.stages.context import Context
-from tis_ray.stages.evaluation import NO_TEMPLATE, Evaluation
 from tis_ray.stages.examples import Subset
 from tis_ray.stages.study_ordering import StudyOrdering
-from tis_ray.stages.training import CellOrder, cell_loop
 from tis_ray.store import Artifact, fingerprint, read_json, read_lines, write_json, write_text
 from tis_ray.store.sides import Side
 

@@ -14,7 +14,7 @@ from tis_ray.stages.constrain import Constrainer
 from tis_ray.stages.context import Context
 from tis_ray.stages.study_ordering import StudyOrdering, ordering_table
 from tis_ray.store import Artifact, write_json, write_parquet
-from tis_ray.store.given import read_ordering
+from tis_ray.store.given_files import read_ordering
 from tis_ray.store.sides import Side
 
 VERSION = 1

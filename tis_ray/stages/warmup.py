@@ -5,16 +5,16 @@ from __future__ import annotations
 from functools import partial
 
 from tis_ray.batches.threads import cpu_threads
-from tis_ray.distributed.training import report, run_training
+from tis_ray.distributed.worker_group import report, run_training
 from tis_ray.log import peak_mb
 from tis_ray.models.checkpoints import checkpoints
 from tis_ray.models.loading import model_identity
 from tis_ray.models.training import train
 from tis_ray.representations import Warmup
 from tis_ray.settings import ModelConfig
+from tis_ray.stages.cell_training import TrainingOrder, ordered_model
 from tis_ray.stages.context import Context
 from tis_ray.stages.examples import Subset, progress_writer, sample_rows, training_progress
-from tis_ray.stages.training import TrainingOrder, ordered_model
 from tis_ray.store import Artifact, read_json, write_json
 from tis_ray.store.sides import Side
 

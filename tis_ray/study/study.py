@@ -23,18 +23,18 @@ from tis_ray.report import StudyRecord, build_report
 from tis_ray.report.study_results import RECORD
 from tis_ray.representations import REPRESENTATIONS
 from tis_ray.settings import ModelConfig
+from tis_ray.stages.cell_evaluation import check_evaluation
 from tis_ray.stages.cells import CellPlan, plan_cells, sweep
 from tis_ray.stages.context import Context
-from tis_ray.stages.distances import measure_subsets
-from tis_ray.stages.evaluation import check_evaluation
 from tis_ray.stages.orderings import order_all
-from tis_ray.stages.quantiles import plan_quantiles
+from tis_ray.stages.quantile_cells import plan_quantiles
 from tis_ray.stages.recipe import reading_model
 from tis_ray.stages.represent import Representer
 from tis_ray.stages.represented import Represented
 from tis_ray.stages.screen import Screen, read_ids, screen_pool, target_rows
 from tis_ray.stages.search import FOUND, search
 from tis_ray.stages.study_ordering import StudyOrdering
+from tis_ray.stages.subset_distances import measure_subsets
 from tis_ray.stages.tokens import prepare_side, read_side
 from tis_ray.store import Artifact, fingerprint, read_json
 from tis_ray.store.sides import SIDES, Side

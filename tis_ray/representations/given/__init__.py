@@ -31,7 +31,7 @@ class Given(Representation):
 
     def digests(self) -> dict[str, str]:
         """Return what names the files' content. Raises InputError for a file that is not there."""
-        from tis_ray.store.given import content_digest
+        from tis_ray.store.given_files import content_digest
 
         return {kind: content_digest(path, self.key(kind)) for kind, path in self.paths.items()}
 
@@ -49,7 +49,7 @@ class Given(Representation):
 
     def check(self, settings: Any, rows: Mapping[str, int]) -> None:
         """Raise InputError where a file is missing or does not fit the rows that were read."""
-        from tis_ray.store.given import GivenVectors, check_matrix, check_ordering
+        from tis_ray.store.given_files import GivenVectors, check_matrix, check_ordering
 
         if self.files.scores is not None:
             check_matrix(self.files.scores, self.key("scores"), rows["query"], rows["pool"])
@@ -82,7 +82,7 @@ class Given(Representation):
         queries: Iterable[dict[str, Any]],
     ) -> Scorer:
         """Return what looks scores up."""
-        from tis_ray.store.given import GivenScores
+        from tis_ray.store.given_files import GivenScores
 
         return GivenScores(str(self.files.scores), self.key("scores"), pool, queries)
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tis_ray.representations.spec import Features
-from tis_ray.store.given import GivenVectors
+from tis_ray.store.given_files import GivenVectors
 
 
 class LookedUp:

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from tests.selectors.strategies import tied_cosines, tied_scores
 from tis_ray.errors import InputError
 from tis_ray.selectors import SELECTORS, select
+from tis_ray.selectors.query_weights import relative
 from tis_ray.selectors.round_robin import turns
-from tis_ray.selectors.weights import relative
 
 WEIGHTED = ["round_robin", "uot", "knn_uniform", "knn_kde", "subtask"]
 SETTINGS = settings(max_examples=60, deadline=None)

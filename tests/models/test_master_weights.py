@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tis_ray.models.weights import Weights
+from tis_ray.models.master_weights import Weights
 
 
 def layer(dtype: torch.dtype) -> torch.nn.Linear:

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tis_ray.batches.batch import IGNORED, Batch
 from tis_ray.batches.packing import packed_attention
-from tis_ray.batches.plan import IGNORED, Batch
 from tis_ray.errors import InputError
 
 

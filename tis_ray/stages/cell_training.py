@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 
 from tis_ray.batches.threads import cpu_threads
-from tis_ray.distributed.training import report as report_progress
+from tis_ray.distributed.worker_group import report as report_progress
 from tis_ray.log import peak_mb
 from tis_ray.models.loading import lent_model, load_model, load_tokenizer
 from tis_ray.models.lora import attach_lora, detach_lora, load_adapter, save_adapter
@@ -24,7 +24,12 @@ from tis_ray.models.saving import save_model
 from tis_ray.models.sharding import gather_weights, set_weights, shard_model
 from tis_ray.models.training import train
 from tis_ray.settings import LoraConfig, ModelConfig, TrainingConfig
-from tis_ray.stages.evaluation import NO_TEMPLATE, Evaluation, evaluate, evaluate_without_template
+from tis_ray.stages.cell_evaluation import (
+    NO_TEMPLATE,
+    Evaluation,
+    evaluate,
+    evaluate_without_template,
+)
 from tis_ray.stages.examples import Subset, progress_writer
 from tis_ray.store import Artifact, Clock, read_json, write_json
 

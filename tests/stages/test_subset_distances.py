@@ -13,7 +13,7 @@ from tests.small import small_study
 from tis_ray.analysis.bounds import chord_cost, sampling_term
 from tis_ray.analysis.distances import cosine_cost, subset_distances, wasserstein
 from tis_ray.report import StudyRecord
-from tis_ray.stages.distances import _thinned
+from tis_ray.stages.subset_distances import _thinned
 from tis_ray.store.feature_views import combine, open_features
 from tis_ray.study.run import run
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tis_ray.errors import InputError
-from tis_ray.store.given import GivenVectors, check_matrix, check_ordering
+from tis_ray.store.given_files import GivenVectors, check_matrix, check_ordering
 
 IDS = ["a", "b", "c"]
 

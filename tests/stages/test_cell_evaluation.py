@@ -84,7 +84,7 @@ def test_code_tasks_are_refused_before_anything_is_trained(ray_cluster, tmp_path
 
 def test_prompts_that_will_be_cut_are_said(ray_cluster, tmp_path):
     from tis_ray.config import parse_config
-    from tis_ray.stages.evaluation import check_evaluation
+    from tis_ray.stages.cell_evaluation import check_evaluation
     from tis_ray.stages.tokens import read_side
 
     rows = [{"prompt": "word " * 300, "answer": "a"}, {"prompt": "q", "answer": "a"}]
