@@ -204,5 +204,5 @@ def test_models_of_other_libraries_are_refused(lab):
 
 
 def test_a_model_without_a_head_is_refused(lab, plain):
-    with pytest.raises(InputError, match="no causal language model"):
+    with pytest.raises(InputError, match="not a causal language model"):
         per_example_gradients(plain.model, lab.random_examples(20, [5]))
