@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tis_ray.errors import InputError
 from tis_ray.representations.similarity import QuerySide
 from tis_ray.store.feature_views import combine
 
@@ -61,3 +63,9 @@ def test_rows_without_a_feature_score_zero():
     found = QuerySide(query, np.array([0.3, 0.7]), halves=True).score(pool)
     assert not found.scores_ME.any()
     assert not found.noise_ME.any()
+
+
+def test_sides_of_different_widths_are_refused() -> None:
+    queries = QuerySide(np.ones((2, 1, 4), np.float32), np.ones(1), halves=False)
+    with pytest.raises(InputError, match=r"vectors of \(1, 3\).*queries of \(1, 4\)"):
+        queries.score(np.ones((5, 1, 3), np.float32))

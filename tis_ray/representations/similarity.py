@@ -12,6 +12,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from tis_ray.errors import InputError
+
 
 class Scored(NamedTuple):
     """Scores of M queries and E candidates, and the halves' differences.
@@ -32,10 +34,16 @@ class QuerySide:
     def __init__(self, values_MCK: np.ndarray, weights_C: np.ndarray, halves: bool) -> None:
         self.weights = weights_C.tolist()
         self.halves = 2 if halves else 1
+        self.shape = values_MCK.shape[1:]
         self.parts = _parts(values_MCK, self.halves)
 
     def score(self, values_ECK: np.ndarray) -> Scored:
         """Score candidates (E, C, K), unit or zero vectors."""
+        if values_ECK.shape[1:] != self.shape:
+            raise InputError(
+                f"features: pool rows have vectors of {values_ECK.shape[1:]} (checkpoints, numbers), "
+                f"queries of {self.shape}; a representation must give both sides the same"
+            )
         candidates = _parts(values_ECK, self.halves)
         examples = values_ECK.shape[0]
         scores_ME = torch.zeros(self.parts[0][0].values_EK.shape[0], examples)
