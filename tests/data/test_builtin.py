@@ -1,15 +1,19 @@
 """The builtin pool: deterministic, without leaks between parts, skill independent of style."""
 
+import json
 import re
 from collections import Counter
 from collections.abc import Callable
+from hashlib import blake2b
 from itertools import islice, pairwise
 
 import pytest
 from scipy.stats import chi2_contingency
 
-from tis_ray.data import builtin
+from tis_ray.data import builtin, content_fingerprint
+from tis_ray.data.builtin.skills import SKILLS_BY_NAME
 from tis_ray.errors import InputError
+from tis_ray.settings import BuiltinSource
 
 POOL = builtin.pool_rows(4000, seed=3)
 
@@ -79,7 +83,7 @@ def expected(row: dict) -> str:
     ],
 )
 def test_known_answers(skill: str, given: str, wanted: str) -> None:
-    assert builtin._SKILLS[skill].answer(given) == wanted == EXPECTED[skill](given)
+    assert SKILLS_BY_NAME[skill].answer(given) == wanted == EXPECTED[skill](given)
 
 
 def test_same_seed_same_rows_and_a_shorter_pool_is_a_prefix() -> None:
@@ -104,6 +108,17 @@ def test_first_row_never_changes() -> None:
             {"role": "assistant", "content": "at"},
         ],
     }
+
+
+def test_the_version_names_these_rows() -> None:
+    # If this fails, the generator makes other rows: change `builtin.VERSION`, and both hashes here.
+    rows = [*POOL, *builtin.base_rows(1000, seed=3)]
+    for skill in builtin.SKILLS:
+        rows += builtin.query_rows(skill, 20, seed=3) + builtin.test_rows(skill, 20, seed=3)
+    digest = blake2b(json.dumps(rows).encode(), digest_size=16).hexdigest()
+    assert digest == "ad2caf2f13620a98fd75dc32f8b70c67"
+    source = BuiltinSource(rows=300)
+    assert content_fingerprint(source) == "a6f8ae8a3f26fec5cbf725db713d0024"
 
 
 def test_ids_are_unique_and_name_skill_and_style() -> None:

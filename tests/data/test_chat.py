@@ -311,9 +311,9 @@ def test_bad_arguments_are_one_line_errors() -> None:
         encode_messages(messages, left, 64)
     with pytest.raises(InputError, match="no eos token"):
         encode_messages(messages, tokenizer_with(eos=False), 64)
-    with pytest.raises(InputError, match="found none"):
+    with pytest.raises(InputError, match="the list is empty"):
         encode_messages([], TOKENIZER, 64)
-    with pytest.raises(InputError, match="found role 'tool'"):
+    with pytest.raises(InputError, match="role 'tool' is not one of"):
         encode_messages([Message(role="tool", content="x")], TOKENIZER, 64)
     with pytest.raises(InputError, match="no assistant turn"):
         query_text(dialogue("u:a"), TOKENIZER)

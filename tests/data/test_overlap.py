@@ -132,8 +132,8 @@ def test_a_template_of_the_targets_is_no_overlap() -> None:
     assert find(pool, *targets) == []
     assert len(find(pool, *targets, template_share=1.0)) == 30  # the template is 12 of 21 words
     # What fills the template still counts, and by itself.
-    told = row("p", targets[0]["messages"][0]["content"].removeprefix(TEMPLATE))
-    assert found(told, *targets) == [("ngram", "prompt", 1)]
+    bare = row("p", targets[0]["messages"][0]["content"].removeprefix(TEMPLATE))
+    assert found(bare, *targets) == [("ngram", "prompt", 1)]
 
 
 def test_a_short_text_is_found_without_the_template_around_it() -> None:
@@ -178,8 +178,8 @@ def test_a_template_of_the_pool_is_no_overlap() -> None:
     assert len(passed_over(pool[:10], target, rows=10_000)) == 10
     assert len(passed_over(pool[:2], target)) == 2  # but in a pool of two, two rows are few
     # The text of that target is still found.
-    told = row("p", target["messages"][0]["content"].removeprefix(TEMPLATE))
-    assert [o.pool_id for o in passed_over([*pool, told], target)] == ["p"]
+    bare = row("p", target["messages"][0]["content"].removeprefix(TEMPLATE))
+    assert [o.pool_id for o in passed_over([*pool, bare], target)] == ["p"]
 
 
 def test_a_prompt_that_many_rows_repeat_is_no_template() -> None:
@@ -308,7 +308,7 @@ def test_embeddings_overlap_from_the_threshold_on_in_blocks_of_any_size() -> Non
     "options", [{"n": 4}, {"min_words": 1}, {"threshold": 0}, {"threshold": 1.1}]
 )
 def test_settings_that_make_no_sense_are_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match="overlap: found n"):
+    with pytest.raises(InputError, match="overlap: n is"):
         OverlapIndex({}, **options)
 
 

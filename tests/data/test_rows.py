@@ -238,5 +238,5 @@ def test_sample_passes_rejected_rows_on_in_their_places() -> None:
 
 
 def test_an_empty_sample_is_an_error() -> None:
-    with pytest.raises(InputError, match="sample: found 0"):
+    with pytest.raises(InputError, match="sample: 0 rows"):
         list(sample_rows([], 0))

@@ -151,13 +151,13 @@ def test_unreadable_files_are_one_line_errors(tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     (empty / "readme.txt").write_text("x")
-    assert "folder without row files" in one_line_error(empty)
+    assert "the folder holds no rows" in one_line_error(empty)
     cases = {
-        "rows.csv": (b"a,b", "unknown kind of file; expected .parquet, .jsonl"),
+        "rows.csv": (b"a,b", "unknown file type; expected .parquet, .jsonl"),
         "latin.jsonl": (lines(ROWS).encode() + b'{"a": "\xe9"}\n', "line 6 is not UTF-8"),
         "wide.jsonl": (lines(ROWS).encode("utf-16"), "line 1 is not UTF-8"),
         "latin.json": (b'[{"a": "\xe9"}]', "not UTF-8"),
-        "one.json": (b'{\n "data": []\n}', "neither an array nor one object a line"),
+        "one.json": (b'{\n "data": []\n}', "neither an array nor one object per line"),
         "cut.json": (json.dumps(ROWS).encode()[:-9], "element 5 of the array"),
         "comma.json": (json.dumps(ROWS).encode()[:-1] + b",]", "element 6 of the array"),
         "gap.json": (b"[{} {}]", "element 1 of the array"),
@@ -173,7 +173,7 @@ def test_unreadable_files_are_one_line_errors(tmp_path: Path) -> None:
         assert expected in one_line_error(path)
     other = tmp_path / "other.parquet"
     pq.write_table(pa.table({"id": ["a"], "text": ["b"]}), other)
-    assert "no column of rows" in one_line_error(other)
+    assert "no column that holds rows" in one_line_error(other)
     assert "found id, text" in one_line_error(other)
 
 

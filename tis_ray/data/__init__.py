@@ -1,4 +1,4 @@
-"""Rows, where they come from, and how they become tokens and labels."""
+"""Rows of training data: reading, checking and encoding them, and finding overlaps between them."""
 
 from tis_ray.data.chat import (
     TULU_JINJA,
@@ -18,10 +18,12 @@ from tis_ray.data.chat import (
 )
 from tis_ray.data.rows import (
     Message,
+    NumberedRow,
     Record,
     Rejected,
     RejectReason,
     Row,
+    TokenRow,
     checked_rows,
     content_id,
     sample_rows,
@@ -32,6 +34,7 @@ __all__ = [
     "TULU_JINJA",
     "Encoded",
     "Message",
+    "NumberedRow",
     "PromptTemplate",
     "Record",
     "RejectReason",
@@ -39,6 +42,7 @@ __all__ = [
     "Row",
     "Template",
     "TemplateError",
+    "TokenRow",
     "checked_rows",
     "content_fingerprint",
     "content_id",

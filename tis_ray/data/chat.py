@@ -1,15 +1,17 @@
-"""How a dialogue becomes tokens and labels, and a query becomes prompt and label.
+"""Chat templates and label masks: how dialogues and queries are encoded as token ids and labels.
 
-Two templates. `tulu` is the paper's, and gives the tokens and the label mask of its code exactly:
+There are two templates. `tulu` is the paper's, and reproduces the tokens and the label mask of its
+code exactly:
 
     <|system|>\\n{content}\\n    <|user|>\\n{content}\\n    <|assistant|>\\n{content}{eos}\\n
 
-with contents stripped, and the whole text too. `chat` is the tokenizer's own chat template. Either way the
-text is tokenised once, and a label is -100 where the token is not the assistant's: a span of
-characters becomes a span of tokens by counting the tokens of the text before each of its ends, cut at
-`max_length` like the text itself. That is one tokenizer call for each turn's end, and stops at the
-first one beyond `max_length`. (Adding up the counts of the pieces would save calls but is not
-exact: tokens may join across a boundary, and tokenizers may treat the start of a text apart.)
+with every content stripped, and then the whole text. `chat` is the tokenizer's own chat template.
+Either way the text is tokenised once, and a label is -100 where the token is not the assistant's. A
+span of characters becomes a span of tokens by counting the tokens of the text before each of its
+ends, cut at `max_length` like the text itself. That takes one tokenizer call for each turn's end, and
+stops at the first one beyond `max_length`. (Adding up the counts of the pieces would save calls but
+is not exact: tokens may join across a boundary, and tokenizers may treat the start of a text
+differently.)
 """
 
 from __future__ import annotations
@@ -23,11 +25,13 @@ from jinja2 import TemplateError as JinjaError
 from tis_ray.errors import InputError
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from tis_ray.data.rows import Message
 
 Template = Literal["tulu", "chat"]
 PromptTemplate = Literal["tulu", "chat", "plain"]
-"""How a prompt is written; `plain` is the bare text (`plain_text`)."""
+"""How a prompt is written: in one of the templates, or (`plain`) as bare text (`plain_text`)."""
 
 IGNORED = -100
 ASSISTANT_HEADER = "<|assistant|>\n"
@@ -37,39 +41,43 @@ TULU_JINJA = (
     "{% if m['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
 )
-"""The Tulu template as a tokenizer's chat template, for programs that know no other way."""
+"""The Tulu template as a tokenizer's chat template, for programs that accept only those."""
 
 _Span = tuple[int, int]
 _SENTINEL = "tis-ray-answer"
 
 
 class Encoded(TypedDict):
-    """Token ids, and as many labels: the id where the model is to learn it, else -100."""
+    """Token ids and their labels: the id itself where the model is to learn it, -100 elsewhere."""
 
     input_ids: list[int]
     labels: list[int]
 
 
 class TemplateError(InputError):
-    """The tokenizer's chat template does not take this dialogue; the row can be quarantined."""
+    """The tokenizer's chat template rejects this dialogue; the row can be quarantined."""
 
 
 def encode_messages(
-    messages: Sequence[Message], tokenizer: Any, max_length: int, template: Template = "tulu"
+    messages: Sequence[Message],
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    template: Template = "tulu",
 ) -> Encoded:
-    """Encode a dialogue, its assistant turns being the labels; at most `max_length` tokens.
+    """Encode a dialogue, with its assistant turns as labels, in at most `max_length` tokens.
 
     Under `tulu` an assistant turn's labels are its content, the eos, and the newline between the
-    eos and a next turn (Tulu data code, as in the paper's). Under `chat` they are what the template
-    writes for the turn after the generation prompt, up to its end-of-turn mark. When a long prompt
-    leaves no room for an answer, every label is -100: see `count_response_tokens`.
+    eos and the next turn, if there is one (as in the Tulu data code that the paper uses). Under
+    `chat` they are what the template writes for the turn after the generation prompt, up to its
+    end-of-turn mark. When a long prompt leaves no room for an answer, every label is -100: see
+    `count_response_tokens`.
 
-    Raises InputError for an unknown role, no messages, or a tokenizer without the template's
-    means (eos, chat template); TemplateError when the chat template refuses the dialogue.
+    Raises InputError for an unknown role, an empty list, or a tokenizer that lacks what the template
+    needs (eos, chat template); TemplateError when the chat template rejects the dialogue.
     """
     _need_right_truncation(tokenizer)
     if not messages:
-        raise InputError("messages: found none; give at least one turn")
+        raise InputError("messages: the list is empty; give at least one turn")
     if template == "tulu":
         untrimmed, spans = _tulu_text(messages, _eos(tokenizer))
         text = untrimmed.strip()
@@ -87,10 +95,12 @@ def encode_messages(
     return {"input_ids": ids, "labels": _masked(ids, spans, tokens_before, max_length)}
 
 
-def encode_query(prompt: str, label: str, tokenizer: Any, max_length: int) -> Encoded:
+def encode_query(
+    prompt: str, label: str, tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> Encoded:
     """Encode a query as the paper's code does: templated prompt and label, each on its own.
 
-    The label gets the eos and no special tokens. Each part is cut to `max_length` by itself, so
+    The label gets the eos and no special tokens. Each part is cut to `max_length` separately, so
     together they may hold twice as many tokens.
     """
     _need_right_truncation(tokenizer)
@@ -100,12 +110,16 @@ def encode_query(prompt: str, label: str, tokenizer: Any, max_length: int) -> En
 
 
 def encode_query_row(
-    row: Mapping[str, Any], tokenizer: Any, max_length: int, template: PromptTemplate = "tulu"
+    row: Mapping[str, Any],
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    template: PromptTemplate = "tulu",
 ) -> Encoded:
-    """Encode a row of the query or test side: its last assistant turn is the label.
+    """Encode a row of the query or test side; its last assistant turn is the label.
 
-    A row with `prompt` and `label` is encoded from these texts as they are, whatever the template;
-    under `plain`, from its messages. Turns after the last assistant turn are left out.
+    row: as `tis_ray.data.Row`. One with `prompt` and `label` is encoded from these texts as they
+        are, whatever the template, except that `plain` takes the prompt from its messages. Turns
+        after the last assistant turn are left out.
     """
     if template == "plain":
         turns, last = row["messages"], _last_answer(row["messages"])
@@ -125,9 +139,9 @@ def encode_query_row(
 
 
 def encode_prompt(
-    messages: Sequence[Message], tokenizer: Any, template: PromptTemplate
+    messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase, template: PromptTemplate
 ) -> list[int]:
-    """Encode a dialogue, whole, up to where the answer to its last turn is to begin."""
+    """Encode a whole dialogue, up to the point where the answer to its last turn begins."""
     if template == "chat":
         text = _render(tokenizer, messages, generation=True)
     elif template == "tulu":
@@ -138,7 +152,7 @@ def encode_prompt(
     return ids
 
 
-def end_tokens(tokenizer: Any, template: PromptTemplate) -> list[int]:
+def end_tokens(tokenizer: PreTrainedTokenizerBase, template: PromptTemplate) -> list[int]:
     """Return the tokens that end an answer: the eos, and the chat template's end-of-turn mark."""
     ends = {int(tokenizer.eos_token_id)}
     if template == "chat":
@@ -154,7 +168,7 @@ def end_tokens(tokenizer: Any, template: PromptTemplate) -> list[int]:
 
 
 def plain_text(messages: Sequence[Message]) -> str:
-    """Return a dialogue as bare text: its turns, stripped, each on a new line.
+    """Return a dialogue as bare text: its turns, stripped, one after the other on new lines.
 
     A blank line follows an answer, so that earlier questions and answers read as examples.
     """
@@ -165,12 +179,12 @@ def plain_text(messages: Sequence[Message]) -> str:
 
 
 def query_text(
-    messages: Sequence[Message], tokenizer: Any, template: Template = "tulu"
+    messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase, template: Template = "tulu"
 ) -> tuple[str, str]:
     """Return a query's prompt and label.
 
-    The prompt is the templated dialogue up to where the last assistant turn's answer begins, which
-    is what a model is given to generate from; the label is that answer, stripped.
+    The prompt is the templated dialogue up to the point where the last assistant turn's answer
+    begins, which is what a model is given to generate from; the label is that answer, stripped.
     """
     last = _last_answer(messages)
     label = messages[last]["content"].strip()
@@ -180,14 +194,14 @@ def query_text(
 
 
 def format_tulu(messages: Sequence[Message], eos: str) -> str:
-    """Return the dialogue in the Tulu template, the last newline included."""
+    """Return the dialogue in the Tulu template, including the last newline."""
     return _tulu_text(messages, eos)[0]
 
 
 def count_response_tokens(labels: Sequence[int]) -> int:
     """Return how many labels enter the causal loss (the first has nothing to predict it from).
 
-    Zero means that the mean loss is 0/0: such a row is to be rejected as `labels_all_masked`.
+    Zero would make the mean loss 0/0: such a row must be rejected as `labels_all_masked`.
     """
     return sum(label != IGNORED for label in labels[1:])
 
@@ -199,7 +213,9 @@ def _tulu_text(messages: Sequence[Message], eos: str) -> tuple[str, list[_Span]]
     for index, turn in enumerate(messages):
         role, start = turn["role"], len(text)
         if role not in ("system", "user", "assistant"):
-            raise InputError(f"messages[{index}]: found role {role!r}; use system, user, assistant")
+            raise InputError(
+                f"messages[{index}]: role {role!r} is not one of system, user, assistant"
+            )
         ending = eos if role == "assistant" else ""
         text += f"<|{role}|>\n{turn['content'].strip()}{ending}\n"
         if role != "assistant":
@@ -226,12 +242,14 @@ def _masked(
     return labels
 
 
-def _chat_answers(tokenizer: Any, messages: Sequence[Message], text: str) -> list[_Span]:
+def _chat_answers(
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], text: str
+) -> list[_Span]:
     """Return the spans of `text` that the assistant turns fill, found by rendering prefixes.
 
-    Needs no generation tags in the template. Templates may write a turn otherwise once others
-    follow (Qwen3 drops the reasoning of earlier turns). Then the prefix up to a turn's end is no
-    prefix of `text`, and the turn ends at the first end-of-turn mark after its start.
+    Needs no generation tags in the template. Templates may write a turn differently once others
+    follow (Qwen3 drops the reasoning of earlier turns). Then the rendering up to a turn's end is not
+    a prefix of `text`, and the turn ends at the first end-of-turn mark after its start.
     """
     spans = []
     for index, turn in enumerate(messages):
@@ -248,23 +266,25 @@ def _chat_answers(tokenizer: Any, messages: Sequence[Message], text: str) -> lis
         else:
             sample: list[Message] = [*messages[:index], {"role": "assistant", "content": _SENTINEL}]
             mark = _render(tokenizer, sample).rpartition(_SENTINEL)[2].rstrip()
-            found = text.find(mark, start) if mark else -1
-            if found < 0:
+            place = text.find(mark, start) if mark else -1
+            if place < 0:
                 raise TemplateError(_rewritten(index))
-            end = found + len(mark)
+            end = place + len(mark)
         spans.append((start, max(start, end)))
     return spans
 
 
-def _chat_query(messages: Sequence[Message], tokenizer: Any) -> tuple[str, str]:
-    """Return the rendered text before and in the last answer, its end-of-turn mark included."""
+def _chat_query(messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
+    """Return the rendered text before the last answer, and that answer with its end-of-turn mark."""
     dialogue = messages[: _last_answer(messages) + 1]
     text = _render(tokenizer, dialogue)
     start, end = _chat_answers(tokenizer, dialogue, text)[-1]
     return text[:start], text[start:end]
 
 
-def _render(tokenizer: Any, messages: Sequence[Message], generation: bool = False) -> str:
+def _render(
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], generation: bool = False
+) -> str:
     if not getattr(tokenizer, "chat_template", None):
         raise InputError("template: chat: the tokenizer has no chat template; use template: tulu")
     try:
@@ -296,7 +316,7 @@ def _last_answer(messages: Sequence[Message]) -> int:
     for index in reversed(range(len(messages))):
         if messages[index]["role"] == "assistant":
             return index
-    raise InputError("messages: found no assistant turn; a query needs one as its label")
+    raise InputError("messages: there is no assistant turn; a query needs one as its label")
 
 
 def _joined(prompt_ids: list[int], label_ids: list[int]) -> Encoded:
@@ -306,18 +326,20 @@ def _joined(prompt_ids: list[int], label_ids: list[int]) -> Encoded:
     }
 
 
-def _ids(tokenizer: Any, text: str, max_length: int, special: bool) -> list[int]:
+def _ids(
+    tokenizer: PreTrainedTokenizerBase, text: str, max_length: int, special: bool
+) -> list[int]:
     encoding = tokenizer(text, truncation=True, max_length=max_length, add_special_tokens=special)
     return list(encoding["input_ids"])
 
 
-def _eos(tokenizer: Any) -> str:
+def _eos(tokenizer: PreTrainedTokenizerBase) -> str:
     if not tokenizer.eos_token:
         raise InputError("template: tulu: the tokenizer has no eos token; set its eos_token")
     return str(tokenizer.eos_token)
 
 
-def _need_right_truncation(tokenizer: Any) -> None:
+def _need_right_truncation(tokenizer: PreTrainedTokenizerBase) -> None:
     # Cut at its start, a text would no longer line up with the counts of its prefixes.
     if tokenizer.truncation_side != "right":
         raise InputError(

@@ -1,27 +1,28 @@
-"""Overlap: pool rows that repeat a query or test row, so that no score is earned by memory.
+"""Detection of pool rows that repeat a query or test row, so that no score is earned by memorising.
 
-The small sides (query and test) are indexed and the pool streams by, in any order and any shards.
-What is compared are words, `\\w+` after NFKC and case folding: case, punctuation and white space do
+The small sides (query and test) are indexed, and the pool streams by in any order and any shards.
+Words are compared: `\\w+` after NFKC and case folding, so that case, punctuation and white space do
 not count. A script without spaces is compared by whole runs only. System turns are left out.
 
-- **exact**: the whole row, its prompt (all before the last answer) or one longer turn is that of a
-  target. Operators and brackets count here: without them 2 + 3 would be 2 * 3.
-- **ngram**: at least half of a target's words lie in runs of 8 words that the pool row has too: the
-  measure and the defaults of Tülu 3 (Lambert et al. 2024, section 3.2), which are for instruction
-  data like ours. The 13 words of GPT-3 (Brown et al. 2020, appendix C) miss short questions; a share
-  of n-grams, not of words (PaLM, Chowdhery et al. 2022, section 8), counts one changed word up to 8
-  times. A question may be in the pool without the passage it came with: so a line of 8 words or
-  more counts by itself, if it ends with a question mark or is a fair part of the prompt.
-- **embedding**: the cosine of unit vectors (`embedding_overlaps`), which also sees other wordings.
+- **exact**: the whole row, its prompt (everything before the last answer) or one of its longer turns
+  equals that of a target. Operators and brackets count here: without them 2 + 3 would be 2 * 3.
+- **ngram**: at least half of a target's words lie in runs of 8 words that the pool row shares: the
+  measure and the defaults of Tülu 3 (Lambert et al. 2024, section 3.2), which were made for
+  instruction data like ours. The 13 words of GPT-3 (Brown et al. 2020, appendix C) miss short
+  questions; a share of n-grams instead of words (PaLM, Chowdhery et al. 2022, section 8) counts one
+  changed word up to 8 times. The pool may hold a question without the passage it came with, so a
+  line of 8 words or more counts by itself if it ends with a question mark or is a fair part of the
+  prompt.
+- **embedding**: the cosine of unit vectors (`embedding_overlaps`), which also sees paraphrases.
 
 Templates are not repetition, but would make every row of a task an overlap. Two rules find them:
 
-- Three words in a row are a template's if more than `template_share` of the targets of one source,
-  or of all, have them, and at least 5 do.
-- A run of n words is a template's if more than 10 rows of the pool have it (fewer in a small pool);
-  GPT-3 passes over such n-grams for the same reason. This takes a first pass over the pool
-  (`frequencies`, `pass_over`). A row that has all of a prompt stays an overlap, however many there
-  are.
+- Three consecutive words belong to a template if more than `template_share` of the targets of one
+  source, or of all sources, have them, and at least 5 do.
+- A run of n words belongs to a template if more than 10 rows of the pool have it (fewer in a small
+  pool); GPT-3 ignores such n-grams for the same reason. This takes a first pass over the pool
+  (`frequencies`, `pass_over`). A row that has all of a prompt remains an overlap, however many such
+  rows there are.
 
 A template's words count neither as repeated nor as missing.
 """
@@ -63,8 +64,8 @@ _Run = tuple[str, ...]
 class Overlap:
     """A pool row that repeats a target row.
 
-    part: what of the target is repeated. value: 1 if exact, the share of that part's words, or the
-    cosine. excerpt: the repeated words, normalised; of an embedding those of the pool row.
+    part: which part of the target is repeated. value: 1 if exact, else the share of that part's
+    words, or the cosine. excerpt: the repeated words, normalised; for an embedding, the pool row's.
     """
 
     pool_id: str
@@ -92,7 +93,7 @@ class _Text(NamedTuple):
     common: set[int]
 
 
-class _Said(NamedTuple):
+class _RowTokens(NamedTuple):
     """The tokens of a row: its prompt, its last answer, and every turn."""
 
     prompt: list[str]
@@ -101,10 +102,10 @@ class _Said(NamedTuple):
 
 
 class OverlapIndex:
-    """The words of the query and test rows, to be looked up by any number of pool rows.
+    """The words of the query and test rows, against which any number of pool rows can be checked.
 
-    Memory: some 600 bytes a word of the targets. Time of either pass: about 20,000 pool rows of 85
-    words a second on one core.
+    Memory: some 600 bytes per word of the targets. Time of either pass: about 20,000 pool rows of 85
+    words per second on one core.
     """
 
     def __init__(
@@ -119,13 +120,13 @@ class OverlapIndex:
         """Index the targets.
 
         n: words in a run. threshold: share of a target's words that makes an overlap. min_words: a
-        prompt with fewer than n words is repeated by a row that has them all in one run, if there
-        are at least so many. template_share: see the module.
+        prompt of fewer than n words, but at least this many, is repeated by a row that has them all
+        in one run. template_share: see the module.
         """
         if not (2 <= min_words <= n and 0 < threshold <= 1):
             raise InputError(
-                f"overlap: found n {n}, min_words {min_words}, threshold {threshold}; "
-                "give 2 <= min_words <= n and 0 < threshold <= 1"
+                f"overlap: n is {n}, min_words {min_words} and threshold {threshold}; "
+                "use 2 <= min_words <= n and 0 < threshold <= 1"
             )
         self._n, self._threshold, self._min_words = n, threshold, min_words
         self._exact: dict[str, list[tuple[TargetSide, str, Part]]] = defaultdict(list)
@@ -139,16 +140,16 @@ class OverlapIndex:
             self._add(side, row, templates[row["source"]] | templates[None])
 
     def frequencies(self, rows: Iterable[Row]) -> Counter[str]:
-        """Return in how many pool rows each text of the targets occurs; add up what shards give."""
-        found: Counter[str] = Counter()
+        """Count the pool rows in which each text of the targets occurs; shards' counts add up."""
+        counts: Counter[str] = Counter()
         for row in rows:
-            said = _read(row)
-            whole = {key for _, key in _whole_texts(said) if key in self._exact}
-            found.update(whole.union(self._runs_of(said)))
-        return found
+            tokens = _row_tokens(row)
+            whole = {key for _, key in _whole_texts(tokens) if key in self._exact}
+            counts.update(whole.union(self._runs_of(tokens)))
+        return counts
 
     def pass_over(self, frequencies: Mapping[str, int], pool_rows: int) -> None:
-        """Take what is frequent in a pool of so many rows for its templates."""
+        """Treat the texts that are frequent in a pool of so many rows as its templates."""
         most = min(_TEMPLATE_POOL_ROWS, max(2, pool_rows // 200))
         for run in (run for run, count in frequencies.items() if count > most):
             self._common.add(run)
@@ -158,22 +159,22 @@ class OverlapIndex:
     def find(self, rows: Iterable[Row]) -> Iterator[Overlap]:
         """Yield the overlaps of pool rows, row by row: the strongest with each target."""
         for row in rows:
-            said = _read(row)
-            found = chain(self._find_exact(row["id"], said), self._find_runs(row["id"], said))
-            yield from strongest(found)
+            tokens = _row_tokens(row)
+            exact = self._find_exact(row["id"], tokens)
+            yield from strongest(chain(exact, self._find_runs(row["id"], tokens)))
 
     def _add(self, side: TargetSide, row: Row, template: set[_Run]) -> None:
-        said = _read(row)
-        for part, key in _whole_texts(said):
+        row_tokens = _row_tokens(row)
+        for part, key in _whole_texts(row_tokens):
             if part != "turn" or len(_places(_words(key.split()), template)) >= self._n:
                 self._exact[key].append((side, row["id"], part))
-        for part, tokens in _parts(row, said):
+        for part, tokens in _parts(row, row_tokens):
             words = _words(tokens)
             places, length, threshold = _places(words, template), self._n, self._threshold
             if part == "line":
                 threshold = max(threshold, _LINE_THRESHOLD)
             if len(places) < self._n:
-                # Of a formula so few words, without its signs, would say too little.
+                # So few words of a formula, without its signs, would say too little.
                 if part != "prompt" or len(places) < self._min_words or len(words) < len(tokens):
                     continue
                 words = words[places[0] : places[-1] + 1]
@@ -185,17 +186,17 @@ class OverlapIndex:
             text = _Text(side, row["id"], part, words, frozenset(places), threshold, set())
             self._texts.append(text)
 
-    def _find_exact(self, pool_id: str, said: _Said) -> Iterator[Overlap]:
-        for part, key in _whole_texts(said):
+    def _find_exact(self, pool_id: str, tokens: _RowTokens) -> Iterator[Overlap]:
+        for part, key in _whole_texts(tokens):
             if part == "turn" and key.count(" ") + 1 < self._min_words:
                 continue
             for side, target, same in self._exact.get(key, ()):
                 if same != "turn" or key not in self._common:
                     yield Overlap(pool_id, side, target, "exact", same, 1.0, _excerpt(key))
 
-    def _find_runs(self, pool_id: str, said: _Said) -> Iterator[Overlap]:
+    def _find_runs(self, pool_id: str, tokens: _RowTokens) -> Iterator[Overlap]:
         repeated: dict[int, set[int]] = defaultdict(set)
-        for run in dict.fromkeys(self._runs_of(said)):
+        for run in dict.fromkeys(self._runs_of(tokens)):
             for number, place in self._runs[run]:
                 repeated[number].update(_span(run, place))
         for number, places in repeated.items():
@@ -203,7 +204,7 @@ class OverlapIndex:
             whole = len(text.places) >= self._n and text.places <= places
             wanted = text.places - (set() if whole and text.part == "prompt" else text.common)
             same = sorted(wanted & places)
-            # What a template leaves of a text must still be enough to tell.
+            # What is left of a text without its template must still be enough to judge by.
             if len(wanted) < min(self._n, len(text.places)):
                 continue
             value = len(same) / len(wanted)
@@ -213,9 +214,9 @@ class OverlapIndex:
                     pool_id, text.side, text.target_id, "ngram", text.part, value, excerpt
                 )
 
-    def _runs_of(self, said: _Said) -> Iterator[str]:
+    def _runs_of(self, tokens: _RowTokens) -> Iterator[str]:
         """Yield the runs of words that a pool row shares with targets."""
-        words = _words(chain(*said.turns))
+        words = _words(chain(*tokens.turns))
         for start, pair in enumerate(pairwise(words)):
             for length in self._lengths.get(pair, ()):
                 run = " ".join(words[start : start + length])
@@ -239,12 +240,12 @@ def embedding_overlaps(
     """
     for first in range(0, len(rows), block):
         cosines_EM = rows_EK[first : first + block] @ targets_MK.T
-        # A product's last bits depend on the shape of the block, which must decide nothing.
+        # A product's last bits depend on the shape of the block, which must not decide anything.
         for e, m in np.argwhere(cosines_EM >= threshold - 1e-3).tolist():
             row, vector_K = rows[first + e], rows_EK[first + e].astype(np.float64)
             value = float(np.sum(vector_K * targets_MK[m]))
             if value >= threshold:
-                excerpt = _excerpt(" ".join(chain(*_read(row).turns)))
+                excerpt = _excerpt(" ".join(chain(*_row_tokens(row).turns)))
                 yield Overlap(row["id"], side, target_ids[m], "embedding", "row", value, excerpt)
 
 
@@ -259,19 +260,19 @@ def best(overlaps: Iterable[Overlap]) -> list[Overlap]:
 
 
 def counts(overlaps: Collection[Overlap]) -> dict[TargetSide, dict[str, int]]:
-    """Return for each side the pool rows by the kind of their best overlap, and `targets`."""
-    found: dict[TargetSide, dict[str, int]] = {}
+    """Count, for each side, the pool rows by the kind of their best overlap, and the `targets`."""
+    by_side: dict[TargetSide, dict[str, int]] = {}
     for side in sorted({o.side for o in overlaps}):
         kinds = Counter(o.kind for o in best(overlaps) if o.side == side)
         targets = {o.target_id for o in overlaps if o.side == side}
-        found[side] = {**{kind: kinds[kind] for kind in _KINDS}, "targets": len(targets)}
-    return found
+        by_side[side] = {**{kind: kinds[kind] for kind in _KINDS}, "targets": len(targets)}
+    return by_side
 
 
 def overlapping_ids(
     overlaps: Iterable[Overlap], sides: Collection[TargetSide] = frozenset({"test"})
 ) -> set[str]:
-    """Return the pool rows that overlap with one of `sides`: those to drop."""
+    """Return the ids of the pool rows to drop: those that overlap with one of `sides`."""
     return {o.pool_id for o in overlaps if o.side in sides}
 
 
@@ -284,9 +285,9 @@ def _first_of_each(overlaps: Iterable[Overlap], *fields: str) -> list[Overlap]:
 
 def _templates(rows: Iterable[Row], share: float) -> dict[str | None, set[_Run]]:
     """Return the templates' runs of three words by source, and under None those of all rows."""
-    texts: dict[str | None, set[_Run]] = {None: set()}  # a row that is repeated is no template
+    texts: dict[str | None, set[_Run]] = {None: set()}  # a repeated row is not a template
     for row in rows:
-        words = tuple(_words(chain(*_read(row).turns)))
+        words = tuple(_words(chain(*_row_tokens(row).turns)))
         for source in (row["source"], None):
             texts.setdefault(source, set()).add(words)
     templates = {}
@@ -303,7 +304,7 @@ def _threes(words: Sequence[str]) -> Iterator[_Run]:
 
 
 def _places(words: Sequence[str], template: set[_Run]) -> list[int]:
-    """Return the places of the words that are not a template's."""
+    """Return the places of the words that do not belong to a template."""
     starts = [start for start, run in enumerate(_threes(words)) if run in template]
     covered = {start + k for start in starts for k in range(3)}
     return [place for place in range(len(words)) if place not in covered]
@@ -324,28 +325,29 @@ def _words(tokens: Iterable[str]) -> list[str]:
     return [token for token in tokens if token[0].isalnum() or token[0] == "_"]
 
 
-def _read(row: Row) -> _Said:
+def _row_tokens(row: Row) -> _RowTokens:
     turns = [turn for turn in row["messages"] if turn["role"] != "system"]
     tokens = [_tokens(turn["content"]) for turn in turns]
     answers = [place for place, turn in enumerate(turns) if turn["role"] == "assistant"]
     last = answers[-1] if answers else len(turns)
-    return _Said(list(chain(*tokens[:last])), list(chain(*tokens[last : last + 1])), tokens)
+    prompt, answer = list(chain(*tokens[:last])), list(chain(*tokens[last : last + 1]))
+    return _RowTokens(prompt, answer, tokens)
 
 
-def _whole_texts(said: _Said) -> list[tuple[Part, str]]:
-    parts: list[tuple[Part, list[str]]] = [("row", said.prompt + said.answer)]
-    parts += [("prompt", said.prompt), *(("turn", turn) for turn in said.turns)]
+def _whole_texts(row: _RowTokens) -> list[tuple[Part, str]]:
+    parts: list[tuple[Part, list[str]]] = [("row", row.prompt + row.answer)]
+    parts += [("prompt", row.prompt), *(("turn", turn) for turn in row.turns)]
     return [(part, " ".join(tokens)) for part, tokens in parts if tokens]
 
 
-def _parts(row: Row, said: _Said) -> Iterator[tuple[Part, list[str]]]:
+def _parts(row: Row, row_tokens: _RowTokens) -> Iterator[tuple[Part, list[str]]]:
     """Yield a target's prompt, its answer, and the lines of the prompt that count by themselves."""
-    yield "prompt", said.prompt
-    yield "answer", said.answer
+    yield "prompt", row_tokens.prompt
+    yield "answer", row_tokens.answer
     for turn in row["messages"]:
         for line in turn["content"].splitlines() if turn["role"] == "user" else ():
             tokens = _tokens(line)
-            if _QUESTION.search(line) or len(tokens) >= _LINE_SHARE * len(said.prompt):
+            if _QUESTION.search(line) or len(tokens) >= _LINE_SHARE * len(row_tokens.prompt):
                 yield "line", tokens
 
 

@@ -1,7 +1,7 @@
-"""The row contract: which records are accepted, what they become, and why the others are not.
+"""The row contract: which records are accepted, how they are converted, and why others are rejected.
 
-A row is `{"id", "source", "messages"}`, messages being a list of `{"role", "content"}` with the roles
-system, user and assistant. These shapes of a record are converted:
+A row is `{"id", "source", "messages"}`, where messages is a list of `{"role", "content"}` with the
+roles system, user and assistant. Records of these shapes are converted:
 
 - `messages`: OpenAI style
 - `conversations`: ShareGPT, with `from`/`value` (or `role`/`content`)
@@ -9,11 +9,11 @@ system, user and assistant. These shapes of a record are converted:
 - `instruction`, `output` and optionally `input`: Alpaca
 - `prompts` and `labels`: the paper's query files, where `prompts` already carries the chat template.
   On the query and test sides both texts stay in the row, as `prompt` and `label`, because they are
-  encoded as they are (`encode_query_row`); `messages` is split out of them for all that reads text.
+  encoded as they are (`encode_query_row`); `messages` is split out of them for whatever reads text.
 
-`id` is kept as text; without one it is the hash of the content, with `-2`, `-3`, ... for repeats (a
-pool may hold a row twice). `source` (or `dataset`) is a label of origin; without one it is the stem
-of the file's name. A field that is null counts as absent, as Parquet fills missing fields with null.
+`id` is kept as text; a row without one gets the hash of its content, with `-2`, `-3`, ... for repeats
+(a pool may hold a row twice). `source` (or `dataset`) labels the origin; a row without one gets the
+stem of the file's name. A null field counts as absent, because Parquet fills missing fields with null.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Message(TypedDict):
 
 
 class Row(TypedDict):
-    """A usable example. `prompt` and `label` are there only for rows encoded as they are."""
+    """A usable example. Only rows that are encoded as they are have `prompt` and `label`."""
 
     id: str
     source: str
@@ -65,9 +65,36 @@ class Row(TypedDict):
     label: NotRequired[str]
 
 
+class NumberedRow(TypedDict):
+    """A usable row as a study stores it: `row` is its number on its side, by which others name it."""
+
+    row: int
+    id: str
+    source: str
+    messages: list[Message]
+
+
+class TokenRow(TypedDict):
+    """An encoded row as a study stores it: `row` as in `NumberedRow`, the rest as in `Encoded`."""
+
+    row: int
+    id: str
+    source: str
+    content: str
+    """Hash of what the row says: the key of its feature in a store."""
+    input_ids: list[int]
+    labels: list[int]
+    response_tokens: int
+    text: NotRequired[str]
+    """The templated text; only for a representation that reads text."""
+
+
 class RejectReason(StrEnum):
-    """Why a row cannot be used. The last five are found after reading: two when the row is encoded,
-    three when the pool is screened (`tis_ray.stages.screen`)."""
+    """Why a row cannot be used.
+
+    The last five are found after reading: two when the row is encoded, three when the pool is
+    screened (`tis_ray.stages.screen`).
+    """
 
     BAD_JSON = "bad_json"
     WRONG_TYPE = "wrong_type"
@@ -85,7 +112,7 @@ class RejectReason(StrEnum):
 
 @dataclass(frozen=True)
 class Rejected:
-    """A row for the quarantine: where it stands (line or row number, from 1) and what is wrong."""
+    """A row for the quarantine: where it is (line or row number, from 1) and what is wrong with it."""
 
     file: str
     line: int
@@ -96,7 +123,7 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Record:
-    """What a reader found at one place: a value, or (`broken` set) text that is not JSON."""
+    """What a reader found in one place: a value or, if `broken` is set, text that is not JSON."""
 
     file: str
     line: int
@@ -113,9 +140,9 @@ class _UnusableError(Exception):
 
 
 def checked_rows(records: Iterable[Record], side: Side = "pool") -> Iterator[Row | Rejected]:
-    """Yield, for each record and in order, the row it holds or the reason why it holds none.
+    """Yield, for each record in order, the row it holds or the reason why it holds none.
 
-    Memory grows with the number of ids only.
+    Memory grows only with the number of ids.
     """
     seen: set[str] = set()
     copies: dict[str, int] = {}
@@ -139,12 +166,12 @@ def checked_rows(records: Iterable[Record], side: Side = "pool") -> Iterator[Row
 def sample_rows(rows: Iterable[Row | Rejected], n: int, seed: int = 0) -> Iterator[Row | Rejected]:
     """Yield a uniform sample of `n` rows, without replacement, in the order they came.
 
-    A row's chance depends on (seed, id) alone, through a hash whose n lowest values are kept: the
+    A row's chance depends only on (seed, id), through a hash whose n lowest values are kept: the
     sample does not change when the pool is reordered or split, and a smaller sample is part of a
-    larger one. Holds n rows. Rejected rows are all passed on: sampling must not hide them.
+    larger one. Holds n rows in memory. All rejected rows are passed on: sampling must not hide them.
     """
     if n < 1:
-        raise InputError(f"sample: found {n}; give 1 or more")
+        raise InputError(f"sample: {n} rows cannot be drawn; give 1 or more")
     key = f"tis_ray sample {seed}".encode()
     lowest: list[tuple[int, int, Row]] = []  # a heap whose top is the row to give up next
     rejected: list[tuple[int, Rejected]] = []
@@ -164,7 +191,7 @@ def sample_rows(rows: Iterable[Row | Rejected], n: int, seed: int = 0) -> Iterat
 
 def content_id(row: Mapping[str, Any]) -> str:
     """Return 32 hexadecimal digits of BLAKE2b over a row's text: its turns, `prompt` and `label`."""
-    content: list[Any] = [[turn["role"], turn["content"]] for turn in row["messages"]]
+    content: list[object] = [[turn["role"], turn["content"]] for turn in row["messages"]]
     if "prompt" in row:
         content = [content, row["prompt"], row["label"]]
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
@@ -214,8 +241,8 @@ def _messages(fields: Mapping[str, Any]) -> list[Message]:
         if context.strip():
             question = f"{question}\n\n{context}"
         return [_turn("user", question), _turn("assistant", _text(fields["output"], "output"))]
-    found = ", ".join(sorted(fields)) or "nothing"
-    raise _UnusableError(RejectReason.NO_MESSAGES, f"expected {EXPECTED}; found {found}")
+    names = ", ".join(sorted(fields)) or "nothing"
+    raise _UnusableError(RejectReason.NO_MESSAGES, f"expected {EXPECTED}; found {names}")
 
 
 def _check(messages: Sequence[Message]) -> None:
@@ -233,7 +260,7 @@ def _check(messages: Sequence[Message]) -> None:
 
 
 def _template_turns(prompt: str) -> list[Message]:
-    """Split a Tulu-templated prompt into its turns; a text that is no such prompt is one turn."""
+    """Split a Tulu-templated prompt into its turns; any other text is one turn."""
     pieces = _TULU_HEADER.split(prompt.removesuffix(ASSISTANT_HEADER))
     if pieces[0] or not prompt.endswith(ASSISTANT_HEADER) or len(pieces) == 1:
         return [_turn("user", prompt)]
@@ -303,5 +330,5 @@ def _unused(base: str, seen: set[str], copies: dict[str, int]) -> str:
 
 
 def _wrong(field: str, expected: str, value: object) -> _UnusableError:
-    found = "null" if value is None else type(value).__name__
-    return _UnusableError(RejectReason.WRONG_TYPE, f"{field}: expected {expected}, found {found}")
+    kind = "null" if value is None else type(value).__name__
+    return _UnusableError(RejectReason.WRONG_TYPE, f"{field}: expected {expected}, found {kind}")

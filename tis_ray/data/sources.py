@@ -1,9 +1,9 @@
-"""Readers: a source of the config becomes a stream of rows and rejected rows.
+"""Readers of data sources (files, the hub, the built-in generator): streams of rows and rejected rows.
 
 A source is the package's own generator, a data set of the Hugging Face hub, or a path: a file
-(.jsonl, .json, either with .gz, or .parquet), a folder, or a pattern such as `data/*.parquet`. Files are
-read in the order of their paths, rows in file order, and nothing holds more than a batch of them.
-Trouble with a single row is a `Rejected`; trouble with a whole file is an InputError.
+(.jsonl, .json, either with .gz, or .parquet), a folder, or a pattern such as `data/*.parquet`. Files
+are read in the order of their paths, rows in file order, and never more than a batch of them is held
+in memory. Trouble with a single row is a `Rejected`; trouble with a whole file is an InputError.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ def read_rows(
 ) -> Iterator[Row | Rejected]:
     """Yield the rows of `source`, in order, with a `Rejected` in place of each unusable one.
 
-    `source.sample` applies first, then `limit`: the first so many usable rows. A path or a package
-    that is missing raises InputError here; a broken file raises it while it is read.
+    `source.sample` applies first, then `limit`, which keeps the first so many usable rows. A missing
+    path or package raises InputError here; a broken file raises it while it is being read.
     """
     rows = checked_rows(_records(source, side), side)
     if source.sample is not None:
@@ -65,22 +65,22 @@ def read_rows(
 
 
 def read_records(path: str | Path) -> Iterator[Record]:
-    """Yield what stands in the files of a path, as it stands there."""
+    """Yield the records in the files of a path, unchanged."""
     return (record for file in source_files(path) for record in _READERS[_kind(file)](file))
 
 
 def content_fingerprint(source: AnySource, side: Side = "pool") -> str:
-    """Return 32 hexadecimal digits naming the rows that `source` gives.
+    """Return 32 hexadecimal digits that identify the rows of `source`.
 
-    Files are named by their bytes, whatever their folder; the generator by its code and settings;
-    a hub data set by id and revision, so pin the revision: an unpinned one may change unnoticed.
+    Files are identified by their bytes, whatever their folder; the generator by its version and
+    settings; a hub data set by id and revision, so pin the revision: an unpinned one may change
+    unnoticed.
     """
     spec: list[object] = [_READING, side, source.kind, source.sample]
     if source.sample is not None:
         spec.append(source.sample_seed)
     if source.kind == "builtin":
-        code = blake2b(Path(builtin.__file__).read_bytes(), digest_size=16).hexdigest()
-        spec += [code, source.rows, source.seed, source.skill]
+        spec += [builtin.VERSION, source.rows, source.seed, source.skill]
     elif source.kind == "hub":
         spec += [source.name, source.config, source.split, source.revision]
     else:
@@ -93,26 +93,26 @@ def content_fingerprint(source: AnySource, side: Side = "pool") -> str:
 def source_files(path: str | Path) -> list[Path]:
     """Return the files that a path, folder or pattern stands for, sorted by path.
 
-    In a folder, subfolders included, these are all Parquet files; if there is none, all .jsonl
-    files; if there is none, all .json files. Names that start with `.` or `_` are passed over.
+    In a folder, including its subfolders, these are all Parquet files or, if there are none, all
+    .jsonl files or, if there are none, all .json files. Names that start with `.` or `_` are ignored.
     """
     root = Path(path).expanduser()
     if root.is_dir():
         inside = [p for p in root.rglob("*") if p.is_file() and not _hidden(p.relative_to(root))]
         for kind in _KINDS:
-            if found := [p for p in inside if p.name.lower().endswith(kind)]:
-                return sorted(found)
-        raise InputError(f"{path}: folder without row files; expected {', '.join(_SUFFIXES)}")
-    found = [root] if root.is_file() else []
-    if not found and glob.has_magic(str(root)):
-        found = sorted(p for p in map(Path, glob.glob(str(root), recursive=True)) if p.is_file())  # noqa: PTH207
-        if not found:
+            if files := [p for p in inside if p.name.lower().endswith(kind)]:
+                return sorted(files)
+        raise InputError(f"{path}: the folder holds no rows; expected {', '.join(_SUFFIXES)} files")
+    files = [root] if root.is_file() else []
+    if not files and glob.has_magic(str(root)):
+        files = sorted(p for p in map(Path, glob.glob(str(root), recursive=True)) if p.is_file())  # noqa: PTH207
+        if not files:
             raise InputError(f"{path}: no file matches this pattern; check the path")
-    if not found:
+    if not files:
         raise InputError(f"{path}: no such file or folder; check the path")
-    for file in found:
+    for file in files:
         _kind(file)
-    return found
+    return files
 
 
 def _records(source: AnySource, side: Side) -> Iterator[Record]:
@@ -185,8 +185,8 @@ def _jsonl_records(path: Path) -> Iterator[Record]:
             except (ValueError, RecursionError) as error:
                 if _kind(path) == ".json" and not started:
                     raise InputError(
-                        f"{path}: neither an array nor one object a line ({error}); "
-                        "write one object a line (.jsonl)"
+                        f"{path}: neither an array nor one object per line ({error}); "
+                        "write one object per line (.jsonl)"
                     ) from None
                 record = Record(name, number, None, stem, broken=str(error))
             started = True
@@ -194,7 +194,7 @@ def _jsonl_records(path: Path) -> Iterator[Record]:
 
 
 def _json_records(path: Path) -> Iterator[Record]:
-    """Read a .json file: an array, an element at a time, or (as many such files are) JSON lines."""
+    """Read a .json file: an array, element by element, or JSON lines, which many such files hold."""
     with _readable(path), _open(path) as binary:
         start = binary.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
     if not start.startswith(b"["):
@@ -210,7 +210,7 @@ def _array_records(path: Path) -> Iterator[Record]:
         place = 0
 
         def more() -> bool:
-            # What is read doubles with an element's length: a long one costs linear time.
+            # Each read doubles what is held of an element, so a long one costs linear time.
             nonlocal text, place
             read = file.read(max(_CHUNK, len(text) - place))
             if read:
@@ -237,7 +237,7 @@ def _array_records(path: Path) -> Iterator[Record]:
                     continue
                 raise InputError(
                     f"{path}: element {number} of the array is not valid JSON; repair the file, "
-                    "or write one object a line (.jsonl)"
+                    "or write one object per line (.jsonl)"
                 )
             place = after.end()
             yield Record(str(path), number, value, _stem(path))
@@ -245,7 +245,9 @@ def _array_records(path: Path) -> Iterator[Record]:
             if after[1] == "]":
                 break
         if text[place:].strip() or file.read().strip():
-            raise InputError(f"{path}: text after the array; keep one array, or one object a line")
+            raise InputError(
+                f"{path}: there is text after the array; keep one array, or one object per line"
+            )
 
 
 def _parquet_records(path: Path) -> Iterator[Record]:
@@ -253,8 +255,10 @@ def _parquet_records(path: Path) -> Iterator[Record]:
     with _readable(path), pq.ParquetFile(path) as file:
         columns = [column for column in file.schema_arrow.names if column in FIELDS]
         if not set(columns) - {"id", "source", "dataset"}:
-            found = ", ".join(file.schema_arrow.names) or "none"
-            raise InputError(f"{path}: no column of rows: expected {EXPECTED}; found {found}")
+            names = ", ".join(file.schema_arrow.names) or "none"
+            raise InputError(
+                f"{path}: no column that holds rows; expected {EXPECTED}; found {names}"
+            )
         number = 0
         for batch in file.iter_batches(batch_size=1024, columns=columns):
             for value in batch.to_pylist():
@@ -273,7 +277,7 @@ def _kind(path: Path) -> str:
     for suffix in _SUFFIXES:
         if path.name.lower().endswith(suffix):
             return suffix.removesuffix(".gz")
-    raise InputError(f"{path}: unknown kind of file; expected {', '.join(_SUFFIXES)}")
+    raise InputError(f"{path}: unknown file type; expected {', '.join(_SUFFIXES)}")
 
 
 def _stem(path: Path) -> str:
@@ -296,10 +300,10 @@ def _readable(path: Path) -> Iterator[None]:
     try:
         yield
     except UnicodeDecodeError:
-        raise InputError(f"{path}: holds text that is not UTF-8; save it as UTF-8") from None
+        raise InputError(f"{path}: contains text that is not UTF-8; save it as UTF-8") from None
     except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(f"{path}: cannot be read ({reason}); make or fetch it again") from error
+        raise InputError(f"{path}: cannot be read ({reason}); write or fetch it again") from error
 
 
 def _hub_error(source: HubSource, error: Exception) -> InputError:

@@ -17,7 +17,9 @@ import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from tis_ray.data.builtin import DIGITS, base_rows, template_words
+from tis_ray.data import Message
+from tis_ray.data.builtin import base_rows, template_words
+from tis_ray.data.builtin.skills import DIGITS
 
 STEPS = 2600
 BATCH = 64
@@ -100,7 +102,7 @@ def training_batches(
 
 
 def _encoded(
-    tokenizer: PreTrainedTokenizerFast, messages: list[dict[str, str]]
+    tokenizer: PreTrainedTokenizerFast, messages: list[Message]
 ) -> tuple[list[int], list[int]]:
     user, assistant = (message["content"] for message in messages)
     prompt = f"<|user|>\n{user}\n<|assistant|>\n"
