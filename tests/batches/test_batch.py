@@ -122,5 +122,5 @@ def test_unusable_examples_are_named(example, message):
 
 
 def test_an_empty_batch_is_refused():
-    with pytest.raises(InputError, match="at least one example"):
+    with pytest.raises(InputError, match="give at least one"):
         collate([])

@@ -346,7 +346,7 @@ def test_positions_that_are_not_taken_are_found(monkeypatch):
 
     monkeypatch.setattr(type(model.transformer), "forward", forward)
     with pytest.raises(
-        InputError, match=r"GPT2LMHeadModel .*other hidden states packed than alone"
+        InputError, match=r"GPT2LMHeadModel .*different hidden states packed than alone"
     ):
         check_packing(model, 9)
 
@@ -359,7 +359,7 @@ def test_positions_that_are_not_taken_are_found(monkeypatch):
         ({"is_causal": False}, "lets tokens see later ones"),
         ({"sliding_window": 3}, "has a window of 3 tokens, fewer than the 4"),
         ({"position_bias": torch.ones(1)}, "'position_bias', which packed attention ignores"),
-        ({"query": torch.ones(2, 2, 6, 8)}, "other rows than the tokens"),
+        ({"query": torch.ones(2, 2, 6, 8)}, "rows other than the tokens"),
     ],
 )
 def test_what_an_attention_layer_may_not_ask_for(changes, message):

@@ -1,4 +1,4 @@
-"""Examples into batches: which examples share a pass, and the token arrays of one batch.
+"""Batches: which examples share a pass, and the token arrays of one batch.
 
 The plan is a pure function of the lengths in one shard, so a shard gives the same batches on any
 worker, however often it restarts. Shapes: E examples in a batch, T tokens of its longest one; in a
@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
+from typing import TypedDict
 
 import torch
 from torch import Tensor
@@ -19,8 +20,16 @@ from tis_ray.errors import InputError
 IGNORED = -100
 """Label of a token that carries no loss (the value `transformers` and `torch` use)."""
 
-Example = Mapping[str, Sequence[int]]
-"""One encoded example: `input_ids` and `labels`, of the same length, -100 where a label is masked."""
+
+class TokenLists(TypedDict):
+    """The tokens and labels of one example; a row with further keys is one too."""
+
+    input_ids: list[int]
+    labels: list[int]
+
+
+Example = Mapping[str, Sequence[int]] | TokenLists
+"""One encoded example: `input_ids` and `labels` of the same length, -100 where a label is masked."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +37,9 @@ class Batch:
     """Token arrays of a few examples: padded on the right, or packed end to end into one row.
 
     input_ids: (E, T) int64, or (1, R) packed. An example stops before its last label: in a causal
-        model no later token can reach the loss, so leaving them out changes nothing and saves their
-        work.
-    targets: as input_ids, the label that a position predicts (that of the next token), or -100.
-    segments: which tokens of a packed row are whose; None if the batch is padded.
+        model no later token can reach the loss, so leaving them out changes nothing and saves work.
+    targets: shaped as input_ids, the label that a position predicts (the next token's), or -100.
+    segments: which tokens of a packed row belong to which example; None if the batch is padded.
     """
 
     input_ids: Tensor
@@ -45,7 +53,7 @@ class Batch:
 
     @property
     def inputs(self) -> dict[str, Tensor]:
-        """What a model is called with: input_ids and, packed, each token's place in its own example."""
+        """What a model is called with: input_ids and, if packed, each token's place in its example."""
         if self.segments is None:
             return {"input_ids": self.input_ids}
         return {"input_ids": self.input_ids, "position_ids": self.segments.positions_R[None]}
@@ -61,19 +69,19 @@ class Batch:
 
     @cached_property
     def label_segments(self) -> Segments | None:
-        """Which of a packed batch's rows are whose at the output head, which sees label positions."""
+        """The segments of a packed batch at the output head, which sees only label positions."""
         if self.segments is None:
             return None
         return Segments.of(self.label_counts.tolist(), self.targets.device)
 
     def to(self, device: torch.device | str) -> "Batch":
-        """The same batch on another device."""
+        """Return the same batch on another device."""
         segments = None if self.segments is None else self.segments.to(device)
         return Batch(self.input_ids.to(device), self.targets.to(device), segments)
 
 
 def needed_length(example: Example, index: int = 0) -> int:
-    """Number of leading tokens of an example that its loss depends on, at least 1.
+    """Return how many leading tokens of an example its loss depends on, at least 1.
 
     Raises InputError, naming the example by `index`, if its two lists differ in length or if no
     label enters the causal loss (the label of the first token never does).
@@ -82,7 +90,7 @@ def needed_length(example: Example, index: int = 0) -> int:
     if len(input_ids) != len(labels):
         raise InputError(
             f"example {index}: {len(input_ids)} input_ids but {len(labels)} labels; "
-            "give one label per token (-100 where masked)"
+            "give one label for each token (-100 where masked)"
         )
     for last in range(len(labels) - 1, 0, -1):
         if labels[last] != IGNORED:
@@ -94,20 +102,20 @@ def needed_length(example: Example, index: int = 0) -> int:
 
 
 def collate(examples: Sequence[Example], pad_id: int | None = None, packed: bool = False) -> Batch:
-    """Pad examples on the right to their longest, or pack them.
+    """Pad examples on the right to the longest of them, or pack them.
 
     A short example is filled up with its own first token unless `pad_id` is given. No position
     attends to a later one and padding has no label, so the fill never reaches a loss; taking it
     from the example itself also keeps a broken embedding of the pad token out of good examples
     (a masked attention weight is 0, but 0 times NaN is NaN).
 
-    packed: lay the examples end to end in one row, where no token is padding. Worth it on a GPU;
+    packed: lay the examples end to end in one row, where no token is padding. This pays on a GPU;
         `check_packing` says whether a model can keep them apart there.
 
     Raises InputError as `needed_length` does, or if there are no examples.
     """
     if not examples:
-        raise InputError("a batch needs at least one example, got none")
+        raise InputError("batch: there are no examples; give at least one")
     lengths = [needed_length(example, index) for index, example in enumerate(examples)]
     longest = max(lengths)
     ids, targets = [], []
@@ -132,17 +140,17 @@ def plan_batches(
     token_budget: int = 2048,
     packed: bool = False,
 ) -> list[list[int]]:
-    """Group examples of similar length: indices into `lengths`, every index exactly once.
+    """Group examples of similar length; return indices into `lengths`, each exactly once.
 
     Examples are taken by (length, index), and a batch is closed when one more would make
     `longest x count` exceed `token_budget` (tokens, padding included) or `count` exceed
     `batch_size`. An example longer than the budget forms a batch of its own. Packed batches have no
-    padding: there, the sum of the lengths is what may not exceed the budget.
+    padding: there, the sum of the lengths must not exceed the budget.
 
     Raises InputError if a length, `batch_size` or `token_budget` is below 1.
     """
     if batch_size is not None and batch_size < 1:
-        raise InputError(f"batch_size is {batch_size}; it must be at least 1, or none for no limit")
+        raise InputError(f"batch_size is {batch_size}; it must be at least 1, or None for no limit")
     if token_budget < 1:
         raise InputError(f"token_budget is {token_budget}; it must be at least 1 token")
     order = sorted(range(len(lengths)), key=lambda index: (lengths[index], index))
@@ -152,7 +160,7 @@ def plan_batches(
     current: list[int] = []
     tokens = 0
     for index in order:
-        # Ascending order: the newcomer is the longest, so it sets the padded width.
+        # In ascending order each new example is the longest so far, so it sets the padded width.
         length, count = lengths[index], len(current) + 1
         tokens = tokens + length if packed else length * count
         if not current or tokens > token_budget or len(current) == batch_size:

@@ -1,6 +1,6 @@
-"""Cross-entropy of the response tokens, with logits made only where a label needs them.
+"""The loss of each example in a batch: cross-entropy of its labels, with logits only where needed.
 
-Most positions of a batch are prompt or padding. Running the vocabulary matrix on the positions
+Most positions of a batch are prompt or padding. Running the vocabulary matrix only on the positions
 that predict a label gives the same numbers and saves the largest activation of a small model. One
 function serves per-example gradients, training and evaluation, so that a loss is always the same
 loss.
@@ -8,22 +8,23 @@ loss.
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from transformers import PreTrainedModel
+from transformers.utils import ModelOutput
 
 from tis_ray.batches.batch import IGNORED, Batch
 from tis_ray.batches.packing import packed_attention
 from tis_ray.errors import InputError
 
 
-def batch_losses(base: Any, batch: Batch, by_example: bool = False) -> Tensor:
-    """Mean label cross-entropy of each example, (E,) float32 in nats, differentiable.
+def batch_losses(base: PreTrainedModel, batch: Batch, by_example: bool = False) -> Tensor:
+    """Return the mean label cross-entropy of each example, (E,) float32 in nats, differentiable.
 
-    base: a transformers causal language model, in whatever mode it is (adapters injected into it
-        take part, dropout too while it trains); `batch` lies on its device.
+    base: a causal language model, in whatever mode it is (adapters injected into it take part, and
+        so does dropout while it trains); `batch` must be on its device.
     by_example: keep the head's input rows grouped by example, (E, most labels, width) instead of
         (1, labels, width). Needed when something looks at the head example by example. (The rows of
         a packed batch lie end to end there as everywhere.)
@@ -49,7 +50,7 @@ def batch_losses(base: Any, batch: Batch, by_example: bool = False) -> Tensor:
         reduction="none",
     )
     tokens = batch.input_ids.shape[1]
-    if segments is not None:  # a token's place among all becomes its example and its place there
+    if segments is not None:  # from a token's place in the row to its example and its place there
         rows, columns = segments.examples_R[columns], segments.positions_R[columns]
         tokens = segments.longest
     spread_ET = token_losses.new_zeros(batch.examples, tokens)
@@ -58,7 +59,7 @@ def batch_losses(base: Any, batch: Batch, by_example: bool = False) -> Tensor:
 
 
 def label_columns(batch: Batch) -> Tensor:
-    """Positions that predict a label, (E, most labels) int64: an example's own in order, then others."""
+    """Return the positions that predict a label, (E, most labels) int64: an example's own, then others."""
     if batch.segments is not None and batch.label_segments is not None:
         own_R = batch.segments.positions_R[batch.targets[0] != IGNORED]
         return batch.label_segments.by_example(own_R)
@@ -67,8 +68,8 @@ def label_columns(batch: Batch) -> Tensor:
 
 
 @contextmanager
-def _hidden_states_at(base: Any, rows: Tensor, columns: Tensor) -> Iterator[None]:
-    """Let the model compute logits at these (row, column) positions only.
+def _hidden_states_at(base: PreTrainedModel, rows: Tensor, columns: Tensor) -> Iterator[None]:
+    """Let the model compute logits only at these (row, column) positions.
 
     The decoder's output is cut on its way to the head, so whatever the model does from there on
     (scaling, soft-capping) stays its own code.
@@ -80,7 +81,7 @@ def _hidden_states_at(base: Any, rows: Tensor, columns: Tensor) -> Iterator[None
             "head; load it with AutoModelForCausalLM"
         )
 
-    def cut(_module: nn.Module, _args: Any, output: Any) -> Any:
+    def cut(_module: nn.Module, _args: object, output: ModelOutput) -> ModelOutput:
         output["last_hidden_state"] = output["last_hidden_state"][rows, columns]
         return output
 

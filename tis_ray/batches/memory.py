@@ -1,7 +1,7 @@
-"""Going on when a batch does not fit: halve it, and halve again.
+"""Recovery from running out of memory: a batch that does not fit is halved, and halved again.
 
-Memory is planned by tokens, but what a token needs depends on the model, the device and who else
-is using it. Each example's result is its own, so a smaller batch gives the same numbers (to the
+Memory is planned by tokens, but what a token needs depends on the model, the device and what else
+is using it. Each example's result is its own, so a smaller batch gives the same numbers (up to the
 rounding of its sums, about 1e-6 relative).
 """
 
@@ -31,7 +31,7 @@ def in_halves(members: Sequence[int], work: Callable[[list[int]], None]) -> None
     # Out here the exception is gone, and with it the frames that held the batch's tensors.
     if len(members) == 1:
         raise InputError(
-            f"one example alone does not fit into memory ({reason}); "
+            f"a single example does not fit into memory ({reason}); "
             "lower data.max_length, or use a device with more memory"
         )
     gc.collect()
@@ -43,7 +43,7 @@ def in_halves(members: Sequence[int], work: Callable[[list[int]], None]) -> None
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory ran out, on a GPU or on the host."""
+    """Return whether an exception says that memory ran out, on a GPU or on the host."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     # torch's CPU allocator has no exception type of its own.

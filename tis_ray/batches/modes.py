@@ -1,4 +1,4 @@
-"""The mode a model is in for the length of a pass."""
+"""Context managers that put a model into evaluation or training mode for a while."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,14 +8,14 @@ from torch import nn
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside; afterwards every module is in the mode it was in."""
+    """Put a model into evaluation mode; afterwards every module is in the mode it was in."""
     with _mode(model, training=False):
         yield
 
 
 @contextmanager
 def training_mode(model: nn.Module) -> Iterator[None]:
-    """Training mode inside; afterwards every module is in the mode it was in."""
+    """Put a model into training mode; afterwards every module is in the mode it was in."""
     with _mode(model, training=True):
         yield
 

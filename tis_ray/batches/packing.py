@@ -1,9 +1,9 @@
-"""Attention that keeps the examples of a packed row apart.
+"""Packed attention, which keeps the examples of a packed row apart, and a check that a model allows it.
 
-A packed batch is one row of tokens: everything in a decoder works on each token by itself, except
-attention. Here is one that lets a token see its own example alone, registered with `transformers`
-like its own; a model is switched to it for the length of one pass. The examples' bounds come with
-the batch and are not guessed from position ids.
+A packed batch is one row of tokens. Everything in a decoder works on each token by itself, except
+attention; the attention here lets a token see only its own example. It is registered with
+`transformers` like its own, and a model is switched to it for the length of one pass. The examples'
+bounds come with the batch and are not guessed from position ids.
 
 Two implementations of the same sum. On a GPU and in half precision, `torch`'s varlen_attn
 (FlashAttention over all examples in one kernel). As its source in torch 2.13 has it: rows are
@@ -22,15 +22,15 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.nn import functional
-from transformers import AttentionInterface
+from transformers import AttentionInterface, PreTrainedModel
 from transformers.masking_utils import AttentionMaskInterface
+from transformers.utils import ModelOutput
 
 from tis_ray.batches.modes import evaluation_mode, training_mode
 from tis_ray.batches.segments import Segments
@@ -47,15 +47,15 @@ except ImportError:
 log = logging.getLogger(__name__)
 
 NAME = "tis_ray_packed"
-"""What the attention is registered as."""
+"""The name under which the attention is registered."""
 
 _HARMLESS = {"position_ids", "sliding_window", "is_causal"}
-"""Arguments of an attention function that need no answer here, or get theirs in a check."""
+"""Arguments of an attention function that may be ignored here, or are checked by themselves."""
 
 
 @dataclass
 class _PackedPass:
-    """One pass on its way, and how often the model has asked for our mask and our attention."""
+    """One pass, and how often the model has called our mask and our attention in it."""
 
     model: str
     segments: Segments
@@ -68,12 +68,14 @@ _checked: WeakKeyDictionary[nn.Module, dict[tuple[str, torch.dtype], int]] = Wea
 
 
 def packs(
-    wanted: bool | None, base: Any, longest: int, device: str, training: bool = False
+    wanted: bool | None, base: PreTrainedModel, longest: int, device: str, training: bool = False
 ) -> bool:
-    """Whether to pack examples of up to `longest` tokens: as `wanted`; None says where it is faster.
+    """Return whether to pack examples of up to `longest` tokens.
 
-    That is on a GPU, unless the model cannot be packed, which is told. Raises InputError as
-    `check_packing` does if it is wanted all the same.
+    wanted: the user's choice. None packs where it is faster, which is on a GPU; if the model cannot
+        be packed, a warning says so and examples are padded.
+
+    Raises InputError as `check_packing` does if packing was chosen but is not possible.
     """
     if wanted is False or (wanted is None and device == "cpu"):
         return False
@@ -82,34 +84,33 @@ def packs(
     except (InputError, RuntimeError) as error:  # RuntimeError: no kernel for this GPU
         if wanted:
             raise
-        log.warning("packed: examples are padded: %s", error)
+        log.warning("packed: examples are padded instead: %s", error)
         return False
     return True
 
 
 @contextmanager
-def packed_attention(base: Any, segments: Segments) -> Iterator[None]:
-    """Within this context the model's attention is ours, over these segments.
+def packed_attention(base: PreTrainedModel, segments: Segments) -> Iterator[None]:
+    """Replace a causal language model's attention by packed attention over these segments.
 
-    base: a transformers causal language model. Afterwards, or on an error, it has its own again.
-    Raises InputError as `check_packing` does.
+    Afterwards, or on an error, it has its own again. Raises InputError as `check_packing` does.
     """
     check_packing(base, segments.longest)
     with _switched(base, segments):
         yield
 
 
-def check_packing(base: Any, longest: int, training: bool = False) -> None:
+def check_packing(base: PreTrainedModel, longest: int, training: bool = False) -> None:
     """Raise InputError, saying what is in the way, if the model cannot be packed.
 
     An example of `longest` tokens goes through the decoder twice: alone, with the model's own
     attention; and between two others that consist of NaN. Whatever mixes tokens of different
     examples, with a weight of 0 or in a layer other than attention, gives NaN; whatever computes
-    something else than our attention does (capped scores, sinks), or places a token by where it is
-    in the row, gives other numbers. Windows are found by asking the model's own mask. Done once for
-    a model and length; shorter ones need no check.
+    something other than our attention does (capped scores, sinks), or positions a token by its place
+    in the row, gives other numbers. Windows are found by calling the model's own mask. This is done
+    once for each model and length; shorter lengths need no check.
 
-    training: ask the model in training mode too, where its attention may want dropout.
+    training: check the model in training mode too, where its attention may want dropout.
     """
     weight = base.get_input_embeddings().weight
     key = (weight.device.type, weight.dtype)
@@ -127,7 +128,7 @@ def check_packing(base: Any, longest: int, training: bool = False) -> None:
 
 @torch.inference_mode(False)
 @torch.no_grad()
-def _try_out(base: Any, longest: int) -> None:
+def _try_out(base: PreTrainedModel, longest: int) -> None:
     if getattr(base, "base_model", base) is base:
         raise _refusal(type(base).__name__, "has no decoder apart from its output head")
     if "position_ids" not in inspect.signature(base.base_model.forward).parameters:
@@ -141,7 +142,7 @@ def _try_out(base: Any, longest: int) -> None:
     ids_R = sound[torch.arange(segments.rows, device=sound.device) % len(sound)]
     packed_inputs = {"input_ids": ids_R[None], "position_ids": segments.positions_R[None]}
 
-    def spoil(_module: nn.Module, _args: Any, output: Tensor) -> Tensor:
+    def spoil(_module: nn.Module, _args: object, output: Tensor) -> Tensor:
         return output.masked_fill(~own[:, None], float("nan"))
 
     with evaluation_mode(base):
@@ -149,30 +150,30 @@ def _try_out(base: Any, longest: int) -> None:
         hook = embeddings.register_forward_hook(spoil)
         try:
             with _switched(base, segments):
-                found = _hidden_states(base, packed_inputs)[own]
+                packed = _hidden_states(base, packed_inputs)[own]
         finally:
             hook.remove()
-    if torch.isfinite(alone).all() and not torch.isfinite(found).all():
+    if torch.isfinite(alone).all() and not torch.isfinite(packed).all():
         raise _refusal(type(base).__name__, "mixes tokens of different examples outside attention")
-    error = torch.linalg.vector_norm((found - alone).double())
+    error = torch.linalg.vector_norm((packed - alone).double())
     error = error / torch.linalg.vector_norm(alone.double())
-    # Rounding stays below this by far, and another computation above it.
+    # Rounding stays far below this, and another computation above it.
     if error > (1e-3 if torch.finfo(alone.dtype).bits >= 32 else 0.1):
-        problem = f"gives other hidden states packed than alone (by {float(error):.1%})"
+        problem = f"gives different hidden states packed than alone (by {float(error):.1%})"
         raise _refusal(type(base).__name__, problem)
 
 
-def _hidden_states(base: Any, inputs: dict[str, Tensor]) -> Tensor:
+def _hidden_states(base: PreTrainedModel, inputs: dict[str, Tensor]) -> Tensor:
     """Return the decoder's output for one row, (R, width).
 
-    By way of the whole model, because one in parts puts itself together from the top; the head is
-    given one position.
+    The whole model is called, because a sharded one gathers its weights from the top; the head gets
+    a single position.
     """
-    found: list[Tensor] = []
+    states: list[Tensor] = []
 
-    def keep(_module: nn.Module, _args: Any, output: Any) -> Any:
-        found.append(output["last_hidden_state"])
-        output["last_hidden_state"] = found[0][:, :1]
+    def keep(_module: nn.Module, _args: object, output: ModelOutput) -> ModelOutput:
+        states.append(output["last_hidden_state"])
+        output["last_hidden_state"] = states[0][:, :1]
         return output
 
     hook = base.base_model.register_forward_hook(keep)
@@ -180,12 +181,12 @@ def _hidden_states(base: Any, inputs: dict[str, Tensor]) -> Tensor:
         base(**inputs, use_cache=False, return_dict=True)
     finally:
         hook.remove()
-    return found[0][0]
+    return states[0][0]
 
 
 @contextmanager
-def _switched(base: Any, segments: Segments) -> Iterator[None]:
-    """Our attention in place of the model's; on leaving, the model must have used it."""
+def _switched(base: PreTrainedModel, segments: Segments) -> Iterator[None]:
+    """Put our attention in place of the model's; on leaving, the model must have used it."""
     run = _PackedPass(type(base).__name__, segments)
     # Attention layers read the name from their config, and a model may have several.
     configs = {id(c): c for module in base.modules() if (c := vars(module).get("config"))}
@@ -213,9 +214,9 @@ def _attention(
     attention_mask: Tensor | None,
     scaling: float | None = None,
     dropout: float = 0.0,
-    **kwargs: Any,
+    **kwargs: object,
 ) -> tuple[Tensor, None]:
-    """Causal attention within each segment, in the form that `transformers` asks for.
+    """Causal attention within each segment, with the signature that `transformers` requires.
 
     query: (1, heads, R, width); key and value: the same, perhaps with fewer heads, each shared by
     as many query heads. Returns (1, R, heads, width), and no weights.
@@ -229,7 +230,7 @@ def _attention(
 
 
 def _one_by_one(q: Tensor, k: Tensor, v: Tensor, segments: Segments, scale: float | None) -> Tensor:
-    """The reference: each example by itself, as if it were alone."""
+    """Return the attention of each example by itself, as if it were alone: the reference."""
     lengths = list(segments.lengths)
     attend = partial(
         functional.scaled_dot_product_attention,
@@ -245,18 +246,18 @@ def _one_by_one(q: Tensor, k: Tensor, v: Tensor, segments: Segments, scale: floa
 def _varlen(q: Tensor, k: Tensor, v: Tensor, segments: Segments, scale: float | None) -> Tensor:
     bounds, longest = segments.cu_seqlens, segments.longest
     q_RHD, k_RHD, v_RHD = (x[0].transpose(0, 1) for x in (q, k, v))
-    out_RHD: Any = varlen_attn(
+    out_RHD = varlen_attn(
         *(q_RHD, k_RHD, v_RHD, bounds, bounds, longest, longest),
         scale=scale,
         window_size=(-1, 0),
         enable_gqa=q.shape[1] != k.shape[1],
     )
-    result: Tensor = out_RHD[None]
-    return result
+    assert isinstance(out_RHD, Tensor)  # alone, unless auxiliary results are requested
+    return out_RHD[None]
 
 
 def _flash_takes(query: Tensor, value: Tensor) -> bool:
-    """Whether varlen_attn is there and has a kernel for these."""
+    """Return whether varlen_attn is available and has a kernel for these tensors."""
     width = query.shape[-1]
     return (
         _HAS_VARLEN
@@ -269,11 +270,11 @@ def _flash_takes(query: Tensor, value: Tensor) -> bool:
     )
 
 
-def _mask(mask_function: Callable[..., Tensor], **_others: Any) -> None:
-    """Ask the model's own rule who sees whom; there is no mask to make, if it is causal.
+def _mask(mask_function: Callable[..., Tensor], **_others: object) -> None:
+    """Check the model's own rule of who sees whom; if it is causal, no mask has to be made.
 
     Given query and key positions in the packed row, `mask_function` says whether the one sees the
-    other. In each example the last token must see the first, and the first not the last.
+    other. In each example the last token must see the first, and the first must not see the last.
     """
     run = _current.get()
     assert run is not None
@@ -294,10 +295,10 @@ def _refuse_unknown(
     query: Tensor,
     mask: Tensor | None,
     dropout: float,
-    kwargs: dict[str, Any],
+    kwargs: dict[str, object],
 ) -> None:
     if (query.shape[0], query.shape[2]) != (1, run.segments.rows):
-        raise _refusal(run.model, "gives its attention other rows than the tokens of the batch")
+        raise _refusal(run.model, "gives its attention rows other than the tokens of the batch")
     if mask is not None:
         raise _refusal(run.model, "makes an attention mask of its own")
     if dropout:
@@ -305,9 +306,9 @@ def _refuse_unknown(
     is_causal = kwargs.get("is_causal")
     if not (getattr(module, "is_causal", True) if is_causal is None else is_causal):
         raise _refusal(run.model, "lets tokens see later ones")
-    window = kwargs.get("sliding_window")
-    if window is not None and window < run.segments.longest:
-        problem = f"has a window of {window} tokens, fewer than the {run.segments.longest} of a row"
+    window, longest = kwargs.get("sliding_window"), run.segments.longest
+    if window is not None and not (isinstance(window, int) and window >= longest):
+        problem = f"has a window of {window} tokens, fewer than the {longest} of an example"
         raise _refusal(run.model, problem)
     for name, argument in kwargs.items():
         if name not in _HARMLESS and argument is not None and argument is not False:

@@ -1,7 +1,7 @@
-"""Rows of several examples laid end to end in one tensor: which of them are whose.
+"""The bounds of examples laid end to end in one tensor: which of its rows belong to which example.
 
-A packed batch is such a tensor at every layer, and at the output head, which sees label positions
-only, it is another one. Shapes: E examples, R rows of all of them, L rows of the longest.
+A packed batch is such a tensor at every layer, and another one at the output head, which sees only
+label positions. Shapes: E examples, R rows of all of them, L rows of the longest.
 """
 
 from collections.abc import Sequence
@@ -15,10 +15,10 @@ from torch import Tensor
 class Segments:
     """The rows of each example are consecutive, and the examples follow each other without a gap.
 
-    lengths: number of rows of each example, at least 1; on the host, so that no kernel has to be
-        waited for to know a shape.
+    lengths: number of rows of each example, at least 1; on the host, so that shapes are known
+        without waiting for a kernel.
     cu_seqlens: (E + 1,) int32, the same as bounds: example e has the rows cu_seqlens[e] up to
-        cu_seqlens[e + 1]. (Attention kernels for packed rows call it so.)
+        cu_seqlens[e + 1]. (The name is that of attention kernels for packed rows.)
     examples_R, positions_R: int64, the example that a row belongs to, and which of its rows it is.
     """
 
@@ -29,7 +29,7 @@ class Segments:
 
     @classmethod
     def of(cls, lengths: Sequence[int], device: torch.device | str = "cpu") -> "Segments":
-        """Segments of these lengths."""
+        """Return the segments of examples of these lengths."""
         lengths_E = torch.tensor(lengths, dtype=torch.int64)
         ends_E = lengths_E.cumsum(0)
         examples_R = torch.repeat_interleave(lengths_E)
@@ -48,12 +48,12 @@ class Segments:
         return max(self.lengths)
 
     def to(self, device: torch.device | str) -> "Segments":
-        """The same segments on another device."""
+        """Return the same segments on another device."""
         tensors = (self.cu_seqlens, self.examples_R, self.positions_R)
         return Segments(self.lengths, *(tensor.to(device) for tensor in tensors))
 
     def by_example(self, rows_R_: Tensor) -> Tensor:
-        """Give each example a block of its own, with zeros after its end: (R, ...) to (E, L, ...)."""
+        """Give each example its own block, with zeros after its end: (R, ...) to (E, L, ...)."""
         shape = (len(self.lengths), self.longest, *rows_R_.shape[1:])
         if self.rows == shape[0] * shape[1]:
             return rows_R_.reshape(shape)

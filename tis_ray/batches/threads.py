@@ -1,4 +1,7 @@
-"""Settings of torch that hold for the whole process: part of a result's last digits, set for a while."""
+"""Context managers for torch's process-wide settings, CPU threads and float32 precision.
+
+Both move the last digits of results, so they are set where results are made, and set back afterwards.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import torch
 
 @contextmanager
 def cpu_threads(count: int) -> Iterator[None]:
-    """Work with so many threads; afterwards the process has as many as before."""
+    """Use so many CPU threads; afterwards the process has as many as before."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -21,7 +24,7 @@ def cpu_threads(count: int) -> Iterator[None]:
 
 @contextmanager
 def float32_products(precision: str | None) -> Iterator[None]:
-    """Multiply float32 matrices with this precision of torch's (None: as the process does)."""
+    """Multiply float32 matrices at this precision, as torch names it; None leaves it as it is."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(precision or before)
     try:
