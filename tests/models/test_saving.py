@@ -104,5 +104,5 @@ def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_an_adapter_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"nowhere: no adapter there \(adapter_config\.json"):
+    with pytest.raises(InputError, match=r"nowhere: contains no adapter \(adapter_config\.json"):
         export_merged(MODEL, tmp_path / "nowhere", tmp_path / "merged")

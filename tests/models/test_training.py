@@ -219,10 +219,10 @@ def test_the_loss_falls(tmp_path: Path) -> None:
     encoded = [encode_messages(row["messages"], tokenizer, 128) for row in rows]
     model = attach_lora(load_model(ModelConfig()), LoraConfig(), seed=0)
     config = TrainingConfig(epochs=5, learning_rate=5e-3, batch_size=4)
-    told: list[dict[str, float]] = []
-    train(model, encoded, config, seed=0, folder=tmp_path, on_epoch=told.append)  # type: ignore[arg-type]
-    assert [metrics["epoch"] for metrics in told] == [1, 2, 3, 4, 5]
-    assert told[-1]["loss"] < 0.7 * told[0]["loss"]
+    epochs: list[dict[str, float]] = []
+    train(model, encoded, config, seed=0, folder=tmp_path, on_epoch=epochs.append)  # type: ignore[arg-type]
+    assert [metrics["epoch"] for metrics in epochs] == [1, 2, 3, 4, 5]
+    assert epochs[-1]["loss"] < 0.7 * epochs[0]["loss"]
 
 
 def test_moments_are_the_optimizers_by_parameter_name(

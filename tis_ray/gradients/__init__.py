@@ -1,7 +1,7 @@
-"""Per-example LoRA gradients and what becomes of them: direction, sketch, checkpoint weights.
+"""Per-example gradients and what is made of them: directions, sketches, checkpoint weights.
 
-Functions over tensors; nothing here knows of files, clusters or experiment tracking. Shape letters:
-E examples of a batch, T tokens, P trainable parameters, K sketch width.
+Functions over tensors; nothing here knows about files, clusters or experiment tracking. Shape
+letters: E examples of a batch, T tokens, P trainable parameters, K sketch width.
 """
 
 from tis_ray.gradients.adam import DirectionKind, adam_direction, direction, sign_direction

@@ -1,6 +1,6 @@
-"""What a gradient turns into before it is compared: the Adam step, the gradient itself or its sign.
+"""The direction that stands for a gradient: the Adam step, the gradient itself, or its sign.
 
-LESS (Xia et al. 2024, section 3.1) takes the step that Adam would make on a candidate alone, from
+LESS (Xia et al. 2024, section 3.1) takes the step that Adam would make on a single candidate, from
 the moments saved with a checkpoint, and compares it with the plain gradient of a query.
 """
 
@@ -22,16 +22,16 @@ def adam_direction(
     beta2: float = 0.999,
     eps: float = 1e-8,
 ) -> Tensor:
-    """Adam's update direction for each example, were it the next step's whole batch.
+    """Return Adam's update direction for each example, as if it were the next step's whole batch.
 
         m' = beta1 m + (1 - beta1) g,   v' = beta2 v + (1 - beta2) g^2,   direction = m' / sqrt(v' + eps)
 
-    As in LESS, eps stands inside the root and there is no bias correction; this is not the update
-    of `torch.optim.Adam`.
+    As in LESS, eps is inside the root and there is no bias correction; this is not the update of
+    `torch.optim.Adam`.
 
-    grads: (E, ...) gradients, one leading axis more than the moments.
+    grads: (E, ...) gradients, with one leading axis more than the moments; left unchanged.
     exp_avg, exp_avg_sq: (...) the optimizer's first and second moments of the same parameter(s).
-    Returns (E, ...), in the gradients' dtype; `grads` is left as it is.
+    Returns (E, ...), in the gradients' dtype.
     Raises InputError if the shapes do not fit.
     """
     _check_moments(grads, exp_avg, exp_avg_sq)
@@ -41,7 +41,7 @@ def adam_direction(
 
 
 def sign_direction(grads: Tensor) -> Tensor:
-    """The sign of each coordinate: -1, 0 or 1, in the gradients' shape and dtype."""
+    """Return the sign of each coordinate: -1, 0 or 1, in the gradients' shape and dtype."""
     return torch.sign(grads)
 
 
@@ -51,9 +51,9 @@ def direction(
     exp_avg: Tensor | None = None,
     exp_avg_sq: Tensor | None = None,
 ) -> Tensor:
-    """The direction named by `kind`; the moments are needed for "adam" alone.
+    """Return the direction named by `kind`; only "adam" needs the moments.
 
-    Raises InputError for another kind, or for "adam" without moments.
+    Raises InputError for an unknown kind, or for "adam" without moments.
     """
     if kind == "sgd":
         return grads
@@ -62,7 +62,9 @@ def direction(
     if kind != "adam":
         raise InputError(f"gradient direction is {kind!r}; choose from {get_args(DirectionKind)}")
     if exp_avg is None or exp_avg_sq is None:
-        raise InputError("direction 'adam' needs the optimizer's exp_avg and exp_avg_sq, got none")
+        raise InputError(
+            "gradient direction 'adam' needs the optimizer's exp_avg and exp_avg_sq; give both"
+        )
     return adam_direction(grads, exp_avg, exp_avg_sq)
 
 

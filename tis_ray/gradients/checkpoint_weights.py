@@ -1,8 +1,7 @@
-"""How much each warm-up checkpoint counts: by the learning rate it was trained with."""
+"""The weights of warm-up checkpoints, from the learning rates that they were trained with."""
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from tis_ray.errors import InputError
 
@@ -11,15 +10,15 @@ _EPOCH_SLACK = 1e-6
 
 
 def learning_rate_weights(
-    history: Mapping[str, Any] | Iterable[tuple[float, float]],
+    history: Mapping[str, object] | Iterable[tuple[float, float]],
 ) -> list[float]:
-    """Weights of the checkpoints, one per epoch, summing to 1.
+    """Return the weights of the checkpoints, one per epoch, summing to 1.
 
     The weight of epoch t is the mean of the learning rates logged in (t - 1, t], over the sum of
     these means (LESS, Xia et al. 2024, section 3.2: eta_t in the influence sum).
 
-    history: a trainer state as `transformers` saves it (its `log_history` entries that carry
-        `epoch` and `learning_rate` count), or pairs (epoch, learning rate).
+    history: a trainer state as `transformers` saves it (the entries of its `log_history` that have
+        `epoch` and `learning_rate`), or pairs (epoch, learning rate).
     Raises InputError if nothing was logged, an epoch has no logged rate, a value is not a finite
     non-negative number, or all rates are zero.
     """
@@ -34,29 +33,34 @@ def learning_rate_weights(
     if not by_epoch:
         raise InputError(
             "trainer state: log_history has no entry with epoch and learning_rate; "
-            "train with logging switched on"
+            "train with logging enabled"
         )
     for epoch in range(1, max(by_epoch) + 1):
         if epoch not in by_epoch:
             raise InputError(
                 f"trainer state: no learning rate was logged in epoch {epoch}; "
-                "log at least once an epoch (logging_steps)"
+                "log at least once per epoch (logging_steps)"
             )
     means = [math.fsum(by_epoch[epoch]) / len(by_epoch[epoch]) for epoch in sorted(by_epoch)]
     total = math.fsum(means)
     if total == 0:
-        raise InputError("trainer state: every logged learning rate is 0; weights are undefined")
+        raise InputError(
+            "trainer state: every logged learning rate is 0, so weights are undefined; train with "
+            "a positive rate"
+        )
     return [mean / total for mean in means]
 
 
 def _logged_rates(
-    history: Mapping[str, Any] | Iterable[tuple[float, float]],
+    history: Mapping[str, object] | Iterable[tuple[float, float]],
 ) -> list[tuple[float, float]]:
     if not isinstance(history, Mapping):
         return [(float(epoch), float(rate)) for epoch, rate in history]
     entries = history.get("log_history")
     if not isinstance(entries, list):
-        raise InputError("trainer state: log_history is missing or not a list")
+        raise InputError(
+            "trainer state: log_history is missing or not a list; give a state as transformers saves it"
+        )
     return [
         (float(entry["epoch"]), float(entry["learning_rate"]))
         for entry in entries

@@ -1,8 +1,8 @@
-"""Dropout masks that belong to an example, not to a random stream.
+"""Dropout masks that are functions of the example, not of a random stream.
 
 The paper makes its features with LoRA dropout on, from a generator seeded once per process: a
-row's feature then depends on the rows before it and on the shard, and no re-run repeats it. Here a
-mask is a pure function of (the example's seed, module name, token position, feature), so it is the
+row's feature then depends on the rows before it and on the shard, and no re-run reproduces it. Here
+a mask is a pure function of (the example's seed, module name, token position, feature), so it is the
 same alone, in any batch, order or padding, on any device and after any restart.
 """
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from tis_ray.gradients.hashing import digest_words, grid_words
 
 DROPOUT_VERSION = "tis/dropout/v1"
-"""Changes with the masks: part of the fingerprint of features made with seeded dropout."""
+"""Must change when the masks do: part of the fingerprint of features made with seeded dropout."""
 
 # Words that exist at once: 2 MiB stay in a CPU's cache, 128 MiB keep another device busy.
 _CHUNK_CPU, _CHUNK_OTHER = 1 << 18, 1 << 24
@@ -23,7 +23,7 @@ _CHUNK_CPU, _CHUNK_OTHER = 1 << 18, 1 << 24
 def keep_mask(
     seeds: Sequence[int], module_name: str, positions_ET: Tensor, features: int, rate: float
 ) -> Tensor:
-    """Which inputs of a layer survive dropout: (E, T, features) bool, True with chance 1 - rate.
+    """Return which inputs of a layer survive dropout, (E, T, features) bool; True with chance 1 - rate.
 
     keep(e, t, f) = word(position of t, f) >= rate · 2^32, the word seeded by the digest of
     (seed of e, module name); see `grid_words`.

@@ -1,4 +1,4 @@
-"""Taps on LoRA layers.
+"""Taps on LoRA layers: the per-example gradients of an adapter's weights.
 
 A LoRA layer adds `s·B A (m∘x)` to its base layer, with m its dropout mask (1 where dropout is off).
 Its weight gradients are products of its input x and the gradient dy of its output:
@@ -11,7 +11,7 @@ The base layer is left to autograd: its weights are frozen.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Protocol
 
 import torch
 from peft import PeftModel, PeftType
@@ -22,11 +22,11 @@ from torch.nn import functional
 
 from tis_ray.errors import InputError
 from tis_ray.gradients.dropout import keep_mask
-from tis_ray.gradients.tap import Pass, Tap, token_products
+from tis_ray.gradients.tap import Pass, Tap, TapContext, token_products
 
 
 def lora_taps(model: PeftModel, trainable: Mapping[str, nn.Parameter]) -> list[Tap]:
-    """Taps on the LoRA layers whose weights are the model's trainable parameters, and nothing else.
+    """Return taps on the LoRA layers, whose weights must be the model's only trainable parameters.
 
     Raises InputError, naming the parameter or module, for anything whose gradient the taps would
     get wrong or miss: no LoRA adapter or several active ones, DoRA and other variants, layers
@@ -49,8 +49,8 @@ def lora_taps(model: PeftModel, trainable: Mapping[str, nn.Parameter]) -> list[T
     if names:
         raise InputError(
             f"parameter {next(iter(names.values()))!r} is trainable but is not a LoRA weight of a "
-            "linear layer; with an adapter, per-example gradients are taken of LoRA weights alone: "
-            "freeze it, or train without modules_to_save, biases or embeddings"
+            "linear layer; with an adapter, only LoRA weights have per-example gradients: freeze it, "
+            "or train without modules_to_save, biases or embeddings"
         )
     if not taps:
         raise InputError(
@@ -62,22 +62,22 @@ def lora_taps(model: PeftModel, trainable: Mapping[str, nn.Parameter]) -> list[T
 
 @dataclass(frozen=True, eq=False)
 class LoraTap(Tap):
-    """Stands in for a LoRA layer; `names` has "A" and "B", or the one of them that trains."""
+    """Stands in for a LoRA layer; `names` has "A" and "B", or the one of them that is trained."""
 
     a: nn.Parameter
     b: nn.Parameter
     scaling: float
     rate: float
 
-    def forward(self, run: Pass, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """The base layer's output plus LoRA's, with the run's dropout."""
+    def forward(self, run: Pass, x: Tensor, *args: object, **kwargs: object) -> Tensor:
+        """Return the base layer's output plus LoRA's, with the pass's dropout."""
         run.check_rows(self, x.shape[:-1])
         result: Tensor = self.module.get_submodule("base_layer")(x, *args, **kwargs)
         summed: Tensor = _LoraSum.apply(result, x, self.a, self.b, self._keep(run, x), self, run)
         return summed
 
     def dropped(self, x: Tensor, keep: Tensor | None) -> Tensor:
-        """Inverted dropout, of the input and (being diagonal) of its gradient alike."""
+        """Apply inverted dropout to the input or, since it is diagonal, to the input's gradient."""
         return x if keep is None else (x * keep).mul_(1 / (1 - self.rate))
 
     def _keep(self, run: Pass, x: Tensor) -> Tensor | None:
@@ -88,12 +88,16 @@ class LoraTap(Tap):
         return run.as_rows(self.module, keep, x.shape)
 
 
+class _LoraContext(TapContext, Protocol):
+    tap: LoraTap
+
+
 class _LoraSum(torch.autograd.Function):
     """`result + s·B A (m∘x)`; A and B are inputs so that autograd calls backward, but get no gradient."""
 
     @staticmethod
     def forward(
-        ctx: Any,
+        ctx: _LoraContext,
         result: Tensor,
         x: Tensor,
         a: Tensor,
@@ -102,24 +106,23 @@ class _LoraSum(torch.autograd.Function):
         tap: LoraTap,
         run: Pass,
     ) -> Tensor:
-        # The adapter's own dtype computes, as in PEFT; x is kept as it came (bf16 takes half), and
-        # is shared with the other layers that read it, which its masked copy would not be.
+        # The adapter's own dtype computes, as in PEFT. x is kept as it came (bf16 takes half), and
+        # is shared with the other layers that read it; a masked copy would not be.
         u = functional.linear(tap.dropped(x.to(a.dtype), keep), a).mul_(tap.scaling)
         ctx.save_for_backward(x, u, a, b, keep)
         ctx.tap, ctx.run = tap, run
         if result.dtype != b.dtype:
             return (result + functional.linear(u, b)).to(result.dtype)
-        # The product adds to the base layer's output where it lies: a pass over memory less, and one
-        # activation less.
+        # The product is added to the base layer's output in place, which saves a pass over memory and
+        # an activation.
         result.view(-1, result.shape[-1]).addmm_(u.view(-1, u.shape[-1]), b.T)
         ctx.mark_dirty(result)
         return result
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: _LoraContext, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, u, a, b, keep = ctx.saved_tensors
-        tap: LoraTap = ctx.tap
-        run: Pass = ctx.run
+        tap, run = ctx.tap, ctx.run
         dy = grads[0].to(b.dtype)
         du = (dy @ b).mul_(tap.scaling)
         grouped = partial(run.by_example, tap.module)
@@ -151,12 +154,12 @@ def _adapters_of(module: LoraLayer) -> set[str]:
 def _refuse_unusual(module_name: str, module: LoraLayer, adapter: str) -> None:
     variant = module.lora_variant.get(adapter)
     if variant is not None:
-        found = type(variant).__name__.removesuffix("Variant")
+        name = type(variant).__name__.removesuffix("Variant")
         raise InputError(
-            f"module {module_name!r} uses the LoRA variant {found} (DoRA and its like); "
+            f"module {module_name!r} uses the LoRA variant {name} (such as DoRA); "
             "only plain LoRA is supported"
         )
-    # Exactly this class: its quantised and parallel relatives compute something else.
+    # Exactly this class: its quantised and parallel variants compute something else.
     if type(module) is not LoraLinear:
         raise InputError(
             f"module {module_name!r} is a LoRA {type(module).__name__} layer "

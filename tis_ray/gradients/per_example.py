@@ -2,12 +2,11 @@
 
 An example's loss is the mean cross-entropy over its own label tokens (LESS, Xia et al. 2024), so
 each example's gradient is what a pass over it alone would give, whatever else is in the batch.
-Featurising is deterministic: the model is in evaluation mode, and LoRA dropout is either off or
-drawn from a seed that belongs to the example.
+The result is deterministic: the model is in evaluation mode, and LoRA dropout is either off or drawn
+from a seed that belongs to the example.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from peft import PeftModel
@@ -32,41 +31,41 @@ def backward_per_example(
 ) -> Tensor:
     """Stream every trainable parameter's per-example gradients to `sink`; return the losses.
 
-    `sink(name, block)` is called exactly once for each trainable parameter, in the order backward
-    reaches them, with its name in `model.named_parameters()` and a block (E, *parameter shape) in
-    the parameter's dtype. Nothing holds the block afterwards, so memory stays at one layer's. A
-    sink may change the block in place; what it raises reaches the caller.
+    `sink(name, block)` is called exactly once for each trainable parameter, in the order in which
+    backward reaches them, with its name in `model.named_parameters()` and a block (E, *parameter
+    shape) in the parameter's dtype. Nothing holds the block afterwards, so memory stays at that of
+    one layer. A sink may change the block in place; what it raises reaches the caller.
 
     model: a causal language model with one plain LoRA adapter (a PeftModel), or a `transformers`
-        one whose trainable parameters belong to linear layers, embeddings and norms: all of them,
+        model whose trainable parameters belong to linear layers, embeddings and norms: all of them,
         or those that are not frozen. A weight that several layers share comes once, as their sum.
     dropout_seeds: one integer for each example switches LoRA dropout on, at the adapter's own rate
-        and with a mask that depends on the example's seed alone (see `keep_mask`). None: off.
+        and with a mask that depends only on the example's seed (see `keep_mask`). None: off.
 
     A packed `batch` gives the same gradients (LoRA only, see `check_packing`).
 
     Returns (E,) float32: each example's mean loss over its label tokens, in nats, equal to what
     `transformers` computes for it alone. A non-finite example leaves the others untouched. The
-    model's weights, `.grad` fields and training modes are as before afterwards.
-    Raises InputError, naming the parameter or module, if the model is another, and if the number
-    of seeds is not that of the examples.
+    model's weights, `.grad` fields and training modes are restored afterwards.
+    Raises InputError, naming the parameter or module, for any other model, and if the number of
+    seeds is not the number of examples.
     """
     trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
     adapted = isinstance(model, PeftModel)
     taps = lora_taps(model, trainable) if adapted else full_taps(model, trainable)
-    base: Any = model.get_base_model() if adapted else model  # a transformers causal LM
+    base: PreTrainedModel = model.get_base_model() if adapted else model
     if dropout_seeds is not None:
         _check_seeds(dropout_seeds, batch.examples)
         if not adapted:
             raise InputError(
-                f"dropout_seeds are given but model {type(model).__name__} has no LoRA adapter, and "
+                f"dropout_seeds are given, but model {type(model).__name__} has no LoRA adapter, and "
                 "only LoRA dropout can be seeded by example; leave them out"
             )
     if batch.segments is not None:
         if not adapted:
             raise InputError(
-                f"model {type(model).__name__} has no LoRA adapter, and packed batches are for LoRA "
-                "gradients alone; collate without packed"
+                f"model {type(model).__name__} has no LoRA adapter, and packed batches work only for "
+                "LoRA gradients; collate without `packed`"
             )
         check_packing(base, batch.segments.longest)  # before the taps are in place
     batch = batch.to(base.get_input_embeddings().weight.device)
@@ -77,8 +76,8 @@ def backward_per_example(
         # A tapped head must see rows grouped by example (as packed ones are anyway).
         head_is_tapped = any(tap.module in run.head_modules for tap in taps)
         losses_E = batch_losses(base, batch, by_example=head_is_tapped)
-        # Losses of different examples share no activation, so the gradient of their sum holds each
-        # one's own gradient in its own rows (and a NaN stays in the rows it came from).
+        # The losses of different examples share no activation, so the gradient of their sum holds each
+        # example's own gradient in its own rows (and a NaN stays in the rows it came from).
         losses_E.sum().backward()
     return losses_E.detach()
 
@@ -91,13 +90,13 @@ def per_example_gradients(
     dropout_seeds: Sequence[int] | None = None,
     packed: bool = False,
 ) -> Tensor:
-    """Gradients of every example's loss, (E, P) float32, rows in the order of `examples`.
+    """Return the gradient of every example's loss, (E, P) float32, rows in the order of `examples`.
 
     Columns are the trainable parameters, flattened and laid end to end in `named_parameters`
     order. For small E x P; `backward_per_example` streams the same blocks without this buffer.
 
-    batch_size, token_budget, packed: see `plan_batches`; they change memory and speed, not the result
-        (beyond the order of floating-point sums, about 1e-6 relative).
+    batch_size, token_budget, packed: see `plan_batches`; they change memory and speed but not the
+        result (beyond the order of floating-point sums, about 1e-6 relative).
     dropout_seeds: None, or one integer for each example, as for `backward_per_example`.
     Raises InputError, naming the example by its index, if one has no label token that enters the
     loss, and as `backward_per_example` does.

@@ -1,4 +1,4 @@
-"""Sketches: random projections that keep inner products of gradients, on average exactly.
+"""Sketches: random projections of gradients that preserve their inner products on average.
 
 A sketch is a pure function of (seed, parameter name, shape, width): no stored matrix, no random
 state, the same on every device, batch, shard and world size. Two kinds:
@@ -32,10 +32,10 @@ _DENSE_CHUNK = 1 << 22  # elements of the sign matrix that exist at once (16 MiB
 
 
 def checkpoint_seed(seed: int, checkpoint: int, shared: bool) -> int:
-    """The sketch seed of one checkpoint.
+    """Return the sketch seed of one checkpoint.
 
-    With a seed of their own, the errors of checkpoints are independent and average out in the
-    weighted sum of scores; `shared` gives every checkpoint the same matrix, as the paper has it.
+    With a seed of its own for each, the errors of checkpoints are independent and average out in the
+    weighted sum of scores; `shared` gives every checkpoint the same matrix, as in the paper.
     """
     if shared:
         return seed
@@ -43,18 +43,18 @@ def checkpoint_seed(seed: int, checkpoint: int, shared: bool) -> int:
 
 
 def unit_rows(features_EK: Tensor) -> Tensor:
-    """Rows scaled to length 1 (E, K). Raises InputError naming the first zero or non-finite row."""
+    """Return the rows scaled to length 1. Raises InputError naming the first zero or non-finite row."""
     broken = unusable_rows(features_EK)
     if broken:
         raise InputError(
             f"feature row {broken[0]} is zero or not finite ({len(broken)} such rows); "
-            "it has no direction: quarantine that example"
+            "it has no direction; quarantine that example"
         )
     return (features_EK.double() / _norms(features_EK)).to(features_EK.dtype)
 
 
 def unusable_rows(features_EK: Tensor) -> list[int]:
-    """Indices of rows that have no direction: all zero, or with a NaN or infinity."""
+    """Return the indices of rows without a direction: all zero, or with a NaN or infinity."""
     norms_E = _norms(features_EK)[:, 0]
     return (~(torch.isfinite(norms_E) & (norms_E > 0))).nonzero()[:, 0].tolist()
 
@@ -67,7 +67,7 @@ class Sketch:
         features = sketch.finish(accumulator)     # (E, width)
 
     Dot products of features estimate those of the whole gradients without bias; their relative
-    error falls like 1/√width. Signs and offsets are kept per (name, shape), about 8 bytes for each
+    error falls as 1/√width. Signs and offsets are kept for each (name, shape), about 8 bytes per
     parameter element of the model.
     """
 
@@ -85,17 +85,17 @@ class Sketch:
 
     @property
     def spec(self) -> dict[str, str | int]:
-        """What determines the projection, for a fingerprint or a manifest."""
+        """Everything that determines the projection, for a fingerprint or a manifest."""
         return {"version": VERSION, "kind": self.kind, "width": self.width, "seed": self.seed}
 
     def new(self, examples: int, device: torch.device | str = "cpu") -> Tensor:
-        """An empty accumulator (E, width) float32, on the device the blocks will be on."""
+        """Return an empty accumulator (E, width) float32, on the device of the blocks to come."""
         return torch.zeros(examples, self.width, dtype=torch.float32, device=device)
 
     def add(self, accumulator_EK: Tensor, name: str, block_E___: Tensor) -> None:
         """Add one parameter's per-example vectors (E, *shape) to the accumulator, in place.
 
-        The summation order is fixed; adding parameters in another order changes the result only
+        The order of summation is fixed; adding parameters in another order changes the result only
         by floating-point rounding. NaN and infinity stay in their own row.
         """
         examples, shape = block_E___.shape[0], tuple(block_E___.shape[1:])
@@ -113,7 +113,7 @@ class Sketch:
                 _fold_gather(target, flat_En, signs_n, offsets)
 
     def finish(self, accumulator_EK: Tensor) -> Tensor:
-        """Features (E, width) whose dot products are unbiased; the accumulator stays usable."""
+        """Return features (E, width) with unbiased dot products; the accumulator remains usable."""
         # Rotation: each half's signs are ±1, and <x, y> is the mean of the two halves' estimates.
         copies = 2 if self.kind == "rotation" else self.width
         return accumulator_EK * math.sqrt(1 / copies)

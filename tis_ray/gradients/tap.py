@@ -1,13 +1,13 @@
-"""Taps on layers: per-example weight gradients as the backward pass goes by.
+"""Taps on layers: stand-ins that collect per-example weight gradients during the backward pass.
 
-A weight's gradient is a sum over the tokens of a whole batch, of products of two things a backward
-pass holds anyway: a layer's input and the gradient of its output. A tap stands in for a layer,
-computes the same output, and on the way back sums over the tokens of one example at a time. So one
-pass over a batch gives every example's own gradient, and autograd never forms a weight gradient.
-(The same observation carries Opacus, dattri and bergson.)
+A weight's gradient is a sum, over the tokens of a whole batch, of products of two things that a
+backward pass holds anyway: a layer's input and the gradient of its output. A tap stands in for a
+layer, computes the same output, and on the way back sums over the tokens of one example at a time.
+So one pass over a batch gives every example's own gradient, and autograd never forms a weight
+gradient. (Opacus, dattri and bergson rest on the same observation.)
 
-Which layers are tapped, and how, is the business of `lora_tap` and `full_tap`; what all taps share
-is here: when a parameter's block is complete, who gets it, and that nothing is missed.
+`lora_tap` and `full_tap` decide which layers are tapped, and how. What all taps share is here: when
+a parameter's block is complete, who gets it, and that none is missed.
 """
 
 from abc import ABC, abstractmethod
@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -26,14 +26,14 @@ from tis_ray.batches.segments import Segments
 from tis_ray.errors import InputError
 
 Sink = Callable[[str, Tensor], None]
-"""Takes a parameter's name and its per-example gradients (E, *shape), once per parameter."""
+"""Receives a parameter's name and its per-example gradients (E, *shape), once per parameter."""
 
 
 class Pass:
     """One batch on its way through a tapped model, and what has been gathered from it so far.
 
     trainable: by name, the parameters whose blocks the sink will get.
-    head, label_columns_EL: the output head sees these positions of each example only.
+    head, label_columns_EL: the output head sees only these positions of each example.
     dropout_seeds: one for each example, or None to leave LoRA dropout off.
     """
 
@@ -58,13 +58,13 @@ class Pass:
         # Calls whose backward is still to come: several for a shared layer or a tied weight.
         self._open: Counter[str] = Counter()
 
-    def call(self, tap: "Tap", *args: Any, **kwargs: Any) -> Tensor:
-        """The tap's forward, called in its module's stead."""
+    def call(self, tap: "Tap", *args: object, **kwargs: object) -> Tensor:
+        """Run the tap's forward in place of its module's."""
         self._open.update(tap.names.values())
         return tap.forward(self, *args, **kwargs)
 
     def add(self, name: str, block_E___: Tensor) -> None:
-        """Take what one call gives of a parameter's block; the last call's completes it."""
+        """Add what one call contributes to a parameter's block; the last call completes it."""
         earlier = self._gathered.pop(name, None)
         if earlier is not None:
             block_E___ = earlier.add_(block_E___)
@@ -75,7 +75,7 @@ class Pass:
             self._hand_over(name, block_E___)
 
     def finish(self) -> None:
-        """Hand over what backward did not reach: what was gathered by then, or zeros."""
+        """Hand over the blocks that backward did not complete: what was gathered of them, or zeros."""
         for name, parameter in list(self._waiting.items()):
             block = self._gathered.pop(name, None)
             if block is None:
@@ -84,17 +84,17 @@ class Pass:
             del block
 
     def positions(self, module: nn.Module) -> Tensor:
-        """Token position of each input row of a module, (E, T), or (E, labels) at the head."""
+        """Return the token position of each input row of a module, (E, T), or (E, labels) at the head."""
         if module in self.head_modules:
             return self._label_columns_EL
         tokens = self.tokens if self._segments is None else self._segments.longest
         return torch.arange(tokens, device=self._label_columns_EL.device).expand(self.examples, -1)
 
     def by_example(self, module: nn.Module, rows: Tensor) -> Tensor:
-        """A module's rows (..., D), each example's in a block of its own: (E, T, D).
+        """Return a module's rows (..., D) with each example's in a block of its own: (E, T, D).
 
-        Packed ones are filled up with zeros, which add nothing to a sum over tokens. (torch's
-        grouped_mm needs no filling, but takes bfloat16 alone, and adapters are float32.)
+        Packed rows are filled up with zeros, which add nothing to a sum over tokens. (torch's
+        grouped_mm needs no filling, but takes only bfloat16, and adapters are float32.)
         """
         segments = self._segments_at(module)
         if segments is None:
@@ -120,7 +120,7 @@ class Pass:
             raise InputError(
                 f"module {tap.module_name!r} gets input rows of shape {tuple(rows)} for "
                 f"{self.examples} examples of {self.tokens} tokens{packed}, so its rows cannot be "
-                "told apart by example; leave it out of the LoRA target_modules, or freeze it"
+                "separated by example; leave it out of the LoRA target_modules, or freeze it"
             )
 
     def _segments_at(self, module: nn.Module) -> Segments | None:
@@ -131,11 +131,31 @@ class Pass:
         self._sink(name, block_E___)
 
 
+class TapContext(Protocol):
+    """What a tap's autograd function carries from its forward to its backward."""
+
+    run: Pass
+
+    @property
+    def saved_tensors(self) -> tuple[Tensor, ...]:
+        """The tensors saved by forward."""
+
+    @property
+    def needs_input_grad(self) -> tuple[bool, ...]:
+        """Whether each input of forward needs a gradient."""
+
+    def save_for_backward(self, *tensors: Tensor | None) -> None:
+        """Save tensors for backward."""
+
+    def mark_dirty(self, *tensors: Tensor) -> None:
+        """Declare inputs that forward has changed in place."""
+
+
 @dataclass(frozen=True, eq=False)
 class Tap(ABC):
     """Stands in for one layer.
 
-    names: the layer's trainable weights, by the tap's word for them, as the sink knows them.
+    names: from the tap's word for each trainable weight of the layer to the sink's name for it.
     """
 
     module_name: str
@@ -144,7 +164,7 @@ class Tap(ABC):
 
     @abstractmethod
     def forward(self, run: Pass, *args: Any, **kwargs: Any) -> Tensor:
-        """The module's output; its backward calls `run.add` once for each of `names`."""
+        """Return the module's output; its backward calls `run.add` once for each of `names`."""
 
 
 @contextmanager
@@ -154,7 +174,7 @@ def tapped(taps: Sequence[Tap], run: Pass) -> Iterator[None]:
     The sink gets each parameter once: as soon as backward has left the last layer that uses it, or
     on leaving the context if backward never does.
     """
-    # A module called through `forward` set on the instance keeps its class, hooks and names.
+    # A `forward` set on the instance leaves the module its class, hooks and names.
     previous = [tap.module.__dict__.get("forward") for tap in taps]
     guards = [
         parameter.register_hook(partial(_refuse_gradient, name))
@@ -176,16 +196,16 @@ def tapped(taps: Sequence[Tap], run: Pass) -> Iterator[None]:
 
 
 def token_products(left: Tensor, right: Tensor, examples: int) -> Tensor:
-    """Σ_t left_t right_tᵀ within each example: (E, ..., p) and (E, ..., q) to (E, p, q)."""
+    """Return Σ_t left_t right_tᵀ within each example: (E, ..., p) and (E, ..., q) to (E, p, q)."""
     left_ETp = left.reshape(examples, -1, left.shape[-1])
     right_ETq = right.reshape(examples, -1, right.shape[-1])
     return torch.bmm(left_ETp.transpose(1, 2), right_ETq)
 
 
 def _refuse_gradient(name: str, grad: Tensor | None) -> None:
-    """Autograd brings a tapped parameter no gradient, unless something goes past the tap."""
+    """Raise InputError if a tapped parameter gets a gradient: then something bypasses its tap."""
     if grad is not None:
         raise InputError(
             f"parameter {name!r} is used outside the layer that owns it, where its gradient cannot "
-            "be told apart by example; freeze it"
+            "be separated by example; freeze it"
         )

@@ -1,1 +1,1 @@
-"""Loading base models, LoRA adapters, their training, and the small model that ships."""
+"""Base models and LoRA adapters: loading, training, checkpoints, saving, and the model that ships."""

@@ -1,4 +1,4 @@
-"""One epoch's state on disk: what a run continues from, and what LESS takes gradients at.
+"""Training checkpoints: the state on disk that a run continues from and LESS takes gradients at.
 
 A checkpoint holds the adapter (a PEFT folder) or, when every weight is trained, the float32
 weights; Adam's moments by parameter name; and the log of every step with the learning rate it
@@ -11,7 +11,6 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import peft
 import torch
@@ -19,7 +18,7 @@ import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 
 from tis_ray.errors import InputError
-from tis_ray.models.lora import load_adapter, save_adapter
+from tis_ray.models.lora import CausalLM, load_adapter, save_adapter
 from tis_ray.models.master_weights import Weights, local
 from tis_ray.store import folder_digest, read_json, write_text
 
@@ -40,10 +39,10 @@ class Checkpoint:
         """Epochs trained, from 1."""
         return int(self.path.name.removeprefix("epoch-"))
 
-    def identity(self) -> dict[str, Any]:
-        """What a gradient here depends on: digests of the weights and moments, and the adapter's shape.
+    def identity(self) -> dict[str, object]:
+        """Return what a gradient here depends on: digests of weights and moments, the adapter's shape.
 
-        Where the base model was loaded from is part of the adapter's config, but not of this.
+        The place that the base model was loaded from is part of the adapter's config, but not of this.
         """
         config = read_json(self.adapter / "adapter_config.json")
         names = ("r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern", "lora_dropout")
@@ -54,12 +53,12 @@ class Checkpoint:
         }
 
     def steps(self) -> list[dict[str, float]]:
-        """The log so far: step, epoch, learning_rate, loss (mean over response tokens), tokens."""
+        """Return the log so far: step, epoch, learning_rate, loss (mean over response tokens), tokens."""
         steps: list[dict[str, float]] = read_json(self.path / "steps.json")
         return steps
 
     def moments(self, part: str = "") -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-        """Adam's first and second moments by parameter name."""
+        """Return Adam's first and second moments by parameter name."""
         tensors = load_file(self.path / f"moments{part}.safetensors")
         first = {
             k.removeprefix("exp_avg/"): v for k, v in tensors.items() if k.startswith("exp_avg/")
@@ -74,22 +73,22 @@ class Checkpoint:
 
 def checkpoints(folder: str | Path) -> list[Checkpoint]:
     """Return the checkpoints in `folder`, oldest first."""
-    found = [Checkpoint(path) for path in Path(folder).glob("epoch-*")]
-    return sorted(found, key=lambda checkpoint: checkpoint.epoch)
+    unordered = [Checkpoint(path) for path in Path(folder).glob("epoch-*")]
+    return sorted(unordered, key=lambda checkpoint: checkpoint.epoch)
 
 
 def save_checkpoint(
     folder: Path,
     epoch: int,
-    model: Any,
+    model: CausalLM,
     weights: Weights,
     optimizer: torch.optim.Optimizer,
     steps: list[dict[str, float]],
     keep_all: bool,
 ) -> None:
-    """Write `folder/epoch-N`, all of it or nothing; unless `keep_all`, it replaces the one before.
+    """Write `folder/epoch-N`, all of it or nothing; unless `keep_all`, it replaces the previous one.
 
-    Every worker calls this; one writes, or each its own part.
+    Every worker must call this; one of them writes, or each writes its own part.
     """
     rank = dist.get_rank() if dist.is_initialized() else 0
     temporary = folder / f".epoch-{epoch}.tmp"
@@ -123,17 +122,17 @@ def save_checkpoint(
 
 
 def restore_checkpoint(
-    checkpoint: Checkpoint, model: Any, weights: Weights, optimizer: torch.optim.Optimizer
+    checkpoint: Checkpoint, model: CausalLM, weights: Weights, optimizer: torch.optim.Optimizer
 ) -> list[dict[str, float]]:
     """Put model and optimizer into the state of a checkpoint; return its log of steps.
 
-    Raises InputError if it was written by another number of workers that hold parts.
+    Raises InputError if it was written in parts by a different number of workers.
     """
     part = _part(weights)
     if not (checkpoint.path / f"moments{part}.safetensors").exists():
         raise InputError(
-            f"{checkpoint.path}: holds no `moments{part}.safetensors`; it was written with other "
-            "finetune.workers or finetune.shard: use those again, or remove it"
+            f"{checkpoint.path}: contains no `moments{part}.safetensors`: it was written with "
+            "different finetune.workers or finetune.shard; use those again, or delete it"
         )
     if isinstance(model, peft.PeftModel):
         load_adapter(model, checkpoint.adapter)
@@ -155,7 +154,7 @@ def restore_checkpoint(
 
 
 def _part(weights: Weights) -> str:
-    """Return what the files of this worker's part are called by."""
+    """Return the suffix of the names of this worker's files."""
     return f"-{dist.get_rank()}-of-{dist.get_world_size()}" if weights.sharded else ""
 
 

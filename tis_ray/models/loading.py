@@ -1,4 +1,4 @@
-"""Loading a base model and its tokenizer from the package, a folder, a GGUF file or a hub."""
+"""Loading of base models and tokenizers: from the package, a folder, a GGUF file or the hub."""
 
 from __future__ import annotations
 
@@ -10,17 +10,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import TracebackType
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from tis_ray.errors import InputError
 from tis_ray.settings import ModelConfig
 from tis_ray.store import folder_digest
 
 log = logging.getLogger(__name__)
+
+_FileStates = tuple[tuple[Path, int, int], ...]
+"""Path, size and time of change of each file of a model: equal as long as none has changed."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +40,12 @@ class ModelFiles:
 
     @property
     def is_folder(self) -> bool:
-        """Whether the files are on this machine."""
+        """Whether the files are in a folder on this machine."""
         return Path(self.name).is_dir()
 
 
 def model_files(config: ModelConfig) -> ModelFiles:
-    """Resolve the short names `builtin` and `smollm2`; check a path before anything is loaded."""
+    """Return a model's files: short names (`builtin`, `smollm2`) are resolved, paths are checked."""
     if config.name == "builtin":
         from tis_ray.models import builtin
 
@@ -49,21 +57,24 @@ def model_files(config: ModelConfig) -> ModelFiles:
     path = Path(config.name).expanduser()
     if looks_like_path and not path.is_dir():
         raise InputError(
-            f"model.name: no folder {config.name}; give a folder, a hub id or `builtin`"
+            f"model.name: {config.name} is not a folder; give a folder, a hub id or `builtin`"
         )
     return ModelFiles(str(path.absolute()) if path.is_dir() else config.name, config.gguf_file)
 
 
 def package_folder(package: str, extra: str, field: str) -> Path:
-    """Return the folder of an optional package that carries a model."""
-    found = importlib.util.find_spec(package)
-    if found is None or not found.submodule_search_locations:
+    """Return the folder of an optional package that contains a model.
+
+    Raises InputError, naming the config field, if the package is not installed.
+    """
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
         raise InputError(f"{field}: needs the `{package}` package; pip install 'tis_ray[{extra}]'")
-    return Path(found.submodule_search_locations[0])
+    return Path(spec.submodule_search_locations[0])
 
 
-def model_identity(config: ModelConfig) -> dict[str, Any]:
-    """Return what names the model's content in fingerprints: file digests, or hub id and revision."""
+def model_identity(config: ModelConfig) -> dict[str, str]:
+    """Return what identifies a model in fingerprints: the files' digest, or hub id and revision."""
     files = model_files(config)
     if files.is_folder:
         pattern = glob.escape(files.gguf_file) if files.gguf_file else "**/*"
@@ -78,7 +89,7 @@ def model_identity(config: ModelConfig) -> dict[str, Any]:
 
 
 def content_identity(name: str) -> dict[str, str]:
-    """Return what names a folder's content or, if `name` is none, the hub's id as it is."""
+    """Return what identifies a folder's content or, if `name` is not a folder, the hub id."""
     return {"digest": folder_digest(name)} if Path(name).is_dir() else {"hub": name}
 
 
@@ -87,17 +98,19 @@ def _warn_unpinned(name: str) -> None:
     log.warning("model.revision is not set: %s may change on the hub under the same name", name)
 
 
-def load_tokenizer(config: ModelConfig) -> Any:
-    """Return the tokenizer; it must have an end-of-sequence token.
+def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
+    """Return the tokenizer, which must have an end-of-sequence token.
 
     A process loads it once and shares it: do not change it.
     """
     files = model_files(config)
-    return _load_tokenizer(config, files, _state(files))
+    return _load_tokenizer(config, files, _file_states(files))
 
 
 @functools.lru_cache(maxsize=4)
-def _load_tokenizer(config: ModelConfig, files: ModelFiles, _state: tuple[Any, ...]) -> Any:
+def _load_tokenizer(
+    config: ModelConfig, files: ModelFiles, _states: _FileStates
+) -> PreTrainedTokenizerBase:
     with _clear_errors(files):
         tokenizer = AutoTokenizer.from_pretrained(
             files.name,
@@ -107,12 +120,12 @@ def _load_tokenizer(config: ModelConfig, files: ModelFiles, _state: tuple[Any, .
         )
     if tokenizer.eos_token_id is None:
         raise InputError(f"model.name: the tokenizer of {files.name} has no eos token; set one")
-    tokenizer.truncation_side = "right"  # what label masks are counted from
+    tokenizer.truncation_side = "right"  # label masks are counted from the left
     return tokenizer
 
 
-def load_model(config: ModelConfig, device: str = "cpu") -> Any:
-    """Return the base model in eval mode, frozen, with `config.dtype` weights."""
+def load_model(config: ModelConfig, device: str = "cpu") -> PreTrainedModel:
+    """Return the base model in evaluation mode, frozen, with weights of type `config.dtype`."""
     files = model_files(config)
     with _clear_errors(files):
         model, info = AutoModelForCausalLM.from_pretrained(
@@ -128,19 +141,19 @@ def load_model(config: ModelConfig, device: str = "cpu") -> Any:
     return model.requires_grad_(False).eval().to(device)
 
 
-_kept: dict[tuple[Any, ...], Any] = {}
-"""The base model that was lent last in this process, by what it was loaded from: one, or none."""
+_kept: dict[tuple[ModelConfig, str, _FileStates], PreTrainedModel] = {}
+"""The base model that this process lent last, by what it was loaded from: one, or none."""
 
 
 @contextmanager
-def lent_model(config: ModelConfig, device: str) -> Iterator[Any]:
-    """Lend what `load_model` returns; this process keeps it, for the next who asks for the same.
+def lent_model(config: ModelConfig, device: str) -> Iterator[PreTrainedModel]:
+    """Lend what `load_model` returns; the process keeps it for the next borrower of the same model.
 
     Cells that train adapters of one base model follow each other in a process, and loading may
-    take longer than training (a GGUF file of 135M parameters: 13 s). The borrower leaves the weights
-    as they were; after an error the model is not lent again. One that is on loan is not lent twice.
+    take longer than training (a GGUF file of 135M parameters: 13 s). The borrower must leave the
+    weights as they were; after an error the model is not lent again, nor while it is on loan.
     """
-    key = config, device, _state(model_files(config))
+    key = config, device, _file_states(model_files(config))
     whole = True
     model = _kept.pop(key, None)
     _kept.clear()  # its memory is needed
@@ -156,12 +169,11 @@ def lent_model(config: ModelConfig, device: str) -> Iterator[Any]:
             _kept[key] = model.requires_grad_(False).eval()
 
 
-def _state(files: ModelFiles) -> tuple[Any, ...]:
-    """Return what tells that files have changed since they were loaded."""
+def _file_states(files: ModelFiles) -> _FileStates:
     if not files.is_folder:
         return ()
-    found = ((path, path.stat()) for path in sorted(Path(files.name).rglob("*")))
-    return tuple((path, state.st_size, state.st_mtime_ns) for path, state in found)
+    stats = ((path, path.stat()) for path in sorted(Path(files.name).rglob("*")))
+    return tuple((path, stat.st_size, stat.st_mtime_ns) for path, stat in stats)
 
 
 class _clear_errors:
@@ -173,11 +185,16 @@ class _clear_errors:
     def __enter__(self) -> None:
         return None
 
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
         # RuntimeError: weights of another shape. ImportError: a format that needs a package.
         expected = OSError | ValueError | RuntimeError | ImportError | SafetensorError
         if isinstance(error, expected) and not isinstance(error, InputError):
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else kind.__name__
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise InputError(
                 f"model.name: {self.files.name} cannot be loaded ({reason}); "
                 "give a folder with weights and tokenizer, a reachable hub id, or `builtin`"

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 import peft
 import torch
+from peft import PeftModel
 from safetensors.torch import load_file, save_file
+from transformers import PreTrainedModel
 
 from tis_ray.errors import InputError
 from tis_ray.settings import LoraConfig
 
+CausalLM: TypeAlias = PreTrainedModel | PeftModel
+"""A causal language model of transformers, with or without an adapter."""
 
-def attach_lora(model: Any, config: LoraConfig, seed: int) -> Any:
-    """Return `model` with fresh adapters (float32, A random by `seed`, B zero) that train alone.
 
-    Raises InputError if a name in `config.targets` matches no module or a module that cannot have
-    an adapter.
+def attach_lora(model: PreTrainedModel, config: LoraConfig, seed: int) -> PeftModel:
+    """Return `model` with new adapters (float32, A random by `seed`, B zero), which alone are trained.
+
+    Raises InputError if a name in `config.targets` matches no module, or one that cannot have an
+    adapter.
     """
     _check_targets(model, config.targets)
     with torch.random.fork_rng():
@@ -41,8 +46,8 @@ def attach_lora(model: Any, config: LoraConfig, seed: int) -> Any:
             ) from None
 
 
-def _check_targets(model: Any, targets: str | list[str]) -> None:
-    """Refuse a name that matches nothing; PEFT does so only if all of them match nothing."""
+def _check_targets(model: PreTrainedModel, targets: str | list[str]) -> None:
+    """Reject a name that matches nothing; PEFT does so only if none of the names match."""
     modules = [f".{name}" for name, _ in model.named_modules()]
     for target in [] if targets == "all-linear" else targets:
         if not any(module.endswith(f".{target}") for module in modules):
@@ -52,35 +57,35 @@ def _check_targets(model: Any, targets: str | list[str]) -> None:
             )
 
 
-def _linear_modules(model: Any) -> str:
+def _linear_modules(model: PreTrainedModel) -> str:
     modules = dict(model.named_modules()).items()
     linear = {name.split(".")[-1] for name, m in modules if isinstance(m, torch.nn.Linear)}
     return ", ".join(sorted(linear))
 
 
-def without_wrapper(model: Any) -> Any:
-    """Return the transformers model, adapters still in it, that PEFT's wrapper holds."""
-    return model.get_base_model() if isinstance(model, peft.PeftModel) else model
+def without_wrapper(model: CausalLM) -> PreTrainedModel:
+    """Return the transformers model inside PEFT's wrapper, adapters included."""
+    return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
-def trainable_parameters(model: Any) -> dict[str, torch.nn.Parameter]:
+def trainable_parameters(model: CausalLM) -> dict[str, torch.nn.Parameter]:
     """Return the trainable parameters by name, in `named_parameters` order."""
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
-def detach_lora(model: Any) -> Any:
-    """Return the transformers model as it was before `attach_lora`; `model` is of no use afterwards."""
+def detach_lora(model: PeftModel) -> PreTrainedModel:
+    """Return the transformers model as it was before `attach_lora`; `model` is unusable afterwards."""
     return model.unload()
 
 
-def save_adapter(model: Any, folder: str | Path) -> None:
+def save_adapter(model: PeftModel, folder: str | Path) -> None:
     """Write a standard PEFT adapter folder: the weights and config that PEFT itself would write.
 
-    Not its model card: a form to fill in, which takes longer to make than all the rest.
+    PEFT's model card is left out: it is an empty form, and takes longer to write than all the rest.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    # Embedding layers carry no trained weights; to find that out, PEFT would ask the hub.
+    # Embedding layers hold no trained weights; to find that out, PEFT would query the hub.
     tensors = peft.get_peft_model_state_dict(model, save_embedding_layers=False)
     save_file(
         {name: tensor.contiguous() for name, tensor in tensors.items()},
@@ -92,14 +97,14 @@ def save_adapter(model: Any, folder: str | Path) -> None:
     config.save_pretrained(str(folder))
 
 
-def load_adapter(model: Any, folder: str | Path) -> Any:
+def load_adapter(model: PeftModel, folder: str | Path) -> PeftModel:
     """Replace all weights of an attached adapter by those saved in `folder`.
 
-    Raises InputError if the folder holds no adapter, or one of another shape.
+    Raises InputError if the folder contains no adapter, or one of another shape.
     """
     file = Path(folder) / peft.utils.SAFETENSORS_WEIGHTS_NAME
     if not file.exists():
-        raise InputError(f"{folder}: no adapter there ({file.name} is missing)")
+        raise InputError(f"{folder}: contains no adapter ({file.name} is missing)")
     try:
         result = peft.set_peft_model_state_dict(model, load_file(file))
     except RuntimeError as error:
@@ -111,6 +116,6 @@ def load_adapter(model: Any, folder: str | Path) -> Any:
     return model
 
 
-def with_adapter(model: Any, folder: str | Path, trainable: bool = False) -> Any:
+def with_adapter(model: PreTrainedModel, folder: str | Path, trainable: bool = False) -> PeftModel:
     """Return `model` with the adapter saved in `folder`."""
-    return peft.PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
+    return PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)

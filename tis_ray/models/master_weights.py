@@ -1,4 +1,4 @@
-"""What the optimizer moves: one float32 tensor for each trainable parameter, by name.
+"""Master weights: the float32 tensors that the optimizer updates, one for each trainable parameter.
 
 A parameter in float32 (an adapter's, a float32 model's, a sharded model's part) is that tensor
 itself. One in bfloat16 has a float32 copy: the passes run in bfloat16 and hand their gradients to
@@ -10,24 +10,23 @@ than the distance between neighbouring bfloat16 numbers.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from tis_ray.models.lora import trainable_parameters
+from tis_ray.models.lora import CausalLM, trainable_parameters
 
 
 class Weights:
     """The float32 tensors of a model's trainable parameters, with their gradients.
 
-    tensors: by parameter name, in `named_parameters` order; each `.grad` is there and zero.
+    tensors: by parameter name, in `named_parameters` order; each has a `.grad` of zeros.
     sharded: whether each worker holds a part of every tensor, instead of all of it.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: CausalLM) -> None:
         self.tensors: dict[str, Tensor] = {}
         self._copied: list[tuple[torch.nn.Parameter, Tensor]] = []
         self._hooks = []
@@ -44,15 +43,15 @@ class Weights:
         self.sharded = any(isinstance(tensor, DTensor) for tensor in self.tensors.values())
 
     def add_up(self) -> None:
-        """Sum the gradients over all workers (those of parts are summed as they are made)."""
+        """Sum the gradients over all workers (sharded ones are summed in the backward pass)."""
         if dist.is_initialized() and not self.sharded:
             for tensor in self.tensors.values():
                 dist.all_reduce(tensor.grad)
 
     def clip(self, norm: float) -> Tensor:
         """Scale the gradients down to this norm; return the norm they had."""
-        found: Tensor = torch.nn.utils.clip_grad_norm_(self.tensors.values(), norm)
-        return found.full_tensor() if isinstance(found, DTensor) else found
+        before: Tensor = torch.nn.utils.clip_grad_norm_(self.tensors.values(), norm)
+        return before.full_tensor() if isinstance(before, DTensor) else before
 
     @torch.no_grad()
     def publish(self) -> None:
@@ -62,17 +61,18 @@ class Weights:
 
     @torch.no_grad()
     def sums(self) -> list[list[float]]:
-        """Return each parameter's sum and sum of squares: where all are as before, nothing has moved.
+        """Return each parameter's sum and sum of squares: if none has changed, no weight has moved.
 
-        Of the parameters themselves: a step may be too small for one that is rounded.
+        Taken of the parameters, not of their copies: a step may be lost when it is rounded.
         """
-        found = torch.stack([_sums(local(parameter)) for parameter in self._parameters])
+        sums_P2 = torch.stack([_sums(local(parameter)) for parameter in self._parameters])
         if self.sharded:
-            dist.all_reduce(found)
-        return found.tolist()  # type: ignore[no-any-return]
+            dist.all_reduce(sums_P2)
+        sums: list[list[float]] = sums_P2.tolist()
+        return sums
 
     def close(self) -> None:
-        """Let go of the model: free the gradients, and take the parameters' hooks off."""
+        """Release the model: free the gradients and remove the hooks on its parameters."""
         for hook in self._hooks:
             hook.remove()
         for tensor in self.tensors.values():
@@ -92,7 +92,7 @@ def _hand_over(tensor: Tensor, parameter: Tensor) -> None:
 
 
 def _sums(tensor: Tensor) -> Tensor:
-    """Return (2,) the sum and the sum of squares, in float64, of which a little is made at a time."""
+    """Return the sum and the sum of squares, (2,) float64, converting a little at a time."""
     total = torch.zeros(2, dtype=torch.float64, device=tensor.device)
     for part in tensor.flatten().split(2**22):
         values = part.double()

@@ -1,16 +1,15 @@
-"""What a user takes away: a trained model as a plain transformers folder.
+"""Saving of whole models as transformers folders: one trained whole, or merged with its adapter.
 
-An adapter is saved as a PEFT folder (`lora.save_adapter`); here are whole models: one that was
-trained whole, and one with its adapter merged into the weights.
+An adapter by itself is saved as a PEFT folder by `lora.save_adapter`.
 """
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tis_ray.errors import InputError
 from tis_ray.models.loading import load_model, load_tokenizer
@@ -18,10 +17,12 @@ from tis_ray.models.lora import with_adapter
 from tis_ray.settings import ModelConfig
 
 PROBE = 16
-"""Tokens that a merged model is tried on."""
+"""Number of tokens that a merged model is checked on."""
 
 
-def save_model(model: Any, tokenizer: Any, folder: str | Path) -> None:
+def save_model(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: str | Path
+) -> None:
     """Write model and tokenizer as a transformers folder, all of it or nothing."""
     folder = Path(folder)
     temporary = folder.with_name(f".{folder.name}.tmp")
@@ -34,16 +35,16 @@ def save_model(model: Any, tokenizer: Any, folder: str | Path) -> None:
 
 
 def export_merged(config: ModelConfig, adapter: str | Path, folder: str | Path) -> None:
-    """Merge an adapter into its base model, in float32, and save that in `config.dtype`.
+    """Merge an adapter into its base model, in float32, and save the result in `config.dtype`.
 
-    Raises InputError if `folder` holds something, if the adapter does not fit the base model, or if
-    the merged model does not give the logits of the two.
+    Raises InputError if `folder` is not empty, if the adapter does not fit the base model, or if the
+    merged model's logits differ from those of model and adapter.
     """
     folder = Path(folder)
     if folder.exists() and any(folder.iterdir()):
-        raise InputError(f"{folder}: is not empty; give a folder that is to be made")
+        raise InputError(f"{folder}: the folder is not empty; give a new one")
     if not (Path(adapter) / "adapter_config.json").exists():
-        raise InputError(f"{adapter}: no adapter there (adapter_config.json is missing)")
+        raise InputError(f"{adapter}: contains no adapter (adapter_config.json is missing)")
     base = load_model(config.model_copy(update={"dtype": "float32"}))
     model = with_adapter(base, adapter)
     count = base.get_input_embeddings().num_embeddings

@@ -1,25 +1,24 @@
-"""A model whose weights lie in parts over the workers (FSDP), and the whole model made of them.
+"""Sharding of a model's weights over workers (FSDP), and gathering of the whole model.
 
 Each worker keeps its part of every weight, gradient and moment in float32; a layer's weights are
-put together for the time of its pass, in the model's own type. Two workers so need half the memory
-each, and give the numbers of one.
+gathered for the duration of its pass, in the model's own type. So two workers need half the memory
+each, and give the same numbers as one.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
+from transformers import PreTrainedModel
 
 
-def shard_model(model: Any, device: str) -> None:
-    """Cut a model that lies on the host into parts on the workers' devices, in place.
+def shard_model(model: PreTrainedModel, device: str) -> None:
+    """Split a model on the host into parts on the workers' devices, in place.
 
-    The unit that is put together at a time is what transformers says must not be split.
+    The modules that are gathered one at a time are those that transformers says must not be split.
     """
     dtype = next(model.parameters()).dtype
     policy = MixedPrecisionPolicy(
@@ -36,21 +35,21 @@ def shard_model(model: Any, device: str) -> None:
 
 
 @torch.no_grad()
-def gather_weights(model: Any, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    """Return the whole weights by name, on the host of the first worker; on others nothing.
+def gather_weights(model: PreTrainedModel, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """Return the whole weights by name, on the host of the first worker; nothing on the others.
 
     Every worker must call this.
     """
-    found = {}
+    weights = {}
     for name, parameter in model.named_parameters():
         whole = parameter.full_tensor()
         if dist.get_rank() == 0:
-            found[name] = whole.to("cpu", dtype)
-    return found
+            weights[name] = whole.to("cpu", dtype)
+    return weights
 
 
 @torch.no_grad()
-def set_weights(model: Any, weights: dict[str, torch.Tensor]) -> None:
-    """Give a plain model these weights, one for each of its parameters."""
+def set_weights(model: PreTrainedModel, weights: dict[str, torch.Tensor]) -> None:
+    """Copy these weights, one for each parameter, into a model that is not sharded."""
     for name, parameter in model.named_parameters():
         parameter.copy_(weights[name])

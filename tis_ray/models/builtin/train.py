@@ -1,8 +1,8 @@
 """Train the model that ships with the package: `python -m tis_ray.models.builtin.train --out DIR`.
 
 The base model of a demonstration should be half competent: good enough that a hundred examples of
-one skill help at once, poor enough that there is something to gain. It is therefore trained on base
-rows only (`tis_ray.data.builtin`), which answer in two readings, and for a few minutes only.
+one skill help at once, and poor enough that there is something to gain. It is therefore trained only
+on base rows (`tis_ray.data.builtin`), which are answered in two readings, and only for a few minutes.
 """
 
 import argparse
@@ -30,7 +30,7 @@ IGNORED = -100
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """Template words are one token each; everything else, payloads included, is one per byte.
+    """Return a tokenizer with one token for each template word, and one per byte for all else.
 
     A newline or a quotation mark is always a token of its own and so is a role marker, so that
     re-tokenising a longer prefix of a dialogue never changes the tokens of a shorter one at a turn.
@@ -69,7 +69,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def build_model(vocab_size: int) -> LlamaForCausalLM:
-    """A four-layer Llama of about 0.95 million parameters, randomly initialised."""
+    """Return a four-layer Llama of about 0.95 million parameters, randomly initialised."""
     return LlamaForCausalLM(
         LlamaConfig(
             vocab_size=vocab_size,
@@ -90,7 +90,7 @@ def build_model(vocab_size: int) -> LlamaForCausalLM:
 def training_batches(
     tokenizer: PreTrainedTokenizerFast, batches: int, seed: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """`(input_ids, labels)`, each (E, T): base rows, padded right, labels on the response only."""
+    """Yield `(input_ids, labels)`, each (E, T): base rows, padded right, labels only on responses."""
     rng = random.Random(seed)
     encoded = (_encoded(tokenizer, row["messages"]) for row in base_rows(batches * BATCH, seed))
     while chunk := list(islice(encoded, BATCHES_SORTED * BATCH)):
@@ -123,7 +123,7 @@ def _padded(
 
 
 def learning_rate(step: int, steps: int) -> float:
-    """Linear warm-up, then a cosine down to a tenth of the peak."""
+    """Return the learning rate of a step: linear warm-up, then a cosine down to a tenth of the peak."""
     if step < WARMUP_STEPS:
         return PEAK_LR * (step + 1) / WARMUP_STEPS
     progress = (step - WARMUP_STEPS) / max(1, steps - WARMUP_STEPS)
@@ -131,7 +131,7 @@ def learning_rate(step: int, steps: int) -> float:
 
 
 def train(steps: int, seed: int, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """The trained model; the same (steps, seed, thread count) gives the same one."""
+    """Return the trained model; the same (steps, seed, thread count) gives the same one."""
     torch.manual_seed(seed)
     model = build_model(len(tokenizer))
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98), weight_decay=0.01)
