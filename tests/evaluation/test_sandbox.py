@@ -1,4 +1,4 @@
-"""Programs are held in: what they must not do fails, and how they ended is told truly."""
+"""Programs are confined: what they must not do fails, and how they ended is reported truly."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def needs(name: str) -> pytest.MarkDecorator:
         ("import numpy", "other"),  # no site-packages
     ],
 )
-def test_how_a_program_ended_is_told(source: str, expected: str) -> None:
+def test_how_a_program_ended_is_reported(source: str, expected: str) -> None:
     assert kind(source) == expected
 
 

@@ -98,7 +98,7 @@ SYSTEM = {"role": "system", "content": "s"}
 @pytest.mark.parametrize(
     ("rows", "task", "message"),
     [
-        ([], {}, r"t.jsonl: `rows` holds no row"),
+        ([], {}, r"t.jsonl: `rows` is empty"),
         ([ROW, {"prompt": "q"}], {}, r"t.jsonl: line 2: expected a question .* and an `answer`"),
         ([{"answer": "a"}], {}, r"line 1: has an `answer` but no question"),
         ([{"prompt": 3, "answer": "a"}], {}, r"line 1: `prompt`: expected a text, found 3"),
@@ -108,7 +108,7 @@ SYSTEM = {"role": "system", "content": "s"}
         (
             [{"messages": [SYSTEM], "answer": "a"}],
             {},
-            r"line 1: `messages` must end in the user's turn",
+            r"line 1: with an `answer`, `messages` must end in the user's turn",
         ),
         (["text"], {}, r"line 1: expected an object, found str"),
         ([ROW], {"metric": "numeric_match"}, r"row 1: numeric_match: found no number in .* 'a'"),
@@ -148,7 +148,7 @@ def test_files_that_are_no_tasks(tmp_path: Path) -> None:
     (tmp_path / "t.jsonl").write_text('{"prompt": ')
     with pytest.raises(InputError, match="line 1: not JSON"):
         read_task(tmp_path / "t.jsonl")
-    with pytest.raises(InputError, match="'my task' cannot name a task"):
+    with pytest.raises(InputError, match="'my task' cannot be the name of a task"):
         read_task(write(tmp_path, "my task", [ROW]))
 
 

@@ -1,4 +1,4 @@
-"""What a model is worth on the target task: loss of the labels, and what its answers are worth."""
+"""Evaluation of a model on the target task: the losses of labels, and grades of generated answers."""
 
 from tis_ray.evaluation.generation import Generation, generate
 from tis_ray.evaluation.grading import Measured, grade

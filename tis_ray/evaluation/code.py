@@ -1,4 +1,4 @@
-"""Code tasks: the program that an answer makes, and what became of it (HumanEval, Chen et al. 2021)."""
+"""Grading of code tasks: answers become programs, which are run (HumanEval, Chen et al. 2021)."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _BLOCK = re.compile(r"```[^\n`]*\n(.*?)(?:```|\Z)", re.DOTALL)
 
 
 def grade_code(task: Task, answers: Sequence[str]) -> Measured:
-    """Run each answer against its row's tests: pass@1 of one greedy answer, and how the others failed.
+    """Run each answer against its row's tests; return pass@1 (one greedy answer) and the failures.
 
-    A program that is no Python, and an answer without any text, are the parse failures. Only for
-    whoever allowed it: this runs what the model wrote (`tis_ray.evaluation.sandbox`).
+    Answers that are not Python, or that are empty, are the parse failures. This runs what the model
+    wrote (in `tis_ray.evaluation.sandbox`), so callers must make sure that it is allowed.
     """
     asking = task.asking
     outcomes = [
@@ -41,10 +41,10 @@ def grade_code(task: Task, answers: Sequence[str]) -> Measured:
 
 
 def program(row: TaskRow, answer: str) -> str:
-    """Return the program that decides about an answer: the function, the row's test, and its call.
+    """Return the program that grades an answer: the function, the row's test, and its call.
 
-    A code block counts before the text around it. An answer that defines the function itself stands
-    after what the prompt has before it (imports); any other one continues the prompt.
+    A code block takes precedence over the text around it. An answer that defines the function itself
+    follows what the prompt has before it (imports); any other answer continues the prompt.
     """
     prompt = row.messages[-1]["content"]
     defined = re.compile(rf"^def\s+{re.escape(row.entry_point)}\b", re.MULTILINE)
@@ -59,7 +59,7 @@ def program(row: TaskRow, answer: str) -> str:
 
 
 def _as_body(code: str, prompt: str) -> str:
-    """Indent the first line like the prompt's last: tokenizers drop spaces that an answer begins with."""
+    """Indent the first line like the prompt's last one: tokenizers drop an answer's leading spaces."""
     code = code.lstrip("\n")
     last = prompt.rstrip().rpartition("\n")[2]
     indent = len(last) - len(last.lstrip())

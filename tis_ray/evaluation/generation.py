@@ -1,16 +1,22 @@
-"""Greedy generation: what a model answers, the same in any batch."""
+"""Greedy generation of answers, the same in any batch."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
+from torch import Tensor
+from transformers import (
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
 
-from tis_ray.models.lora import without_wrapper
+from tis_ray.models.lora import CausalLM, without_wrapper
 
 
 @dataclass(frozen=True)
@@ -18,15 +24,15 @@ class Generation:
     """One generated answer."""
 
     text: str
-    """Decoded answer, special tokens removed."""
+    """Decoded answer, without special tokens."""
     finished: bool
-    """Whether the answer ended by itself: an end-of-sequence token or a stop string came."""
+    """Whether the answer ended by itself, in an end-of-sequence token or a stop string."""
 
 
 @torch.inference_mode()
 def generate(
-    model: Any,
-    tokenizer: Any,
+    model: CausalLM,
+    tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[Sequence[int]],
     max_new_tokens: int,
     batch_size: int,
@@ -35,9 +41,10 @@ def generate(
 ) -> list[Generation]:
     """Return the greedy continuation of each prompt (token ids), in the order given.
 
-    An answer ends before the first of the `stop` strings after its first visible character, and at
-    one of the tokens `ends` (default: the tokenizer's eos). Prompts are batched by length and padded on the left, so the mask and the positions are right
-    for every row; the result does not depend on the batch.
+    An answer ends before the first of the `stop` strings after its first visible character, or at
+    one of the tokens `ends` (default: the tokenizer's eos). Prompts are batched by length and padded
+    on the left, so the mask and the positions are right for every row; the result does not depend on
+    the batch.
     """
     model.eval()
     base = without_wrapper(model)
@@ -77,11 +84,11 @@ def generate(
 
 
 @contextmanager
-def only_settings(base: Any, settings: GenerationConfig) -> Iterator[None]:
-    """Let the model generate by `settings` alone.
+def only_settings(base: PreTrainedModel, settings: GenerationConfig) -> Iterator[None]:
+    """Make the model generate with `settings` and nothing else.
 
-    Settings passed to `generate` are filled up from the model's own, and chat models ship with
-    repetition penalties and the like: their answers would not be the greedy ones.
+    Settings passed to `generate` are completed from the model's own, and chat models ship with
+    repetition penalties and the like, so that their answers would not be the greedy ones.
     """
     own = base.generation_config
     base.generation_config = settings
@@ -92,15 +99,17 @@ def only_settings(base: Any, settings: GenerationConfig) -> Iterator[None]:
 
 
 class _StopStrings(StoppingCriteria):
-    """Ends rows whose newest text holds a stop string, so that no step is spent on what is cut."""
+    """Ends rows whose newest text contains a stop string, so that no step is spent on what is cut."""
 
-    def __init__(self, stop: Sequence[str], tokenizer: Any, prompt_length: int) -> None:
+    def __init__(
+        self, stop: Sequence[str], tokenizer: PreTrainedTokenizerBase, prompt_length: int
+    ) -> None:
         self.stop, self.tokenizer, self.start = stop, tokenizer, prompt_length
-        # A token is a character at least, nearly always; one that is missed is cut off later.
+        # A token is nearly always one character or more; a stop that is missed is cut off later.
         self.window = max(map(len, stop)) + 8
 
-    def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
+    def __call__(self, input_ids: Tensor, _scores: Tensor, **_kwargs: object) -> Tensor:
         newest_ET = input_ids[:, max(self.start, input_ids.shape[1] - self.window) :]
         texts = self.tokenizer.batch_decode(newest_ET, skip_special_tokens=True)
-        found = [any(string in text.lstrip() for string in self.stop) for text in texts]
-        return torch.tensor(found, device=input_ids.device)
+        stopped = [any(string in text.lstrip() for string in self.stop) for text in texts]
+        return torch.tensor(stopped, device=input_ids.device)

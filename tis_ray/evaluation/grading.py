@@ -1,23 +1,29 @@
-"""Scores of many answers: their means, and what was found row by row."""
+"""Grading of answers by metrics: means over all of them, and a table with each one's values."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 
 from tis_ray.metrics import METRICS, Score
 
+Column: TypeAlias = Sequence[object] | np.ndarray
+"""A value for each row."""
+
+MetricSettings: TypeAlias = Mapping[str, Mapping[str, object]]
+"""Settings of metrics, by the metrics' names."""
+
 
 @dataclass(frozen=True)
 class Measured:
-    """Means by name, and what was found for each row: columns of equal length."""
+    """Means by name, and a table of the rows they were taken over: columns of equal length."""
 
     metrics: dict[str, float]
-    rows: dict[str, Any]
+    rows: dict[str, Column]
 
 
 def grade(
@@ -25,25 +31,28 @@ def grade(
     references: Sequence[Sequence[str]],
     metrics: Sequence[str],
     pattern: str | None = None,
-    settings: Mapping[str, Mapping[str, Any]] | None = None,
+    settings: MetricSettings | None = None,
 ) -> Measured:
-    """Score answers, each against its references: every metric with its share of parse failures.
+    """Score answers, each against its references, by every metric; return means and parse failures.
 
-    settings: of metrics that have any, by their names. With a `pattern`, what its group matches first is the answer, and no match is a parse failure.
-    The columns are each metric's value by row, and what it read out of the answer (None: nothing).
+    pattern: a regular expression; the first match of its group counts as the answer, and an answer
+        without a match is a parse failure.
+    settings: of those metrics that have any.
+
+    The columns are each metric's value by row, and what it read in the answer (None: nothing).
     """
     read: list[str | None] = list(answers)
     if pattern is not None:
         matches = [re.search(pattern, answer) for answer in answers]
         read = [match[1] if match else None for match in matches]
     means: dict[str, float] = {}
-    columns: dict[str, Any] = {}
+    columns: dict[str, Column] = {}
     for metric in map(METRICS.find, metrics):
         name = metric.name
         own = metric.Settings.model_validate((settings or {}).get(name, {}))
         scores = [
-            metric.graded(found, right, own) if found is not None else Score(0.0, None)
-            for found, right in zip(read, references, strict=True)
+            metric.graded(answer, right, own) if answer is not None else Score(0.0, None)
+            for answer, right in zip(read, references, strict=True)
         ]
         means[name] = float(np.mean([score.value for score in scores]))
         means[f"{name}_parse_failures"] = float(np.mean([score.read is None for score in scores]))

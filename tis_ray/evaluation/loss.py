@@ -1,19 +1,20 @@
-"""Loss of the labels of a query or test set (paper section 4, "query loss")."""
+"""The losses of the labels of a query or test set (paper section 4, "query loss")."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
 
 from tis_ray.batches import Example, batch_losses, collate, needed_length, plan_batches
-from tis_ray.models.lora import without_wrapper
+from tis_ray.models.lora import CausalLM, without_wrapper
 
 
 @torch.inference_mode()
-def example_losses(model: Any, examples: Sequence[Example], token_budget: int = 4096) -> np.ndarray:
+def example_losses(
+    model: CausalLM, examples: Sequence[Example], token_budget: int = 4096
+) -> np.ndarray:
     """Return each example's mean cross-entropy over its own label tokens, (E,) float64.
 
     The paper's query loss is the unweighted mean of these over the query set.

@@ -1,4 +1,4 @@
-"""One model on one set of rows: the numbers, and the rows they come from."""
+"""Measuring of one model: losses and answers on query and test rows, and answers on tasks."""
 
 from __future__ import annotations
 
@@ -6,24 +6,23 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from transformers import PreTrainedTokenizerBase
 
 from tis_ray.batches import IGNORED
 from tis_ray.data import PromptTemplate, encode_prompt, end_tokens
 from tis_ray.errors import InputError
 from tis_ray.evaluation.code import grade_code
 from tis_ray.evaluation.generation import generate
-from tis_ray.evaluation.grading import Measured, grade
+from tis_ray.evaluation.grading import Column, Measured, MetricSettings, grade
 from tis_ray.evaluation.loss import example_losses
 from tis_ray.evaluation.tasks import Task
+from tis_ray.models.lora import CausalLM
 from tis_ray.settings import EvaluationConfig
-
-MetricSettings = Mapping[str, Mapping[str, Any]]
-"""Settings of metrics from outside, by their names."""
 
 
 def measure_rows(
-    model: Any,
-    tokenizer: Any,
+    model: CausalLM,
+    tokenizer: PreTrainedTokenizerBase,
     query: Sequence[Mapping[str, Any]],
     test: Sequence[Mapping[str, Any]],
     settings: EvaluationConfig,
@@ -31,18 +30,20 @@ def measure_rows(
     ends: Sequence[int] = (),
     metric_settings: MetricSettings | None = None,
 ) -> Measured:
-    """Measure the losses of encoded query and test rows, and answers generated on the test rows.
+    """Measure the losses of encoded query and test rows, and the answers generated on test rows.
 
     The query loss is the paper's: each query's mean cross-entropy over the tokens of its label and
-    the eos, and the plain mean of these over the queries. Test loss is the same of the test rows.
-    `stop` and `ends` end answers, as in `generate`.
+    the eos, and the plain mean of these over the queries. The test loss is the same for test rows.
+
+    query, test: rows as `tis_ray.data.TokenRow`; of the queries only tokens and labels are read.
+    stop, ends: what ends an answer, as in `generate`.
     """
     losses = example_losses(model, test)
     metrics = {
         "query_loss": float(example_losses(model, query).mean()),
         "test_loss": float(losses.mean()),
     }
-    columns: dict[str, Any] = {"id": [row["id"] for row in test], "loss": losses}
+    columns: dict[str, Column] = {"id": [row["id"] for row in test], "loss": losses}
     if settings.metrics:
         split = [next(i for i, y in enumerate(row["labels"]) if y != IGNORED) for row in test]
         prompts = [row["input_ids"][:cut] for row, cut in zip(test, split, strict=True)]
@@ -63,18 +64,18 @@ def measure_rows(
 
 
 def measure_answers(
-    model: Any,
-    tokenizer: Any,
+    model: CausalLM,
+    tokenizer: PreTrainedTokenizerBase,
     task: Task,
     settings: EvaluationConfig,
     template: PromptTemplate,
     max_length: int,
     metric_settings: MetricSettings | None = None,
 ) -> Measured:
-    """Ask a task's questions and grade the answers; metrics are named `task/metric`.
+    """Generate and grade answers to a task's questions; metrics are named `task/metric`.
 
-    Of a prompt that is too long the last `max_length` tokens are kept, as the question stands at the
-    end; `cut_prompts` is the share of such prompts. Raises InputError for a code task, unless
+    A prompt that is too long keeps its last `max_length` tokens, because the question is at the end;
+    `cut_prompts` is the share of such prompts. Raises InputError for a code task, unless
     `settings.run_code` allows it.
     """
     asking, plain = task.asking, template == "plain"
@@ -114,7 +115,9 @@ def measure_answers(
     return Measured({f"{task.name}/{name}": value for name, value in metrics.items()}, columns)
 
 
-def task_prompts(tokenizer: Any, task: Task, template: PromptTemplate) -> list[list[int]]:
+def task_prompts(
+    tokenizer: PreTrainedTokenizerBase, task: Task, template: PromptTemplate
+) -> list[list[int]]:
     """Return the encoded prompt of each row of a task."""
     plain = template == "plain"
     return [
@@ -127,6 +130,6 @@ def allow_code(task: Task, settings: EvaluationConfig) -> None:
     if task.is_code and not settings.run_code:
         raise InputError(
             f"evaluation.tasks: {task.name}: grading it means running code that the model writes; "
-            "set `evaluation.run_code: true` if that is what you want (docs/evaluation.md says what "
-            "holds such a program in), or leave the task out"
+            "set `evaluation.run_code: true` if that is what you want (docs/evaluation.md says how "
+            "such a program is confined), or leave the task out"
         )

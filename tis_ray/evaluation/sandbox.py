@@ -1,16 +1,16 @@
-"""Running a program that nobody has read: in a process of its own, with as little as Linux allows.
+"""A sandbox for generated programs: each runs in a process of its own, with as few rights as possible.
 
-What holds a program in (each is checked by `protections`, on the machine at hand):
+A program is confined in these ways (`protections` tries out the last three on this machine):
 
 - time: CPU seconds, and wall time, after which its process group is killed;
-- memory: address space; the size of any file it writes;
+- memory: address space, and the size of any file it writes;
 - files: nothing can be written outside its own temporary folder (Landlock, Linux 5.13 or later);
-- processes: it cannot start any, nor a thread, nor run or signal another program;
-- network: it cannot open a socket (like the former, a filter of system calls: x86-64 and arm64).
+- processes: it cannot start a process or a thread, nor execute or signal another program;
+- network: it cannot open a socket (a filter of system calls, as for processes: x86-64 and arm64).
 
 It gets an empty environment, no arguments, no input, and a Python without site-packages. It can still
-*read* what the user who runs the study can read. Nothing but its outcome leaves the process, so what
-it reads goes nowhere; but a program that means harm, and knows a bug of the kernel, belongs in a
+*read* whatever the user who runs the study can read. Nothing but its outcome leaves the process, so
+what it reads goes nowhere; but a malicious program that exploits a bug in the kernel belongs in a
 virtual machine.
 """
 
@@ -27,7 +27,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
 Kind = Literal["passed", "syntax", "assertion", "timeout", "other"]
 
@@ -35,23 +35,23 @@ _CHILD = Path(__file__).with_name("sandbox_child.py")
 FILE_MB = 16
 """Most that a program may write to one file."""
 START = 2.0
-"""Seconds of wall time, beyond a program's own, that starting Python may take."""
+"""Seconds of wall time, beyond the program's own, that Python may take to start."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a program ended: it `passed` only if it ran to its last line without an error."""
+    """How a program ended; it `passed` only if it ran to its last line without an error."""
 
     kind: Kind
     detail: str = ""
 
 
 def run_program(source: str, timeout: float = 10.0, memory_mb: int = 1024) -> Outcome:
-    """Run Python source to its end and say how it ended. Nothing else comes back.
+    """Run Python source and return how it ended, and nothing else.
 
     The last line must be reached: leaving early (`exit`, `os._exit`) is a failure, whatever the
-    exit code. A program could still forge a pass by searching its own process for the word that
-    says so; that takes intent, not luck.
+    exit code. A program could still forge a pass by searching its own process for the secret word
+    that reports one; that takes intent, not luck.
     """
     word = secrets.token_hex(16)
     with tempfile.TemporaryDirectory(prefix="tis-ray-") as folder:
@@ -72,23 +72,23 @@ def run_program(source: str, timeout: float = 10.0, memory_mb: int = 1024) -> Ou
         os.close(writer)
         try:
             process.communicate(order.encode(), timeout=timeout + START)
-            told = _read(reader)
+            report = _read(reader)
         except subprocess.TimeoutExpired:
             return Outcome("timeout", f"more than {timeout:g} s")
         finally:
             os.close(reader)
             _end(process)
-    return _outcome(told, word, process.returncode, timeout)
+    return _outcome(report, word, process.returncode, timeout)
 
 
 @functools.lru_cache(maxsize=1)
 def protections() -> dict[str, bool]:
-    """Return what programs are held in by on this machine, found out by trying to get out."""
+    """Return, for each protection, whether it holds on this machine, found by trying to break it."""
     return {name: run_program(attempt).kind == "passed" for name, attempt in _ATTEMPTS.items()}
 
 
 def unprotected() -> str:
-    """Return in words what programs are not kept from here; empty if all protections hold."""
+    """Return in words what programs can do on this machine; empty if all protections hold."""
     words = {
         "files": "writing files anywhere",
         "processes": "starting processes",
@@ -97,7 +97,7 @@ def unprotected() -> str:
     return ", ".join(words[name] for name, holds in protections().items() if not holds)
 
 
-# Each passes if the way out is shut.
+# Each passes if the protection holds.
 _ATTEMPTS = {
     "files": "import tempfile, os\n"
     "path = os.path.join(os.path.dirname(os.getcwd()), 'tis-ray-probe-%d' % os.getpid())\n"
@@ -123,18 +123,18 @@ def _read(reader: int) -> bytes:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill the whole group: where the filter is missing, there may be children."""
+    """Kill the whole group: without the filter of system calls there may be children."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.kill()
     process.wait()
 
 
-def _outcome(told: bytes, word: str, code: int | None, timeout: float) -> Outcome:
+def _outcome(report: bytes, word: str, code: int | None, timeout: float) -> Outcome:
     try:
-        answer = json.loads(told)
-        if answer["word"] == word:
-            return Outcome(cast(Kind, answer["kind"]), str(answer["detail"])[:300])
+        fields = json.loads(report)
+        if fields["word"] == word:
+            return Outcome(fields["kind"], str(fields["detail"])[:300])
     except (ValueError, KeyError, TypeError):
         pass
     if code in (-signal.SIGXCPU, -signal.SIGKILL):

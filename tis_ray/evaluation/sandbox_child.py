@@ -1,7 +1,7 @@
-"""The inside of `tis_ray.evaluation.sandbox`: ties its own hands, then runs a program.
+"""The process inside `tis_ray.evaluation.sandbox`: gives up its own rights, then runs a program.
 
-Run as a script by a bare Python, so it imports nothing but the standard library. The order comes on
-standard input, the outcome goes to the file descriptor in the first argument.
+Run as a script by a bare Python, so it imports only the standard library. The order comes on standard
+input, and the outcome goes to the file descriptor given as the first argument.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _REFUSED: dict[str, tuple[int | None, int | None]] = {
     "ptrace": (101, 117),
     "process_vm_readv": (310, 270),
     "process_vm_writev": (311, 271),
-    # change what Landlock does not watch over: modes, owners, attributes, limits
+    # change what Landlock does not protect: modes, owners, attributes, limits
     "chmod": (90, None),
     "fchmod": (91, 52),
     "fchmodat": (268, 53),
@@ -56,7 +56,7 @@ _REFUSED: dict[str, tuple[int | None, int | None]] = {
     "utimensat": (280, 88),
     "prlimit64": (302, 261),
     "setrlimit": (160, 164),
-    # get around all of this, or hurt the machine (for root)
+    # circumvent all of this, or damage the machine (for root)
     "io_uring_setup": (425, 425),
     "bpf": (321, 280),
     "unshare": (272, 97),
@@ -77,7 +77,7 @@ _REFER, _TRUNCATE = 1 << 13, 1 << 14
 
 
 def limit(cpu: float, memory: int, file: int) -> None:
-    """Set the limits of the process, for good (root could raise them, but for the filter)."""
+    """Set the limits of the process for good (the filter keeps root from raising them)."""
     seconds = int(cpu) + 1
     for name, value in (
         (resource.RLIMIT_CPU, seconds),
@@ -85,13 +85,13 @@ def limit(cpu: float, memory: int, file: int) -> None:
         (resource.RLIMIT_FSIZE, file),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_NOFILE, 64),
-        (resource.RLIMIT_NPROC, 0),  # root is exempt, so the filter does it too
+        (resource.RLIMIT_NPROC, 0),  # root is exempt, so the filter forbids it too
     ):
         resource.setrlimit(name, (value, value))
 
 
 def keep_writes_inside(folder: str) -> None:
-    """Forbid every change of files outside `folder`, where the kernel has Landlock."""
+    """Forbid every change to files outside `folder`, if the kernel has Landlock."""
     version = _LIBC.syscall(_CREATE, None, ctypes.c_size_t(0), 1)
     if version < 1:
         return
@@ -109,14 +109,14 @@ def keep_writes_inside(folder: str) -> None:
 
 
 def forbid_calls() -> None:
-    """Make the kernel refuse the calls of `_REFUSED` (EPERM) from here on, on the machines known."""
+    """Make the kernel refuse the calls in `_REFUSED` (EPERM) from here on, on known architectures."""
     if platform.machine() not in _MACHINES:
         return
     column, architecture = _MACHINES[platform.machine()]
     calls = [call for numbers in _REFUSED.values() if (call := numbers[column]) is not None]
     load, equal, at_least, give = 0x20, 0x15, 0x35, 0x06  # of classic BPF
     refuse, allow, number_at, architecture_at = 0x00050001, 0x7FFF0000, 0, 4
-    # Each line: what, lines to skip if so, lines to skip if not, with which value. Refusal is the last.
+    # Each line: operation, lines to skip if true, lines to skip if false, value. The last line refuses.
     last = len(calls) + 5
     lines = [(load, 0, 0, architecture_at), (equal, 0, last - 2, architecture)]
     lines += [(load, 0, 0, number_at), (at_least, last - 4, 0, _X32)]
@@ -129,7 +129,7 @@ def forbid_calls() -> None:
 
 
 def run(source: str) -> tuple[str, str]:
-    """Run the program; return how it ended, and on what."""
+    """Run the program; return how it ended, and the error if there was one."""
     try:
         code = compile(source, "program.py", "exec")
     except (SyntaxError, ValueError) as error:  # ValueError: null characters
@@ -144,7 +144,7 @@ def run(source: str) -> tuple[str, str]:
 
 
 def main() -> None:
-    """Do as standard input says; tell the outcome."""
+    """Run the program in the order on standard input, confined; report the outcome."""
     out = int(sys.argv[1])
     order = json.loads(sys.stdin.buffer.read())
     word = order.pop("word")

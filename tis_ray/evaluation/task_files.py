@@ -1,10 +1,10 @@
-"""Reading task files.
+"""Reading of task files: YAML with questions and answers, or just the rows.
 
-A task is a YAML file (`TaskFile` lists its keys), or just a .jsonl of rows when the defaults will do. A
+A task is a YAML file (`TaskFile` lists its keys) or, if the defaults will do, just a .jsonl of rows. A
 row has a question, as `prompt` (or `question`) or as `messages` that end before the answer, and an
-`answer`: a text, a number, or a list of which any one is right. Rows in one of the pool's formats are
-taken too, their last assistant turn being the answer. A row of a code task has `prompt`, `test` and
-`entry_point` as HumanEval's have. Other fields are left alone.
+`answer`: a text, a number, or a list of answers that are all right. Rows in one of the pool's formats
+are accepted too, with their last assistant turn as the answer. A row of a code task has `prompt`,
+`test` and `entry_point`, like HumanEval's. Other fields are ignored.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 from pydantic import ValidationError
@@ -34,7 +33,7 @@ from tis_ray.store import read_text
 
 
 def read_tasks(paths: Sequence[str]) -> list[Task]:
-    """Read task files; each task needs a name of its own."""
+    """Read task files. Raises InputError if two tasks have the same name."""
     tasks = [read_task(path) for path in paths]
     for position, task in enumerate(tasks):
         if task.name in {other.name for other in tasks[:position]}:
@@ -46,17 +45,19 @@ def read_task(path: str | Path) -> Task:
     """Read a task file. Raises InputError naming file, row and field for anything unusable."""
     path = Path(path).expanduser()
     if not path.is_file():
-        raise InputError(f"evaluation.tasks: {path}: no such file; check the path")
+        raise InputError(f"evaluation.tasks: {path}: there is no such file; check the path")
     is_yaml = path.suffix in (".yaml", ".yml")
     file = _read_file(path) if is_yaml else TaskFile(rows=path.name)
     name = file.name or path.name.partition(".")[0]
     if not re.match(NAME, name):
-        raise InputError(f"{path}: {name!r} cannot name a task; give it a `name` in a .yaml file")
-    found = list(_rows(path, "rows", file.rows))[: file.limit]
-    if not found:
-        raise InputError(f"{path}: `rows` holds no row")
-    metric: TaskMetric = file.metric or ("pass_at_1" if found[0].test else "exact_match")
-    for row in found:
+        raise InputError(
+            f"{path}: {name!r} cannot be the name of a task; give it a `name` in a .yaml file"
+        )
+    rows = list(_rows(path, "rows", file.rows))[: file.limit]
+    if not rows:
+        raise InputError(f"{path}: `rows` is empty; give at least one row")
+    metric: TaskMetric = file.metric or ("pass_at_1" if rows[0].test else "exact_match")
+    for row in rows:
         _check(path, row, metric)
     asking = {name: getattr(file, name) for name in Asking.model_fields}
     if metric == "pass_at_1":
@@ -65,7 +66,7 @@ def read_task(path: str | Path) -> Task:
     return Task(
         name=name,
         metric=metric,
-        rows=found,
+        rows=rows,
         asking=Asking(**asking),
         examples=list(_examples(path, file.examples)),
     )
@@ -87,11 +88,13 @@ def _read_file(path: Path) -> TaskFile:
             known = ", ".join(TaskFile.model_fields)
             raise InputError(f"{path}: `{field}` is not a known key; known keys: {known}") from None
         message = problem["msg"].removeprefix("Value error, ")
-        found = "" if problem["type"] == "missing" else f"; found {problem['input']!r}"
-        raise InputError(f"{path}: `{field}`: {message}{found}") from None
+        value = "" if problem["type"] == "missing" else f"; found {problem['input']!r}"
+        raise InputError(f"{path}: `{field}`: {message}{value}") from None
 
 
-def _rows(path: Path, field: str, source: str | Sequence[dict[str, Any]]) -> Iterator[TaskRow]:
+def _rows(
+    path: Path, field: str, source: str | Sequence[Mapping[str, object]]
+) -> Iterator[TaskRow]:
     """Read rows from a file beside the task file, or from the task file itself."""
     if isinstance(source, str):
         file = path.parent / source
@@ -134,24 +137,24 @@ def _row(record: Record) -> TaskRow:
     )
 
 
-def _question(fields: Mapping[str, Any]) -> list[Message]:
+def _question(fields: Mapping[str, object]) -> list[Message]:
     key = next((k for k in ("messages", "prompt", "question") if k in fields), None)
     if key is None:
         raise InputError("has an `answer` but no question; add `prompt` or `messages`")
     if key != "messages":
         return [Message(role="user", content=_text(fields, key))]
     question = fields["messages"]
-    # The reader of the pool's rows checks turns; it wants an answer to them.
+    # The reader of the pool's rows checks the turns; it requires an answer to them.
     turns = [*question, {"role": "assistant", "content": ""}] if isinstance(question, list) else 0
     (row,) = checked_rows([Record("", 1, {"messages": turns}, "")], "test")
     if isinstance(row, Rejected):
         raise InputError(f"`messages` cannot be used ({row.detail})")
     if len(row["messages"]) < 2 or row["messages"][-2]["role"] != "user":
-        raise InputError("`messages` must end in the user's turn, where there is an `answer`")
+        raise InputError("with an `answer`, `messages` must end in the user's turn")
     return row["messages"][:-1]
 
 
-def _answers(value: Any) -> list[str]:
+def _answers(value: object) -> list[str]:
     answers = value if isinstance(value, list) else [value]
     if not answers or not all(
         isinstance(a, str | int | float) and not isinstance(a, bool) for a in answers
@@ -160,14 +163,14 @@ def _answers(value: Any) -> list[str]:
     return [str(answer) for answer in answers]
 
 
-def _text(fields: Mapping[str, Any], key: str) -> str:
+def _text(fields: Mapping[str, object], key: str) -> str:
     value = fields.get(key)
     if not isinstance(value, str) or not value.strip():
         raise InputError(f"`{key}`: expected a text, found {value!r}")
     return value
 
 
-def _examples(path: Path, source: str | Sequence[dict[str, Any]]) -> Iterator[Message]:
+def _examples(path: Path, source: str | Sequence[Mapping[str, object]]) -> Iterator[Message]:
     for row in _rows(path, "examples", source):
         if not row.references:
             raise InputError(f"{path}: `examples`: row {row.id} has no `answer`")
