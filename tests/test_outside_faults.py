@@ -150,7 +150,7 @@ def test_an_ordering_has_the_budget_and_known_candidates(indices: list[int]) -> 
 
 
 def test_indices_with_scores_are_no_list_of_indices() -> None:
-    with pytest.raises(InputError, match="indices alone"):
+    with pytest.raises(InputError, match="return only a list"):
         select(SCORES_MN, lambda scores, budget: ([1, 2], scores[0]), 2)
 
 
@@ -215,7 +215,7 @@ def test_a_share_lies_between_0_and_1() -> None:
 def test_no_metric_takes_the_place_of_a_result(modules: Path, name: str) -> None:
     (modules / "named_metrics.py").write_text(f"def {name}(answer, references): return 1.0\n")
     line = problem(modules, evaluation={"metrics": [f"named_metrics:{name}"]})
-    assert f"metric name '{name}' is taken by the results" in line
+    assert f"metric name '{name}' is reserved for other results" in line
 
 
 def test_settings_fit_every_method_of_their_name(modules: Path) -> None:

@@ -111,7 +111,7 @@ SYSTEM = {"role": "system", "content": "s"}
             r"line 1: with an `answer`, `messages` must end in the user's turn",
         ),
         (["text"], {}, r"line 1: expected an object, found str"),
-        ([ROW], {"metric": "numeric_match"}, r"row 1: numeric_match: found no number in .* 'a'"),
+        ([ROW], {"metric": "numeric_match"}, r"row 1: numeric_match: there is no number in .* 'a'"),
         ([ROW], {"metric": "pass_at_1"}, r"row 1: a code task needs `prompt`, `test`"),
         ([ROW], {"metric": "bleu"}, r"t.yaml: `metric`: .*exact_match.*found 'bleu'"),
         ([ROW], {"metrics": ["f1"]}, r"`metrics` is not a known key; known keys: .*metric"),

@@ -140,8 +140,8 @@ def test_no_metric_scores_above_what_any_reference_gives(metric):
 
 
 def test_references_that_a_metric_cannot_read_are_named():
-    with pytest.raises(InputError, match="found no number in the reference answer 'many'"):
+    with pytest.raises(InputError, match="there is no number in the reference answer 'many'"):
         check_references("numeric_match", ["3", "many"])
-    with pytest.raises(InputError, match=r"found no letter of a choice .* 'Paris'"):
+    with pytest.raises(InputError, match=r"there is no letter of a choice .* 'Paris'"):
         check_references("choice_match", ["Paris"])
     check_references("exact_match", ["anything"])

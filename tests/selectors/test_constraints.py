@@ -162,7 +162,7 @@ def test_shares_are_rounded_as_people_count() -> None:
 
 
 @pytest.mark.parametrize(
-    ("limits", "options", "told"),
+    ("limits", "options", "message"),
     [
         (
             Limits({"a": 2}),
@@ -177,11 +177,11 @@ def test_shares_are_rounded_as_people_count() -> None:
     ],
 )
 def test_what_cannot_be_says_which_and_by_how_much(
-    limits: Limits, options: dict[str, int], told: str
+    limits: Limits, options: dict[str, int], message: str
 ) -> None:
     with pytest.raises(InputError) as error:
         fill_budgets([6], list("aabaaabb"), [1] * 8, limits, **options)
-    assert told in str(error.value)
+    assert message in str(error.value)
 
 
 def unit_rows(seed: int, rows: int, groups: int) -> np.ndarray:

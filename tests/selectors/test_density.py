@@ -42,13 +42,13 @@ def test_a_candidate_alone_has_density_one_exactly():
 
 def test_each_pair_of_tiles_is_made_once(monkeypatch):
     monkeypatch.setattr(density, "TILE", 10)
-    asked = []
+    fetched = []
 
     class Features:
         def rows(self, indices):
-            asked.append(len(indices))
+            fetched.append(len(indices))
             return np.eye(64, dtype=np.float32)[indices % 64]
 
     densities(Features(), np.arange(60), 0.75, 100)
     # Six tiles: 6 + 5 + 4 + 3 + 2 + 1 fetches of ten rows.
-    assert asked == [10] * 21
+    assert fetched == [10] * 21

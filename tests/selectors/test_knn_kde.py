@@ -172,23 +172,23 @@ def test_a_duplicated_candidate_shares_its_probability():
 
 
 class Ledger:
-    """Features that remember what was asked for."""
+    """Features that remember which of them were fetched."""
 
     def __init__(self, features: np.ndarray) -> None:
         self.features = features
-        self.asked: set[int] = set()
+        self.fetched: set[int] = set()
 
     def rows(self, indices: np.ndarray) -> np.ndarray:
-        self.asked |= set(indices.tolist())
+        self.fetched |= set(indices.tolist())
         return self.features[indices]
 
 
-def test_only_neighbours_are_asked_for(same):
+def test_only_neighbours_are_fetched(same):
     scores_MN, features = pool(2, 3, 400, 0.3)
     ledger = Ledger(features)
     ordering = select(scores_MN, "knn_kde", 400, features=ledger)
     union = np.unique(np.argsort(-scores_MN, axis=1, kind="stable")[:, :40])
-    assert ledger.asked == set(union.tolist())
+    assert ledger.fetched == set(union.tolist())
     same(ordering, select(scores_MN, "knn_kde", 400, features=features))
 
 
@@ -206,10 +206,10 @@ def test_features_that_do_not_fit_are_refused():
     broken = features.copy()
     broken[best] = np.nan
     for given_features, message in (
-        (features[:-1], "199 features for 200 candidates; give one each"),
-        (3 * features, "has squared length 9; expected unit vectors"),
+        (features[:-1], "199 features for 200 candidates; give one for each"),
+        (3 * features, "has squared length 9; give unit vectors"),
         (broken, f"candidate {best} has squared length nan"),
-        (Ledger(features[:, 0]), "expected a row each"),
+        (Ledger(features[:, 0]), "give one row for each"),
     ):
         with pytest.raises(InputError, match=message):
             select(scores_MN, "knn_kde", 5, features=given_features)

@@ -54,9 +54,9 @@ def test_equal_shares_of_one_ordering_change_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shares", "budget", "told"),
+    ("shares", "budget", "message"),
     [([1.0], 2, "2 orderings for 1 shares"), ([1, 0], 2, "above 0"), ([1, 1], 5, "shorter")],
 )
-def test_bad_arguments_are_refused(shares: list[float], budget: int, told: str) -> None:
-    with pytest.raises(InputError, match=told):
+def test_bad_arguments_are_refused(shares: list[float], budget: int, message: str) -> None:
+    with pytest.raises(InputError, match=message):
         merge_orderings([ordering([0, 1, 2]), ordering([2, 1, 0])], shares, budget)

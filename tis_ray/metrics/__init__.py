@@ -1,4 +1,4 @@
-"""What a generated answer is worth: one file a metric, each with its spec."""
+"""Metrics of generated answers: one file for each metric, with its spec."""
 
 from tis_ray.metrics.spec import METRICS, Metric, Score, check_references
 

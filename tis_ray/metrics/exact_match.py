@@ -1,4 +1,4 @@
-"""Exact match of the whole answer."""
+"""The metric `exact_match`: whether the whole answer is the label."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from tis_ray.metrics.spec import Metric, Score
 
 
 def exact_match(answer: str, references: Sequence[str]) -> Score:
-    """Whether the answer is a reference, white space at both ends aside; nothing to read if empty."""
+    """Score 1 if the answer is a reference, ignoring white space at both ends; nothing to read if empty."""
     read = answer.strip()
     value = float(any(read == reference.strip() for reference in references))
     return Score(value, read if read or value else None)
 
 
 METRIC = Metric(
-    name="exact_match", summary="the answer is the label, white space aside", score=exact_match
+    name="exact_match",
+    summary="the answer is the label, apart from white space around it",
+    score=exact_match,
 )

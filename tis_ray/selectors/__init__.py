@@ -1,14 +1,13 @@
-"""From scores to an ordering of the pool: pure functions of arrays.
+"""Selectors, which turn scores into an ordering of the pool: pure functions of arrays.
 
-`select` is the way in. A selector is a coordinator and a shard class (see `protocol`), and the spec
-that its module holds (see `spec`); with that it also runs over column shards on a cluster, with the
-same result. A plain function of all scores will do as well.
+`select` is the entry point. A selector is a coordinator and a shard class (see `protocol`), with the
+spec in its module (see `spec`); these also let it run over column shards on a cluster, with the same
+result. A plain function of all scores will do as well.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -24,29 +23,29 @@ from tis_ray.selectors.protocol import Layout, answer_locally, drive
 from tis_ray.selectors.spec import SELECTORS, Selector, find_selector
 
 BASELINE = "round_robin"
-"""The rule by which pools are cut and quantiles are made, as in the paper."""
+"""The selector that cuts pools down and makes quantiles, as in the paper."""
 
 __all__ = ["BASELINE", "SELECTORS", "Ordering", "Selector", "find_selector", "select"]
 
 
 def select(
     scores_MN: Scores,
-    selector: str | Selector | Callable[..., Any],
+    selector: str | Selector | Callable[..., object],
     budget: int,
-    **params: Any,
+    **params: object,
 ) -> Ordering:
     """Rank the pool and return its best `budget` candidates.
 
     scores_MN: (M, N) float32 or float64, similarity of query i to candidate j, all finite; may be
         memory-mapped.
-    selector: a name (`tis-ray methods` lists them), `module:attribute`, or a rule of your own: a
-        function (scores_MN, budget) -> indices, best first.
+    selector: a name (`tis-ray methods` lists them), `module:attribute`, or a function of your own:
+        (scores_MN, budget) -> indices, best first.
     budget: B examples, 1 <= B <= N. A smaller budget gives a prefix of the same ordering.
     params: the selector's own parameters: the keyword-only arguments of its `coordinate`, or of
         the function.
 
-    Equal scores are taken in the order of their index. Raises InputError on a bad argument, naming
-    the (query, candidate) of the first score that is not finite.
+    Equal scores are taken in the order of their indices. Raises InputError for a bad argument,
+    naming the query and candidate of the first score that is not finite.
     """
     rule = find_selector(selector)
     scores_MN = np.asarray(scores_MN)

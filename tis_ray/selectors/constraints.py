@@ -1,12 +1,12 @@
-"""Budgets with conditions: which rows of an ordering are taken, and which are passed over.
+"""Budgets with constraints (caps, quotas, spacing): which rows of an ordering are taken.
 
-A selector ranks; conditions decide. The ordering is gone through from its best row on, and a row is
-taken unless that would break a condition. So any selector serves any condition, without conditions
-the ordering is untouched, and as long as sizes are equal no other choice within caps and quotas
+A selector ranks; constraints decide. Rows are considered from the best one on, and a row is taken
+unless that would break a constraint. So any selector works with any constraint, without constraints
+the ordering is unchanged, and as long as sizes are equal no other choice within caps and quotas
 holds better-ranked rows (greedy is optimal on a matroid).
 
-Several budgets are nested: the subset of a budget keeps that of the next smaller one, and rows that
-had to wait for room (a cap that is a share grows with its budget) are looked at again first.
+Several budgets are nested: the subset of a budget contains that of the next smaller one, and rows
+that had to wait for room (a cap that is a share grows with its budget) are considered again first.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tis_ray.errors import InputError
 from tis_ray.selectors.ordering import Indices
 
 EVERY_OTHER = "*"
-"""As the name of a source: each source that is not named itself."""
+"""Stands, in place of a source's name, for every source that is not named."""
 
 _BLOCK = 256
 _DUST = 1e-9  # 0.1 of 30 is 3, not 4
@@ -31,9 +31,9 @@ _ROUNDING = 1e-3  # of float32 products, whose last bits depend on the shape of 
 
 @dataclass(frozen=True)
 class Limits:
-    """How much of a budget a source may have (`cap`) and must have (`quota`).
+    """How much of a budget each source may have (`cap`) and must have (`quota`).
 
-    In the budget's unit; below 1 it is a share of the budget, rounded down for caps and up for
+    In the budget's unit; a number below 1 is a share of the budget, rounded down for caps and up for
     quotas.
     """
 
@@ -48,30 +48,33 @@ class Limits:
         return math.floor(limit if limit >= 1 else limit * budget + _DUST)
 
     def quotas(self, budget: int) -> dict[str, int]:
-        """Return the least that each source with a quota must have of a budget."""
-        found = {s: math.ceil(q if q >= 1 else q * budget - _DUST) for s, q in self.quota.items()}
-        if sum(found.values()) > budget:
+        """Return the least that each source with a quota must have of a budget.
+
+        Raises InputError for quotas that exceed the budget or a cap.
+        """
+        least = {s: math.ceil(q if q >= 1 else q * budget - _DUST) for s, q in self.quota.items()}
+        if sum(least.values()) > budget:
             raise InputError(
-                f"constraints.quota: {_listed(found)} are {sum(found.values()):,}, "
-                f"{sum(found.values()) - budget:,} more than the budget of {budget:,}; "
+                f"constraints.quota: {_listed(least)} add up to {sum(least.values()):,}, "
+                f"{sum(least.values()) - budget:,} more than the budget of {budget:,}; "
                 "lower a quota or raise the budget"
             )
-        for source, quota in found.items():
+        for source, quota in least.items():
             if quota > self.caps(source, budget):
                 raise InputError(
                     f"constraints: at a budget of {budget:,} the quota of source {source!r} is "
                     f"{quota:,}, {quota - self.caps(source, budget):,} above its cap of "
-                    f"{self.caps(source, budget):,}; make them fit"
+                    f"{self.caps(source, budget):,}; lower the quota or raise the cap"
                 )
-        return found
+        return least
 
 
 @dataclass(frozen=True)
 class Filled:
-    """What one budget came to.
+    """How one budget was filled.
 
-    rows: how many of the taken rows are its subset. amount: their sum, in the budget's unit.
-    capped, near: rows passed over so far because their source was at its cap, or as near-duplicates.
+    rows: how many of the taken rows make up its subset. amount: their sum, in the budget's unit.
+    capped, near: rows skipped so far because their source was at its cap, or as near-duplicates.
     """
 
     budget: int
@@ -84,11 +87,11 @@ class Filled:
 class Spacing:
     """Keeps taken rows apart: a row is near if its cosine with a taken one is 1 - radius or more.
 
-    Work grows with the square of the rows taken, memory with their features (float32).
+    Work grows with the square of the number of rows taken, memory with their features (float32).
     """
 
     def __init__(self, features: Callable[[Indices], np.ndarray], radius: float) -> None:
-        """`features` returns the unit vectors (n, D) of places in the ordering."""
+        """`features` must return the unit vectors (n, D) of places in the ordering."""
         self.features, self.threshold = features, 1 - radius
         self.taken: list[np.ndarray] = []
         self.places: dict[int, int] = {}
@@ -97,7 +100,7 @@ class Spacing:
         self.chosen: list[int] = []
 
     def near(self, place: int, following: Sequence[int]) -> bool:
-        """Whether a place is too near to a taken one; `following` are those that may be asked next."""
+        """Return whether a place is too near to a taken one; `following` lists likely next places."""
         if place not in self.places:
             self._load(np.array([place, *following[: _BLOCK - 1]]))
         n = self.places[place]
@@ -119,7 +122,7 @@ class Spacing:
         self.near_n = np.any(parts, axis=0) if parts else np.zeros(len(block), bool)
 
     def _close(self, others_tD: np.ndarray) -> np.ndarray:
-        """Return which rows of the block are near which others, the same in any block."""
+        """Return which rows of the block are near which others; the block makes no difference."""
         cosines_nt = self.block_nD @ others_tD.T
         close_nt: np.ndarray = cosines_nt >= self.threshold
         for n, t in np.argwhere(np.abs(cosines_nt - self.threshold) < _ROUNDING).tolist():
@@ -139,19 +142,19 @@ def fill_budgets(
     spacing: Spacing | None = None,
     complete: bool = True,
 ) -> tuple[Indices, list[Filled]] | None:
-    """Return the places that are taken, in order, and what each budget (ascending) came to.
+    """Return the places that are taken, in order, and how each budget (ascending) was filled.
 
-    sources, sizes: of the rows of an ordering, best first; `sizes` are ones, or tokens. A budget
-        is full when the next row does not fit: with sizes of one that is exactly then.
-    forced: so many places at the front must be taken; the radius does not apply among them.
+    sources, sizes: of the rows of an ordering, best first; `sizes` are ones, or tokens. A budget is
+        full when the next row does not fit; with sizes of one, that is when it is used up.
+    forced: how many places at the front must be taken; the radius does not apply among them.
     complete: whether the ordering holds every candidate. If not, and it is too short to fill the
-        budgets, None is returned: ask again with a longer one, which takes the same rows first.
+        budgets, None is returned: call again with a longer one, which takes the same rows first.
 
-    Raises InputError, saying which condition is short of how much, where no subset will do.
+    Raises InputError, saying which constraint is short and by how much, if no subset will do.
     """
     filler = _Filler(sources, sizes, limits or Limits(), unit, spacing)
     filler.force(forced, budgets[0])
-    found = []
+    filled = []
     for budget in budgets:
         if not filler.fill(budget):
             if not complete:
@@ -161,10 +164,10 @@ def fill_budgets(
             raise InputError(
                 f"budget: {budget:,} {unit} are fewer than the {sizes[0]:,} of the best row; raise it"
             )
-        found.append(
+        filled.append(
             Filled(budget, len(filler.taken), filler.total, len(filler.capped), filler.near)
         )
-    return np.array(filler.taken, dtype=np.int64), found
+    return np.array(filler.taken, dtype=np.int64), filled
 
 
 class _Filler:
@@ -186,13 +189,13 @@ class _Filler:
         self.total, self.near = 0, 0
 
     def force(self, count: int, budget: int) -> None:
-        """Take the places that must be in."""
+        """Take the places that must be included."""
         for place in range(count):
             self._take(place, range(place + 1, count))
         self.waiting = self.waiting[count:]
         if self.total > budget:
             raise InputError(
-                f"constraints.include: its {count:,} rows are {self.total:,} {self.unit}, "
+                f"constraints.include: its {count:,} rows have {self.total:,} {self.unit}, "
                 f"{self.total - budget:,} more than the budget of {budget:,}; shorten the list or "
                 "raise the budget"
             )
@@ -206,7 +209,7 @@ class _Filler:
                 )
 
     def fill(self, budget: int) -> bool:
-        """Go through the waiting places; return whether the budget became full."""
+        """Go through the waiting places; return whether the budget was filled."""
         quota = self.limits.quotas(budget)
         self.need = {s: max(0, q - self.had[s]) for s, q in quota.items()}
         waiting, self.waiting, self.capped = self.waiting, [], []
@@ -243,16 +246,18 @@ class _Filler:
                 f"{_listed(short)} (it gives {_listed(had)}); lower the quota, or loosen what "
                 "keeps those rows out"
             )
-        waits = Counter(self.sources[place] for place in self.capped)
-        why = [f"{n:,} rows of source {s!r} are over its cap" for s, n in waits.most_common(3)]
+        over_cap = Counter(self.sources[place] for place in self.capped)
+        reasons = [
+            f"{n:,} rows of source {s!r} are over its cap" for s, n in over_cap.most_common(3)
+        ]
         if self.near:
-            why.append(f"{self.near:,} rows are near-duplicates of taken ones")
+            reasons.append(f"{self.near:,} rows are near-duplicates of rows already taken")
         raise InputError(
-            f"budget: {budget:,} {self.unit} cannot be reached: {self.total:,} can, "
+            f"budget: {budget:,} {self.unit} cannot be reached: only {self.total:,} can, "
             f"{budget - self.total:,} are missing"
-            + (f" ({'; '.join(why)})" if why else "")
+            + (f" ({'; '.join(reasons)})" if reasons else "")
             + "; lower the budget"
-            + (", or loosen the constraints" if why else " or enlarge the pool")
+            + (", or loosen the constraints" if reasons else " or enlarge the pool")
         )
 
     def _take(self, place: int, following: Sequence[int]) -> None:

@@ -1,4 +1,4 @@
-"""How crowded candidates are: a kernel density over candidate-candidate similarities.
+"""The kernel density of candidates: how crowded each one is, from candidate-candidate similarities.
 
 The density of candidate i among a set of candidates is
 
@@ -7,13 +7,14 @@ The density of candidate i among a set of candidates is
 with s the cosine and so 2 (1 - s) the squared distance of unit vectors; j = i is counted. The
 kernel vanishes below s = 1 - sigma^2 / 2 (0.72 for sigma 0.75), so unless a candidate has more
 near-duplicates than `neighbours`, rho_i is the sum over all j and needs no sorting: the similarities
-are made tile by tile, each pair once, and only the rare crowded rows are made again and sorted.
+are computed tile by tile, each pair once, and only the rare crowded rows are computed again and
+sorted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,27 +28,28 @@ TILE = 1024
 # How far from 1 the squared length of a feature may be: coarsely stored ones vary.
 LENGTH_TOLERANCE = 0.05
 
-Rows = Callable[[Indices], NDArray[Any]]
+Vectors = NDArray[np.floating]
+Rows = Callable[[Indices], Vectors]
 
 
 class Features(Protocol):
     """Unit vectors of the pool whose dot products are the candidates' similarities.
 
-    For features of several checkpoints: their blocks side by side, each times the root of its
-    weight, the weights adding up to 1.
+    With several checkpoints: their blocks side by side, each multiplied by the root of its weight,
+    where the weights add up to 1.
     """
 
     def rows(self, indices: Indices, /) -> NDArray[np.float32]:
-        """Return (n, D) features of these candidates."""
+        """Return the features (n, D) of these candidates."""
 
 
 def densities(
-    features: Features | NDArray[Any], candidates: Indices, sigma: float, neighbours: int
+    features: Features | Vectors, candidates: Indices, sigma: float, neighbours: int
 ) -> Doubles:
     """Return rho, (P,), of the given candidates among themselves.
 
-    Asks for TILE features at a time, each about P / (2 TILE) times; memory is O(TILE D).
-    Raises InputError when a feature is not finite or not of unit length.
+    Fetches TILE features at a time, each about P / (2 TILE) times; memory is O(TILE D).
+    Raises InputError if a feature is not finite or not of unit length.
     """
     fetch = _fetcher(features)
     sums, counts = np.zeros(len(candidates)), np.zeros(len(candidates), dtype=np.int64)
@@ -92,8 +94,8 @@ def _largest(
     return total
 
 
-def _kernel(rows_aD: NDArray[Any], others_bD: NDArray[Any], sigma: float) -> NDArray[Any]:
-    kernel_ab: NDArray[Any] = rows_aD @ others_bD.T
+def _kernel(rows_aD: Vectors, others_bD: Vectors, sigma: float) -> Vectors:
+    kernel_ab: Vectors = rows_aD @ others_bD.T
     kernel_ab -= 1
     kernel_ab *= kernel_ab.dtype.type(2 / sigma**2)
     kernel_ab += 1
@@ -104,27 +106,28 @@ def _parts(count: int, start: int = 0) -> Iterator[slice]:
     return (slice(at, min(at + TILE, count)) for at in range(start, count, TILE))
 
 
-def _fetcher(features: Features | NDArray[Any]) -> Rows:
+def _fetcher(features: Features | Vectors) -> Rows:
     rows = features.__getitem__ if isinstance(features, np.ndarray) else features.rows
 
-    def fetch(indices: Indices) -> NDArray[Any]:
-        found_nD = np.asarray(rows(indices))
-        return found_nD.astype(np.result_type(found_nD, np.float32), copy=False)
+    def fetch(indices: Indices) -> Vectors:
+        rows_nD = np.asarray(rows(indices))
+        return rows_nD.astype(np.result_type(rows_nD, np.float32), copy=False)
 
     return fetch
 
 
-def _checked(rows_aD: NDArray[Any], candidates: Indices) -> NDArray[Any]:
-    """Return the features, or raise InputError unless they are unit vectors, one a candidate."""
+def _checked(rows_aD: Vectors, candidates: Indices) -> Vectors:
+    """Return the features, or raise InputError unless they are one unit vector per candidate."""
     if rows_aD.ndim != 2 or len(rows_aD) != len(candidates):
         raise InputError(
-            f"features: {len(candidates)} candidates gave shape {rows_aD.shape}; expected a row each"
+            f"features: {len(candidates)} candidates have features of shape {rows_aD.shape}; give one "
+            "row for each"
         )
     squared = np.einsum("ad,ad->a", rows_aD, rows_aD)
     bad = np.flatnonzero(~(np.abs(squared - 1) <= LENGTH_TOLERANCE))
     if bad.size:
         raise InputError(
             f"features: candidate {candidates[bad[0]]} has squared length {squared[bad[0]]:.3g}; "
-            "expected unit vectors, whose dot products are the candidates' similarities"
+            "give unit vectors, whose dot products are the candidates' similarities"
         )
     return rows_aD

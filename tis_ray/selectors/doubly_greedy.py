@@ -48,8 +48,8 @@ class Shard:
         """Return the lowest query that attains each candidate's maximum."""
         columns = indices - self.offset
         blocks = np.split(columns, range(BLOCK, len(columns), BLOCK))
-        found = [self.scores_Mn[:, block].argmax(axis=0) for block in blocks]
-        return np.concatenate(found).astype(np.int32)
+        queries = [self.scores_Mn[:, block].argmax(axis=0) for block in blocks]
+        return np.concatenate(queries).astype(np.int32)
 
 
 SELECTOR = Selector(

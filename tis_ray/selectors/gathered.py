@@ -1,15 +1,14 @@
-"""Plain functions as selectors: all scores are brought together, and the function ranks them.
+"""Plain functions as selectors: all scores are gathered, and the function ranks them.
 
-The way in for a rule of one's own: `(scores_MN, budget) -> indices`, best first. It costs memory for
-the whole matrix, so pools beyond `LIMIT` scores are refused; a rule for those answers by shards, see
-`tis_ray.selectors.protocol`.
+This is the easy way to write a selector: `(scores_MN, budget) -> indices`, best first. It needs memory
+for the whole matrix, so more than `LIMIT` scores are refused; a selector for those answers by shards,
+see `tis_ray.selectors.protocol`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
 
 import numpy as np
 
@@ -18,7 +17,7 @@ from tis_ray.selectors.ordering import Indices, Ordering, Scores
 from tis_ray.selectors.protocol import Call, Layout, Rounds
 
 LIMIT = 2**28
-"""Most scores (M x N) that are gathered: 1 GiB of float32."""
+"""The largest number of scores (M x N) that are gathered: 1 GiB of float32."""
 
 
 class WholeShard:
@@ -33,12 +32,12 @@ class WholeShard:
 
 
 def gathering(
-    function: Callable[..., Any], name: str
+    function: Callable[..., object], name: str
 ) -> tuple[Callable[..., Rounds], type[WholeShard]]:
     """Return coordinator and shard of a function (scores_MN, budget, **params) -> indices."""
 
     @wraps(function)
-    def coordinate(layout: Layout, budget: int, **params: Any) -> Rounds:
+    def coordinate(layout: Layout, budget: int, **params: object) -> Rounds:
         size = layout.queries * layout.candidates
         if size > LIMIT:
             raise InputError(
@@ -49,10 +48,10 @@ def gathering(
         parts = yield [Call(shard, "columns", ()) for shard in range(len(layout.sizes))]
         scores_MN = np.concatenate(parts, axis=1)
         scores_MN.setflags(write=False)
-        found = function(scores_MN, budget, **params)
-        if isinstance(found, Ordering):
-            return found.prefix(budget)
-        indices = _checked(found, name, budget, layout.candidates)
+        ranking = function(scores_MN, budget, **params)
+        if isinstance(ranking, Ordering):
+            return ranking.prefix(budget)
+        indices = _checked(ranking, name, budget, layout.candidates)
         return Ordering(
             indices,
             scores_MN[:, indices].max(axis=0),
@@ -63,14 +62,14 @@ def gathering(
     return coordinate, WholeShard
 
 
-def _checked(found: Any, name: str, budget: int, candidates: int) -> Indices:
-    """Return the first `budget` indices, or raise InputError for what is no ranking."""
+def _checked(ranking: object, name: str, budget: int, candidates: int) -> Indices:
+    """Return the first `budget` indices, or raise InputError for anything that is not a ranking."""
     try:
-        indices = np.asarray(found)
+        indices = np.asarray(ranking)
     except ValueError:  # lists of different lengths, such as indices and scores
         raise InputError(
-            f"{name}: returned a {type(found).__name__} of unequal parts; return a list of candidate "
-            "indices alone, best first"
+            f"{name}: returned a {type(ranking).__name__} with parts of unequal lengths; return only a "
+            "list of candidate indices, best first"
         ) from None
     if indices.ndim != 1 or not np.issubdtype(indices.dtype, np.integer):
         raise InputError(

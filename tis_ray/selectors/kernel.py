@@ -2,14 +2,14 @@
 
     kernel[i, j] = exp((scores[i, j] - shift[i]) / width) <= 1,    width = 2 reg.
 
-Scores are read in blocks of columns. Where the kernels of all shards together are small, they are
-kept: a pass then costs a read and no exponentials. That changes no bit.
+Scores are read in blocks of columns. If the kernels of all shards together are small, they are kept:
+a pass then costs a read and no exponentials. That does not change a bit of the result.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,15 +19,17 @@ from tis_ray.selectors.sums import Counts, Doubles, FixedPoint, Floating
 # Entries in one block of columns: 2 MiB in float64, all that is held of the scores.
 BLOCK_ENTRIES = 2**18
 
+KernelKey = tuple[float, np.dtype[np.floating], bytes]
+
 
 class Kernel(NamedTuple):
     """The kernel of one run.
 
-    shift_M: about the maxima of the rows, in the type that the kernel is computed in: float32 or
+    shift_M: roughly the maxima of the rows, in the type that the kernel is computed in: float32 or
         float64.
     width: 2 reg.
-    damping: reg_m2 / (reg_m2 + reg); candidates: N, of all shards.
-    kept: whether shards keep the kernel, since all of it is small.
+    damping: reg_m2 / (reg_m2 + reg); candidates: N, over all shards.
+    kept: whether shards keep the kernel, because all of it is small.
     """
 
     shift_M: Scores
@@ -37,8 +39,8 @@ class Kernel(NamedTuple):
     kept: bool
 
     @property
-    def key(self) -> tuple[Any, ...]:
-        """What the kernel depends on, beside the scores."""
+    def key(self) -> KernelKey:
+        """What the kernel depends on besides the scores."""
         return self.width, self.shift_M.dtype, self.shift_M.tobytes()
 
     def scalings(self, sums_n: Doubles) -> Doubles:
@@ -56,18 +58,18 @@ class Blocks:
 
     def __init__(self, scores_Mn: Scores) -> None:
         self.scores_Mn = scores_Mn
-        self._kept: tuple[tuple[Any, ...], list[tuple[slice, Scores]]] | None = None
+        self._kept: tuple[KernelKey, list[tuple[slice, Scores]]] | None = None
 
     def rows(self, rows: Indices) -> Blocks:
-        """Return the same of these rows alone."""
+        """Return the blocks of these rows alone."""
         return Blocks(self.scores_Mn[rows])
 
     def exponents(
         self, kernel: Kernel, columns: Indices | None = None, keep: bool = False
     ) -> Iterator[tuple[slice, Scores]]:
-        """Yield (scores - shift) / width, block by block, in the same memory unless they are kept.
+        """Yield (scores - shift) / width block by block, in the same memory unless `keep` is set.
 
-        columns: which, instead of all in turn.
+        columns: which ones, instead of all in turn.
         """
         rows, count = self.scores_Mn.shape
         count = count if columns is None else len(columns)
@@ -87,7 +89,7 @@ class Blocks:
             yield part, block_Mb
 
     def of(self, kernel: Kernel) -> Iterator[tuple[slice, Scores]]:
-        """Yield the kernel block by block; blocks may be kept, and are not to be altered."""
+        """Yield the kernel block by block; blocks may be kept, so callers must not change them."""
         if self._kept is not None and self._kept[0] == kernel.key:
             yield from self._kept[1]
             return
@@ -103,8 +105,8 @@ class Blocks:
 class Totals:
     """Sums over candidates of kernel v, added up block by block.
 
-    grid: to count them on; floating if there is none. Kernels in float32 take v rounded to float32:
-    products are exact then.
+    grid: what they are counted on; without one they are floating sums. With a kernel in float32, v is
+    rounded to float32 too, so that products are exact.
     """
 
     def __init__(self, rows: int, grid: FixedPoint | None) -> None:
@@ -120,7 +122,7 @@ class Totals:
         return Floating(self.sums_M, self.steps) if self.grid is None else self.counts
 
     def add(self, kernel_Mb: Scores, scalings_b: Doubles | None) -> None:
-        """Add a block, v being 1 if it is not given."""
+        """Add a block; v is 1 if it is not given."""
         weights_b = np.ones(kernel_Mb.shape[1]) if scalings_b is None else scalings_b
         weights_b = weights_b.astype(kernel_Mb.dtype).astype(np.float64)
         if self.memory.size < kernel_Mb.size:

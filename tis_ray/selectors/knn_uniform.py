@@ -9,14 +9,14 @@ mass further costs more than it gains,
 
 or the cap, `neighbours`. The inner sum is K d_(i,K+1) minus a prefix sum of distances, so all K
 are tried in O(M K). A candidate's probability is the share of the M K votes that it gets. A query of
-weight w, the mean weight being 1, counts w times: its gaps, and its votes.
+weight w (the mean weight being 1) counts w times, in its gaps and in its votes.
 
 Few distinct probabilities arise, so `ties` matters: see `neighbours`.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -52,12 +52,12 @@ def coordinate(
 ) -> Rounds:
     """Return the `budget` most probable candidates.
 
-    The ordering's scores are the probabilities; its queries are, of those that count a candidate
-    among their neighbours, the nearest. Candidates without probability follow, see `ties`.
+    The ordering's scores are the probabilities; its queries are the nearest of those that count a
+    candidate among their neighbours. Candidates without probability follow, see `ties`.
 
-    neighbours: most neighbours of a query. alpha: weight of spreading against distance, in [0, 1].
-    C: scale of the distances, > 0. ties: "scores" or "paper".
-    weights: (M,) positive, how much each query counts; equal ones if not given.
+    neighbours: the most neighbours of a query. alpha: weight of spreading against distance, in
+        [0, 1]. C: scale of the distances, > 0. ties: "scores" or "paper".
+    weights: (M,) positive, how much each query counts; equal if not given.
     """
     weights_M = relative(checked_weights("knn_uniform", weights, layout.queries))
     checked_ties(ties, "knn_uniform")
@@ -73,7 +73,7 @@ def coordinate(
 
 
 def neighbourhood_size(distances_ML: Scores, alpha: float, C: float, weights_M: Doubles) -> int:
-    """Return K for distances in ascending order; L when no smaller K is enough."""
+    """Return K for distances in ascending order; L if no smaller K is enough."""
     queries, length = distances_ML.shape
     distances_ML = distances_ML.astype(np.float64, copy=False)
     sizes = np.arange(1, length)
@@ -84,7 +84,7 @@ def neighbourhood_size(distances_ML: Scores, alpha: float, C: float, weights_M: 
 
 
 def checked_trade_off(selector: str, alpha: float, C: float, neighbours: int) -> None:
-    """Raise InputError on parameters that have no meaning."""
+    """Raise InputError for parameters outside their range."""
     if not 0 <= alpha <= 1:
         raise InputError(f"{selector}: alpha {alpha} must be between 0 and 1")
     if not C > 0:
@@ -97,17 +97,17 @@ class KnnSettings(Section):
     """KNN-Uniform (TSDS, Liu et al. 2024; paper section 3)."""
 
     neighbours: int = Field(5000, ge=1)
-    """Most candidates that share a query's mass."""
+    """The most candidates that share a query's mass."""
     alpha: float = Field(0.01, ge=0, le=1)
-    """Weight of spreading the mass against keeping it near."""
+    """Weight of spreading the mass, against keeping it near."""
     scale: float = Field(5.0, gt=0)
     """Scale C of the distances."""
     ties: Literal["scores", "paper"] = "scores"
-    """Among equally probable candidates: higher mean score first, or pool order as in the paper."""
+    """Order of equally probable candidates: by mean score, or as in the pool, like the paper."""
 
 
-def knn_parameters(settings: KnnSettings) -> dict[str, Any]:
-    """Return settings by the names of the parameters: `scale` is C."""
+def knn_parameters(settings: KnnSettings) -> dict[str, object]:
+    """Return the settings by the names of the parameters: `scale` becomes C."""
     values = {name: getattr(settings, name) for name in type(settings).model_fields}
     return {"C" if name == "scale" else name: value for name, value in values.items()}
 

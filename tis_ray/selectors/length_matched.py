@@ -1,11 +1,11 @@
-"""Random with matched length: is a subset good for what it says, or for how long it is?
+"""Random with matched lengths: a baseline that shows how much of a subset's gain is only its lengths.
 
 Gradient representations prefer short examples (paper, arXiv 2602.14696, appendix I), so a subset
-may differ from a random one in its number of tokens alone. This baseline draws at random, but as
+may differ from a random one merely in its number of tokens. This baseline draws at random, but as
 many examples of each length as the reference ordering has, at every budget: the k-th pick is a
 random unused candidate from the length bin of the reference's k-th pick. Bins are quantiles of the
 pool's lengths; when one is used up, the nearest that is not takes its place (the shorter of two).
-That cannot happen where the reference is an ordering of the same pool: a bin has all it takes.
+That cannot happen if the reference is an ordering of the same pool, because a bin then has enough.
 """
 
 from __future__ import annotations
@@ -33,31 +33,31 @@ def coordinate(
 ) -> Rounds:
     """Return `budget` random candidates whose lengths follow the target's, prefix by prefix.
 
-    The picks are a function of the parameters and N. Candidates score 0 and no query pulled them.
+    The picks are a function of the parameters and N. Candidates score 0, and no query pulled them.
 
     lengths: (N,) length of each candidate, in response tokens.
     target: the ordering to match, or the lengths of its candidates, best first; at least `budget`.
-    seed: of the draw. bins: most length bins; lengths that are equal share one.
+    seed: of the draw. bins: the most length bins; equal lengths share one.
     """
     yield from ()
     lengths_N = _checked_lengths("lengths", lengths)
     if len(lengths_N) != layout.candidates:
         raise InputError(
             f"length_matched: {len(lengths_N)} lengths for {layout.candidates} candidates; "
-            "give one each"
+            "give one for each"
         )
     if isinstance(target, Ordering):
         if len(target) and target.indices.max() >= layout.candidates:
             raise InputError(
-                f"length_matched: the target has candidate {target.indices.max()}, but the pool "
-                f"has {layout.candidates}: they are not of the same pool"
+                f"length_matched: the target contains candidate {target.indices.max()}, but the pool "
+                f"has only {layout.candidates}; give an ordering of the same pool"
             )
         target_T = lengths_N[target.indices]
     else:
         target_T = _checked_lengths("target", target)
     if len(target_T) < budget:
         raise InputError(
-            f"length_matched: budget {budget} exceeds the {len(target_T)} of the target; "
+            f"length_matched: budget {budget} exceeds the target's length of {len(target_T)}; "
             "give a longer target"
         )
     if bins < 1:
@@ -106,15 +106,15 @@ def _checked_lengths(name: str, values: ArrayLike) -> NDArray[np.float64]:
 
 
 class LengthMatchedSettings(Section):
-    """Random with matched length."""
+    """Random with matched lengths."""
 
     bins: int = Field(50, ge=1)
-    """Most length bins; lengths that are equal share one."""
+    """The most length bins; equal lengths share one."""
 
 
 SELECTOR = Selector(
     name="length_matched",
-    summary="random rows with the lengths of the round-robin subset: what of a gain is length",
+    summary="random rows with the lengths of the round-robin subset: how much of a gain is length",
     Settings=LengthMatchedSettings,
     coordinate=coordinate,
 )

@@ -1,8 +1,8 @@
-"""Several target tasks at once: their orderings, merged so that each task has its share.
+"""Merging the orderings of several target tasks, so that each task has its share.
 
 Tasks take turns, a task with twice the share twice as often (stride scheduling: a task's k-th turn
-falls at time k / share, ties go to the first task). In its turn a task takes its best candidate
-that nobody has taken. So every prefix holds each task's share to within one row a task, which is
+falls at time k / share, and ties go to the first task). In its turn a task takes its best candidate
+that no task has taken. So every prefix holds each task's share to within one row per task, which is
 what makes smaller budgets prefixes here too.
 """
 
@@ -19,18 +19,22 @@ from tis_ray.selectors.ordering import Ordering
 def merge_orderings(
     orderings: Sequence[Ordering], shares: Sequence[float], budget: int
 ) -> Ordering:
-    """Return the first `budget` candidates of all turns.
+    """Return the candidates of the first `budget` turns.
 
-    orderings: one a task, of the same candidates and by the same selector, each of at least
+    orderings: one for each task, of the same candidates and by the same selector, each of at least
         `budget` candidates (so that none runs out).
-    shares: one a task, above 0; only their proportions count.
+    shares: one for each task, above 0; only their proportions count.
     """
     if len(orderings) != len(shares) or not orderings:
-        raise InputError(f"merge: {len(orderings)} orderings for {len(shares)} shares")
+        raise InputError(
+            f"merge: {len(orderings)} orderings for {len(shares)} shares; give one of each per task"
+        )
     if not all(share > 0 for share in shares):
-        raise InputError(f"merge: shares {list(shares)} must all be above 0")
+        raise InputError(f"merge: shares are {list(shares)}; all must be above 0")
     if short := [len(ordering) for ordering in orderings if len(ordering) < budget]:
-        raise InputError(f"merge: an ordering of {short[0]} is shorter than the budget {budget}")
+        raise InputError(
+            f"merge: an ordering of {short[0]} is shorter than the budget {budget}; give longer ones"
+        )
     lists = [ordering.indices.tolist() for ordering in orderings]
     place, turns = [0] * len(lists), [0] * len(lists)
     taken: set[int] = set()

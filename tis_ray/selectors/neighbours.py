@@ -1,20 +1,19 @@
-"""Ranking by a probability that comes from nearest neighbours: what KNN-Uniform and KNN-KDE share.
+"""Ranking by probabilities from nearest neighbours: what KNN-Uniform and KNN-KDE share.
 
 Both give the candidates near some query a probability and the rest none. The probability takes few
 distinct values (with M queries, KNN-Uniform's takes at most M), so how ties are broken decides most
 of a small budget:
 
-    "scores": a higher mean score over the queries, weighted as they are, goes first, then the lower
-        index; candidates without probability follow, by their best score, then index;
-    "paper": the lower index goes first, as in the paper's released code, where a budget is biased
-        towards the head of the pool file, and candidates without probability follow by index.
+    "scores": the higher (weighted) mean score over the queries goes first, then the lower index;
+        candidates without probability follow by their best score, then index;
+    "paper": the lower index goes first, as in the paper's released code, which biases a budget
+        towards the head of the pool file; candidates without probability follow by index.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +22,7 @@ from tis_ray.errors import InputError
 from tis_ray.selectors import doubly_greedy
 from tis_ray.selectors.heads import merged_heads
 from tis_ray.selectors.ordering import Indices, Ordering, Scores
-from tis_ray.selectors.protocol import Call, Layout, TopLists, TopShard, ask_about
+from tis_ray.selectors.protocol import Exchange, Layout, Rounds, TopLists, TopShard, ask_about
 from tis_ray.selectors.sums import Doubles, column_sums
 
 # Entries gathered at once: bounds the copy of a memory-mapped matrix.
@@ -31,10 +30,7 @@ BLOCK_ENTRIES = 2**20
 
 
 class Ranked(NamedTuple):
-    """The candidates with probability, in the order of their index.
-
-    queries: those that pulled them.
-    """
+    """The candidates with a probability, in the order of their indices, and who pulled them."""
 
     candidates: Indices
     probabilities: Doubles
@@ -43,23 +39,23 @@ class Ranked(NamedTuple):
 
 def ranked(
     layout: Layout, budget: int, rows: Ranked, weights_M: Doubles, ties: str, selector: str
-) -> Generator[list[Call], list[Any], Ordering]:
+) -> Rounds:
     """Return the ordering by probability.
 
-    weights_M: of the queries, of mean 1.
+    weights_M: of the queries, with mean 1.
     """
     candidates, probabilities, queries = rows
     if candidates.size > budget:
-        # Only these can be in the budget; the others need no second look.
+        # Only these can be in the budget; the others need not be ranked.
         cut = np.partition(probabilities, candidates.size - budget)[candidates.size - budget]
         likely = probabilities >= cut
         candidates, queries = candidates[likely], queries[likely]
         probabilities = probabilities[likely]
-    keys: tuple[Any, ...] = (candidates, -probabilities)
     if ties == "scores":
         means = yield from ask_about(layout, candidates, "means", weights_M)
-        keys = (candidates, -means, -probabilities)
-    order = np.lexsort(keys)[:budget]
+        order = np.lexsort((candidates, -means, -probabilities))[:budget]
+    else:
+        order = np.lexsort((candidates, -probabilities))[:budget]
 
     left = max(0, budget - order.size)
     tail, pulled = yield from _tail(layout, left, candidates, ties)
@@ -73,8 +69,8 @@ def ranked(
 
 def _tail(
     layout: Layout, count: int, used: Indices, ties: str
-) -> Generator[list[Call], list[Any], tuple[Indices, NDArray[np.int32]]]:
-    """Return the first `count` candidates that are not used, and the queries that pulled them."""
+) -> Exchange[tuple[Indices, NDArray[np.int32]]]:
+    """Return the first `count` unused candidates, and the queries that pulled them."""
     if count == 0 or ties == "paper":
         first = np.setdiff1d(np.arange(count + used.size), used)[:count]
         return first, np.full(count, -1, dtype=np.int32)
@@ -87,8 +83,8 @@ def _tail(
 def distinct(indices_MK: Indices) -> tuple[Indices, Indices]:
     """Return the candidates, ascending, and for each entry its candidate's place among them.
 
-    As `np.unique`, but where a table of all candidates is no larger than the entries (times 8), it
-    does without sorting.
+    Like `np.unique`, but without sorting, unless a table of all candidates would be more than 8 times
+    as large as the entries.
     """
     size = int(indices_MK.max(initial=-1)) + 1
     if size > 8 * indices_MK.size:
@@ -103,9 +99,9 @@ def distinct(indices_MK: Indices) -> tuple[Indices, Indices]:
 
 
 def nearest_queries(places_MK: Indices, scores_MK: Scores, count: int) -> NDArray[np.int32]:
-    """Return for each of `count` candidates the nearest, then lowest, query that lists it.
+    """Return, for each of `count` candidates, the nearest query that lists it (the lowest of several).
 
-    places_MK: which candidate each entry is; scores_MK: theirs, -inf where an entry does not count.
+    places_MK: which candidate each entry is; scores_MK: its score, -inf if it does not count.
     """
     best_n = np.full(count, -np.inf)
     queries_n = np.full(count, -1, dtype=np.int32)
@@ -117,25 +113,25 @@ def nearest_queries(places_MK: Indices, scores_MK: Scores, count: int) -> NDArra
 
 
 def checked_ties(ties: str, selector: str) -> str:
-    """Return `ties`, or raise InputError unless it is known."""
+    """Return `ties`, or raise InputError unless it is one of the two."""
     if ties not in ("scores", "paper"):
-        raise InputError(f"{selector}: ties {ties!r} is unknown; known: scores, paper")
+        raise InputError(f"{selector}: ties {ties!r} is not one of scores, paper")
     return ties
 
 
 class Shard(TopShard):
-    """Columns `offset`, `offset + 1`, ... of `scores_MN`; lists of neighbours, and more."""
+    """Columns `offset`, `offset + 1`, ... of `scores_MN`: lists of neighbours, maxima and means."""
 
     @cached_property
     def _greedy(self) -> doubly_greedy.Shard:
         return doubly_greedy.Shard(self.scores_Mn, self.offset)
 
     def nearest(self, queries: Indices, counts: Indices, used: Indices) -> TopLists:
-        """As `top`, by cosine distance and then index: see `Distances`."""
+        """Like `top`, but by cosine distance and then index: see `Distances`."""
         return Distances(self.scores_Mn, self.offset).top(queries, counts, used)
 
     def best(self, queries: Indices, counts: Indices, used: Indices) -> TopLists:
-        """As `top`, for the single row of column maxima."""
+        """Like `top`, but for the single row of column maxima."""
         return self._greedy.top(queries, counts, used)
 
     def pulled_by(self, indices: Indices) -> NDArray[np.int32]:
@@ -143,7 +139,7 @@ class Shard(TopShard):
         return self._greedy.pulled_by(indices)
 
     def means(self, weights_M: Doubles, indices: Indices) -> Doubles:
-        """Return each candidate's mean score, the weights being of mean 1."""
+        """Return each candidate's mean score; the weights must have mean 1."""
         rows = len(self.scores_Mn)
         columns, width = indices - self.offset, max(1, BLOCK_ENTRIES // rows)
         blocks = np.split(columns, range(width, len(columns), width))

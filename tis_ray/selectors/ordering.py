@@ -1,11 +1,11 @@
-"""What a selector returns, and what it refuses: orderings, and checks of scores and budgets."""
+"""Orderings, which selectors return, and checks of the scores and budgets that selectors are given."""
 
 from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tis_ray.errors import InputError
 
-Scores = NDArray[np.floating[Any]]
+Scores = NDArray[np.floating]
 Indices = NDArray[np.int64]
 
 SCHEMA = pa.schema(
@@ -27,7 +27,7 @@ class Ordering:
 
     indices: (B,) int64, columns of `scores_MN`, each at most once.
     scores: (B,) float32 or float64, what the selector ranked by.
-    queries: (B,) int32, the query that pulled each candidate; -1 where no query did.
+    queries: (B,) int32, the query that pulled each candidate; -1 if none did.
     selector: the name of the selector that made it.
     """
 
@@ -58,7 +58,7 @@ class Ordering:
         return self.indices.size
 
     def prefix(self, budget: int) -> Ordering:
-        """Return the first `budget` candidates; InputError when there are fewer."""
+        """Return the first `budget` candidates; InputError if there are fewer."""
         budget = checked_budget(budget, len(self))
         return Ordering(
             self.indices[:budget], self.scores[:budget], self.queries[:budget], self.selector
@@ -77,11 +77,11 @@ class Ordering:
 
     @classmethod
     def from_table(cls, table: pa.Table) -> Ordering:
-        """Read what `to_table` wrote (scores come back as float64), in any row order."""
+        """Return the ordering in a table of `to_table`, in any row order (scores become float64)."""
         missing = [name for name in SCHEMA.names if name not in table.column_names]
         if missing:
             raise InputError(
-                f"ordering: no column {missing[0]!r} among {table.column_names}; "
+                f"ordering: column {missing[0]!r} is missing from {table.column_names}; "
                 f"needed: {', '.join(SCHEMA.names)}"
             )
         table = table.sort_by("rank")
@@ -94,14 +94,14 @@ class Ordering:
 
 
 class Extent(NamedTuple):
-    """The lowest and the highest score of each query, (M,); NaN where a row has one."""
+    """The lowest and the highest score of each query, (M,); NaN for a query that has a NaN."""
 
     lowest_M: Scores
     highest_M: Scores
 
     @classmethod
     def of(cls, scores_MN: Scores) -> Extent:
-        """Read all scores once."""
+        """Return the extent of scores, which are read once."""
         rows = [(row.min(), row.max()) for row in scores_MN]
         lowest, highest = zip(*rows, strict=True)
         return cls(np.array(lowest), np.array(highest))
@@ -116,7 +116,7 @@ class Extent(NamedTuple):
 
     @property
     def finite(self) -> bool:
-        """Whether every score is."""
+        """Whether every score is finite."""
         return bool(np.isfinite(self.lowest_M).all() and np.isfinite(self.highest_M).all())
 
     def rows(self, queries: Sequence[int]) -> Extent:
@@ -143,21 +143,21 @@ def first_non_finite(scores_MN: Scores, offset: int = 0) -> NonFinite | None:
     return None
 
 
-def require_finite(found: NonFinite | None) -> None:
-    """Raise InputError if `first_non_finite` found something.
+def require_finite(score: NonFinite | None) -> None:
+    """Raise InputError, naming the score, if `first_non_finite` returned one.
 
     Infinities are refused like NaN: they come from a broken feature, and a candidate that must
     not be chosen belongs outside the pool.
     """
-    if found is not None:
-        value = str(found.value).replace("nan", "NaN")
+    if score is not None:
+        value = str(score.value).replace("nan", "NaN")
         raise InputError(
-            f"scores: {value} for query {found.query}, candidate {found.candidate}: every score "
+            f"scores: {value} for query {score.query}, candidate {score.candidate}: every score "
             "must be finite; recompute that feature or drop the row"
         )
 
 
-def checked_shape(shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[int, int]:
+def checked_shape(shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> tuple[int, int]:
     """Return (M, N), or raise InputError unless it is a non-empty float32 or float64 matrix."""
     if len(shape) != 2:
         raise InputError(
@@ -168,7 +168,7 @@ def checked_shape(shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[int, in
         raise InputError(f"scores: type {dtype} is not float32 or float64; convert it first")
     if 0 in shape:
         raise InputError(
-            f"scores: shape {shape} is empty; it needs a query (row) and a candidate (column)"
+            f"scores: shape {shape} is empty; give at least one query (row) and candidate (column)"
         )
     return shape
 
@@ -180,10 +180,10 @@ def checked_budget(budget: int, candidates: int) -> int:
     except TypeError:
         raise InputError(f"budget {budget!r} is not a whole number of examples") from None
     if number < 1:
-        raise InputError(f"budget {number} is too small: ask for at least 1 example")
+        raise InputError(f"budget {number} is too small; give at least 1 example")
     if number > candidates:
         raise InputError(
-            f"budget {number} exceeds the pool of {candidates} usable candidates: "
-            "lower budget or enlarge the pool"
+            f"budget {number} exceeds the pool of {candidates} usable candidates; "
+            "lower the budget or enlarge the pool"
         )
     return number

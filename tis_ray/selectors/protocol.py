@@ -1,7 +1,7 @@
-"""How a selector is spread over column shards of `scores_MN` without knowing who holds them.
+"""The protocol between a selector and the column shards of `scores_MN`, whoever holds them.
 
-A selector is two pieces. A *shard* holds the scores of some candidates and answers calls; it keeps
-no state that the scores do not give, so it can be rebuilt at any time. A *coordinator* is a
+A selector has two parts. A *shard* holds the scores of some candidates and answers calls; it keeps
+no state that does not follow from the scores, so it can be rebuilt at any time. A *coordinator* is a
 generator: it yields rounds of calls, is sent the replies in the same order, and returns the
 ordering. `drive` joins the two; whoever answers the calls (this process, or remote actors) cannot
 change the result.
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,21 +20,28 @@ from tis_ray.selectors.ordering import Extent, Indices, Ordering, Scores
 
 
 class Call(NamedTuple):
-    """Ask shard number `shard` to run its `method`."""
+    """A request to shard number `shard` to run its `method`."""
 
     shard: int
     method: str
     arguments: tuple[Any, ...]
 
 
-Rounds = Generator[list[Call], list[Any], Ordering]
+Replies = list[Any]
+"""The replies to one round of calls, in order; each is what the called method returns."""
+
+T = TypeVar("T")
+Exchange = Generator[list[Call], Replies, T]
+"""A generator that yields rounds of calls, is sent their replies, and returns a T."""
+
+Rounds = Exchange[Ordering]
 
 
 @dataclass(frozen=True)
 class Layout:
     """How the N candidates of M queries are cut: shard s holds `sizes[s]` columns, in order.
 
-    extent: of the scores, for selectors that must know before they begin.
+    extent: of the scores, for selectors that must know it before they begin.
     """
 
     queries: int
@@ -57,13 +64,13 @@ class Layout:
         return Layout(len(queries), self.sizes, extent)
 
     def split(self, indices: Indices) -> list[Indices]:
-        """Return, for each shard, those of the candidates that it holds, ascending."""
+        """Return, for each shard, the candidates among these that it holds, ascending."""
         ordered = np.sort(indices)
         return np.split(ordered, np.searchsorted(ordered, self.starts[1:]))
 
 
-def drive(rounds: Rounds, answer: Callable[[list[Call]], list[Any]]) -> Ordering:
-    """Run a coordinator, with `answer` returning the replies of one round in order."""
+def drive(rounds: Rounds, answer: Callable[[list[Call]], Replies]) -> Ordering:
+    """Run a coordinator; `answer` must return the replies to one round, in order."""
     try:
         calls = next(rounds)
         while True:
@@ -73,17 +80,17 @@ def drive(rounds: Rounds, answer: Callable[[list[Call]], list[Any]]) -> Ordering
         return ordering
 
 
-def answer_locally(shards: Sequence[Any]) -> Callable[[list[Call]], list[Any]]:
-    """Return the `answer` of `drive` for shards that live in this process."""
+def answer_locally(shards: Sequence[object]) -> Callable[[list[Call]], Replies]:
+    """Return the `answer` of `drive` for shards in this process."""
     return lambda calls: [
         getattr(shards[call.shard], call.method)(*call.arguments) for call in calls
     ]
 
 
 def ask_about(
-    layout: Layout, indices: Indices, method: str, *arguments: Any
-) -> Generator[list[Call], list[Any], NDArray[Any]]:
-    """Ask the shards that hold these candidates; return the answers, one a candidate, in order.
+    layout: Layout, indices: Indices, method: str, *arguments: object
+) -> Exchange[NDArray[Any]]:
+    """Call a method of the shards that hold these candidates; return an answer for each, in order.
 
     method: is called with `arguments` and the shard's part of the candidates, ascending.
     """
@@ -112,7 +119,7 @@ class TopLists(NamedTuple):
 class TopShard:
     """Columns `offset`, `offset + 1`, ... of `scores_MN`, ranked on demand.
 
-    The matrix may be memory-mapped: a call reads only the rows it is about.
+    The matrix may be memory-mapped: a call reads only the rows it needs.
     """
 
     def __init__(self, scores_Mn: Scores, offset: int) -> None:
@@ -120,13 +127,13 @@ class TopShard:
         self.offset = offset
 
     def row(self, query: int) -> Scores:
-        """Return what the candidates are ranked by for one query, (n,)."""
+        """Return the values that candidates are ranked by for one query, (n,)."""
         return self.scores_Mn[query]
 
     def top(self, queries: Indices, counts: Indices, used: Indices) -> TopLists:
         """Return the best `counts[k]` candidates of row `queries[k]` that are not in `used`.
 
-        A list shorter than asked for holds every candidate that is left.
+        A list shorter than requested holds every candidate that is left.
         """
         free = None
         if used.size:
@@ -146,7 +153,7 @@ class TopShard:
 def best_positions(values: Scores, count: int) -> NDArray[np.intp]:
     """Return the positions of the `count` largest values, by value down, then position up.
 
-    Linear in the number of values plus the sort of the answer, however many values are equal.
+    Takes time linear in the number of values, plus a sort of the result, however many are equal.
     """
     if count >= values.size:
         return _descending(values)
@@ -175,10 +182,10 @@ def _descending(values: Scores) -> NDArray[np.intp]:
 
 
 def _likely_positions(values: Scores, count: int) -> NDArray[np.intp] | None:
-    """Return few positions that are sure to hold the `count` largest values and their ties.
+    """Return a few positions that are sure to hold the `count` largest values and their ties.
 
     One comparison with a threshold guessed from a sample is much cheaper than a partition of a
-    long row. Any threshold with `count` values at or above it is exact; None when the guess fails.
+    long row. Any threshold with `count` values at or above it is exact; None if the guess fails.
     """
     if values.size < 8192:
         return None

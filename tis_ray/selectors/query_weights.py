@@ -1,8 +1,8 @@
 """Query weights: how much each query of the query set counts.
 
-Only ratios of weights mean something. What they do is up to the selector: a share of the turns, of
-the mass, or of a mean. Equal weights give what no weights give, to the last bit, and so do weights
-that are all multiplied by the same power of two.
+Only ratios of weights matter. The selector decides what they do: give a share of the turns, of the
+mass, or of a mean. Equal weights give the same result as none, to the last bit, and multiplying all
+weights by the same power of two changes nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ WIDEST = 1e12
 
 
 def checked_weights(selector: str, weights: ArrayLike | None, queries: int) -> Doubles:
-    """Return (M,) weights, all 1 if there are none; InputError unless each is positive and finite."""
+    """Return (M,) weights, all 1 if none are given; InputError unless each is positive and finite."""
     if weights is None:
         return np.ones(queries)
     try:
@@ -26,14 +26,14 @@ def checked_weights(selector: str, weights: ArrayLike | None, queries: int) -> D
     except (TypeError, ValueError):
         raise InputError(f"{selector}: weights must be a list of numbers") from None
     if weights_M.shape != (queries,):
-        found = weights_M.size if weights_M.ndim == 1 else f"shape {weights_M.shape}"
-        raise InputError(f"{selector}: weights: {found} for {queries} queries; give one each")
+        size = weights_M.size if weights_M.ndim == 1 else f"shape {weights_M.shape}"
+        raise InputError(f"{selector}: weights: {size} for {queries} queries; give one for each")
     wrong = ~((weights_M > 0) & np.isfinite(weights_M))
     if wrong.any():
         query = int(wrong.argmax())
         raise InputError(
-            f"{selector}: the weight of query {query} is {weights_M[query]:g}; weights are positive "
-            "numbers (leave a query out of the query set to give it none)"
+            f"{selector}: the weight of query {query} is {weights_M[query]:g}; weights must be "
+            "positive numbers (to give a query no weight, leave it out of the query set)"
         )
     if weights_M.max() / WIDEST > weights_M.min():
         raise InputError(

@@ -5,45 +5,44 @@ equals the one with the lowest index. That is the ordering of the paper's LESS-R
 masked argmax over the whole row at each turn, B * N steps in all.
 
 Queries may have weights. The turns of query i then fall at the times 1/w_i, 2/w_i, 3/w_i, ..., so that
-it has had floor(w_i t) turns by time t, and those of equal time are taken in the order of the
-queries (stride scheduling). With equal weights that is turn t to query t mod M again.
+it has had floor(w_i t) turns by time t, and turns at equal times are taken in the order of the
+queries (stride scheduling). With equal weights, turn t again belongs to query t mod M.
 
 Here each query holds a short ranked list and a pointer, and the lists are merged from any number
 of column shards. Why the result is exact: a shard has shipped, for query i, the best of its free
 candidates, so whatever it holds back ranks below the last entry it shipped. Entries of the merged
 list at or above the *highest* such last entry (over shards that hold something back) are therefore
 the true head of the full list, and only those are ever taken. When a pointer runs past them, the
-blocking shards are asked again, for the best of what is *then* free.
+blocking shards are called again, for the best of what is free *by then*.
 
 How much is shipped: let d be how far query i walks down shard s when the game is played on that
 shard alone. The pointer never passes the d-th entry of the shard's own list (induction on turns:
 used candidates of the shard are always also used in the shard's own game), and lists double, so a
-shard ships O(first list + d) entries a query.
+shard ships O(first list + d) entries per query.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from itertools import chain, filterfalse, islice
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tis_ray.selectors.ordering import Indices, Ordering, Scores
-from tis_ray.selectors.protocol import Call, Layout, Rounds, TopLists, best_positions
+from tis_ray.selectors.protocol import Call, Exchange, Layout, Rounds, TopLists, best_positions
 from tis_ray.selectors.query_weights import checked_weights
 from tis_ray.selectors.spec import Selector
 from tis_ray.selectors.sums import Doubles
 
-# Entries of a list that are turned into Python numbers at once.
+# Entries of a list that are converted to Python numbers at once.
 BLOCK = 1024
 
 
 def coordinate(layout: Layout, budget: int, *, weights: ArrayLike | None = None) -> Rounds:
     """Return the first `budget` picks; see the module docstring.
 
-    weights: (M,) positive, a query's share of the turns; equal ones if not given.
+    weights: (M,) positive, a query's share of the turns; equal if not given.
     """
     weights_M = checked_weights("round_robin", weights, layout.queries)
     queries = turns(weights_M, budget)
@@ -55,7 +54,7 @@ def turns(weights_M: Doubles, budget: int) -> NDArray[np.int32]:
     """Return whose turn it is, (B,)."""
     if (weights_M == weights_M[0]).all():
         return (np.arange(budget) % len(weights_M)).astype(np.int32)
-    # Exact, and out of the reach of overflow.
+    # Exact, and safe from overflow.
     weights_M = np.ldexp(weights_M, -np.frexp(weights_M.max())[1])
     # Up to this time, rounding included, the queries have at least B turns together.
     until = (budget + 2 * len(weights_M)) / weights_M.sum()
@@ -66,9 +65,7 @@ def turns(weights_M: Doubles, budget: int) -> NDArray[np.int32]:
     return queries[np.lexsort((queries, times))[:budget]]
 
 
-def take_turns(
-    layout: Layout, queries: NDArray[np.int32]
-) -> Generator[list[Call], list[Any], tuple[Indices, Scores]]:
+def take_turns(layout: Layout, queries: NDArray[np.int32]) -> Exchange[tuple[Indices, Scores]]:
     """Let the queries (B,) take their turns over shards that answer `top`.
 
     Returns the picks and their scores, (B,).
@@ -96,8 +93,8 @@ def take_turns(
         for ranked in lists:
             ranked.settle(taken)
         lists[query].position = lists[query].certain
-        # All queries walk at about the same pace: refilling every one that runs low spares it a
-        # round trip a few turns later. Those with no turn left before the last pick need nothing.
+        # All queries walk at about the same pace, so refilling every one that runs low saves a
+        # round trip a few turns later. Those with no turn before the last pick need nothing.
         due = dict.fromkeys(schedule[turn : turn + layout.queries])
         low = {query: lists[query] for query in due if lists[query].runs_low(taken)}
         picked = np.fromiter(chain.from_iterable(picks), dtype=np.int64, count=turn)
@@ -119,14 +116,14 @@ def take_turns(
 
 
 class _RankedList:
-    """One query's merged list: what it may take next and what each shard still holds back.
+    """One query's merged list: what it may take next, and what each shard still holds back.
 
     items, values: indices and scores by (score down, index up); `position` is the pointer.
     certain: entries before it are the true head of the query's full list.
-    picks, scores: what the query has taken, and what of that `settle` has seen.
-    last: (S,) where each shard's last shipped entry stands in the list.
-    open: (S,) whether the shard may hold free candidates back.
-    counts: (S,) how many to ask each shard for next time.
+    picks, scores: what the query has taken, and the scores of those that `settle` has seen.
+    last: (S,) the place of each shard's last shipped entry in the list.
+    open: (S,) whether the shard may be holding back free candidates.
+    counts: (S,) how many entries to request from each shard next time.
     """
 
     def __init__(self, layout: Layout, turns: int) -> None:
@@ -145,13 +142,13 @@ class _RankedList:
         self.starts = layout.starts
 
     def walk(self, used: memoryview) -> Iterator[int]:
-        """Return the certain candidates ahead that are free when their turn comes."""
+        """Yield the certain candidates ahead that are still free when their turn comes."""
         ahead = self.items[self.position : self.certain]
         blocks = (ahead[start : start + BLOCK].tolist() for start in range(0, len(ahead), BLOCK))
         return filterfalse(used.__getitem__, chain.from_iterable(blocks))
 
     def settle(self, taken: NDArray[np.uint8]) -> None:
-        """Note the scores of what was picked since the last time, and move the pointer behind it."""
+        """Record the scores of the picks since the last call, and move the pointer past them."""
         fresh = self.picks[self.settled :]
         if fresh:
             taken[fresh] = 2  # for a moment: by this query, now
@@ -162,16 +159,16 @@ class _RankedList:
             self.position, self.settled = int(places[-1]) + 1, len(self.picks)
 
     def runs_low(self, taken: NDArray[np.uint8]) -> bool:
-        """Whether less than a quarter of the certain entries is ahead and free."""
+        """Return whether at most a quarter of the certain entries is ahead and free."""
         ahead = self.items[self.position : self.certain]
         return 4 * (len(ahead) - int(np.count_nonzero(taken[ahead]))) <= self.certain
 
     def blocking(self) -> Indices:
-        """Return the shards to ask: those that bound the certain entries, or are close to it."""
+        """Return the shards to call: those that bound the certain entries, or nearly do."""
         return np.flatnonzero(self.open & (self.last < self.certain + self.certain // 4))
 
     def extend(self, shards: Indices, replies: list[tuple[Indices, Scores]]) -> None:
-        """Put fresh lists in the place of what is left of those shards' old ones."""
+        """Replace what is left of those shards' old lists by new ones."""
         indices, scores = self.items[self.position :], self.values[self.position :]
         stays = ~np.isin(self._owners(indices), shards)
         indices = np.concatenate([indices[stays], *(indices for indices, _ in replies)])
@@ -202,14 +199,14 @@ def _refill_calls(
     low: dict[int, _RankedList], layout: Layout, picked: Indices, remaining: int
 ) -> list[Call]:
     """Return one call to each shard that bounds one of these queries' certain entries."""
-    asking: list[list[int]] = [[] for _ in layout.sizes]
+    by_shard: list[list[int]] = [[] for _ in layout.sizes]
     for query, ranked in low.items():
         np.minimum(ranked.counts, remaining, out=ranked.counts)
         for shard in ranked.blocking().tolist():
-            asking[shard].append(query)
+            by_shard[shard].append(query)
     used = layout.split(picked)
     calls = []
-    for shard, queries in enumerate(asking):
+    for shard, queries in enumerate(by_shard):
         if queries:
             counts = np.array([low[query].counts[shard] for query in queries])
             calls.append(Call(shard, "top", (np.array(queries), counts, used[shard])))
@@ -217,7 +214,7 @@ def _refill_calls(
 
 
 def _merge(lists: list[_RankedList], calls: list[Call], replies: list[TopLists]) -> None:
-    """Hand the replies of one round to the queries that asked for them."""
+    """Hand the replies of one round to the queries that they are for."""
     fresh: dict[int, list[tuple[int, Indices, Scores]]] = {}
     for call, reply in zip(calls, replies, strict=True):
         ends = np.cumsum(reply.lengths).tolist()

@@ -1,9 +1,9 @@
-"""What a selector tells of itself, and the forms in which one may be given."""
+"""The spec of a selector, the registry of selectors, and the forms in which one may be given."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,11 +15,11 @@ from tis_ray.selectors.ordering import Ordering, Scores, checked_budget
 from tis_ray.selectors.protocol import Layout, Rounds, TopShard
 
 PROVIDED = ("features", "groups", "lengths", "target", "weights", "seed")
-"""Parameters that a study fills by their names; all others are settings.
+"""Parameters that a study fills in by name; all others are settings.
 
 features: unit vectors of the pool. groups: each query's source. lengths: response tokens of each
 candidate. target: the lengths of the round-robin subset, in its order. weights: of the queries.
-seed: of a draw; a selector that needs one is run for each seed of the study.
+seed: of a draw; a selector that takes one is run for each seed of the study.
 """
 
 
@@ -30,19 +30,19 @@ class Selector(Method):
     coordinate: (layout, budget, **params) -> rounds of calls, ending in the ordering; its
         keyword-only arguments are the selector's parameters.
     shard: (scores_Mn, offset) -> the object that answers those calls for some of the columns.
-    arguments: settings -> parameters, where they differ from the settings' own names and values.
-    prior: its place among the methods that the paper prefers for small and for large budgets, from
-        0; None where the paper prefers others.
+    arguments: settings -> parameters, if their names or values differ from the settings'.
+    prior: its place, from 0, among the methods that the paper prefers for small and for large
+        budgets; None if the paper prefers others.
     """
 
     coordinate: Callable[..., Rounds]
-    shard: Callable[[Scores, int], Any] = TopShard
-    arguments: Callable[[Any], dict[str, Any]] | None = None
+    shard: Callable[[Scores, int], object] = TopShard
+    arguments: Callable[[Any], dict[str, object]] | None = None
     prior: tuple[int | None, int | None] = (None, None)
 
     @property
     def parameters(self) -> list[str]:
-        """Names of the parameters that `select` passes on."""
+        """Names of the parameters that it takes."""
         return [argument.name for argument in keyword_only(self.coordinate)]
 
     @property
@@ -52,17 +52,17 @@ class Selector(Method):
 
     @property
     def draws(self) -> bool:
-        """Whether it draws at random: then a study has one ordering for each seed."""
+        """Whether it draws at random, so that a study has one ordering for each seed."""
         return "seed" in self.parameters
 
-    def params(self, settings: Section) -> dict[str, Any]:
-        """Return the parameters that settings stand for."""
+    def params(self, settings: Section) -> dict[str, object]:
+        """Return the parameters that correspond to these settings."""
         if self.arguments is not None:
             return self.arguments(settings)
         return {name: getattr(settings, name) for name in type(settings).model_fields}
 
-    def rounds(self, layout: Layout, budget: int, params: dict[str, Any]) -> Rounds:
-        """Return the coordinator for one run; InputError on a bad budget or parameter name."""
+    def rounds(self, layout: Layout, budget: int, params: Mapping[str, object]) -> Rounds:
+        """Return the coordinator for one run; InputError for a bad budget or parameter name."""
         for name in params:
             if name not in self.parameters:
                 known = ", ".join(self.parameters)
@@ -73,52 +73,55 @@ class Selector(Method):
         for name in self.needed:
             if name not in params:
                 raise InputError(
-                    f"{self.name}: parameter {name!r} is missing; this selector needs it"
+                    f"{self.name}: parameter {name!r} is missing; this selector requires it"
                 )
         budget = checked_budget(budget, layout.candidates)
         return self._whole(self.coordinate(layout, budget, **params), budget, layout.candidates)
 
     def _whole(self, rounds: Rounds, budget: int, candidates: int) -> Rounds:
-        """Run a coordinator; InputError unless it ends in an ordering of so many candidates."""
-        found = yield from rounds
-        if not isinstance(found, Ordering) or len(found) != budget:
-            what = f"{len(found)} candidates" if isinstance(found, Ordering) else repr(found)[:60]
+        """Run a coordinator; InputError unless it returns an ordering of `budget` candidates."""
+        ordering = yield from rounds
+        if not isinstance(ordering, Ordering) or len(ordering) != budget:
+            is_ordering = isinstance(ordering, Ordering)
+            what = f"{len(ordering)} candidates" if is_ordering else repr(ordering)[:60]
             raise InputError(f"{self.name}: returned {what} for a budget of {budget}")
-        if found.indices.max() >= candidates:
+        if ordering.indices.max() >= candidates:
             raise InputError(
-                f"{self.name}: returned index {found.indices.max()}; there are {candidates} candidates"
+                f"{self.name}: returned index {ordering.indices.max()}; there are {candidates} "
+                "candidates"
             )
-        return found
+        return ordering
 
 
-def as_selector(found: Any, name: str) -> Selector | None:
+def as_selector(rule: object, name: str) -> Selector | None:
     """Return the selector that a class or a function stands for; None for anything else.
 
-    A class with a `coordinate` is a distributed selector: itself the shard. Any other callable is
-    a plain function (scores_MN, budget) -> indices, best first: all scores are gathered for it. The
-    keyword-only arguments of either that a study does not provide become its settings.
+    A class with a `coordinate` is a distributed selector, whose instances are the shards. Any other
+    callable is a plain function (scores_MN, budget) -> indices, best first, for which all scores are
+    gathered. Keyword-only arguments of either that a study does not provide become its settings.
     """
-    if isinstance(found, type) and callable(getattr(found, "coordinate", None)):
-        shard: Any = found
-        coordinate = shard.coordinate
+    if isinstance(rule, type):
+        coordinate = getattr(rule, "coordinate", None)
+        if not callable(coordinate):
+            return None
         return Selector(
-            name=getattr(found, "name", name),
-            label=getattr(found, "label", ""),
-            version=getattr(found, "version", 1),
-            summary=summary_of(found),
-            Settings=getattr(found, "Settings", None) or settings_of(coordinate, name, PROVIDED),
+            name=getattr(rule, "name", name),
+            label=getattr(rule, "label", ""),
+            version=getattr(rule, "version", 1),
+            summary=summary_of(rule),
+            Settings=getattr(rule, "Settings", None) or settings_of(coordinate, name, PROVIDED),
             coordinate=coordinate,
-            shard=shard,
+            shard=rule,
         )
-    if callable(found) and not isinstance(found, type):
+    if callable(rule):
         name = name.rpartition(".")[2]
-        coordinate, shard = gathering(found, name)
+        gather, whole = gathering(rule, name)
         return Selector(
             name=name,
-            summary=summary_of(found),
-            Settings=settings_of(found, name, PROVIDED),
-            coordinate=coordinate,
-            shard=shard,
+            summary=summary_of(rule),
+            Settings=settings_of(rule, name, PROVIDED),
+            coordinate=gather,
+            shard=whole,
         )
     return None
 
@@ -126,8 +129,8 @@ def as_selector(found: Any, name: str) -> Selector | None:
 SELECTORS: Methods[Selector] = Methods("selector", "tis_ray.selectors", Selector, as_selector)
 
 
-def find_selector(rule: str | Selector | Callable[..., Any]) -> Selector:
-    """Return a selector by name, by `module:attribute`, or as it is; a function becomes one.
+def find_selector(rule: str | Selector | Callable[..., object]) -> Selector:
+    """Return the selector that a name, `module:attribute`, function or spec stands for.
 
     Raises InputError for an unknown name, listing the known ones and the nearest.
     """
@@ -136,13 +139,13 @@ def find_selector(rule: str | Selector | Callable[..., Any]) -> Selector:
     if isinstance(rule, str):
         return SELECTORS.find(rule)
     name = getattr(rule, "__name__", type(rule).__name__)
-    found = as_selector(rule, "function" if name == "<lambda>" else name)
-    if found is None:
+    selector = as_selector(rule, "function" if name == "<lambda>" else name)
+    if selector is None:
         raise InputError(
-            f"selector: found a {type(rule).__name__}; give a name, a function "
+            f"selector: a {type(rule).__name__} is not a selector; give a name, a function "
             "(scores_MN, budget) -> indices, or a Selector"
         )
-    return found
+    return selector
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

@@ -1,17 +1,16 @@
 """Subtask: the rule of LESS, the best mean score over the subtasks of the query set.
 
-LESS (Xia et al., 2024, arXiv 2402.04333) averages a candidate's scores over the
-queries of each subtask and ranks it by the highest of these means, so that a small subtask counts
-as much as a large one. With one subtask that is the mean score; with a subtask for each query it
-is doubly greedy. The original requires queries sorted by subtask and subtasks of equal size; here
-each query names its own. Queries may have weights; the means are weighted then, so that what counts
-are the ratios of weights within a subtask.
+LESS (Xia et al., 2024, arXiv 2402.04333) averages a candidate's scores over the queries of each
+subtask and ranks it by the highest of these means, so that a small subtask counts as much as a large
+one. With a single subtask that is the mean score; with a subtask for each query it is doubly greedy.
+The original requires queries sorted by subtask and subtasks of equal size; here each query names its
+own. If queries have weights the means are weighted, so that the ratios of weights within a subtask
+count.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -37,12 +36,12 @@ def coordinate(
 ) -> Rounds:
     """Return the `budget` candidates with the highest means, by (mean down, index up).
 
-    The ordering's scores are those means, in float64; its queries are, of the subtask that has the
-    mean (the one named first among equals), those with the highest score (the lowest among equals).
+    The ordering's scores are those means, in float64. Its queries are those with the highest score
+    (the lowest among equals) in the subtask that has the mean (the one named first among equals).
 
-    groups: (M,) name or number of each query's subtask, in any order. Raises InputError on another
+    groups: (M,) name or number of each query's subtask, in any order. Raises InputError for any other
         length.
-    weights: (M,) positive, how much each query counts in its subtask; equal ones if not given.
+    weights: (M,) positive, how much each query counts in its subtask; equal if not given.
     """
     codes_M = subtask_codes(groups, layout.queries)
     weights_M = checked_weights("subtask", weights, layout.queries)
@@ -61,16 +60,16 @@ def subtask_codes(groups: Iterable[Hashable], queries: int) -> Indices:
     names = groups.tolist() if isinstance(groups, np.ndarray) else list(groups)
     if len(names) != queries:
         raise InputError(
-            f"subtask: groups has {len(names)} entries for {queries} queries; give one each"
+            f"subtask: groups has {len(names)} entries for {queries} queries; give one for each"
         )
-    codes: dict[Any, int] = {}
+    codes: dict[Hashable, int] = {}
     return np.array([codes.setdefault(name, len(codes)) for name in names], dtype=np.int64)
 
 
 class Shard:
     """Columns `offset`, `offset + 1`, ... of `scores_MN`, each ranked by its best mean.
 
-    codes_M, weights_M: the queries' subtasks, and weights that are of mean 1 within each.
+    codes_M, weights_M: the queries' subtasks, and their weights, which have mean 1 in each subtask.
     """
 
     def __init__(self, scores_Mn: Scores, offset: int) -> None:
@@ -86,7 +85,7 @@ class Shard:
         counts: Indices,
         used: Indices,
     ) -> TopLists:
-        """As `TopShard.top`, for the single row of best means over subtasks."""
+        """Like `TopShard.top`, but for the single row of best means over subtasks."""
         key = codes_M.tobytes() + weights_M.tobytes()
         if self._best is None or self._best[0] != key:
             columns = np.arange(self.scores_Mn.shape[1])
@@ -99,11 +98,11 @@ class Shard:
         self, codes_M: Indices, weights_M: Doubles, indices: Indices
     ) -> NDArray[np.int32]:
         """Return the query with the highest score in each candidate's best subtask."""
-        found = []
+        queries = []
         for means_Gb, scores_Mb in self._blocks(codes_M, weights_M, indices - self.offset):
             member_Mb = codes_M[:, None] == means_Gb.argmax(axis=0)
-            found.append(np.where(member_Mb, scores_Mb, -np.inf).argmax(axis=0))
-        return np.concatenate(found).astype(np.int32)
+            queries.append(np.where(member_Mb, scores_Mb, -np.inf).argmax(axis=0))
+        return np.concatenate(queries).astype(np.int32)
 
     def _blocks(
         self, codes_M: Indices, weights_M: Doubles, columns: Indices
@@ -124,7 +123,7 @@ class Shard:
 
 SELECTOR = Selector(
     name="subtask",
-    summary="the best mean score over the queries' sources (LESS's own rule)",
+    summary="candidates by their best mean score over a source's queries (LESS's own rule)",
     coordinate=coordinate,
     shard=Shard,
 )

@@ -15,16 +15,16 @@ sum keeps. A second level does the same with what the rounding left over, and so
 is the idea of Demmel and Nguyen, "Fast reproducible floating-point summation", 2013.)
 
 Where fewer digits will do (`settled`), the exact sum is rounded to 28 bits, and a floating sum in
-any order tells what that gives, unless it is within its own error of the border between two such
-numbers. That happens to about one sum in ten thousand, which is then made on the grid. (So do
-libraries of functions that round correctly: Ziv, "Fast evaluation of elementary mathematical
-functions with correctly rounded last bit", 1991.)
+any order determines the result, unless it is within its own error of the border between two such
+numbers. That happens to about one sum in ten thousand, which is then made on the grid. (Libraries of
+correctly rounded functions do the same: Ziv, "Fast evaluation of elementary mathematical functions
+with correctly rounded last bit", 1991.)
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,12 +34,12 @@ Counts = NDArray[np.int64]
 
 # Bits of a settled sum.
 BITS = 28
-# So many float32 terms are added in float32 before the sum goes on in float64.
+# How many float32 terms are added in float32 before the sum continues in float64.
 SINGLE_TERMS = 128
 
 
 class FixedPoint(NamedTuple):
-    """A grid for sums of non-negative terms, with one anchor a level."""
+    """A grid for sums of non-negative terms, with one anchor per level."""
 
     anchors: tuple[float, ...]
 
@@ -60,7 +60,7 @@ class FixedPoint(NamedTuple):
         return cls(tuple(anchors))
 
     def counts(self, terms_Mb: Doubles) -> Counts:
-        """Return the sums over columns in multiples of the grid, (levels, M); alters the terms."""
+        """Return the sums over columns in multiples of the grid, (levels, M); changes the terms."""
         counts = []
         for anchor in self.anchors[:-1]:
             anchored_Mb = terms_Mb + anchor
@@ -82,28 +82,28 @@ class FixedPoint(NamedTuple):
 
 
 def _multiples(anchored_Mb: Doubles, anchor: float) -> Counts:
-    """Return by how much the rows' bits exceed the anchor's; wraps around on the way, and back."""
+    """Return how much the rows' bits exceed the anchor's; overflow on the way cancels out."""
     bits = np.array([anchor]).view(np.int64)
     total_M: Counts = anchored_Mb.view(np.int64).sum(axis=1) - anchored_Mb.shape[1] * bits
     return total_M
 
 
 class Floating(NamedTuple):
-    """(M,) floating sums of non-negative terms; no term went through more than `steps` additions."""
+    """(M,) floating sums of non-negative terms; none took part in more than `steps` additions."""
 
     sums_M: Doubles
     steps: int
 
 
 def settled(parts: list[Floating]) -> tuple[Doubles, NDArray[np.bool_]]:
-    """Return the sums of all parts, rounded to 28 bits, and which of them are sure.
+    """Return the sums of all parts, rounded to 28 bits, and which of them are certain.
 
-    A sure one is what any other parts of the same terms give, and what `rounded` makes of the same
-    sum from three levels of a grid.
+    A certain one is what any other parts of the same terms give, and what `rounded` makes of the
+    same sum from three levels of a grid.
     """
     sums_M: Doubles = np.sum([part.sums_M for part in parts], axis=0)
     steps = max(part.steps for part in parts) + len(parts)
-    # Each addition errs by 2^-53 of a partial sum at most. The rest is the grid's.
+    # Each addition errs by at most 2^-53 of a partial sum. The rest is the grid's error.
     slack_M = sums_M * ((steps + 8) * 2.0**-52)
     low_M = rounded(sums_M - slack_M)
     return low_M, low_M == rounded(sums_M + slack_M)
@@ -116,16 +116,18 @@ def rounded(sums_M: Doubles) -> Doubles:
     return nearest_M
 
 
-def column_sums(terms_Mb: NDArray[Any], weights_M: NDArray[Any] | None = None) -> Doubles:
-    """Return the (b,) sums over rows, perhaps weighted, in the order of the rows.
+def column_sums(
+    terms_Mb: NDArray[np.floating], weights_M: NDArray[np.floating] | None = None
+) -> Doubles:
+    """Return the (b,) sums over rows, weighted if weights are given, in the order of the rows.
 
-    Of terms in float32, the sums of each 128 rows are in float32, weights included.
+    For terms in float32, the sums of each 128 rows are in float32 too, weights included.
     """
     single = terms_Mb.dtype == np.float32
     dtype, size = (np.float32, SINGLE_TERMS) if single else (np.float64, max(1, len(terms_Mb)))
     weights_M = np.ones(len(terms_Mb)) if weights_M is None else weights_M
     weights_M = np.asarray(weights_M, dtype=dtype)
-    # einsum adds whole rows to each other, unless there is one column: it takes that for a row.
+    # einsum adds whole rows to each other, except that it treats a single column as a row.
     lone = terms_Mb.shape[1] == 1
     terms_Mb = np.ascontiguousarray(np.repeat(terms_Mb, 2, axis=1) if lone else terms_Mb, dtype)
     sums_b = np.zeros(terms_Mb.shape[1])

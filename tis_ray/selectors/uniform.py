@@ -15,16 +15,16 @@ from tis_ray.selectors.spec import Selector
 
 
 def coordinate(layout: Layout, budget: int, *, seed: int = 0) -> Rounds:
-    """Return the first `budget` candidates of the permutation; the shards are asked nothing."""
+    """Return the first `budget` candidates of the permutation; no shard is called."""
     yield from ()
     indices = np.random.default_rng(checked_seed(seed)).permutation(layout.candidates)[:budget]
     return Ordering(indices, np.zeros(budget), np.full(budget, -1, dtype=np.int32), "random")
 
 
 def checked_seed(seed: int) -> int:
-    """Return the seed, or raise InputError unless it is a whole number of 0 or more."""
+    """Return the seed, or raise InputError unless it is a whole number of at least 0."""
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise InputError(f"seed {seed!r} is not a whole number of 0 or more")
+        raise InputError(f"seed {seed!r} is not a whole number of at least 0")
     return int(seed)
 
 

@@ -4,12 +4,12 @@ The plan T minimises
 
     <T, C> + reg KL(T | a b') + reg_m1 KL(T 1 | a) + reg_m2 KL(T' 1 | b),    C = (1 - scores) / 2,
 
-with b uniform over the candidates, and a over the queries or as their weights are. The paper (arXiv
-2602.14696, appendix F.2) takes reg 0.01 and reg_m = (inf, 1e-4): every query gives away all of its
-mass, and candidates are hardly pressed to take equal shares. The solution is found by the scaling
-iteration of Chizat, Peyré, Schmitzer and Vialard ("Scaling algorithms for unbalanced optimal
-transport problems", 2018) with the stopping rule of POT's `sinkhorn_unbalanced`: in float64, masses
-and numbers of steps are POT's.
+with b uniform over the candidates, and a uniform over the queries or proportional to their weights.
+The paper (arXiv 2602.14696, appendix F.2) takes reg 0.01 and reg_m = (inf, 1e-4): every query gives
+away all of its mass, and candidates are hardly pressed to take equal shares. The solution is found by
+the scaling iteration of Chizat, Peyré, Schmitzer and Vialard ("Scaling algorithms for unbalanced
+optimal transport problems", 2018) with the stopping rule of POT's `sinkhorn_unbalanced`: in float64,
+masses and numbers of steps are POT's.
 
 Three facts make it cheap and distributed. A factor of a row of the kernel is absorbed by u, so the
 rows are divided by their maxima or sums and nothing underflows. u then depends on the shards by M
@@ -20,20 +20,19 @@ passes are enough. The plan itself is never formed.
 Where v can be far from 1 (a finite reg_m1, a large reg_m2, a tiny reg), the same iteration runs in
 logarithms, with two passes a step.
 
-Of scores in float32 the kernel is computed in float32, and u has 28 bits; of others, all is in
-float64. Masses in float32 are not worth POT's last pass over all candidates, and it is known when
-that comes. If log v has just moved by d at most, log u moves next by d at most (a mean moves no
-further than what it is the mean of), log v by damping d, and so on: no mass is further than d, as a
-part of itself, from where it ends. So once damping d is SETTLED, one more u is the last, and the
-masses it leads to are worked out for those candidates alone that d does not rule out.
+For scores in float32 the kernel is computed in float32, and u has 28 bits; otherwise everything is
+in float64. Masses in float32 are not worth POT's last pass over all candidates, and it is known when
+that comes. If log v has just moved by at most d, log u moves next by at most d (a mean moves no
+further than its terms), log v by damping d, and so on: no mass is further than a relative d from its
+final value. So once damping d is SETTLED, one more u is the last, and the masses it leads to are
+computed only for those candidates that d does not rule out.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Generator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -45,22 +44,22 @@ from tis_ray.selectors import transport
 from tis_ray.selectors.heads import merged_heads
 from tis_ray.selectors.kernel import Kernel
 from tis_ray.selectors.ordering import Ordering
-from tis_ray.selectors.protocol import Call, Layout, Rounds, ask_about
+from tis_ray.selectors.protocol import Call, Exchange, Layout, Replies, Rounds, ask_about
 from tis_ray.selectors.query_weights import checked_weights, relative
 from tis_ray.selectors.spec import Selector
 from tis_ray.selectors.sums import Doubles, FixedPoint, rounded, settled
-from tis_ray.selectors.transport import Near, Sweep
+from tis_ray.selectors.transport import Near
 
-# How far the scores / (2 reg) of a row may lie apart: exponentials then are normal numbers, even
+# How far apart the scores / (2 reg) of a row may be: exponentials are then normal numbers, even
 # after division by a row's sum.
 REACH = {"float32": 60.0, "float64": 600.0}
-# One pass a step is used while log v stays within this of 0.
+# Steps take one pass each while log v stays within this of 0.
 MODERATE = 8 * math.log(2)
 # Below this tolerance, 28 bits of u are too few.
 FINEST = 1e-7
-# Masses in float32 are settled when they are this many tolerances from their ends, at most.
+# Masses in float32 are settled when they are at most this many tolerances from their final values.
 SETTLED = 5
-# Shards keep their kernels if these take no more bytes together.
+# Shards keep their kernels if all of them together take no more bytes.
 KEPT_BYTES = 2**28
 
 
@@ -82,11 +81,11 @@ def coordinate(
 
     reg: weight of the entropy, > 0. reg_m1, reg_m2: weights of the marginals of queries and of
         candidates, >= 0; inf makes a marginal exact.
-    tolerance, max_iterations: when to stop, as POT's stopThr and numItermax; a RuntimeWarning says
-        when the limit came first.
-    precision: "scores" computes the kernel of float32 scores in float32 (masses within about 1e-5
-        of themselves), "float64" does not.
-    weights: (M,) positive, a query's share of the mass; equal ones if not given.
+    tolerance, max_iterations: when to stop, like POT's stopThr and numItermax; a RuntimeWarning says
+        if the limit was reached first.
+    precision: "scores" computes the kernel of float32 scores in float32 (masses have a relative error
+        of about 1e-5), "float64" does not.
+    weights: (M,) positive, a query's share of the mass; equal if not given.
     """
     weights_M = relative(checked_weights("uot", weights, layout.queries))
     _check(reg, reg_m1, reg_m2, tolerance, max_iterations, precision)
@@ -104,11 +103,11 @@ def coordinate(
 
 
 class _Problem(NamedTuple):
-    """What is solved, on the scale of the shards.
+    """The transport problem, scaled as the shards compute it.
 
-    kernel: with a factor of each row divided out; offset_M: its logarithm less that of a b, so that
-        POT's log u is the potential plus the offset. log_mass_M: log a.
-    damping: reg_m1 / (reg_m1 + reg). smallest, largest: bounds on v; no largest one where v needs
+    kernel: with a factor of each row divided out; offset_M: the factor's logarithm less that of a b,
+        so that POT's log u is the potential plus the offset. log_mass_M: log a.
+    damping: reg_m1 / (reg_m1 + reg). smallest, largest: bounds on v; no largest one if v needs
         logarithms.
     grid: what sums over candidates are counted on; without one they are floating, and settled.
     """
@@ -159,9 +158,9 @@ class _Problem(NamedTuple):
         return cls(kernel, shards, offset_M, log_mass_M, damping, smallest, largest, grid)
 
     def normalised(self, log_sums_M: Doubles) -> tuple[_Problem, Doubles]:
-        """Divide the rows by about their sums, which u absorbs; also return what is left of those.
+        """Divide the rows by approximately their sums, which u absorbs; also return the rest of those.
 
-        Sums of kernel v are all about 1 then, and one grid is right for all rows.
+        Sums of kernel v are then all about 1, so that one grid suits all rows.
         """
         before_M, columns = self.kernel.shift_M, self.kernel.candidates
         shift_M = (before_M + self.kernel.width * log_sums_M).astype(before_M.dtype)
@@ -183,10 +182,8 @@ class _Problem(NamedTuple):
             return exact_M
         return self.damping * (exact_M + self.offset_M) - self.offset_M
 
-    def log_sums(
-        self, totals: list[Any], potential_M: Doubles | None
-    ) -> Generator[list[Call], list[Any], Doubles]:
-        """Return log sum_j kernel v from what `row_sums` or `sweep` gave for this potential."""
+    def log_sums(self, totals: Replies, potential_M: Doubles | None) -> Exchange[Doubles]:
+        """Return log sum_j kernel v from the replies of `row_sums` or `sweep` for this potential."""
         if self.grid is not None:
             return np.log(self.grid.value(np.sum(totals, axis=0)))
         sums_M, sure_M = settled(totals)
@@ -194,23 +191,23 @@ class _Problem(NamedTuple):
         if unsure.size:
             columns, largest = self.kernel.candidates, self.largest or 1.0
             grid = FixedPoint.bounded(largest, largest * columns, columns, levels=3)
-            counts = yield self.ask("row_sums", potential_M, grid, unsure)
+            counts = yield self.calls("row_sums", potential_M, grid, unsure)
             sums_M[unsure] = rounded(grid.value(np.sum(counts, axis=0)))
         return np.log(sums_M)
 
-    def ask(self, method: str, *arguments: Any) -> list[Call]:
-        """Return a call to every shard."""
+    def calls(self, method: str, *arguments: object) -> list[Call]:
+        """Return a call of this method to every shard."""
         return [Call(shard, method, (self.kernel, *arguments)) for shard in self.shards]
 
 
 def _solve(
     problem: _Problem, tolerance: float, max_iterations: int
-) -> Generator[list[Call], list[Any], tuple[_Problem, Doubles, Near | None]]:
-    """Return the problem as it was solved, the potential at which POT stops, and what is near it.
+) -> Exchange[tuple[_Problem, Doubles, Near | None]]:
+    """Return the problem as it was solved, the potential at which POT stops, and one near it.
 
-    In float32 the potential may be POT's last but one, with the one before as what is near.
+    In float32 the potential may be POT's last but one, and the near one that before it.
     """
-    totals = yield problem.ask("row_sums", None, problem.grid)
+    totals = yield problem.calls("row_sums", None, problem.grid)
     log_sums_M = yield from problem.log_sums(totals, None)
     if problem.grid is not None:
         problem, log_sums_M = problem.normalised(log_sums_M)
@@ -219,13 +216,12 @@ def _solve(
     error, next_error = math.inf, math.inf
 
     for iteration in range(1, max_iterations + 1):
-        sweeps: list[Sweep]
-        # Sums for a next step are made on the way, unless this is likely to be the last.
+        # Sums for the next step are made on the way, unless this step is likely to be the last.
         wanted = next_error >= tolerance and iteration < max_iterations
         if problem.largest is None:
-            sweeps = yield problem.ask("log_sweep", potential_M, before_M)
+            sweeps = yield problem.calls("log_sweep", potential_M, before_M)
         else:
-            sweeps = yield problem.ask("sweep", potential_M, before_M, problem.grid, wanted)
+            sweeps = yield problem.calls("sweep", potential_M, before_M, problem.grid, wanted)
         before_u_M, log_u_M = log_u_M, potential_M + problem.offset_M
         before_v, log_v = log_v, max(sweep.log_largest for sweep in sweeps)
         scale_u = max(float(log_u_M.max()), float(before_u_M.max()), 0.0)
@@ -240,13 +236,13 @@ def _solve(
             _warn(iteration, error, tolerance)
             break
         if problem.largest is None:
-            highest_M = np.max([sweep.totals for sweep in sweeps], axis=0)
-            totals = yield problem.ask("log_row_sums", potential_M, highest_M, problem.grid)
+            highest_M = np.max([sweep.highest_M for sweep in sweeps], axis=0)
+            totals = yield problem.calls("log_row_sums", potential_M, highest_M, problem.grid)
             log_sums_M = highest_M + (yield from problem.log_sums(totals, potential_M))
         else:
             totals = [sweep.totals for sweep in sweeps]
             if not wanted:
-                totals = yield problem.ask("row_sums", potential_M, problem.grid)
+                totals = yield problem.calls("row_sums", potential_M, problem.grid)
             log_sums_M = yield from problem.log_sums(totals, potential_M)
         before_M, potential_M = potential_M, problem.potential(log_sums_M)
         if problem.grid is None:
@@ -257,7 +253,7 @@ def _solve(
 
 
 def _guess(error: float, before: float) -> float:
-    """Return what the next error will be if it falls as it last did; the first did not fall."""
+    """Return the next error if it falls as it last did; the first error stays as it is."""
     return error * (error / before) if before < math.inf else error
 
 
@@ -268,7 +264,7 @@ def _damping(weight: float, reg: float) -> float:
 
 def _warn(iterations: int, error: float, tolerance: float) -> None:
     warnings.warn(
-        f"uot: not converged after {iterations} iterations (change {error:.1e}, tolerance "
+        f"uot: did not converge in {iterations} iterations (change {error:.1e}, tolerance "
         f"{tolerance:.1e}); raise max_iterations or reg, or lower reg_m1 or reg_m2",
         RuntimeWarning,
         stacklevel=2,
@@ -278,18 +274,18 @@ def _warn(iterations: int, error: float, tolerance: float) -> None:
 def _check(
     reg: float, reg_m1: float, reg_m2: float, tolerance: float, max_iterations: int, precision: str
 ) -> None:
-    """Raise InputError on a parameter that has no meaning."""
+    """Raise InputError for a parameter outside its range."""
     if not 0 < reg < math.inf:
         raise InputError(f"uot: reg {reg} must be a positive number")
     for name, weight in (("reg_m1", reg_m1), ("reg_m2", reg_m2)):
         if not weight >= 0:
-            raise InputError(f"uot: {name} {weight} must be 0 or more; .inf for an exact marginal")
+            raise InputError(f"uot: {name} {weight} must be at least 0; .inf for an exact marginal")
     if not tolerance >= 0:
-        raise InputError(f"uot: tolerance {tolerance} must be 0 or more")
+        raise InputError(f"uot: tolerance {tolerance} must be at least 0")
     if max_iterations < 1:
         raise InputError(f"uot: max_iterations {max_iterations} must be at least 1")
     if precision not in ("scores", "float64"):
-        raise InputError(f"uot: precision {precision!r} is unknown; known: scores, float64")
+        raise InputError(f"uot: precision {precision!r} is not one of scores, float64")
 
 
 class UotSettings(Section):
@@ -303,8 +299,8 @@ class UotSettings(Section):
     """Weight of the candidates' marginal; null makes it exact."""
 
 
-def _parameters(settings: UotSettings) -> dict[str, Any]:
-    """Return what `coordinate` takes: there a marginal that is exact has the weight infinity."""
+def _parameters(settings: UotSettings) -> dict[str, object]:
+    """Return what `coordinate` takes, where an exact marginal has infinite weight."""
     marginals = {"reg_m1": settings.reg_m1, "reg_m2": settings.reg_m2}
     finite = {name: math.inf if value is None else value for name, value in marginals.items()}
     return {"reg": settings.reg, **finite}
