@@ -167,12 +167,12 @@ def test_shares_are_rounded_as_people_count() -> None:
         (
             Limits({"a": 2}),
             {},
-            "budget: 6 examples cannot be reached: 5 can, 1 are missing (3 rows",
+            "budget: 6 examples cannot be reached: only 5 can, 1 are missing (3 rows",
         ),
         (Limits({}, {"b": 4}), {}, "short of 1 of 'b' (it gives 3 of 'b')"),
-        (Limits({}, {"a": 5, "b": 3}), {}, "are 8, 2 more than the budget of 6"),
+        (Limits({}, {"a": 5, "b": 3}), {}, "add up to 8, 2 more than the budget of 6"),
         (Limits({"a": 2}, {"a": 4}), {}, "the quota of source 'a' is 4, 2 above its cap of 2"),
-        (Limits(), {"forced": 8}, "its 8 rows are 8 examples, 2 more than the budget of 6"),
+        (Limits(), {"forced": 8}, "its 8 rows have 8 examples, 2 more than the budget of 6"),
         (Limits({"a": 1}), {"forced": 4}, "have 3 examples of source 'a', 2 above its cap of 1"),
     ],
 )

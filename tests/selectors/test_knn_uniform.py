@@ -125,7 +125,7 @@ def test_the_query_is_the_nearest_of_those_that_vote(case, neighbours):
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"ties": "index"}, "ties 'index' is unknown; known: scores, paper"),
+        ({"ties": "index"}, "ties 'index' is not one of scores, paper"),
         ({"alpha": 1.5}, "alpha 1.5 must be between 0 and 1"),
         ({"C": 0.0}, "C 0.0 must be a positive number"),
         ({"neighbours": 0}, "neighbours 0 must be at least 1"),

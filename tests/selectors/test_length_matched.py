@@ -94,7 +94,7 @@ def test_no_query_pulled_and_scores_are_zero():
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"target": LENGTHS[:9]}, "budget 10 exceeds the 9 of the target"),
+        ({"target": LENGTHS[:9]}, "budget 10 exceeds the target's length of 9"),
         ({"target": LENGTHS, "lengths": LENGTHS[:-1]}, "3999 lengths for 4000 candidates"),
         ({"target": LENGTHS, "seed": -1}, "seed -1 is not a whole number"),
         ({"target": LENGTHS, "bins": 0}, "bins 0 must be at least 1"),
@@ -103,7 +103,7 @@ def test_no_query_pulled_and_scores_are_zero():
         ({"target": [1.0] * 9 + [np.nan]}, r"target\[9\] is nan"),
         (
             {"target": Ordering(np.arange(9, 19) * 1000, np.zeros(10), np.zeros(10), "uot")},
-            "the target has candidate 18000, but the pool has 4000",
+            "the target contains candidate 18000, but the pool has only 4000",
         ),
     ],
 )

@@ -58,7 +58,7 @@ def test_what_is_no_ordering_is_refused(indices, message):
 
 def test_tables_without_a_column_or_with_gaps_are_refused():
     table = ordering().to_table()
-    with pytest.raises(InputError, match="no column 'query'"):
+    with pytest.raises(InputError, match="column 'query' is missing"):
         Ordering.from_table(table.drop_columns("query"))
     gap = table.set_column(1, "rank", pa.array([0, 1, 3], pa.int64()))
     with pytest.raises(InputError, match="without gaps"):

@@ -188,12 +188,12 @@ def test_relative_weights_are_of_mean_one():
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        ([1, 2], "weights: 2 for 3 queries; give one each"),
-        (2.0, r"weights: shape \(\) for 3 queries; give one each"),
-        ([1, 0, 2], "the weight of query 1 is 0; weights are positive numbers"),
-        ([1, 2, -1], "the weight of query 2 is -1; weights are positive"),
-        ([math.nan, 1, 1], "the weight of query 0 is nan; weights are"),
-        ([1, math.inf, 1], "the weight of query 1 is inf; weights are"),
+        ([1, 2], "weights: 2 for 3 queries; give one for each"),
+        (2.0, r"weights: shape \(\) for 3 queries; give one for each"),
+        ([1, 0, 2], "the weight of query 1 is 0; weights must be positive numbers"),
+        ([1, 2, -1], "the weight of query 2 is -1; weights must be positive"),
+        ([math.nan, 1, 1], "the weight of query 0 is nan; weights must"),
+        ([1, math.inf, 1], "the weight of query 1 is inf; weights must"),
         (["a", 1, 1], "weights must be a list of numbers"),
         ([1e-9, 1, 1e9], "too far apart"),
     ],

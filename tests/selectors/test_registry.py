@@ -104,7 +104,7 @@ def test_how_the_matrix_is_laid_out_in_memory_changes_nothing(selector, tmp_path
 
 def test_a_parameter_without_default_is_asked_for():
     assert refusal(SCORES, "subtask", 1) == (
-        "subtask: parameter 'groups' is missing; this selector needs it"
+        "subtask: parameter 'groups' is missing; this selector requires it"
     )
 
 
@@ -113,10 +113,10 @@ def test_a_parameter_without_default_is_asked_for():
     [
         (
             5,
-            "budget 5 exceeds the pool of 4 usable candidates: lower budget or enlarge the pool",
+            "budget 5 exceeds the pool of 4 usable candidates; lower the budget or enlarge the pool",
         ),
-        (0, "budget 0 is too small: ask for at least 1 example"),
-        (-3, "budget -3 is too small: ask for at least 1 example"),
+        (0, "budget 0 is too small; give at least 1 example"),
+        (-3, "budget -3 is too small; give at least 1 example"),
         (1.5, "budget 1.5 is not a whole number of examples"),
         ("9", "budget '9' is not a whole number of examples"),
     ],

@@ -80,7 +80,7 @@ def test_groups_are_names_or_numbers_in_any_container(groups, same):
 
 
 def test_a_group_for_each_query_is_needed():
-    with pytest.raises(InputError, match="groups has 2 entries for 3 queries; give one each"):
+    with pytest.raises(InputError, match="groups has 2 entries for 3 queries; give one for each"):
         select(np.zeros((3, 5)), "subtask", 2, groups=["a", "b"])
     with pytest.raises(InputError, match="subtask: parameter 'groups' is missing"):
         select(np.zeros((3, 5)), "subtask", 2)

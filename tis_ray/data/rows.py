@@ -25,7 +25,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import blake2b
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypeAlias, TypedDict
 
 from tis_ray.data.chat import ASSISTANT_HEADER
 from tis_ray.errors import InputError
@@ -65,28 +65,13 @@ class Row(TypedDict):
     label: NotRequired[str]
 
 
-class NumberedRow(TypedDict):
-    """A usable row as a study stores it: `row` is its number on its side, by which others name it."""
+StoredRow: TypeAlias = Mapping[str, Any]
+"""A usable row as a study stores it: `row` (its number on its side), `id`, `source` and either
 
-    row: int
-    id: str
-    source: str
-    messages: list[Message]
-
-
-class TokenRow(TypedDict):
-    """An encoded row as a study stores it: `row` as in `NumberedRow`, the rest as in `Encoded`."""
-
-    row: int
-    id: str
-    source: str
-    content: str
-    """Hash of what the row says: the key of its feature in a store."""
-    input_ids: list[int]
-    labels: list[int]
-    response_tokens: int
-    text: NotRequired[str]
-    """The templated text; only for a representation that reads text."""
+- what was read: `messages`, and for rows that are encoded as they are `prompt` and `label`; or
+- what became of it: `input_ids` and `labels` (see `Encoded`), `response_tokens`, `content` (a hash of
+  what the row says), and `text` for a representation that reads text.
+"""
 
 
 class RejectReason(StrEnum):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from tis_ray.batches import IGNORED
-from tis_ray.data import PromptTemplate, encode_prompt, end_tokens
+from tis_ray.data import PromptTemplate, StoredRow, encode_prompt, end_tokens
 from tis_ray.errors import InputError
 from tis_ray.evaluation.code import grade_code
 from tis_ray.evaluation.generation import generate
@@ -23,8 +22,8 @@ from tis_ray.settings import EvaluationConfig
 def measure_rows(
     model: CausalLM,
     tokenizer: PreTrainedTokenizerBase,
-    query: Sequence[Mapping[str, Any]],
-    test: Sequence[Mapping[str, Any]],
+    query: Sequence[StoredRow],
+    test: Sequence[StoredRow],
     settings: EvaluationConfig,
     stop: Sequence[str] = (),
     ends: Sequence[int] = (),
@@ -35,7 +34,7 @@ def measure_rows(
     The query loss is the paper's: each query's mean cross-entropy over the tokens of its label and
     the eos, and the plain mean of these over the queries. The test loss is the same for test rows.
 
-    query, test: rows as `tis_ray.data.TokenRow`; of the queries only tokens and labels are read.
+    query, test: encoded rows; of the queries only tokens and labels are read.
     stop, ends: what ends an answer, as in `generate`.
     """
     losses = example_losses(model, test)

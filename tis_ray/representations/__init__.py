@@ -1,13 +1,14 @@
-"""How an example becomes a feature: one package a method, with its spec and its features.
+"""Representations, which turn examples into features: one package for each method.
 
-What a method tells of itself is in its package's `__init__` and needs no torch; what computes is in
-the modules beside it, and knows nothing of Ray or of where rows lie.
+A method's spec is in its package's `__init__` and needs no torch; what computes is in the modules
+beside it, and knows nothing about Ray or where rows are stored.
 """
 
 from tis_ray.representations.spec import (
     REPRESENTATIONS,
     Build,
     Cascade,
+    ExactScores,
     Features,
     Featuriser,
     Representation,
@@ -19,6 +20,7 @@ __all__ = [
     "REPRESENTATIONS",
     "Build",
     "Cascade",
+    "ExactScores",
     "Features",
     "Featuriser",
     "Representation",

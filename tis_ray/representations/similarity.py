@@ -1,8 +1,8 @@
-"""From features to scores: weighted sums of cosines over checkpoints, and how noisy they are.
+"""Scores from features: weighted sums of cosines over checkpoints, with an estimate of their noise.
 
-A sketch comes in two halves that share no randomness. Each alone gives an estimate of a cosine;
-half the difference of the two has the variance of the error of their mean, which is what the whole
-sketch gives. So scores carry their own error estimate, without any exact gradient.
+A sketch has two halves that share no randomness. Each alone gives an estimate of a cosine; half the
+difference of the two has the variance of the error of their mean, which is what the whole sketch
+gives. So scores come with their own error estimate, without any exact gradient.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Scored(NamedTuple):
 
     scores_ME: float32, sum_c w_c <q_c, p_c>.
     noise_ME: float32, sum_c w_c |q_c| |p_c| (cos0_c - cos1_c) / 2 with cos_h the cosine of half h
-        alone (lengths are 1, but for what coarse storage adds); None if the features have no
+        alone (lengths are 1, apart from the error of coarse storage); None if the features have no
         halves. Its mean square estimates the variance of a score's error.
     """
 
@@ -41,8 +41,9 @@ class QuerySide:
         """Score candidates (E, C, K), unit or zero vectors."""
         if values_ECK.shape[1:] != self.shape:
             raise InputError(
-                f"features: pool rows have vectors of {values_ECK.shape[1:]} (checkpoints, numbers), "
-                f"queries of {self.shape}; a representation must give both sides the same"
+                f"features: vectors of pool rows have shape {values_ECK.shape[1:]} (checkpoints, "
+                f"numbers), those of queries {self.shape}; a representation must give both sides the "
+                "same"
             )
         candidates = _parts(values_ECK, self.halves)
         examples = values_ECK.shape[0]

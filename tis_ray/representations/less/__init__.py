@@ -1,30 +1,41 @@
-"""LESS: similarity of gradients (Xia et al. 2024; paper section 3)."""
+"""The spec of LESS: similarity of gradients (Xia et al. 2024; paper section 3)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from tis_ray.representations.spec import Build, Cascade, Featuriser, Representation, Warmup
+from tis_ray.representations.spec import (
+    Build,
+    Cascade,
+    ExactScorer,
+    Featuriser,
+    Representation,
+    Warmup,
+)
 from tis_ray.section import Section, Seed
 from tis_ray.settings.model import FeatureType, LoraConfig, ModelConfig, TrainingConfig
 
+if TYPE_CHECKING:
+    from tis_ray.data import StoredRow
+
 
 class WarmupSettings(TrainingConfig):
-    """LESS's warm-up: trains the adapters whose gradients are the features."""
+    """LESS's warm-up, which trains the adapters whose gradients are the features."""
 
     epochs: int = Field(4, ge=1)
-    """One checkpoint is kept for each epoch."""
+    """Passes over the rows; one checkpoint is kept for each."""
     checkpoints: str | None = None
-    """Folder of an earlier warm-up (`warmup-*` in the artifacts) to use instead of training one. Features
-    that rows already have at those checkpoints are used again: this is how a pool grows cheaply."""
+    """Folder of an earlier warm-up (`warmup-*` in the artifacts) to use instead of training one. Rows
+    that already have features at those checkpoints keep them: this is how a pool grows cheaply."""
     share: float = Field(0.05, gt=0, le=1)
     """Share of the pool to train on."""
     min_rows: int = Field(64, ge=1)
-    """Train on at least this many rows (or the whole pool if it is smaller)."""
+    """Train on at least this many rows (or on the whole pool if it is smaller)."""
 
 
 class SketchSettings(Section):
@@ -33,7 +44,7 @@ class SketchSettings(Section):
     width: int = Field(8192, ge=2)
     """Numbers kept for each example and checkpoint (K)."""
     kind: Literal["rotation", "rademacher"] = "rotation"
-    """`rotation`: hashed signs and block rotations, one pass. `rademacher`: dense, as the paper's."""
+    """`rotation`: hashed signs and block rotations, one pass. `rademacher`: dense, as in the paper."""
     seed: Seed = 0
     """Root seed of the projection."""
     shared_seed: bool = False
@@ -42,7 +53,9 @@ class SketchSettings(Section):
     @model_validator(mode="after")
     def _power_of_two(self) -> SketchSettings:
         if self.kind == "rotation" and (self.width < 4 or self.width & (self.width - 1)):
-            raise ValueError(f"a rotation sketch needs a power of two from 4; found {self.width}")
+            raise ValueError(
+                f"a rotation sketch needs a power of two, at least 4; found {self.width}"
+            )
         return self
 
 
@@ -50,14 +63,14 @@ Direction = Literal["adam", "sgd", "sign"]
 
 
 class CascadeSettings(Section):
-    """A cheap representation keeps the best part of the pool; LESS looks at that part alone."""
+    """A cheap representation keeps the best part of the pool; LESS ranks only that part."""
 
     by: str = "embed"
     """The cheap representation; round robin over its scores decides what is kept."""
     keep: float = Field(0.2, gt=0, lt=1)
     """Share of the pool that is kept."""
     sample: int = Field(256, ge=0)
-    """Rows drawn from the whole pool and given to LESS as well, to measure what the cascade loses."""
+    """Rows drawn from the whole pool that LESS ranks too, to measure what the cascade loses."""
 
 
 class LessSettings(Section):
@@ -66,23 +79,23 @@ class LessSettings(Section):
     model: ModelConfig | None = None
     """Model whose gradients are taken, if it is not the one that is fine-tuned (proxy features)."""
     semantics: Literal["default", "paper"] = "default"
-    """`paper` does as the paper's code: adapter dropout (0.1) stays on while features are made, here
+    """`paper` follows the paper's code: adapter dropout (0.1) stays on while features are made, here
     with a mask fixed by the row; the sketch is dense, and the same for all checkpoints."""
     lora: LoraConfig = LoraConfig()
     """Adapters of the warm-up."""
     warmup: WarmupSettings = WarmupSettings()
     """The warm-up training."""
     pool_direction: Direction = "adam"
-    """What a pool row contributes: the Adam direction, the plain gradient, or its sign."""
+    """What stands for a pool row: the Adam direction, the plain gradient, or its sign."""
     query_direction: Direction = "sgd"
-    """What a query contributes."""
+    """What stands for a query: one of the same."""
     sketch: SketchSettings = SketchSettings()
     """The random projection."""
     scoring: Literal["store", "stream", "exact"] = "store"
-    """`store` keeps the pool's features, so that new queries cost only themselves. `stream` writes
-    scores alone. `exact` does too, without any projection: the gold standard for few queries."""
+    """`store` keeps the pool's features, so that new queries cost only their own. `stream` keeps only
+    scores. So does `exact`, without any projection: the gold standard for few queries."""
     exact_gb: float = Field(4.0, gt=0)
-    """Most memory an actor may spend on the queries' gradients when scoring is `exact`."""
+    """Memory, in GB, that an actor may use for the queries' gradients when scoring is `exact`."""
     dtype: FeatureType | Literal["int4", "int2"] = "float16"
     """Type of stored pool features. Below 8 bits they are rotated first; queries stay float32."""
     cascade: CascadeSettings | None = None
@@ -95,7 +108,7 @@ class LessSettings(Section):
     def _paper_defaults(cls, values: Any) -> Any:
         if not isinstance(values, dict) or values.get("semantics") != "paper":
             return values
-        sections: dict[str, dict[str, Any]] = {
+        sections: dict[str, dict[str, object]] = {
             "sketch": {"kind": "rademacher", "shared_seed": True},
             "lora": {"dropout": 0.1},
         }
@@ -106,23 +119,25 @@ class LessSettings(Section):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Less(Representation):
-    def build(self, build: Build) -> Featuriser:
+class _Less(Representation[LessSettings]):
+    def build(self, build: Build[LessSettings]) -> Featuriser:
         from tis_ray.representations.less.features import Less, gradients
 
         return Less(gradients(build))
 
-    def exact(self, build: Build, queries: list[dict[str, Any]], weights_C: np.ndarray) -> Any:
+    def exact(
+        self, build: Build[LessSettings], queries: Sequence[StoredRow], weights_C: np.ndarray
+    ) -> ExactScorer:
         from tis_ray.representations.less.exact import ExactLess
         from tis_ray.representations.less.features import gradients
 
         return ExactLess(gradients(build), queries, weights_C)
 
-    def space(self, settings: LessSettings) -> dict[str, Any]:
+    def space(self, settings: LessSettings) -> dict[str, object]:
         from tis_ray.gradients.dropout import DROPOUT_VERSION
         from tis_ray.gradients.sketch import VERSION as SKETCH_VERSION
 
-        # What the warm-up was told is in its checkpoints, which name the store too.
+        # The settings of the warm-up need not be here: its checkpoints identify the store too.
         dropout = [DROPOUT_VERSION, settings.seed] if settings.semantics == "paper" else None
         return {
             "direction": {"pool": settings.pool_direction, "query": settings.query_direction},
@@ -134,10 +149,10 @@ class _Less(Representation):
         return settings.scoring
 
     def cascade(self, settings: LessSettings) -> Cascade | None:
-        given = settings.cascade
-        if given is None:
+        cascade = settings.cascade
+        if cascade is None:
             return None
-        return Cascade(given.by, given.keep, given.sample, settings.seed, "less.cascade")
+        return Cascade(cascade.by, cascade.keep, cascade.sample, settings.seed, "less.cascade")
 
     def warmup(self, settings: LessSettings) -> Warmup:
         training = settings.warmup

@@ -1,34 +1,31 @@
-"""LESS without a projection: dot products of whole gradients, the gold standard for its scores.
+"""Exact scores of LESS, without a projection: cosines of whole gradients, the gold standard.
 
 The queries' directions stay in memory, parameter by parameter; a candidate's exist one parameter
-at a time and are multiplied at once. The extra cost is 2 P M operations an example, less than 1%
-of its gradient for a hundred queries; the price is memory, 4 P M C bytes.
+at a time and are multiplied at once. The extra cost is 2 P M operations per example, less than 1%
+of its gradient's for a hundred queries; the price is memory, 4 P M C bytes.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from tis_ray.errors import InputError
 from tis_ray.representations.less.features import Gradients, broken_reason
+from tis_ray.representations.spec import ExactScores
 
-
-class ExactScores(NamedTuple):
-    """Scores of E candidates, and facts about them as in `Features`."""
-
-    scores_ME: np.ndarray
-    unusable: dict[int, str]
-    columns: dict[str, np.ndarray]
+if TYPE_CHECKING:
+    from tis_ray.data import StoredRow
 
 
 class ExactLess:
-    """Holds the queries' directions; scores candidates against them."""
+    """Holds the queries' directions and scores candidates against them."""
 
     def __init__(
-        self, gradients: Gradients, queries: list[dict[str, Any]], weights_C: np.ndarray
+        self, gradients: Gradients, queries: Sequence[StoredRow], weights_C: np.ndarray
     ) -> None:
         self.gradients, self.weights, self.count = gradients, weights_C.tolist(), len(queries)
         self._require_room()
@@ -37,8 +34,8 @@ class ExactLess:
         self.queries = [self._query_side(queries, c) for c in range(len(self.weights))]
         self.usable = [i for i in range(self.count) if i not in self.unusable]
 
-    def scores(self, rows: list[dict[str, Any]]) -> ExactScores:
-        """Return sum_c w_c cos(query, candidate), float32, a row for each usable query."""
+    def scores(self, rows: Sequence[StoredRow]) -> ExactScores:
+        """Return sum_c w_c cos(query, candidate), float32, with a row for each usable query."""
         shape = (len(rows), len(self.weights))
         total_ME = torch.zeros(self.count, len(rows), dtype=torch.float64)
         losses_EC, norms_EC = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
@@ -73,8 +70,8 @@ class ExactLess:
         scores_ME = total_ME[self.usable].float().numpy()
         return ExactScores(scores_ME, unusable, columns)
 
-    def _query_side(self, queries: list[dict[str, Any]], c: int) -> dict[str, torch.Tensor]:
-        """Return the queries' directions of unit length, (M, P of the parameter) by name."""
+    def _query_side(self, queries: Sequence[StoredRow], c: int) -> dict[str, torch.Tensor]:
+        """Return the queries' directions, scaled to length 1, (M, P of the parameter) by name."""
         directions: dict[str, torch.Tensor] = {}
         squares_M = torch.zeros(self.count, dtype=torch.float64, device=self.gradients.device)
 

@@ -1,8 +1,8 @@
-"""LESS: per-example LoRA gradients at the warm-up's checkpoints (Xia et al. 2024; paper section 3).
+"""The features of LESS: sketched LoRA gradients at the warm-up's checkpoints (Xia et al. 2024).
 
-For checkpoint c, a pool row's feature is the step Adam would take on it alone, a query's is its
-plain gradient; both are sketched with the same projection and scaled to length 1. Scores are the
-sums of their dot products over checkpoints, weighted by learning rate.
+For checkpoint c, a pool row's feature is the step that Adam would take on it alone, and a query's is
+its plain gradient; both are sketched with the same projection and scaled to length 1. Scores are the
+sums of their dot products over checkpoints, weighted by learning rate (paper section 3).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -36,6 +36,9 @@ from tis_ray.representations.less import LessSettings
 from tis_ray.representations.spec import Build, Features
 from tis_ray.settings import BatchConfig, ModelConfig
 
+if TYPE_CHECKING:
+    from tis_ray.data import StoredRow
+
 
 def checkpoint_weights(steps: list[dict[str, float]]) -> np.ndarray:
     """Return each checkpoint's weight (C,), summing to 1, from the warm-up's log of steps."""
@@ -43,7 +46,7 @@ def checkpoint_weights(steps: list[dict[str, float]]) -> np.ndarray:
 
 
 class Gradients:
-    """The model at its warm-up checkpoints, and the directions that rows have there."""
+    """The model at its warm-up checkpoints, and the directions of rows there."""
 
     def __init__(
         self,
@@ -57,18 +60,18 @@ class Gradients:
         self.checkpoints = [Checkpoint(path) for path in checkpoints]
         first = self.checkpoints[0].adapter
         self.model = with_adapter(load_model(model, device), first, trainable=True)
-        # The float32 adapters of a half-precision base: TF32, as what they read has fewer bits.
+        # The float32 adapters of a half-precision base use TF32: what they read has fewer bits.
         self.products = "high" if device != "cpu" and model.dtype != "float32" else None
         self.packed = False
         self.moments = [self._moments(checkpoint) for checkpoint in self.checkpoints]
 
     def each_batch(
-        self, rows: list[dict[str, Any]], checkpoint: int, work: Callable[[list[int]], None]
+        self, rows: Sequence[StoredRow], checkpoint: int, work: Callable[[list[int]], None]
     ) -> None:
         """Call `work` with the members (positions in `rows`) of every batch, at one checkpoint.
 
-        A batch that runs out of memory is halved. The plan depends on these rows, the model and the
-        kind of device alone.
+        A batch that runs out of memory is halved. The plan depends only on these rows, the model and
+        the kind of device.
         """
         lengths = [needed_length(row, index) for index, row in enumerate(rows)]
         load_adapter(self.model, self.checkpoints[checkpoint].adapter)
@@ -81,9 +84,9 @@ class Gradients:
                 in_halves(members, work)
 
     def directions(
-        self, examples: list[dict[str, Any]], checkpoint: int, side: str, sink: Sink
+        self, examples: Sequence[StoredRow], checkpoint: int, side: str, sink: Sink
     ) -> torch.Tensor:
-        """Hand each parameter's directions (E, *shape) to `sink`; return the losses (E,)."""
+        """Pass each parameter's directions (E, *shape) to `sink`; return the losses (E,)."""
         kind = self.config.query_direction if side == "query" else self.config.pool_direction
         first, second = self.moments[checkpoint]
 
@@ -104,13 +107,13 @@ class Gradients:
         )
 
 
-def gradients(build: Build) -> Gradients:
-    """Load the model at its warm-up checkpoints."""
+def gradients(build: Build[LessSettings]) -> Gradients:
+    """Return the model at its warm-up checkpoints."""
     return Gradients(build.model, build.settings, build.batch, build.checkpoints, build.device)
 
 
 class Less:
-    """Features: sketched directions of unit length, one checkpoint after the other."""
+    """Makes the features: sketched directions of length 1, one checkpoint after the other."""
 
     def __init__(self, gradients: Gradients) -> None:
         self.gradients = gradients
@@ -125,10 +128,10 @@ class Less:
             for checkpoint in gradients.checkpoints
         ]
 
-    def features(self, rows: list[dict[str, Any]], side: str) -> Features:
+    def features(self, rows: Sequence[StoredRow], side: str) -> Features:
         """Return unit gradient features (E, C, K), with each row's loss and gradient norm.
 
-        The norm is the sketch's estimate, whose relative error is about 1 / sqrt(2 K).
+        The norm is the sketch's estimate, with a relative error of about 1 / sqrt(2 K).
         """
         shape = (len(rows), len(self.sketches))
         values_ECK = np.zeros((*shape, self.width), dtype=np.float32)
@@ -156,7 +159,7 @@ class Less:
 
 
 def _dropout_seed(seed: int, epoch: int, input_ids: Sequence[int]) -> int:
-    """Return a row's seed at one checkpoint: a function of its tokens, wherever they lie."""
+    """Return a row's seed at one checkpoint: a function of its tokens, wherever the row is."""
     text = f"{seed}|{epoch}|{','.join(map(str, input_ids))}"
     return int.from_bytes(blake2b(text.encode(), digest_size=4).digest())
 

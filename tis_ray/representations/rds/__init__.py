@@ -1,4 +1,4 @@
-"""RDS+: position-weighted hidden states (Ivison et al. 2025; paper section 3)."""
+"""The spec of RDS+: position-weighted hidden states (Ivison et al. 2025; paper section 3)."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ class RdsSettings(Section):
     """RDS+: position-weighted mean of the last hidden states (Ivison et al. 2025; paper section 3)."""
 
     model: ModelConfig | None = None
-    """Model that reads the rows, if it is not the base model that is fine-tuned."""
+    """Model that reads the rows, if it is not the one that is fine-tuned."""
     dtype: FeatureType = "float16"
     """Type of stored pool features."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Rds(Representation):
-    def build(self, build: Build) -> Featuriser:
+class _Rds(Representation[RdsSettings]):
+    def build(self, build: Build[RdsSettings]) -> Featuriser:
         from tis_ray.representations.rds.features import Rds
 
         return Rds(build.model, build.batch, build.device)

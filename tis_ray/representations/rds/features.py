@@ -1,18 +1,18 @@
-"""RDS+: position-weighted mean of a model's last hidden states (Ivison et al. 2025; paper section 3).
+"""The features of RDS+: position-weighted means of a model's last hidden states (Ivison et al. 2025).
 
 With h_i the last hidden state of token i of L (after the final norm, as `transformers` returns it),
 a row's feature is the direction of
 
     Σ w_i h_i,   w_i = i / Σ j   over i, j = 1..L,
 
-over all of its tokens, prompt and template too: in a causal model later tokens have read more. The
-model is the base model; nothing is trained first. Both sides are treated alike.
+over all of its tokens, including prompt and template: in a causal model later tokens have read more.
+The model is the base model; nothing is trained first. Both sides are treated alike (paper section 3).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -26,9 +26,12 @@ from tis_ray.models.loading import load_model
 from tis_ray.representations.spec import Features
 from tis_ray.settings import BatchConfig, ModelConfig
 
+if TYPE_CHECKING:
+    from tis_ray.data import StoredRow
+
 
 class Rds:
-    """Runs the decoder alone: no output head, so no logits."""
+    """Runs only the decoder: no output head, and so no logits."""
 
     def __init__(self, model: ModelConfig, batch: BatchConfig, device: str) -> None:
         self.batch, self.device = batch, device
@@ -36,14 +39,14 @@ class Rds:
         self.decoder, head = base.base_model, base.get_output_embeddings()
         if self.decoder is base or head is None:
             raise InputError(
-                f"model {type(base).__name__} is not a causal language model with a decoder and an "
-                "output head; representation: rds needs one"
+                f"representation: rds needs a causal language model with a decoder and an output "
+                f"head; model {type(base).__name__} is not one"
             )
         # What the head reads, which need not be the config's hidden size (OPT projects it).
         self.width = int(head.weight.shape[1])
 
-    def features(self, rows: list[dict[str, Any]], side: str) -> Features:
-        """Return unit features (E, 1, K), K being the width of the model's last hidden state."""
+    def features(self, rows: Sequence[StoredRow], side: str) -> Features:
+        """Return unit features (E, 1, K), where K is the width of the model's last hidden state."""
         pooled_EK = torch.zeros(len(rows), self.width)
 
         def pool(members: list[int]) -> None:
@@ -61,14 +64,14 @@ class Rds:
     @torch.inference_mode()
     def _pooled(self, examples: Sequence[Sequence[int]]) -> Tensor:
         """Return the weighted means (E, K) float32 of one batch."""
-        # A short row is filled up with its own first token: no token attends to a later one, and a
-        # pad token whose embedding is not a number would still get through attention (0 times NaN).
+        # A short row is filled up with its own first token. No token attends to a later one, but a
+        # pad token whose embedding is NaN would still get through attention (0 times NaN).
         longest = max(map(len, examples))
         ids_ET = [[*ids, *[ids[0]] * (longest - len(ids))] for ids in examples]
         hidden_ETK = self.decoder(
             input_ids=torch.tensor(ids_ET, device=self.device), use_cache=False, return_dict=True
         ).last_hidden_state
-        # Row by row: padding is never read, and only one row exists in float32 besides the batch.
+        # Row by row: padding is never read, and only one row at a time exists in float32.
         return torch.stack(
             [
                 _weights(len(ids), hidden_ETK.device) @ hidden_TK[: len(ids)].float()
