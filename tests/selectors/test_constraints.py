@@ -167,7 +167,7 @@ def test_shares_are_rounded_as_people_count() -> None:
         (
             Limits({"a": 2}),
             {},
-            "budget: 6 examples cannot be reached: only 5 can, 1 are missing (3 rows",
+            "budget: 6 examples cannot be reached: 5 can, 1 are missing (3 rows",
         ),
         (Limits({}, {"b": 4}), {}, "short of 1 of 'b' (it gives 3 of 'b')"),
         (Limits({}, {"a": 5, "b": 3}), {}, "add up to 8, 2 more than the budget of 6"),

@@ -253,7 +253,7 @@ class _Filler:
         if self.near:
             reasons.append(f"{self.near:,} rows are near-duplicates of rows already taken")
         raise InputError(
-            f"budget: {budget:,} {self.unit} cannot be reached: only {self.total:,} can, "
+            f"budget: {budget:,} {self.unit} cannot be reached: {self.total:,} can, "
             f"{budget - self.total:,} are missing"
             + (f" ({'; '.join(reasons)})" if reasons else "")
             + "; lower the budget"

@@ -95,7 +95,7 @@ class LessSettings(Section):
     """`store` keeps the pool's features, so that new queries cost only their own. `stream` keeps only
     scores. So does `exact`, without any projection: the gold standard for few queries."""
     exact_gb: float = Field(4.0, gt=0)
-    """Memory, in GB, that an actor may use for the queries' gradients when scoring is `exact`."""
+    """Most memory an actor may spend on the queries' gradients when scoring is `exact`."""
     dtype: FeatureType | Literal["int4", "int2"] = "float16"
     """Type of stored pool features. Below 8 bits they are rotated first; queries stay float32."""
     cascade: CascadeSettings | None = None
