@@ -65,7 +65,7 @@ class Row(TypedDict):
     label: NotRequired[str]
 
 
-StoredRow: TypeAlias = Mapping[str, Any]
+StoredRow: TypeAlias = dict[str, Any]
 """A usable row as a study stores it: `row` (its number on its side), `id`, `source` and either
 
 - what was read: `messages`, and for rows that are encoded as they are `prompt` and `label`; or

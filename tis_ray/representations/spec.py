@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Protocol
@@ -70,7 +70,7 @@ class ExactScores(NamedTuple):
 class Featuriser(Protocol):
     """Makes vectors. Built once per process; knows nothing about Ray or where rows are stored."""
 
-    def features(self, rows: Sequence[StoredRow], side: str) -> Features:
+    def features(self, rows: list[StoredRow], side: str) -> Features:
         """Return the features of encoded `rows`; `side` is "pool" or "query".
 
         A row has `row` (its number), `id`, `source`, `input_ids`, `labels`, `response_tokens`, and
@@ -99,7 +99,7 @@ class ExactScorer(Protocol):
     unusable: dict[int, str]
     """The reason why a query has no direction, by its position; it has no row in the scores."""
 
-    def scores(self, rows: Sequence[StoredRow]) -> ExactScores:
+    def scores(self, rows: list[StoredRow]) -> ExactScores:
         """Return the scores of pool rows, with a row for each usable query."""
         ...
 
@@ -179,7 +179,7 @@ class Representation(Method, Generic[S]):
         raise NotImplementedError(f"representation {self.name} gives {self.gives}")
 
     def exact(
-        self, build: Build[S], queries: Sequence[StoredRow], weights_C: np.ndarray
+        self, build: Build[S], queries: list[StoredRow], weights_C: np.ndarray
     ) -> ExactScorer:
         """Return the scorer without a projection, for a `scoring` of "exact"."""
         raise NotImplementedError(f"representation {self.name} has no exact scores")

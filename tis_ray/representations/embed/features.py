@@ -7,7 +7,6 @@ records how long it was and whether it was truncated.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -50,7 +49,7 @@ class Embed:
         self.config = config
         self.encoder = SentenceTransformer(encoder_name(config), device=device)
 
-    def features(self, rows: Sequence[StoredRow], side: str) -> Features:
+    def features(self, rows: list[StoredRow], side: str) -> Features:
         """Return unit embeddings (E, 1, K).
 
         Columns: `tokens`, the length of the whole text (with prefix and special tokens), and

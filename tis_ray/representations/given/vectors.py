@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,7 +22,7 @@ class LookedUp:
             "query": GivenVectors(queries, f"given.{name}.queries"),
         }
 
-    def features(self, rows: Sequence[StoredRow], side: str) -> Features:
+    def features(self, rows: list[StoredRow], side: str) -> Features:
         """Return unit features (E, 1, D); rows without a vector, zeros and NaN are unusable."""
         vectors_ED, missing = self.sides[side].of(rows)
         unusable = dict.fromkeys(missing, "no_feature_given")

@@ -126,7 +126,7 @@ class _Less(Representation[LessSettings]):
         return Less(gradients(build))
 
     def exact(
-        self, build: Build[LessSettings], queries: Sequence[StoredRow], weights_C: np.ndarray
+        self, build: Build[LessSettings], queries: list[StoredRow], weights_C: np.ndarray
     ) -> ExactScorer:
         from tis_ray.representations.less.exact import ExactLess
         from tis_ray.representations.less.features import gradients

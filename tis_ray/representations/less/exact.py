@@ -7,7 +7,6 @@ of its gradient's for a hundred queries; the price is memory, 4 P M C bytes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,7 +24,7 @@ class ExactLess:
     """Holds the queries' directions and scores candidates against them."""
 
     def __init__(
-        self, gradients: Gradients, queries: Sequence[StoredRow], weights_C: np.ndarray
+        self, gradients: Gradients, queries: list[StoredRow], weights_C: np.ndarray
     ) -> None:
         self.gradients, self.weights, self.count = gradients, weights_C.tolist(), len(queries)
         self._require_room()
@@ -34,7 +33,7 @@ class ExactLess:
         self.queries = [self._query_side(queries, c) for c in range(len(self.weights))]
         self.usable = [i for i in range(self.count) if i not in self.unusable]
 
-    def scores(self, rows: Sequence[StoredRow]) -> ExactScores:
+    def scores(self, rows: list[StoredRow]) -> ExactScores:
         """Return sum_c w_c cos(query, candidate), float32, with a row for each usable query."""
         shape = (len(rows), len(self.weights))
         total_ME = torch.zeros(self.count, len(rows), dtype=torch.float64)
@@ -70,7 +69,7 @@ class ExactLess:
         scores_ME = total_ME[self.usable].float().numpy()
         return ExactScores(scores_ME, unusable, columns)
 
-    def _query_side(self, queries: Sequence[StoredRow], c: int) -> dict[str, torch.Tensor]:
+    def _query_side(self, queries: list[StoredRow], c: int) -> dict[str, torch.Tensor]:
         """Return the queries' directions, scaled to length 1, (M, P of the parameter) by name."""
         directions: dict[str, torch.Tensor] = {}
         squares_M = torch.zeros(self.count, dtype=torch.float64, device=self.gradients.device)

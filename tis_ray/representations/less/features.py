@@ -66,7 +66,7 @@ class Gradients:
         self.moments = [self._moments(checkpoint) for checkpoint in self.checkpoints]
 
     def each_batch(
-        self, rows: Sequence[StoredRow], checkpoint: int, work: Callable[[list[int]], None]
+        self, rows: list[StoredRow], checkpoint: int, work: Callable[[list[int]], None]
     ) -> None:
         """Call `work` with the members (positions in `rows`) of every batch, at one checkpoint.
 
@@ -84,7 +84,7 @@ class Gradients:
                 in_halves(members, work)
 
     def directions(
-        self, examples: Sequence[StoredRow], checkpoint: int, side: str, sink: Sink
+        self, examples: list[StoredRow], checkpoint: int, side: str, sink: Sink
     ) -> torch.Tensor:
         """Pass each parameter's directions (E, *shape) to `sink`; return the losses (E,)."""
         kind = self.config.query_direction if side == "query" else self.config.pool_direction
@@ -128,7 +128,7 @@ class Less:
             for checkpoint in gradients.checkpoints
         ]
 
-    def features(self, rows: Sequence[StoredRow], side: str) -> Features:
+    def features(self, rows: list[StoredRow], side: str) -> Features:
         """Return unit gradient features (E, C, K), with each row's loss and gradient norm.
 
         The norm is the sketch's estimate, with a relative error of about 1 / sqrt(2 K).

@@ -45,7 +45,7 @@ class Rds:
         # What the head reads, which need not be the config's hidden size (OPT projects it).
         self.width = int(head.weight.shape[1])
 
-    def features(self, rows: Sequence[StoredRow], side: str) -> Features:
+    def features(self, rows: list[StoredRow], side: str) -> Features:
         """Return unit features (E, 1, K), where K is the width of the model's last hidden state."""
         pooled_EK = torch.zeros(len(rows), self.width)
 
