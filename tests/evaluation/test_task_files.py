@@ -101,9 +101,9 @@ SYSTEM = {"role": "system", "content": "s"}
         ([], {}, r"t.jsonl: `rows` is empty"),
         ([ROW, {"prompt": "q"}], {}, r"t.jsonl: line 2: expected a question .* and an `answer`"),
         ([{"answer": "a"}], {}, r"line 1: has an `answer` but no question"),
-        ([{"prompt": 3, "answer": "a"}], {}, r"line 1: `prompt`: expected a text, found 3"),
-        ([{"prompt": "q", "answer": {}}], {}, r"line 1: `answer`: expected a text, a number"),
-        ([{"prompt": "q", "answer": []}], {}, r"line 1: `answer`: expected a text"),
+        ([{"prompt": 3, "answer": "a"}], {}, r"line 1: `prompt`: expected a string, found 3"),
+        ([{"prompt": "q", "answer": {}}], {}, r"line 1: `answer`: expected a string, a number"),
+        ([{"prompt": "q", "answer": []}], {}, r"line 1: `answer`: expected a string"),
         ([{"messages": "q", "answer": "a"}], {}, r"line 1: `messages` cannot be used"),
         (
             [{"messages": [SYSTEM], "answer": "a"}],

@@ -203,5 +203,5 @@ def test_a_model_without_a_head_is_refused(
     monkeypatch.setattr(
         "tis_ray.representations.rds.features.load_model", lambda model, device: decoder
     )
-    with pytest.raises(InputError, match="LlamaModel is not a causal language model"):
+    with pytest.raises(InputError, match="model LlamaModel is not one"):
         Rds(lab.model, BatchConfig(), "cpu")

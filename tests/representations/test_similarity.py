@@ -67,5 +67,5 @@ def test_rows_without_a_feature_score_zero():
 
 def test_sides_of_different_widths_are_refused() -> None:
     queries = QuerySide(np.ones((2, 1, 4), np.float32), np.ones(1), halves=False)
-    with pytest.raises(InputError, match=r"vectors of \(1, 3\).*queries of \(1, 4\)"):
+    with pytest.raises(InputError, match=r"shape \(1, 3\).*queries \(1, 4\)"):
         queries.score(np.ones((5, 1, 3), np.float32))

@@ -84,7 +84,7 @@ def packs(
     except (InputError, RuntimeError) as error:  # RuntimeError: no kernel for this GPU
         if wanted:
             raise
-        log.warning("packed: examples are padded instead: %s", error)
+        log.warning("packed: examples are padded: %s", error)
         return False
     return True
 

@@ -159,14 +159,14 @@ def _answers(value: object) -> list[str]:
     if not answers or not all(
         isinstance(a, str | int | float) and not isinstance(a, bool) for a in answers
     ):
-        raise InputError(f"`answer`: expected a text, a number or a list of them; found {value!r}")
+        raise InputError(f"`answer`: expected a string, a number or a list of them; found {value!r}")
     return [str(answer) for answer in answers]
 
 
 def _text(fields: Mapping[str, object], key: str) -> str:
     value = fields.get(key)
     if not isinstance(value, str) or not value.strip():
-        raise InputError(f"`{key}`: expected a text, found {value!r}")
+        raise InputError(f"`{key}`: expected a string, found {value!r}")
     return value
 
 
