@@ -117,10 +117,10 @@ def test_metrics_of_tasks_are_measures_too(tmp_path, make):
 
     record.cells = changed(record, measure)
     record.save(tmp_path / "report" / "record.json")
-    measure = study_results([tmp_path]).measure("gsm8k/numeric_match")
-    assert (measure.words, measure.scale, measure.lower_is_better) == (
+    metric = study_results([tmp_path]).about("gsm8k/numeric_match")
+    assert (metric.words, metric.share, metric.lower_is_better) == (
         "gsm8k: numeric match",
-        100.0,
+        True,
         False,
     )
 
