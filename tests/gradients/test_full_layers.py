@@ -173,7 +173,9 @@ def test_rows_that_cannot_be_told_apart_are_refused_by_name(lab, plain):
     layer = plain.model.layers[0].mlp.down_proj
     layer.register_forward_pre_hook(lambda module, args: (args[0].flatten(0, 1)[None],))
     layer.register_forward_hook(lambda module, args, out: out.view(2, -1, 32))
-    with pytest.raises(InputError, match=r"'model\.layers\.0\.mlp\.down_proj'.* separated by example"):
+    with pytest.raises(
+        InputError, match=r"'model\.layers\.0\.mlp\.down_proj'.* separated by example"
+    ):
         per_example_gradients(plain, lab.random_examples(20, [5, 6]))
 
 

@@ -90,7 +90,9 @@ def test_paths_are_made_absolute(folder: Path, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("name", ["./nowhere", "/nowhere", "~/nowhere"])
 def test_a_missing_folder_is_named_at_once(name: str) -> None:
-    with pytest.raises(InputError, match=rf"model\.name: {name} is not a folder; give a folder, a hub"):
+    with pytest.raises(
+        InputError, match=rf"model\.name: {name} is not a folder; give a folder, a hub"
+    ):
         model_files(ModelConfig(name=name))
 
 

@@ -168,7 +168,9 @@ def test_an_adapter_that_does_not_fit_is_refused(
 
 
 def test_a_folder_without_an_adapter_is_named(base: Any, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"contains no adapter \(adapter_model\.safetensors is miss"):
+    with pytest.raises(
+        InputError, match=r"contains no adapter \(adapter_model\.safetensors is miss"
+    ):
         load_adapter(attach_lora(base(), LoraConfig(), seed=0), tmp_path)
 
 

