@@ -83,5 +83,5 @@ def _checked(ranking: object, name: str, budget: int, candidates: int) -> Indice
     if len(outside):
         raise InputError(f"{name}: returned index {outside[0]}; there are {candidates} candidates")
     if len(np.unique(indices)) < len(indices):
-        raise InputError(f"{name}: returned a candidate more than once")
+        raise InputError(f"{name}: returned a candidate more than once; return each at most once")
     return indices

@@ -102,6 +102,6 @@ class ExactLess:
         if needed > allowed:
             raise InputError(
                 f"less.scoring: `exact` would hold {self.count} queries x {len(self.weights)} "
-                f"checkpoints x {trainable:,} parameters in memory: {needed:.1f} GB an actor, and "
+                f"checkpoints x {trainable:,} parameters in memory: {needed:.1f} GB per actor, and "
                 f"less.exact_gb allows {allowed:g}; raise it, use fewer queries, or choose `stream`"
             )
