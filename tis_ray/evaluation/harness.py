@@ -164,7 +164,7 @@ def _load(task: HarnessTask) -> _Loaded:
     name = task.task
     manager = _manager(not _is_path(name))
     if _is_path(name) and not Path(name).is_file():
-        raise InputError(f"evaluation.lm_eval: {name}: there is no such file; check the path")
+        raise InputError(f"evaluation.lm_eval: {name}: no such file; check the path")
     if not _is_path(name) and name not in manager.all_tasks:
         near = difflib.get_close_matches(name, manager.all_tasks, n=1)
         raise InputError(

@@ -45,7 +45,7 @@ def read_task(path: str | Path) -> Task:
     """Read a task file. Raises InputError naming file, row and field for anything unusable."""
     path = Path(path).expanduser()
     if not path.is_file():
-        raise InputError(f"evaluation.tasks: {path}: there is no such file; check the path")
+        raise InputError(f"evaluation.tasks: {path}: no such file; check the path")
     is_yaml = path.suffix in (".yaml", ".yml")
     file = _read_file(path) if is_yaml else TaskFile(rows=path.name)
     name = file.name or path.name.partition(".")[0]
