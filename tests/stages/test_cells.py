@@ -21,7 +21,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from tests.small import small_study
 from tis_ray.config import parse_config
 from tis_ray.distributed.connect import Cluster
-from tis_ray.distributed.heap import killed_for_memory
+from tis_ray.distributed.lost import killed_for_memory
 from tis_ray.log import RunLog
 from tis_ray.models.builtin import PATH
 from tis_ray.models.training import UnmovedError
@@ -225,7 +225,7 @@ def test_a_trial_that_is_killed_for_memory_is_told_in_a_line(tmp_path: Path) -> 
     line = killed_for_memory(error)
     assert line is not None, error
     assert "\n" not in line
-    assert "killed for memory: its process had 0." in line
+    assert "was killed by Ray's memory monitor: it held 0." in line
     assert "compute.actors: 1" in line
     assert "finetune.micro_tokens" in line
     assert killed_for_memory("ValueError: another matter") is None

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import ray
 from ray.exceptions import RayTaskError
 
+from tis_ray.distributed.lost import LESS_SCORES, MAX_RESTARTS, lost_workers
 from tis_ray.errors import InputError
 from tis_ray.selectors import Selector, find_selector
 from tis_ray.selectors.ordering import (
@@ -40,8 +41,6 @@ CPUS_PER_ACTOR = 0.25
 # An actor with files of more bytes than this gives the pages of each back after use, so that it
 # holds one shard in memory and not all of its own.
 RESIDENT_BYTES = 2**30
-# An actor that keeps dying ends the run instead of restarting for ever.
-MAX_RESTARTS = 8
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ def hold_scores(score_shards: Sequence[ShardRef], num_actors: int) -> Iterator[H
     num_actors: how many processes share the shards; no more than there are shards are started.
 
     Ray must be running (or starts by its own defaults). Raises InputError on shards that do not fit
-    together, and names the first score that is not finite.
+    together, and names the first score that is not finite; FailedError where an actor keeps dying.
     """
     if num_actors < 1:
         raise InputError(f"num_actors {num_actors} is too small: use at least 1")
@@ -89,8 +88,9 @@ def hold_scores(score_shards: Sequence[ShardRef], num_actors: int) -> Iterator[H
     actors = _start_actors(shards, min(num_actors, len(shards)))
     try:
         facts: dict[int, _Facts] = {}
-        for found in _receive([actor.facts.remote() for actor in actors]):
-            facts |= found
+        with lost_workers("reading the scores", LESS_SCORES):
+            for part in _receive([actor.facts.remote() for actor in actors]):
+                facts |= part
         layout = _layout(shards, [facts[shard] for shard in range(len(shards))])
         broken = [fact.non_finite for fact in facts.values() if fact.non_finite is not None]
         require_finite(min(broken, default=None))
@@ -120,10 +120,12 @@ class HeldScores:
         """
         chosen = None if queries is None else tuple(int(query) for query in queries)
         layout = self.layout if chosen is None else self.layout.of(chosen)
-        rounds = find_selector(selector).rounds(layout, budget, params)
+        spec = find_selector(selector)
+        rounds = spec.rounds(layout, budget, params)
         self._runs += 1
         run = _Run(self._runs, selector, chosen)
-        return drive(rounds, lambda calls: _ask(self._actors, run, calls))
+        with lost_workers(f"selecting by {spec.name}", LESS_SCORES):
+            return drive(rounds, lambda calls: _ask(self._actors, run, calls))
 
 
 class _Run(NamedTuple):

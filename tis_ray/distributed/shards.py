@@ -8,8 +8,10 @@ through the object store, and a lost actor costs the shards it was working on.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,9 +19,11 @@ import ray
 import ray.data
 import torch
 from ray.exceptions import RayTaskError
+from ray.util.annotations import RayDeprecationWarning
 
 from tis_ray.batches.threads import cpu_threads
 from tis_ray.distributed.connect import Cluster
+from tis_ray.distributed.lost import MAX_RESTARTS, lost_workers
 from tis_ray.errors import InputError
 from tis_ray.log import RunLog, peak_mb
 
@@ -42,15 +46,22 @@ class Hands(Protocol):
 
 
 class _Actor:
-    """Adapts a ShardWorker to `map_batches`: one shard a batch."""
+    """Adapts a ShardWorker to `map_batches`: one shard a batch.
+
+    The worker is built with the first shard: of what an actor's constructor raises, Ray keeps the text
+    alone, and one that is killed in it is not started again.
+    """
 
     def __init__(
         self, worker_class: type[ShardWorker], arguments: dict[str, Any], threads: int
     ) -> None:
         torch.set_num_threads(threads)  # the actor's process is its own
-        self.worker = worker_class(**arguments)
+        self.build = partial(worker_class, **arguments)
+        self.worker: ShardWorker | None = None
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        if self.worker is None:
+            self.worker = self.build()
         facts = [self.worker(int(shard)) for shard in batch["shard"]]
         return {
             "rows": [fact["rows"] for fact in facts],
@@ -71,7 +82,8 @@ def map_shards(
 ) -> dict[str, Any]:
     """Run the worker over `shards` in an actor pool; return totals: rows, seconds, cut, peak_mb.
 
-    `arguments` must be picklable. An exception in a worker ends the run with that exception.
+    `arguments` must be picklable. An exception in a worker ends the run with that exception, and a
+    worker that keeps dying with FailedError.
     `light` work on few shards is done in this process: it ends before an actor would have started.
     """
     totals = {"rows": 0, "seconds": 0.0, "cut": 0, "peak_mb": 0.0}
@@ -89,22 +101,27 @@ def map_shards(
     resources = dict(study.cluster.actor_resources)
     if not gpu:
         resources.pop("num_gpus", None)
-    with _settings_of_ray_data():
-        dataset = ray.data.from_items(
+    with lost_workers(label), _settings_of_ray_data():
+        numbers = ray.data.from_items(
             [{"shard": shard} for shard in shards], override_num_blocks=len(shards)
-        ).map_batches(
-            _Actor,
-            fn_constructor_kwargs={
-                "worker_class": worker_class,
-                "arguments": arguments,
-                "threads": study.cluster.threads,
-            },
-            batch_size=1,
-            compute=ray.data.ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=2),
-            **resources,
         )
+        with warnings.catch_warnings():
+            # Ray 2.64 takes `max_restarts` away, and 2.60 has nothing in its place.
+            warnings.simplefilter("ignore", RayDeprecationWarning)
+            results = numbers.map_batches(
+                _Actor,
+                fn_constructor_kwargs={
+                    "worker_class": worker_class,
+                    "arguments": arguments,
+                    "threads": study.cluster.threads,
+                },
+                batch_size=1,
+                compute=ray.data.ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=2),
+                max_restarts=MAX_RESTARTS,
+                **resources,
+            )
         with study.log.progress(label, len(shards), "shards") as advance:
-            for row in dataset.iter_rows():
+            for row in results.iter_rows():
                 for name in ("rows", "seconds", "cut"):
                     totals[name] += row[name]
                 totals["peak_mb"] = max(totals["peak_mb"], row["peak_mb"])

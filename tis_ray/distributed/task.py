@@ -5,18 +5,34 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import ParamSpec, TypeVar
 
 import ray
 
 from tis_ray.distributed.connect import Cluster
+from tis_ray.distributed.lost import lost_workers
 from tis_ray.distributed.quiet import quiet_ray
 
 
-def run_task(work: Callable[..., Any], *arguments: Any, cluster: Cluster) -> Any:
-    """Return `work(*arguments)`, run where an actor of the study would be."""
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+def run_task(
+    stage: str,
+    cluster: Cluster,
+    work: Callable[Arguments, Result],
+    *arguments: Arguments.args,
+    **named: Arguments.kwargs,
+) -> Result:
+    """Return `work(...)`, run where an actor of the study would be.
+
+    Raises FailedError, which names the `stage`, where its process keeps dying.
+    """
     task = ray.remote(work).options(**cluster.actor_resources)  # type: ignore[attr-defined]
-    return ray.get(task.remote(*arguments))
+    with lost_workers(stage):
+        result: Result = ray.get(task.remote(*arguments, **named))
+    return result
 
 
 def try_ray() -> str:

@@ -20,7 +20,7 @@ from tis_ray.analysis.cells import ZERO_SHOT, ZERO_SHOT_PLAIN, StageCost
 from tis_ray.analysis.quantiles import Quantile
 from tis_ray.config import Config
 from tis_ray.distributed.connect import Cluster
-from tis_ray.distributed.heap import killed_for_memory
+from tis_ray.distributed.lost import killed_for_memory
 from tis_ray.distributed.trials import run_trials, tell
 from tis_ray.distributed.worker_group import run_training
 from tis_ray.errors import FailedError
@@ -321,7 +321,7 @@ def _keep_error(order: CellOrder, error: str) -> None:
     file = order.artifact / "error.txt"
     why = killed_for_memory(error)
     if why is not None or not file.exists():
-        write_text(file, f"{error.rstrip()}\n{order.name}: {why or 'its process was lost'}\n")
+        write_text(file, f"{error.rstrip()}\n{order.name}: its process {why or 'was lost'}\n")
 
 
 def run_cell(order: CellOrder, cluster: Cluster, workers: int, root: Path) -> None:

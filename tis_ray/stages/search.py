@@ -20,7 +20,7 @@ import numpy as np
 
 from tis_ray.batches.threads import cpu_threads
 from tis_ray.config import Config
-from tis_ray.distributed.heap import killed_for_memory
+from tis_ray.distributed.lost import killed_for_memory
 from tis_ray.distributed.trials import asha, run_trials, tell
 from tis_ray.evaluation import example_losses
 from tis_ray.log import peak_mb
@@ -151,7 +151,8 @@ def _run(
             scheduler=asha(epochs, settings.first_epochs, settings.reduction),
         )
     for trial, error in errors.items():
-        why = killed_for_memory(error) or error.strip().splitlines()[-1]
+        why = killed_for_memory(error)
+        why = f"its process {why}" if why else error.strip().splitlines()[-1]
         raise RuntimeError(
             f"search: trial {trial} failed twice: {why}; the same command continues the search"
         )

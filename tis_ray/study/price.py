@@ -96,7 +96,7 @@ def price(config: Config) -> Price:
         if key not in measured:
             with quiet_ray():
                 measured[key] = run_task(
-                    measure_sample, study, sides, cluster.device, cluster=cluster
+                    "measuring a sample", cluster, measure_sample, study, sides, cluster.device
                 )
         counts = {side: artifact.manifest().rows for side, artifact in sides.items()}
         prices.append(estimate(study, counts, measured[key], cluster))
