@@ -21,7 +21,7 @@ from tis_ray.representations import Features
 from tis_ray.section import Section
 from tis_ray.selectors import SELECTORS, select
 from tis_ray.selectors.ordering import Ordering
-from tis_ray.stages.recipe import _Checked
+from tis_ray.stages.feature_recipe import _Checked
 from tis_ray.study.run import run
 
 WIDE = """

@@ -96,7 +96,7 @@ def test_zero_shot_is_ordered_and_no_method_has_no_rows(tmp_path: Path) -> None:
     assert zero.subset is None
     assert plain.subset is None
     assert random.subset is not None
-    with pytest.raises(ValueError, match="rds uot B=12 seed 0: has no rows to train on"):
+    with pytest.raises(ValueError, match="rds uot B=12 seed 0 has no rows to train on"):
         CellPlan("rds", "uot", 12, 0, np.array([], dtype=np.int64))
 
 

@@ -29,8 +29,8 @@ def table(tmp_path: Path) -> Any:
 @pytest.mark.parametrize(
     ("scores", "told"),
     [
-        ([[1.0, 2.0, 3.0]] * 3, "has 3 scores a row; the study reads 2 queries"),
-        ([[1.0]] * 3, "has 1 scores a row"),
+        ([[1.0, 2.0, 3.0]] * 3, "has 3 scores in a row, but the study reads 2 queries"),
+        ([[1.0]] * 3, "has 1 scores in a row"),
         ([1.0, 2.0, 3.0], "`scores` is of type double"),
     ],
 )
@@ -47,7 +47,7 @@ def test_a_table_may_lack_pool_rows(table: Any) -> None:
 @pytest.mark.parametrize(
     ("columns", "told"),
     [
-        ({"rank": [2, 1, 0]}, "not in the order of its `rank`"),
+        ({"rank": [2, 1, 0]}, "not sorted by its `rank`"),
         ({"score": ["3", "2", "1"]}, "`score` is of type string"),
     ],
 )

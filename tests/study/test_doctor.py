@@ -70,7 +70,7 @@ def test_a_full_disk_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.ray
 def test_a_cluster_that_is_there_is_used_and_not_stopped(ray_cluster: Any) -> None:
-    assert "of the cluster that is connected" in try_ray()
+    assert "of the connected cluster" in try_ray()
     assert ray_cluster.is_initialized()
 
 

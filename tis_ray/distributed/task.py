@@ -1,4 +1,4 @@
-"""One piece of work on one node of the cluster."""
+"""Running one function as a Ray task: for a measurement, and to try whether Ray works."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import ray
 from tis_ray.distributed.connect import Cluster
 from tis_ray.distributed.lost import lost_workers
 from tis_ray.distributed.quiet import quiet_ray
-
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -54,7 +53,7 @@ def try_ray() -> str:
         finally:
             if not running:
                 ray.shutdown()
-    return f"ran in process {process}" + (" of the cluster that is connected" if running else "")
+    return f"ran in process {process}" + (" of the connected cluster" if running else "")
 
 
 def _process() -> int:

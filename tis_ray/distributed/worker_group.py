@@ -1,4 +1,4 @@
-"""Ray Train as the stages use it: a worker group for one training, restarted when a worker is lost."""
+"""Training with Ray Train: a worker group for one training, restarted when a worker is lost."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tis_ray.distributed.lost import killed_for_memory
 from tis_ray.errors import FailedError
 
 Order = TypeVar("Order")
-"""What a training process is told. Small; it is pickled."""
+"""What a training process is to do. Small; it is pickled."""
 
 
 def run_training(
@@ -59,6 +59,6 @@ def run_training(
     shutil.rmtree(root / "ray-train" / name, ignore_errors=True)
 
 
-def report(metrics: dict[str, float]) -> None:
-    """Tell Ray Train how far a worker is; it answers for all workers of the group."""
+def report_epoch(metrics: dict[str, float]) -> None:
+    """Report a worker's metrics to Ray Train; returns when all workers of the group have done so."""
     ray.train.report(metrics)

@@ -1,4 +1,4 @@
-"""Scores: `scores_MN` = learning-rate-weighted sums of cosines, by column shards on disk.
+"""The scores stage: `scores_MN`, similarities of queries and pool rows, in column shards on disk.
 
 `scores-00000.npy` is (M, n_s) float32; its columns are the usable pool rows of a token shard, in
 pool order, and `rows-00000.parquet` says which they are, with what was measured on the way (losses,
@@ -11,18 +11,19 @@ from whole gradients without a projection (`exact`), and from texts (BM25).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import pyarrow as pa
 
 from tis_ray.analysis.fidelity import certificate
-from tis_ray.distributed.shards import map_shards, pending
+from tis_ray.distributed.shards import ShardWorker, map_shards, pending
 from tis_ray.errors import InputError
 from tis_ray.representations import Representation
 from tis_ray.stages.context import Context
-from tis_ray.stages.recipe import Recipe
+from tis_ray.stages.feature_recipe import Recipe
 from tis_ray.stages.score_workers import ScoreExact, ScoreRows, ScoreStored, ScoreStreamed
 from tis_ray.store import (
     Artifact,
@@ -132,7 +133,9 @@ def score_folders(pool: Path, query: Path, out: Path) -> Path:
     ours, theirs = open_features(pool), open_features(query)
     for features, folder, side in ((ours, pool, "pool"), (theirs, query, "query")):
         if side not in features.shards:
-            raise InputError(f"{folder}: holds no {side} features")
+            raise InputError(
+                f"{folder}: holds no {side} features; give a `features-*` artifact that does"
+            )
     # How pool features are stored is no property of the space: queries are always float32.
     spaces = [
         {
@@ -155,11 +158,17 @@ def score_folders(pool: Path, query: Path, out: Path) -> Path:
     return out / "scores.npy"
 
 
+class ScoreWorker(ShardWorker, Protocol):
+    """Scores a shard; KIND says from what ("" where the method says it)."""
+
+    KIND: ClassVar[str]
+
+
 def _score(
     name: str,
-    inputs: dict[str, Any],
-    worker: Any,
-    arguments: dict[str, Any],
+    inputs: Mapping[str, object],
+    worker: type[ScoreWorker],
+    arguments: Mapping[str, object],
     shards: int,
     pool_rows: int,
     context: Context,
@@ -169,8 +178,9 @@ def _score(
 ) -> Artifact:
     """Run a worker over the shards and bring the small files together.
 
-    pool_rows: about how many columns there will be. model: the worker runs the model (on a GPU if there is one). whole: it needs the whole pool, so
-    it runs in this process, once.
+    pool_rows: about how many columns there will be. model: the worker runs the model (on a GPU if there
+    is one). whole: it needs the whole pool, so it runs in this process, once. kind: what the scores
+    are made from, where the worker does not know.
     """
     inputs = {"worker": worker.__name__, **inputs}
     artifact = Artifact(context.root, f"scores-{name}", inputs, VERSION)
@@ -184,18 +194,18 @@ def _score(
         with clock.marked():
             if whole:
                 here = worker(**arguments)
-                facts = {"peak_mb": 0.0}
+                peak = 0.0
                 for shard in todo:
                     here(shard)
             else:
                 label = f"scores {name}"
-                facts = map_shards(
+                peak = map_shards(
                     worker, arguments, todo, context, label, gpu=model, light=not model
-                )
+                )["peak_mb"]
         columns_N = np.concatenate([_rows(artifact.path, shard) for shard in range(shards)])
         if not len(columns_N):
             raise InputError(
-                f"data.pool: no row has a {name} score; see the quarantine of features"
+                f"data.pool: no row has a {name} score; see the quarantine of the features"
             )
         queries_M = read_npy(artifact / "queries.npy")
         # Every worker that met a query without a score wrote it down.
@@ -213,7 +223,7 @@ def _score(
             quarantined=len(lost),
             seconds=clock.seconds,
             device=context.cluster.device if model else "cpu",
-            peak_mb=facts["peak_mb"],
+            peak_mb=peak,
             details={"shards": shards, "queries": len(queries_M)},
         )
     context.log.made("scores", f"scores {name}", artifact, reused, _noise_note(artifact))
@@ -248,5 +258,5 @@ def _noise_note(artifact: Artifact) -> str:
 
 def _rows(folder: Path, shard: int) -> np.ndarray:
     table = read_parquet(folder / f"rows-{shard:05d}.parquet", columns=["row"])
-    found: np.ndarray = table["row"].to_numpy()
-    return found
+    rows: np.ndarray = table["row"].to_numpy()
+    return rows

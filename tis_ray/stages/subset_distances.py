@@ -1,4 +1,4 @@
-"""Distances beside each cell: how far its subset is from the queries, and how far random's is.
+"""The distances stage: how far each cell's subset is from the queries, and how far random's is.
 
 One artifact a representation, `distances-*`: a file for each distinct subset, then `distances.json`
 with all of them. Costs are 1 - score, so scores have to be cosines; BM25's are not. Rows without a
@@ -26,10 +26,10 @@ from tis_ray.analysis.distances import (
     subset_distances,
     wasserstein,
 )
-from tis_ray.distributed.shards import map_shards, pending
+from tis_ray.distributed.shards import ShardFacts, map_shards, pending
 from tis_ray.stages.cells import CellPlan
 from tis_ray.stages.context import Context
-from tis_ray.stages.represented import Represented
+from tis_ray.stages.rows_to_scores import Represented
 from tis_ray.store import Artifact, fingerprint, read_json, write_json
 from tis_ray.store.feature_views import FeatureSet, SideFeatures
 from tis_ray.store.score_matrix import ScoreMatrix
@@ -53,20 +53,22 @@ def measure_subsets(
 ) -> list[dict[str, Any]]:
     """Return the distances of each representation's subsets and of random's, as plain data."""
     rows_N = np.concatenate([pool.token_facts(s)["row"].to_numpy() for s in range(pool.shards)])
-    found = []
-    for one in represented:
-        if one.scores is None:
-            found.append({"representation": one.name, "reason": "it has no scores"})
-        elif not one.method.cosines:
-            found.append({"representation": one.name, "reason": "its scores are not cosines"})
+    distances = []
+    for scored in represented:
+        if scored.scores is None:
+            distances.append({"representation": scored.name, "reason": "it has no scores"})
+        elif not scored.method.cosines:
+            distances.append(
+                {"representation": scored.name, "reason": "its scores are not cosines"}
+            )
         else:
-            mine = [plan for plan in plans if plan.representation in (one.name, RANDOM)]
-            found.append(_measure(one, one.scores, mine, rows_N, context))
-    return found
+            own = [plan for plan in plans if plan.representation in (scored.name, RANDOM)]
+            distances.append(_measure(scored, scored.scores, own, rows_N, context))
+    return distances
 
 
 def _measure(
-    one: Represented,
+    represented: Represented,
     scores: Artifact,
     plans: list[CellPlan],
     rows_N: np.ndarray,
@@ -77,15 +79,15 @@ def _measure(
     places = [np.sort(matrix.places(rows_N[plan.positions])) for plan in plans]
     keys = [fingerprint(part.tolist()) for part in places]
     distinct = {key: part for key, part in zip(keys, places, strict=True) if len(part)}
-    features = one.features if one.features and "pool" in one.features.shards else None
+    features = represented.pool_features
     inputs = {
         "scores": scores.fingerprint,
         "features": features.artifact.fingerprint if features else None,
         "subsets": list(distinct),
         "limits": [EXACT_LIMIT, POOL_COLUMNS, FEATURE_ROWS, _FEATURE_SHARDS],
     }
-    artifact = Artifact(context.root, f"distances-{one.name}", inputs, VERSION)
-    reused = artifact.complete
+    artifact = Artifact(context.root, f"distances-{represented.name}", inputs, VERSION)
+    label, reused = f"distances {represented.name}", artifact.complete
     if not reused:
         clock = artifact.clock()
         items = [_thinned(np.arange(len(matrix.columns_N)), POOL_COLUMNS), *distinct.values()]
@@ -99,7 +101,6 @@ def _measure(
         }
         todo = pending(artifact.path, "item-{:05d}.json", len(items))
         light = len(matrix.queries_M) * sum(len(items[number]) for number in todo) <= EXACT_LIMIT
-        label = f"distances {one.name}"
         with clock.marked():
             facts = map_shards(MeasureSubset, arguments, todo, context, label, light=light)
         parts = [_read(artifact / f"item-{number:05d}.json") for number in range(len(items))]
@@ -117,9 +118,9 @@ def _measure(
         for plan, key in zip(plans, keys, strict=True)
         if key in content["subsets"]
     ]
-    context.log.made("distances", f"distances {one.name}", artifact, reused, _note(subsets))
+    context.log.made("distances", label, artifact, reused, _note(subsets))
     return {
-        "representation": one.name,
+        "representation": represented.name,
         "columns": content["columns"],
         "pool": content["pool"],
         "dimension": content["scale"] and content["scale"]["dimension"],
@@ -143,20 +144,20 @@ class MeasureSubset:
         self.pool = SideFeatures(features, "pool") if features else None
         self.query_mD = _rows(features, "query", FEATURE_ROWS) if features else None
 
-    def __call__(self, number: int) -> dict[str, Any]:
+    def __call__(self, number: int) -> ShardFacts:
         """Write the distances of one subset."""
         start = time.monotonic()
         places = self.items[number]
         # Coarse storage can move a cosine a little past 1.
         scores_MB = np.clip(self.matrix.read(places), -1, 1)
-        found = subset_distances(cosine_cost(scores_MB)).to_dict()
+        distances = subset_distances(cosine_cost(scores_MB)).to_dict()
         if number == _POOL:
-            found["mmd"] = self.pool_mmd
+            distances["mmd"] = self.pool_mmd
         elif self.pool is not None and self.query_mD is not None and self.pool_mmd is not None:
             subset_bD = self.pool.rows(_thinned(places, FEATURE_ROWS))
-            found["mmd"] = vars(mmd(self.query_mD, subset_bD, self.pool_mmd["bandwidth"]))
-        found["chord"] = vars(wasserstein(chord_cost(scores_MB)))
-        write_json(self.out / f"item-{number:05d}.json", found)
+            distances["mmd"] = vars(mmd(self.query_mD, subset_bD, self.pool_mmd["bandwidth"]))
+        distances["chord"] = vars(wasserstein(chord_cost(scores_MB)))
+        write_json(self.out / f"item-{number:05d}.json", distances)
         return {"rows": len(places), "seconds": time.monotonic() - start}
 
 
@@ -176,11 +177,11 @@ def _scale(artifact: Artifact, features: FeatureSet) -> dict[str, Any]:
 
 def _rows(features: FeatureSet, side: str, most: int) -> np.ndarray:
     """Return an even sample of a side's features as unit vectors, from a bounded number of files."""
-    found = SideFeatures(features, side)
-    filled = np.flatnonzero(np.diff(found.starts))
+    rows = SideFeatures(features, side)
+    filled = np.flatnonzero(np.diff(rows.starts))
     shards = _thinned(filled, _FEATURE_SHARDS)
-    places = np.concatenate([np.arange(found.starts[s], found.starts[s + 1]) for s in shards])
-    return found.rows(_thinned(places, most))
+    places = np.concatenate([np.arange(rows.starts[s], rows.starts[s + 1]) for s in shards])
+    return rows.rows(_thinned(places, most))
 
 
 def _thinned(values: np.ndarray, most: int) -> np.ndarray:
@@ -190,7 +191,7 @@ def _thinned(values: np.ndarray, most: int) -> np.ndarray:
     return values[np.arange(most) * len(values) // most]
 
 
-def _of_cell(plan: CellPlan, found: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:
+def _of_cell(plan: CellPlan, distances: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:
     """Return a subset's distances under the name of its cell, with the terms of the bound."""
     dimension = ((content["scale"] or {}).get("dimension") or {}).get("intrinsic")
     cell = {
@@ -199,12 +200,12 @@ def _of_cell(plan: CellPlan, found: dict[str, Any], content: dict[str, Any]) -> 
         "budget": plan.budget,
         "seed": plan.seed,
         "rows": len(plan.positions),
-        **found,
+        **distances,
         "sampling": None,
         "deviation": None,
     }
     if dimension is not None:
-        pool, subset = (Wasserstein(**part["chord"]) for part in (content["pool"], found))
+        pool, subset = (Wasserstein(**part["chord"]) for part in (content["pool"], distances))
         terms = bound_terms(pool, subset, budget=len(plan.positions), dimension=dimension)
         cell |= {"sampling": terms.sampling, "deviation": terms.deviation}
     return cell
@@ -222,5 +223,5 @@ def _note(subsets: list[dict[str, Any]]) -> str:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = read_json(path)
-    return found
+    content: dict[str, Any] = read_json(path)
+    return content
