@@ -250,12 +250,13 @@ def test_the_quantile_experiment_trains_on_the_beginning_of_each_part(study, tmp
     config = study(quantiles={"bins": 3, "rows": 6, "focus": True}, budget=6)
     config["evaluation"]["metrics"] = []
     result = run(config)
-    cells = [cell.to_json() for cell in result.record.quantiles]
-    assert [cell["quantile"] for cell in cells] == [[1], [2], [3], [1, 1], [1, 2], [1, 3]]
+    cells = result.quantiles
+    assert cells == result.record.quantiles
+    assert [cell.quantile for cell in cells] == [(1,), (2,), (3,), (1, 1), (1, 2), (1, 3)]
     # The first quantile begins as the budget does: the same cell, trained once.
-    best = next(c for c in result.cells if c["representation"] == "bm25")
-    assert cells[0]["fingerprint"] == cells[3]["fingerprint"] == best["fingerprint"]
-    assert len({cell["fingerprint"] for cell in cells}) == 5
+    best = next(c for c in result.cells if c.method.representation == "bm25")
+    assert cells[0].fingerprint == cells[3].fingerprint == best.fingerprint
+    assert len({cell.fingerprint for cell in cells}) == 5
     page = (tmp_path / "runs" / "small" / "report" / "index.html").read_text()
     assert "Is nearer data better data?" in page
     assert "5 parts" not in page
