@@ -111,7 +111,7 @@ def test_a_file_cut_short_is_detected_and_no_row_is_found_in_it(tmp_path):
 
 
 def test_a_shard_that_is_gone_is_told(tmp_path):
-    with pytest.raises(DamagedShardError, match="is gone"):
+    with pytest.raises(DamagedShardError, match="is missing"):
         FeatureStore(tmp_path, SPACE).read("pool", "0-0.safetensors")
 
 

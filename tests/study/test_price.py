@@ -142,5 +142,5 @@ def test_the_price_of_a_small_study(ray_cluster, tmp_path):
     print_price(found, console)
     text = console.export_text()
     assert "core-hours" in text
-    assert "in all" in text
+    assert "total" in text
     assert "features bm25" in text
