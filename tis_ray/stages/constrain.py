@@ -155,5 +155,5 @@ def known_name(name: str, known: Sequence[str], field: str, what: str) -> None:
     if name in known:
         return
     close = difflib.get_close_matches(name, known, n=1)
-    advice = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known[:8])}"
+    advice = f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(known[:8])}"
     raise InputError(f"{field}: {name!r} is not {what}; {advice}")

@@ -62,9 +62,28 @@ class Artifact:
         """Begin to make the artifact, or go on with it."""
         return Clock(self.path)
 
-    def commit(self, **facts: Any) -> Manifest:
-        """Write the manifest, then the marker. `facts` are fields of `Manifest`."""
-        manifest = Manifest(stage=self.stage, inputs=self.inputs, version=self.version, **facts)
+    def commit(
+        self,
+        *,
+        rows: int = 0,
+        quarantined: int = 0,
+        seconds: float = 0.0,
+        device: str = "cpu",
+        peak_mb: float = 0.0,
+        details: Mapping[str, object] | None = None,
+    ) -> Manifest:
+        """Write the manifest, then the marker."""
+        manifest = Manifest(
+            stage=self.stage,
+            inputs=self.inputs,
+            rows=rows,
+            quarantined=quarantined,
+            seconds=seconds,
+            device=device,
+            peak_mb=peak_mb,
+            details=dict(details or {}),
+            version=self.version,
+        )
         write_json(self.path / "manifest.json", asdict(manifest))
         (self.path / Clock.FILE).unlink(missing_ok=True)
         write_bytes(self.path / "_SUCCESS", b"")

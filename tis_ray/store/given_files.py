@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tis_ray.errors import InputError
+from tis_ray.store.files import TableRow
 from tis_ray.store.fingerprint import file_digest
 from tis_ray.store.score_matrix import open_scores
 
@@ -76,8 +76,8 @@ class GivenScores:
         self,
         path: str,
         key: str,
-        pool: Iterable[Mapping[str, Any]],
-        queries: Iterable[Mapping[str, Any]],
+        pool: Iterable[TableRow],
+        queries: Iterable[TableRow],
     ) -> None:
         self.unusable: dict[int, str] = {}
         rows_M = [row["row"] for row in queries]
@@ -135,7 +135,7 @@ class GivenVectors:
         """Numbers in a vector."""
         return int(self.values_ND.shape[1])
 
-    def of(self, rows: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, list[int]]:
+    def of(self, rows: Sequence[TableRow]) -> tuple[np.ndarray, list[int]]:
         """Return the vectors of rows (E, D), zeros where there is none, and the positions of those."""
         if self.places is None:
             return np.asarray(self.values_ND[[row["row"] for row in rows]]), []
