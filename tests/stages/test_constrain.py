@@ -190,7 +190,7 @@ def test_a_radius_keeps_near_duplicates_out(study, tmp_path):
 @pytest.mark.parametrize(
     ("constraints", "told"),
     [
-        ({"cap": {"flam": 3}}, "constraints.cap: 'flam' is not a source of the pool; there are"),
+        ({"cap": {"flam": 3}}, "constraints.cap: 'flam' is not a source of the pool; choose from"),
         ({"cap": {"*": 1}}, "12 examples cannot be reached: 3 can, 9 are missing"),
         ({"quota": {"a": 11, "b": 9}}, "8 more than the budget of 12"),
         ({"include": ["nobody"]}, "constraints.include: 'nobody' is not the id of a pool row"),

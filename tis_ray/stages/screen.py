@@ -2,7 +2,8 @@
 
 What is dropped here, and what the config excludes, goes to the pool's quarantine with its reason, so
 no later stage (warm-up, features, random subsets) ever sees it. What overlaps and is kept is listed
-all the same. The pool is read shard by shard, twice; see `tis_ray.data.overlap` for what counts as an overlap.
+all the same. The pool is read shard by shard, twice; `tis_ray.data.overlap` says what counts as an
+overlap.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
 Every method then trains with the same settings, chosen on a subset that no method chose, so the
 search favours none of them. The test rows play no part.
 
-ASHA (Li et al., "A system for massively parallel hyperparameter tuning", 2020) stops a trial after an epoch if it
-is not among the best 1/reduction of those that have come as far. Which are stopped depends on who
-came first, so two searches may differ; a search is an artifact, and a study keeps to its result.
+ASHA (Li et al., "A system for massively parallel hyperparameter tuning", 2020) stops a trial after an
+epoch if it is not among the best 1/reduction of those that have come as far. Which are stopped depends
+on who came first, so two searches may differ; a search is an artifact, and a study keeps to its result.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The warm-up stage of a representation: adapters trained on a random share of the pool, one checkpoint per epoch."""
+"""The warm-up stage: adapters trained on a random share of the pool, with a checkpoint for each epoch."""
 
 from __future__ import annotations
 

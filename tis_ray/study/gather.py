@@ -1,4 +1,4 @@
-"""Gathering a study's record, which the report draws: results, selected texts, the map, composition, costs."""
+"""Gathering a study's record for its report: results, selected texts, the map, composition, costs."""
 
 from __future__ import annotations
 
