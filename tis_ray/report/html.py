@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 from tis_ray.report import svg
 from tis_ray.report.figures import Drawing
-from tis_ray.report.words import Headline
+from tis_ray.report.headline import Headline
 from tis_ray.store import write_bytes
 
 
@@ -40,14 +40,12 @@ class Section:
 class Page:
     """What stands around the sections.
 
-    kind: "report" of one study, or "analysis" of several. folder: where the sections' templates are,
-    each named by its anchor. warnings: what to know first, with what it is about. script: JavaScript
-    of the page's own, the only one that may run.
+    kind: "report" of one study, or "analysis" of several. warnings: what to know first, with what it
+    is about. script: JavaScript of the page's own, the only one that may run.
     """
 
     title: str
     kind: str
-    folder: str
     facts: Sequence[str]
     headline: Headline
     sections: Sequence[Section]
@@ -66,7 +64,7 @@ def write_page(page: Page, out_dir: str | Path, content: dict[str, Any]) -> Path
         lstrip_blocks=True,
     )
     sections = [
-        replace(section, template=f"{page.folder}/{section.anchor}.html.j2")
+        replace(section, template=f"sections/{section.anchor}.html.j2")
         for section in page.sections
         if section.shown
     ]
