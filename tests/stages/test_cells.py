@@ -29,8 +29,8 @@ from tis_ray.stages.cell_evaluation import Evaluation
 from tis_ray.stages.cell_training import CellOrder, cell_loop
 from tis_ray.stages.cells import CellPlan, _order, cell_artifact, plan_cells
 from tis_ray.stages.context import Context
-from tis_ray.stages.examples import LostRowsError
 from tis_ray.stages.tokens import prepare_side, read_side
+from tis_ray.stages.training_rows import LostRowsError
 from tis_ray.store.sides import SIDES
 from tis_ray.study.run import run
 

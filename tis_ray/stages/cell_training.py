@@ -30,7 +30,7 @@ from tis_ray.stages.cell_evaluation import (
     evaluate,
     evaluate_without_template,
 )
-from tis_ray.stages.examples import Subset, progress_writer
+from tis_ray.stages.training_rows import Subset, progress_writer
 from tis_ray.store import Artifact, Clock, read_json, write_json
 
 TRAINING = ("train_rows", "train_tokens", "optimizer_steps", "train_loss", "seconds_train")

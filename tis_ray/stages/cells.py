@@ -30,8 +30,8 @@ from tis_ray.stages.cell_evaluation import NO_TEMPLATE, Evaluation
 from tis_ray.stages.cell_training import CellOrder, cell_loop
 from tis_ray.stages.constrain import Constrainer
 from tis_ray.stages.context import Context
-from tis_ray.stages.examples import Subset
 from tis_ray.stages.ordering_artifact import StudyOrdering
+from tis_ray.stages.training_rows import Subset
 from tis_ray.store import Artifact, fingerprint, read_json, read_lines, write_json, write_text
 from tis_ray.store.sides import Side
 

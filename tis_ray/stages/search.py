@@ -30,7 +30,7 @@ from tis_ray.settings import FinetuneConfig, SearchConfig
 from tis_ray.settings.grid import Point, label, placed, points
 from tis_ray.stages.cell_training import TrainingOrder, ordered_model
 from tis_ray.stages.context import Context
-from tis_ray.stages.examples import Subset, sample_rows
+from tis_ray.stages.training_rows import Subset, sample_rows
 from tis_ray.store import Artifact, find_json, read_json, write_json
 from tis_ray.store.sides import Side
 

@@ -14,7 +14,7 @@ from tis_ray.representations import Warmup
 from tis_ray.settings import ModelConfig
 from tis_ray.stages.cell_training import TrainingOrder, ordered_model
 from tis_ray.stages.context import Context
-from tis_ray.stages.examples import Subset, progress_writer, sample_rows, training_progress
+from tis_ray.stages.training_rows import Subset, progress_writer, sample_rows, training_progress
 from tis_ray.store import Artifact, read_json, write_json
 from tis_ray.store.sides import Side
 
