@@ -6,7 +6,6 @@ dashed line, random in grey. No figure leaves out a method, whatever its result.
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -58,7 +57,7 @@ def drawings(record: StudyRecord, rows: Sequence[TableRow]) -> dict[str, Drawing
             f"Mean and 95% interval over seeds; {better} is better. The dashed line is zero-shot."
         )
         found.append(
-            Drawing(figure_name("budget", metric), title, caption, budget_curve(rows, about))
+            Drawing(svg.figure_name("budget", metric), title, caption, budget_curve(rows, about))
         )
         found.append(difference_drawing(difference_name(metric), rows, about))
         title = f"Cost against gain: {about.words}"
@@ -66,7 +65,7 @@ def drawings(record: StudyRecord, rows: Sequence[TableRow]) -> dict[str, Drawing
             "Difference to random, turned so that up is better, with its 95% interval; hollow where"
             " the data cannot tell. Dots of nearly the same cost are drawn side by side."
         )
-        name = figure_name("gain", metric)
+        name = svg.figure_name("gain", metric)
         found.append(Drawing(name, title, caption, gain_figure(name, record, rows, about)))
     caption = map_caption(record)
     found.append(Drawing("map", "Map of pool, queries and subsets", caption, pool_map(record)))
@@ -105,11 +104,6 @@ def write_figures(record: StudyRecord, folder: str | Path) -> dict[str, Path]:
     return paths
 
 
-def figure_name(kind: str, metric: str) -> str:
-    """Return a figure's name, which is also that of its file."""
-    return f"{kind}_{re.sub(r'[^A-Za-z0-9_-]', '-', metric)}"
-
-
 def budget_curve(rows: Sequence[TableRow], metric: Metric) -> str:
     """Draw mean and interval against budget, a line a method; one budget gives a dot plot.
 
@@ -140,7 +134,7 @@ def budget_curve(rows: Sequence[TableRow], metric: Metric) -> str:
         )
 
     return draw_curves(
-        figure_name("budget", metric.name),
+        svg.figure_name("budget", metric.name),
         f"{metric.words} by budget",
         "; ".join(_line_words(shown, method, metric) for method in methods),
         [
@@ -164,7 +158,7 @@ def budget_curve(rows: Sequence[TableRow], metric: Metric) -> str:
 
 def difference_name(metric: str) -> str:
     """Return the name of the figure of a metric's differences to random."""
-    return figure_name("difference", metric)
+    return svg.figure_name("difference", metric)
 
 
 def difference_drawing(name: str, rows: Sequence[TableRow], metric: Metric) -> Drawing:
@@ -277,7 +271,7 @@ def _dot_plot(shown: Sequence[TableRow], metric: Metric, zero: tuple[str, float]
         f"{r.label}: {number(metric, r.metrics[metric.name].value.mean, 3)}" for r in ranked
     )
     height = 1.0 + 0.3 * len(ranked)
-    return svg.draw(figure_name("budget", metric.name), metric.words, summary, height, paint)
+    return svg.draw(svg.figure_name("budget", metric.name), metric.words, summary, height, paint)
 
 
 def _zero_shot(rows: Sequence[TableRow], metric: Metric) -> tuple[str, float] | None:

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -54,7 +53,7 @@ class Page:
     version: str = ""
 
 
-def write_page(page: Page, out_dir: str | Path, content: dict[str, Any]) -> Path:
+def write_page(page: Page, out_dir: str | Path, content: Mapping[str, object]) -> Path:
     """Write `out_dir/index.html` atomically and return its path. Equal input, equal bytes."""
     environment = Environment(
         loader=PackageLoader("tis_ray.report", package_path="templates"),

@@ -6,23 +6,24 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from tis_ray.analysis import Legend, Method, StageCost, TableRow
 from tis_ray.analysis.cells import POOL
 from tis_ray.analysis.ranks import rank_tables, ranked_runs
+from tis_ray.analysis.recorded import RecordedCertificate
+from tis_ray.report import svg
 from tis_ray.report.clarity import agreement_table, clarity, score_lines
 from tis_ray.report.closeness import distance_tables
-from tis_ray.report.figures import difference_name, drawings, figure_name
+from tis_ray.report.figures import difference_name, drawings
 from tis_ray.report.gains import gain_tables
 from tis_ray.report.headline import headline
 from tis_ray.report.html import Page, Section, write_page
 from tis_ray.report.lengths import length_table
 from tis_ray.report.quantile_section import study_lines
 from tis_ray.report.rank_section import rank_lines
-from tis_ray.report.record import Exactness, StudyRecord
+from tis_ray.report.record import StudyRecord
 from tis_ray.report.results_section import results_table, warnings_of
 from tis_ray.report.subsets import effective_budgets, overlap_lines
 from tis_ray.report.tried_settings import search_table
@@ -62,14 +63,11 @@ def build_report(record: StudyRecord, out_dir: str | Path) -> Path:
             results_table(
                 rows,
                 metric,
-                [figure_name("budget", metric.name), difference_name(metric.name)],
+                [svg.figure_name("budget", metric.name), difference_name(metric.name)],
             )
             for metric in metrics_of(rows)
         ],
-        "gains": [
-            table | {"figure": figure_name("gain", table["metric"])}
-            for table in gain_tables(record, rows)
-        ],
+        "gains": gain_tables(record, rows),
         "ranks": rank_lines(
             {
                 metric: rank_tables(
@@ -119,7 +117,7 @@ def build_report(record: StudyRecord, out_dir: str | Path) -> Path:
             Section("selected", "What was selected", bool(selected & has)),
             Section("orderings", "Orderings", bool(content["scores"] or content["agreement"])),
             Section("distances", "Distances", bool(content["distances"])),
-            Section("trust", "Exactness", "trust" in has),
+            Section("trust", "RecordedCertificate", "trust" in has),
             Section("examples", "Selected examples", "examples" in has),
             Section("cost", "Cost", "costs" in has),
             Section("quarantine", "Quarantine"),
@@ -151,7 +149,7 @@ def _listed(word: str, values: Sequence[str]) -> str:
     return f"{word}{'s' if len(values) > 1 else ''} {', '.join(values)}" if values else ""
 
 
-def _examples(record: StudyRecord) -> list[dict[str, Any]]:
+def _examples(record: StudyRecord) -> list[dict[str, object]]:
     """Return the first selected rows of each ordering, texts cut to fit the page."""
     shown = sum(min(len(ordering["rows"]), MOST_EXAMPLES) for ordering in record.orderings)
     most = max(300, min(4000, int(TEXT_BUDGET / 1.5 / max(shown, 1))))
@@ -183,7 +181,7 @@ def _cut(text: str | None, most: int) -> str:
     return f"{text[:most]}… [{len(text) - most:,} more characters]"
 
 
-def _shares(record: StudyRecord) -> dict[str, Any] | None:
+def _shares(record: StudyRecord) -> dict[str, object] | None:
     """Return the composition as a table: a source a line, counts and percent of each column."""
     columns = {part: c for part, c in record.composition.items() if sum(c.values())}
     if not columns:
@@ -208,33 +206,31 @@ def _shares(record: StudyRecord) -> dict[str, Any] | None:
     }
 
 
-def _trust(found: Exactness, legend: Legend) -> dict[str, Any]:
+def _trust(found: RecordedCertificate, legend: Legend) -> dict[str, str]:
     """Return in words how far scores are from exact, and what a cascade kept and lost."""
     name = legend.representation(found["representation"])
-    line: dict[str, Any] = {"name": name, "scored": found.get("kind", ""), "lost": ""}
+    noise = "no projection: exact"
     if found.get("projection"):
         overlaps = found.get("predicted_overlap") or {}
         agree = ", ".join(f"top {float(p):.0%}: {share:.0%}" for p, share in overlaps.items())
-        line["noise"] = (
+        noise = (
             f"estimated error {found['noise_within_query']:.4f} (scores of a query spread by "
             f"{found['spread']:.4f}); predicted agreement with exact scores, {agree}"
         )
-    else:
-        line["noise"] = "no projection: exact"
-    cascade = found.get("cascade")
-    if cascade:
+    lost = ""
+    if cascade := found.get("cascade"):
         by = legend.representation(cascade["by"])
-        line["lost"] = f"{by} kept {cascade['kept']:,} of {cascade['pool']:,} rows"
+        lost = f"{by} kept {cascade['kept']:,} of {cascade['pool']:,} rows"
         for entry in cascade.get("recall", [])[:1]:
-            line["lost"] += (
+            lost += (
                 f"; of the {entry['rows']} rows that full {name} would take from a sample of "
                 f"{cascade['sample']:,}, {entry['kept']} were kept: recall "
                 f"{entry['kept'] / entry['rows']:.0%} [{entry['low']:.0%}, {entry['high']:.0%}]"
             )
-    return line
+    return {"name": name, "scored": found.get("kind", ""), "noise": noise, "lost": lost}
 
 
-def _costs(stages: Iterable[StageCost]) -> list[dict[str, Any]]:
+def _costs(stages: Iterable[StageCost]) -> list[dict[str, object]]:
     """Return one line a stage: its artifacts added up."""
     groups: dict[str, list[StageCost]] = defaultdict(list)
     for stage in stages:

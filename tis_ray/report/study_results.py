@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -118,7 +117,7 @@ def study_results(folders: Sequence[Path]) -> Results:
     )
 
 
-def _of_model(record: StudyRecord) -> dict[str, Any]:
+def _of_model(record: StudyRecord) -> dict[str, object]:
     """Return what of the study's place in a grid names its model."""
     setting = record.config.get("setting") or {}
     return {key: value for key, value in setting.items() if key.startswith("model.")}

@@ -126,6 +126,11 @@ def draw(
     return _clean(buffer.getvalue(), prefix, title, summary)
 
 
+def figure_name(kind: str, metric: str) -> str:
+    """Return a figure's name, which is also that of its file."""
+    return f"{kind}_{re.sub(r'[^A-Za-z0-9_-]', '-', metric)}"
+
+
 def themed(svg: str) -> str:
     """Replace the drawing's colours by CSS variables that fall back to them."""
     return re.sub(
