@@ -6,11 +6,10 @@ rows that it would take from the sample, how many had the cheap one kept?
 
 from __future__ import annotations
 
-from typing import NotRequired, TypedDict
-
 import numpy as np
 
 from tis_ray.analysis.intervals import wilson_interval
+from tis_ray.analysis.recorded import Recall
 from tis_ray.distributed.held_scores import score_shards, select_distributed
 from tis_ray.errors import InputError
 from tis_ray.representations import Cascade
@@ -22,26 +21,6 @@ KEPT_VERSION = 1
 """Of `kept-*`."""
 RECALL_VERSION = 1
 """Of `recall-*`."""
-
-
-class RecallAt(TypedDict):
-    """Of the dear representation's first `rows` rows of the sample, those that were kept; 95% interval."""
-
-    share: float
-    rows: int
-    kept: int
-    low: float
-    high: float
-
-
-class CascadeFacts(TypedDict):
-    """What a cascade kept of the pool, and its recall where a sample was drawn."""
-
-    by: str
-    kept: int
-    pool: int
-    sample: int
-    recall: NotRequired[list[RecallAt]]
 
 
 def check_cascade(cascade: Cascade, context: Context) -> None:
@@ -90,7 +69,7 @@ def cascade_recall(
     candidates: int,
     scores: Artifact,
     context: Context,
-) -> list[RecallAt]:
+) -> list[Recall]:
     """Return the recall of `kept` at the largest budget's share of the candidates, at 5% and at 10%.
 
     label: the dear representation, in words. scores: its scores of the sample.
@@ -113,13 +92,13 @@ def cascade_recall(
         order = select_distributed(shards, BASELINE, most, context.cluster.actors)
         inside = np.isin(columns_N[order.indices], kept)
         entries = []
-        for name, count in budgets.items():
+        for part, count in budgets.items():
             hits = int(inside[:count].sum())
             low, high = wilson_interval(hits, count)
-            entries.append({"share": name, "rows": count, "kept": hits, "low": low, "high": high})
+            entries.append(Recall(share=part, rows=count, kept=hits, low=low, high=high))
         write_json(artifact / "recall.json", entries)
         artifact.commit(rows=len(columns_N))
-    recall: list[RecallAt] = read_json(artifact / "recall.json")
+    recall: list[Recall] = read_json(artifact / "recall.json")
     first = recall[0]
     context.log.say(
         f"  cascade: of the {first['rows']} rows that {label} would take from a sample of "

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 
+from tis_ray.analysis.recorded import QuarantinedRow
 from tis_ray.data import format_tulu
 from tis_ray.distributed.shards import ShardFacts, map_shards
 from tis_ray.models.loading import load_tokenizer
@@ -31,7 +32,7 @@ from tis_ray.store.feature_store import (
     rows_digest,
 )
 from tis_ray.store.feature_views import FeatureSet
-from tis_ray.store.sides import QUARANTINE, QuarantinedRow, Side, row_dicts
+from tis_ray.store.sides import QUARANTINE, Side, row_dicts
 
 VERSION = 1
 """Of the view; what a feature is, is the space's to say."""

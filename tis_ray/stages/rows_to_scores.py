@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tis_ray.analysis.cells import Method
+from tis_ray.analysis.recorded import CascadeRecall
 from tis_ray.representations import Cascade, Representation
 from tis_ray.stages.cascade import (
-    CascadeFacts,
     cascade_recall,
     check_cascade,
     kept_rows,
@@ -43,7 +43,7 @@ class Represented:
     method: Representation
     features: FeatureSet | None
     scores: Artifact | None
-    cascade: CascadeFacts | None = None
+    cascade: CascadeRecall | None = None
 
     @property
     def name(self) -> str:
@@ -118,9 +118,9 @@ class Representer:
         kept: np.ndarray,
         candidates: np.ndarray,
         sides: dict[str, Side],
-    ) -> CascadeFacts:
+    ) -> CascadeRecall:
         sample = recall_sample(cascade, candidates)
-        facts = CascadeFacts(
+        facts = CascadeRecall(
             by=cascade.by, kept=len(kept), pool=len(candidates), sample=len(sample)
         )
         if not len(sample):

@@ -10,6 +10,7 @@ from typing import ClassVar
 import numpy as np
 import pyarrow as pa
 
+from tis_ray.analysis.recorded import QuarantinedRow
 from tis_ray.distributed.shards import ShardFacts
 from tis_ray.errors import InputError
 from tis_ray.representations import Representation
@@ -19,7 +20,7 @@ from tis_ray.stages.feature_recipe import Recipe
 from tis_ray.stages.featurize import RowReader
 from tis_ray.store import TableRow, write_npy, write_parquet
 from tis_ray.store.feature_views import FeatureSet
-from tis_ray.store.sides import QUARANTINE, QuarantinedRow, Side
+from tis_ray.store.sides import QUARANTINE, Side
 
 
 class _Writer:

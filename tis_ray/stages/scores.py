@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 import pyarrow as pa
 
 from tis_ray.analysis.fidelity import certificate
+from tis_ray.analysis.recorded import RecordedCertificate
 from tis_ray.distributed.shards import ShardWorker, map_shards, pending
 from tis_ray.errors import InputError
 from tis_ray.representations import Representation
@@ -230,13 +231,13 @@ def _score(
     return artifact
 
 
-def read_certificate(scores: Artifact) -> dict[str, Any]:
+def read_certificate(scores: Artifact) -> RecordedCertificate:
     """Return how far the scores are from exact, as `certificate.json` says."""
-    found: dict[str, Any] = read_json(scores / "certificate.json")
-    return found
+    recorded: RecordedCertificate = read_json(scores / "certificate.json")
+    return recorded
 
 
-def _certificate(folder: Path, kind: str) -> dict[str, Any]:
+def _certificate(folder: Path, kind: str) -> dict[str, object]:
     noises = [read_npy(path) for path in sorted(folder.glob("noise-*.npy"))]
     if not noises:
         return {"projection": False, "kind": kind}
@@ -244,16 +245,16 @@ def _certificate(folder: Path, kind: str) -> dict[str, Any]:
     count = count_rows(folder, "rows-*.parquet")
     samples = [read_npy(path) for path in sorted(folder.glob("sample-*.npy"))]
     scores_Ms, noise_Ms = np.concatenate(samples, axis=2)
-    found = certificate(scores_Ms, sums_M, squares_M, count, SHARES, noise_Ms=noise_Ms)
-    return {"projection": True, "kind": kind, **found.to_dict()}
+    measured = certificate(scores_Ms, sums_M, squares_M, count, SHARES, noise_Ms=noise_Ms)
+    return {"projection": True, "kind": kind, **measured.to_dict()}
 
 
 def _noise_note(artifact: Artifact) -> str:
-    found = read_certificate(artifact)
-    if not found["projection"]:
+    recorded = read_certificate(artifact)
+    if not recorded["projection"]:
         return ""
-    overlap = found["predicted_overlap"]["0.05"]
-    return f"noise {found['noise']:.4f}; top 5% agree with exact scores to about {overlap:.0%}"
+    overlap = recorded["predicted_overlap"]["0.05"]
+    return f"noise {recorded['noise']:.4f}; top 5% agree with exact scores to about {overlap:.0%}"
 
 
 def _rows(folder: Path, shard: int) -> np.ndarray:

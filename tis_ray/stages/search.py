@@ -14,10 +14,10 @@ import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from tis_ray.analysis.recorded import Search, Trial
 from tis_ray.batches.threads import cpu_threads
 from tis_ray.config import Config
 from tis_ray.distributed.lost import killed_for_memory
@@ -72,9 +72,9 @@ def search(
             device=context.cluster.device,
             peak_mb=max(trial["peak_mb"] for trial in results["trials"]),
         )
-    results = read_json(artifact / RESULTS)
-    context.log.made("search", "search", artifact, reused, _note(results))
-    return with_point(config.finetune, results["best"]), artifact
+    outcome: Search = read_json(artifact / RESULTS)
+    context.log.made("search", "search", artifact, reused, _note(outcome))
+    return with_point(config.finetune, outcome["best"]), artifact
 
 
 def search_artifact(config: Config, settings: SearchConfig, pool: Side, query: Side) -> Artifact:
@@ -204,37 +204,41 @@ def _plain(losses: list[float]) -> list[float | None]:
     return [loss if loss < math.inf else None for loss in losses]
 
 
-def _results(trials: list[Point], artifact: Artifact, epochs: int) -> dict[str, Any]:
+def _results(trials: list[Point], artifact: Artifact, epochs: int) -> Search:
     """Return what every trial came to, and the best of those that came to the end."""
     results = [
-        {
-            "settings": point,
-            "query_loss": _plain(_losses(folder)),
-            "diverged": (find_json(folder / "diverged.json") or {}).get("error"),
-            "peak_mb": (find_json(folder / "losses.json") or {}).get("peak_mb", 0.0),
-        }
+        Trial(
+            settings=point,
+            query_loss=_plain(_losses(folder)),
+            diverged=(find_json(folder / "diverged.json") or {}).get("error"),
+            peak_mb=(find_json(folder / "losses.json") or {}).get("peak_mb", 0.0),
+        )
         for point in trials
         for folder in [artifact / label(point)]
     ]
-    ended = [
-        t for t in results if len(t["query_loss"]) == epochs and t["query_loss"][-1] is not None
-    ]
+    ended = [t for t in results if len(t["query_loss"]) == epochs and _last(t) < math.inf]
     if not ended:
         why = next((t["diverged"] for t in results if t["diverged"]), "no trial ran to its end")
         raise RuntimeError(
             f"search: none of {len(results)} trials gave a finite query loss ({why}); run the same "
             "command to try them again, or change search.over"
         )
-    best = min(ended, key=lambda trial: trial["query_loss"][-1])
+    best = min(ended, key=_last)
     return {"best": best["settings"], "epochs": epochs, "trials": results}
 
 
-def _note(results: dict[str, Any]) -> str:
+def _last(trial: Trial) -> float:
+    """Return the query loss after a trial's last epoch; infinite where it diverged."""
+    loss = trial["query_loss"][-1]
+    return math.inf if loss is None else loss
+
+
+def _note(results: Search) -> str:
     """Return the outcome in words, for the log."""
     best = next(t for t in results["trials"] if t["settings"] == results["best"])
     stopped = sum(len(t["query_loss"]) < results["epochs"] for t in results["trials"])
     chosen = ", ".join(f"{key} {value}" for key, value in results["best"].items())
     return (
-        f"{chosen}: query loss {best['query_loss'][-1]:.3f} on random rows; {stopped} of "
+        f"{chosen}: query loss {_last(best):.3f} on random rows; {stopped} of "
         f"{len(results['trials'])} trials stopped early"
     )

@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 from statistics import mean
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -25,6 +25,12 @@ from tis_ray.analysis.distances import (
     mmd,
     subset_distances,
     wasserstein,
+)
+from tis_ray.analysis.recorded import (
+    RecordedDimension,
+    RecordedMmd,
+    RepresentationDistances,
+    SubsetDistances,
 )
 from tis_ray.distributed.shards import ShardFacts, map_shards, pending
 from tis_ray.stages.cells import CellPlan
@@ -45,15 +51,32 @@ _FEATURE_SHARDS = 64  # that a sample of the pool's features is read from
 _POOL = 0  # the item that is the pool; subsets are numbered from 1
 
 
+class _Scale(TypedDict):
+    """The pool's MMD, whose bandwidth all subsets are compared with, and its dimension."""
+
+    mmd: RecordedMmd
+    dimension: RecordedDimension | None
+
+
+class _Content(TypedDict):
+    """What `distances.json` holds; `scale` is None without features."""
+
+    columns: int
+    scale: _Scale | None
+    pool: SubsetDistances
+    subsets: dict[str, SubsetDistances]
+    """By the digest of their places."""
+
+
 def measure_subsets(
     represented: list[Represented],
     plans: list[CellPlan],
     pool: Side,
     context: Context,
-) -> list[dict[str, Any]]:
+) -> list[RepresentationDistances]:
     """Return the distances of each representation's subsets and of random's, as plain data."""
     rows_N = np.concatenate([pool.token_facts(s)["row"].to_numpy() for s in range(pool.shards)])
-    distances = []
+    distances: list[RepresentationDistances] = []
     for scored in represented:
         if scored.scores is None:
             distances.append({"representation": scored.name, "reason": "it has no scores"})
@@ -73,7 +96,7 @@ def _measure(
     plans: list[CellPlan],
     rows_N: np.ndarray,
     context: Context,
-) -> dict[str, Any]:
+) -> RepresentationDistances:
     matrix = ScoreMatrix(scores.path)
     # Distances ask who is in a subset, not in which order.
     places = [np.sort(matrix.places(rows_N[plan.positions])) for plan in plans]
@@ -103,28 +126,28 @@ def _measure(
         light = len(matrix.queries_M) * sum(len(items[number]) for number in todo) <= EXACT_LIMIT
         with clock.marked():
             facts = map_shards(MeasureSubset, arguments, todo, context, label, light=light)
-        parts = [_read(artifact / f"item-{number:05d}.json") for number in range(len(items))]
-        everything = {
-            "columns": len(matrix.columns_N),
-            "scale": scale,
-            "pool": parts[_POOL],
-            "subsets": dict(zip(distinct, parts[1:], strict=True)),
-        }
-        write_json(artifact / "distances.json", everything)
+        parts = [read_json(artifact / f"item-{number:05d}.json") for number in range(len(items))]
+        subsets = dict(zip(distinct, parts[1:], strict=True))
+        write_json(
+            artifact / "distances.json",
+            _Content(
+                columns=len(matrix.columns_N), scale=scale, pool=parts[_POOL], subsets=subsets
+            ),
+        )
         artifact.commit(rows=len(distinct), seconds=clock.seconds, peak_mb=facts["peak_mb"])
-    content = _read(artifact / "distances.json")
-    subsets = [
-        _of_cell(plan, {"digest": key, **content["subsets"][key]}, content)
+    content: _Content = read_json(artifact / "distances.json")
+    cells = [
+        _of_cell(plan, key, content)
         for plan, key in zip(plans, keys, strict=True)
         if key in content["subsets"]
     ]
-    context.log.made("distances", label, artifact, reused, _note(subsets))
+    context.log.made("distances", label, artifact, reused, _note(cells))
     return {
         "representation": represented.name,
         "columns": content["columns"],
         "pool": content["pool"],
         "dimension": content["scale"] and content["scale"]["dimension"],
-        "subsets": subsets,
+        "subsets": cells,
     }
 
 
@@ -136,7 +159,7 @@ class MeasureSubset:
         scores: Path,
         items: list[np.ndarray],
         features: FeatureSet | None,
-        pool_mmd: dict[str, float] | None,
+        pool_mmd: RecordedMmd | None,
         out: Path,
     ) -> None:
         self.matrix, self.items = ScoreMatrix(scores), items
@@ -161,8 +184,8 @@ class MeasureSubset:
         return {"rows": len(places), "seconds": time.monotonic() - start}
 
 
-def _scale(artifact: Artifact, features: FeatureSet) -> dict[str, Any]:
-    """Return the pool's MMD, whose bandwidth all subsets are compared with, and its dimension."""
+def _scale(artifact: Artifact, features: FeatureSet) -> _Scale:
+    """Return the scale of a representation's distances, measured once and kept in `scale.json`."""
     path = artifact / "scale.json"
     if not path.exists():
         pool_ED = _rows(features, "pool", FEATURE_ROWS)
@@ -172,7 +195,8 @@ def _scale(artifact: Artifact, features: FeatureSet) -> dict[str, Any]:
         except ValueError:  # fewer distinct rows than neighbours
             dimension = None
         write_json(path, {"mmd": discrepancy, "dimension": dimension})
-    return _read(path)
+    scale: _Scale = read_json(path)
+    return scale
 
 
 def _rows(features: FeatureSet, side: str, most: int) -> np.ndarray:
@@ -191,27 +215,31 @@ def _thinned(values: np.ndarray, most: int) -> np.ndarray:
     return values[np.arange(most) * len(values) // most]
 
 
-def _of_cell(plan: CellPlan, distances: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:
+def _of_cell(plan: CellPlan, digest: str, content: _Content) -> SubsetDistances:
     """Return a subset's distances under the name of its cell, with the terms of the bound."""
-    dimension = ((content["scale"] or {}).get("dimension") or {}).get("intrinsic")
-    cell = {
+    assert plan.selector is not None
+    measured = content["subsets"][digest]
+    cell: SubsetDistances = {
         "representation": plan.representation,
         "selector": plan.selector,
         "budget": plan.budget,
         "seed": plan.seed,
         "rows": len(plan.positions),
-        **distances,
+        "digest": digest,
+        **measured,
         "sampling": None,
         "deviation": None,
     }
-    if dimension is not None:
-        pool, subset = (Wasserstein(**part["chord"]) for part in (content["pool"], distances))
-        terms = bound_terms(pool, subset, budget=len(plan.positions), dimension=dimension)
+    dimension = content["scale"] and content["scale"]["dimension"]
+    if dimension and dimension["intrinsic"] is not None:
+        pool, subset = (Wasserstein(**part["chord"]) for part in (content["pool"], measured))
+        budget, intrinsic = len(plan.positions), dimension["intrinsic"]
+        terms = bound_terms(pool, subset, budget=budget, dimension=intrinsic)
         cell |= {"sampling": terms.sampling, "deviation": terms.deviation}
     return cell
 
 
-def _note(subsets: list[dict[str, Any]]) -> str:
+def _note(subsets: list[SubsetDistances]) -> str:
     """Return the mean W1 of each method at the largest budget, random first."""
     most = max((cell["budget"] for cell in subsets), default=0)
     values: dict[str, list[float]] = {}
@@ -220,8 +248,3 @@ def _note(subsets: list[dict[str, Any]]) -> str:
             values.setdefault(cell["selector"], []).append(cell["w1"]["value"])
     words = ", ".join(f"{name} {mean(parts):.3f}" for name, parts in values.items())
     return f"W1 to the queries at {most}: {words}" if words else ""
-
-
-def _read(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = read_json(path)
-    return content

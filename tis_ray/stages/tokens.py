@@ -17,6 +17,7 @@ from typing import Any, cast
 import pyarrow as pa
 
 from tis_ray.analysis.cells import StageCost
+from tis_ray.analysis.recorded import QuarantinedRow
 from tis_ray.config import Config
 from tis_ray.data import (
     Encoded,
@@ -51,7 +52,6 @@ from tis_ray.store.sides import (
     QUARANTINE,
     ROWS,
     TOKENS,
-    QuarantinedRow,
     Side,
     SideName,
     row_dicts,

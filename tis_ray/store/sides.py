@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import Literal
 
 import pyarrow as pa
 
+from tis_ray.analysis.recorded import QuarantinedRow
 from tis_ray.store.artifact import Artifact
 from tis_ray.store.files import TableRow, read_parquet
 
@@ -41,17 +42,6 @@ TOKENS = pa.schema(
 QUARANTINE = pa.schema(
     [(name, pa.string()) for name in ("side", "file", "line", "id", "reason", "detail")]
 )
-
-
-class QuarantinedRow(TypedDict):
-    """A row of `QUARANTINE`: one that cannot be used, where it stands, and why."""
-
-    side: str
-    file: str
-    line: str
-    id: str
-    reason: str
-    detail: str
 
 
 SideName = Literal["pool", "query", "test"]

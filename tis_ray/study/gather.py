@@ -6,7 +6,8 @@ import datetime
 import importlib.metadata
 import platform
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pyarrow.compute as pc
@@ -15,6 +16,15 @@ from tis_ray.analysis import Method
 from tis_ray.analysis.agreement import pairwise_agreement
 from tis_ray.analysis.cells import POOL, QUERIES, Part
 from tis_ray.analysis.projection import principal_plane
+from tis_ray.analysis.recorded import (
+    Overlaps,
+    PoolMap,
+    QuarantinedRow,
+    RecordedCertificate,
+    ScoreRange,
+    SelectedRow,
+    SelectedRows,
+)
 from tis_ray.finished.choices import Likeness, choices, likeness
 from tis_ray.finished.lineage import trace
 from tis_ray.report import StudyRecord
@@ -62,7 +72,6 @@ def study_record(study: Study, command: str) -> StudyRecord:
         POOL: length_facts(lengths_N, responses_N),
         QUERIES: length_facts(*_lengths(query)),
     }
-    shown = []
     for ordering in orderings:
         table = ordering.table()
         for budget, filled in ordering.filled().items():
@@ -70,55 +79,60 @@ def study_record(study: Study, command: str) -> StudyRecord:
             composition[part] = dict(Counter(table["source"].to_pylist()[: filled.rows]))
             places = np.searchsorted(rows_N, table["index"].to_numpy()[: filled.rows])
             lengths[part] = length_facts(lengths_N[places], responses_N[places])
-        lineage = trace(ordering.artifact.path, ordering.name)
-        chosen, alike = choices(lineage), likeness(lineage, slice(SHOWN_ROWS))
-        rows = [
-            {
-                **row,
-                "text": texts[row["index"]],
-                "query_text": query_texts.get(row["query"], ""),
-                "margin": float(chosen.margin_B[row["rank"]]) if chosen else None,
-                **(_near_duplicates(alike, row["rank"]) if alike else {}),
-            }
-            for row in table.slice(0, SHOWN_ROWS).to_pylist()
-        ]
-        shown.append(
-            {
-                **_method(ordering).to_json(),
-                "budget": table.num_rows,
-                "rows": rows,
-                "scores": chosen.facts.to_dict() if chosen else None,
-            }
-        )
-    content: dict[str, Any] = {
-        "name": config.name,
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "config": config.model_dump(mode="json"),
-        "legend": legend_of(config),
-        "cells": cells,
-        "quantiles": quantiles,
-        "overlaps": _overlaps(study.screen),
-        "orderings": shown,
-        "agreement": pairwise_agreement(
+    return StudyRecord(
+        name=config.name,
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        config=config.model_dump(mode="json"),
+        legend=legend_of(config),
+        cells=cells,
+        quantiles=quantiles,
+        overlaps=_overlaps(study.screen),
+        orderings=[_selected_rows(o, texts, query_texts) for o in orderings],
+        agreement=pairwise_agreement(
             {_method(o): o.table()["index"].to_numpy() for o in orderings}, len(rows_N)
         ),
-        "map": _map(features, orderings, dict(zip(rows_N.tolist(), sources.tolist(), strict=True)))
+        map=_map(features, orderings, dict(zip(rows_N.tolist(), sources.tolist(), strict=True)))
         if features
         else None,
-        "certificates": _certificates(study.represented),
-        "distances": distances,
-        "composition": composition,
-        "lengths": lengths,
-        "stages": list(study.log.stages),
-        "quarantined": [
+        certificates=_certificates(study.represented),
+        distances=distances,
+        composition=composition,
+        lengths=lengths,
+        stages=list(study.log.stages),
+        quarantined=[
             *(row for side in study.sides.values() for row in side.quarantined()),
             *(row for represented in study.represented for row in _without_feature(represented)),
         ],
-        "command": command,
-        "budget_unit": config.budget_unit,
-        "environment": _environment(),
-    }
-    return StudyRecord(**content)
+        command=command,
+        budget_unit=config.budget_unit,
+        environment=_environment(),
+    )
+
+
+def _selected_rows(
+    ordering: StudyOrdering, texts: Mapping[int, str], query_texts: Mapping[int, str]
+) -> SelectedRows:
+    """Return the first rows of an ordering with their texts, margins and near-duplicates."""
+    table = ordering.table()
+    lineage = trace(ordering.artifact.path, ordering.name)
+    chosen, alike = choices(lineage), likeness(lineage, slice(SHOWN_ROWS))
+    rows: list[SelectedRow] = [
+        {
+            **row,
+            "text": texts[row["index"]],
+            "query_text": query_texts.get(row["query"], ""),
+            "margin": float(chosen.margin_B[row["rank"]]) if chosen else None,
+            **(_near_duplicates(alike, row["rank"]) if alike else {}),
+        }
+        for row in table.slice(0, SHOWN_ROWS).to_pylist()
+    ]
+    return SelectedRows(
+        representation=ordering.representation,
+        selector=ordering.selector,
+        budget=table.num_rows,
+        rows=rows,
+        scores=cast(ScoreRange, chosen.facts.to_dict()) if chosen else None,
+    )
 
 
 def _lengths(side: Side) -> tuple[np.ndarray, np.ndarray]:
@@ -134,7 +148,7 @@ def _method(ordering: StudyOrdering) -> Method:
     return Method(ordering.representation, ordering.selector)
 
 
-def _overlaps(screen: Screen) -> dict[str, Any]:
+def _overlaps(screen: Screen) -> Overlaps:
     """Return how much of the pool repeats queries or test rows, and the strongest pairs."""
     details = screen.artifact.manifest().details
     return {
@@ -144,7 +158,7 @@ def _overlaps(screen: Screen) -> dict[str, Any]:
     }
 
 
-def _near_duplicates(alike: Likeness, rank: int) -> dict[str, Any]:
+def _near_duplicates(alike: Likeness, rank: int) -> SelectedRow:
     nearest = int(alike.kin.nearest[rank])
     return {
         "duplicates": int(alike.kin.counts[rank]),
@@ -153,7 +167,7 @@ def _near_duplicates(alike: Likeness, rank: int) -> dict[str, Any]:
     }
 
 
-def _certificates(represented: list[Represented]) -> list[dict[str, Any]]:
+def _certificates(represented: list[Represented]) -> list[RecordedCertificate]:
     """Return, for each representation, how far its scores are from exact, and what a cascade lost."""
     return [
         {
@@ -166,16 +180,18 @@ def _certificates(represented: list[Represented]) -> list[dict[str, Any]]:
     ]
 
 
-def _without_feature(represented: Represented) -> list[dict[str, str]]:
+def _without_feature(represented: Represented) -> list[QuarantinedRow]:
     """Return the rows that a representation could not use, and why."""
     artifacts = (represented.features and represented.features.artifact, represented.scores)
-    rows = [
+    rows: list[QuarantinedRow] = [
         row
         for artifact in artifacts
         if artifact
         for row in read_parquet(artifact / "quarantine.parquet").to_pylist()
     ]
-    return [{**row, "detail": f"representation {represented.name}"} for row in rows]
+    for row in rows:
+        row["detail"] = f"representation {represented.name}"
+    return rows
 
 
 def _texts(side: Side, wanted: set[int] | None) -> dict[int, str]:
@@ -190,7 +206,7 @@ def _texts(side: Side, wanted: set[int] | None) -> dict[int, str]:
 
 def _map(
     features: FeatureSet, orderings: list[StudyOrdering], source_of: dict[int, str]
-) -> dict[str, Any]:
+) -> PoolMap:
     """Place pool and queries in the plane of the features' two principal components."""
     chosen = {_method(o): o.table()["index"].to_pylist() for o in orderings}
     keep_always = {row for rows in chosen.values() for row in rows}

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from tis_ray.analysis import Cell
+from tis_ray.analysis.recorded import RepresentationDistances
 from tis_ray.config import Config, Part
 from tis_ray.errors import InputError
 from tis_ray.log import RunLog
@@ -192,7 +192,7 @@ class Study(Context):
         return sweep(plans, self.tuned, self.pool, self.query, self.test, self.ended)
 
     @cached_property
-    def distances(self) -> list[dict[str, Any]]:
+    def distances(self) -> list[RepresentationDistances]:
         """How far subsets lie from the queries."""
         return measure_subsets(self.represented, self.plans, self.pool, self.tuned)
 
