@@ -24,14 +24,11 @@ def run_trials(
     *,
     resources: Mapping[str, float],
     at_once: int,
-    metric: str | None = None,
-    mode: str | None = None,
     scheduler: TrialScheduler | None = None,
 ) -> dict[str, str]:
     """Run `work(order)` as a trial for each order; return the errors of those that failed, by name.
 
-    at_once: the most trials at a time. scheduler: may stop trials early, by the `metric` that they
-    report and whether "min" or "max" of it is best.
+    at_once: the most trials at a time. scheduler: may stop trials early, by what they report.
     """
     folder = root / "ray-tune"
     trainable = tune.with_parameters(_run_order, work=work, orders=dict(orders))
@@ -39,8 +36,6 @@ def run_trials(
         tune.with_resources(trainable, dict(resources)),
         param_space={"order": tune.grid_search(list(orders))},
         tune_config=tune.TuneConfig(
-            metric=metric,
-            mode=mode,
             scheduler=scheduler,
             max_concurrent_trials=at_once,
             reuse_actors=True,
@@ -64,9 +59,14 @@ def report_trial(metrics: Mapping[str, float]) -> None:
     tune.report(dict(metrics))
 
 
-def asha(epochs: int, first: int, reduction: int) -> ASHAScheduler:
-    """Return ASHA over epochs: of the trials that have come equally far, the best 1/reduction go on."""
+def asha(loss: str, epochs: int, first: int, reduction: int) -> ASHAScheduler:
+    """Return ASHA over epochs: of the trials that have come equally far, the best 1/reduction go on.
+
+    loss: the reported metric whose lowest values are best. first: epochs before any trial is stopped.
+    """
     return ASHAScheduler(
+        metric=loss,
+        mode="min",
         time_attr="epoch",
         max_t=epochs,
         grace_period=min(first, epochs),

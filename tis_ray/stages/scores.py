@@ -12,6 +12,7 @@ from whole gradients without a projection (`exact`), and from texts (BM25).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol
 
@@ -54,10 +55,13 @@ def score_features(query: FeatureSet, pool: FeatureSet, context: Context) -> Art
         "query_features": query.artifact.fingerprint,
         "weights": query.weights_C.tolist(),
     }
-    arguments = {"query": query, "pool": pool}
-    name, shards = pool.representation, pool.shards["pool"]
-    count = pool.artifact.manifest().rows
-    return _score(name, inputs, ScoreStored, arguments, shards, count, context)
+    way = _Way(
+        worker=ScoreStored,
+        arguments={"query": query, "pool": pool},
+        shards=pool.shards["pool"],
+        columns=pool.artifact.manifest().rows,
+    )
+    return _score(pool.representation, inputs, way, context)
 
 
 def score_stream(
@@ -75,10 +79,14 @@ def score_stream(
         "weights": recipe.weights_C.tolist(),
         "wanted": None if wanted is None else fingerprint(wanted.tolist()),
     }
-    arguments = {"recipe": recipe, "query": query, "sides": sides, "wanted": wanted}
-    shards = sides["pool"].shards
-    count = sides["pool"].usable if wanted is None else len(wanted)
-    return _score(recipe.name, inputs, ScoreStreamed, arguments, shards, count, context, model=True)
+    way = _Way(
+        worker=ScoreStreamed,
+        arguments={"recipe": recipe, "query": query, "sides": sides, "wanted": wanted},
+        shards=sides["pool"].shards,
+        columns=sides["pool"].usable if wanted is None else len(wanted),
+        model=True,
+    )
+    return _score(recipe.name, inputs, way, context)
 
 
 def score_exact(
@@ -95,10 +103,14 @@ def score_exact(
         "weights": recipe.weights_C.tolist(),
         "wanted": None if wanted is None else fingerprint(wanted.tolist()),
     }
-    arguments = {"recipe": recipe, "sides": sides, "wanted": wanted}
-    shards = sides["pool"].shards
-    count = sides["pool"].usable if wanted is None else len(wanted)
-    return _score(recipe.name, inputs, ScoreExact, arguments, shards, count, context, model=True)
+    way = _Way(
+        worker=ScoreExact,
+        arguments={"recipe": recipe, "sides": sides, "wanted": wanted},
+        shards=sides["pool"].shards,
+        columns=sides["pool"].usable if wanted is None else len(wanted),
+        model=True,
+    )
+    return _score(recipe.name, inputs, way, context)
 
 
 def score_rows(method: Representation, sides: dict[str, Side], context: Context) -> Artifact:
@@ -109,19 +121,15 @@ def score_rows(method: Representation, sides: dict[str, Side], context: Context)
         "query": sides["query"].tokens.fingerprint,
         "pool": sides["pool"].tokens.fingerprint,
     }
-    arguments = {"method": method, "settings": settings, "sides": sides}
-    shards, count = sides["pool"].shards, sides["pool"].usable
-    return _score(
-        method.name,
-        inputs,
-        ScoreRows,
-        arguments,
-        shards,
-        count,
-        context,
+    way = _Way(
+        worker=ScoreRows,
+        arguments={"method": method, "settings": settings, "sides": sides},
+        shards=sides["pool"].shards,
+        columns=sides["pool"].usable,
         whole=True,
         kind=method.made_of,
     )
+    return _score(method.name, inputs, way, context)
 
 
 def score_folders(pool: Path, query: Path, out: Path) -> Path:
@@ -165,70 +173,80 @@ class ScoreWorker(ShardWorker, Protocol):
     KIND: ClassVar[str]
 
 
-def _score(
-    name: str,
-    inputs: Mapping[str, object],
-    worker: type[ScoreWorker],
-    arguments: Mapping[str, object],
-    shards: int,
-    pool_rows: int,
-    context: Context,
-    model: bool = False,
-    whole: bool = False,
-    kind: str = "",
-) -> Artifact:
-    """Run a worker over the shards and bring the small files together.
+@dataclass(frozen=True, kw_only=True)
+class _Way:
+    """One of the ways to scores: the worker, what it is built of, and the token shards of the pool.
 
-    pool_rows: about how many columns there will be. model: the worker runs the model (on a GPU if there
-    is one). whole: it needs the whole pool, so it runs in this process, once. kind: what the scores
-    are made from, where the worker does not know.
+    columns: about how many there will be. model: the worker runs the model (on a GPU if there is one).
+    whole: it needs the whole pool, so it runs in this process, once. kind: what the scores are made
+    from, where the worker does not know.
     """
-    inputs = {"worker": worker.__name__, **inputs}
+
+    worker: type[ScoreWorker]
+    arguments: Mapping[str, object]
+    shards: int
+    columns: int
+    model: bool = False
+    whole: bool = False
+    kind: str = ""
+
+
+def _score(name: str, inputs: Mapping[str, object], way: _Way, context: Context) -> Artifact:
+    """Score the shards and bring the small files together."""
+    inputs = {"worker": way.worker.__name__, **inputs}
     artifact = Artifact(context.root, f"scores-{name}", inputs, VERSION)
     reused = artifact.complete
     if not reused:
         clock = artifact.clock()
         artifact.path.mkdir(parents=True, exist_ok=True)
-        todo = pending(artifact.path, "scores-{:05d}.npy", shards)
-        stride = max(1, pool_rows // CERTIFIED_COLUMNS)
-        arguments = {**arguments, "out": artifact.path, "stride": stride}
         with clock.marked():
-            if whole:
-                here = worker(**arguments)
-                peak = 0.0
-                for shard in todo:
-                    here(shard)
-            else:
-                label = f"scores {name}"
-                peak = map_shards(
-                    worker, arguments, todo, context, label, gpu=model, light=not model
-                )["peak_mb"]
-        columns_N = np.concatenate([_rows(artifact.path, shard) for shard in range(shards)])
+            peak = _score_shards(name, way, artifact.path, context)
+        columns_N = np.concatenate([_rows(artifact.path, shard) for shard in range(way.shards)])
         if not len(columns_N):
             raise InputError(
                 f"data.pool: no row has a {name} score; see the quarantine of the features"
             )
         queries_M = read_npy(artifact / "queries.npy")
-        # Every worker that met a query without a score wrote it down.
-        lost = {
-            tuple(row.values()): row
-            for path in sorted(artifact.path.glob("lost-*.parquet"))
-            for row in read_parquet(path).to_pylist()
-        }
-        table = pa.Table.from_pylist(list(lost.values()), QUARANTINE)
-        write_parquet(artifact / "quarantine.parquet", table)
+        lost = _lost_rows(artifact.path)
+        write_parquet(artifact / "quarantine.parquet", lost)
         write_npy(artifact / "columns.npy", columns_N)
-        write_json(artifact / "certificate.json", _certificate(artifact.path, worker.KIND or kind))
+        kind = way.worker.KIND or way.kind
+        write_json(artifact / "certificate.json", _certificate(artifact.path, kind))
         artifact.commit(
             rows=len(columns_N),
-            quarantined=len(lost),
+            quarantined=lost.num_rows,
             seconds=clock.seconds,
-            device=context.cluster.device if model else "cpu",
+            device=context.cluster.device if way.model else "cpu",
             peak_mb=peak,
-            details={"shards": shards, "queries": len(queries_M)},
+            details={"shards": way.shards, "queries": len(queries_M)},
         )
     context.log.made("scores", f"scores {name}", artifact, reused, _noise_note(artifact))
     return artifact
+
+
+def _score_shards(name: str, way: _Way, out: Path, context: Context) -> float:
+    """Score the shards that are missing in `out`; return the peak memory of the actors in MB."""
+    todo = pending(out, "scores-{:05d}.npy", way.shards)
+    stride = max(1, way.columns // CERTIFIED_COLUMNS)
+    arguments = {**way.arguments, "out": out, "stride": stride}
+    if way.whole:
+        worker = way.worker(**arguments)
+        for shard in todo:
+            worker(shard)
+        return 0.0
+    label, light = f"scores {name}", not way.model
+    totals = map_shards(way.worker, arguments, todo, context, label, gpu=way.model, light=light)
+    return totals["peak_mb"]
+
+
+def _lost_rows(folder: Path) -> pa.Table:
+    """Return the rows without a score, each once: every worker lists the queries among them."""
+    lost = {
+        tuple(row.values()): row
+        for path in sorted(folder.glob("lost-*.parquet"))
+        for row in read_parquet(path).to_pylist()
+    }
+    return pa.Table.from_pylist(list(lost.values()), QUARANTINE)
 
 
 def read_certificate(scores: Artifact) -> RecordedCertificate:

@@ -147,9 +147,7 @@ def _run(
             context.root,
             resources=cluster.trial_resources,
             at_once=cluster.actors,
-            metric="query_loss",
-            mode="min",
-            scheduler=asha(epochs, settings.first_epochs, settings.reduction),
+            scheduler=asha("query_loss", epochs, settings.first_epochs, settings.reduction),
         )
     for trial, error in errors.items():
         why = killed_for_memory(error)
