@@ -8,7 +8,7 @@ actor, and waiting for other users of the machine.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rich import box
@@ -132,50 +132,59 @@ def estimate(
     config: Config, counts: Mapping[SideName, int], facts: Measured, cluster: Cluster
 ) -> Price:
     """Extrapolate the measurement of a sample to all rows of one study."""
+    pool, tokens = counts["pool"], counts["pool"] * facts["tokens_per_row"]
+    encoded = fingerprint({"tokens": _tokens_of(config)})
+    stages = [
+        StagePrice("tokens", pool, tokens, pool * facts["tokenise"], 8e-9 * tokens, encoded),
+        *(p for m in methods_of(config) for p in _representation_prices(config, m, counts, facts)),
+        *_training_prices(config, counts, facts),
+    ]
+    return Price(
+        stages, cluster.actors, cluster.threads, cluster.device, facts["sample"], facts["spread"]
+    )
+
+
+def _representation_prices(
+    config: Config, method: Representation, counts: Mapping[SideName, int], facts: Measured
+) -> Iterator[StagePrice]:
+    """Yield the prices of a representation's warm-up, features and scores."""
+    pool, query, each = counts["pool"], counts["query"], facts["tokens_per_row"]
+    settings = config.settings_of(method)
+    tokens_of = _tokens_of(config, method)
+    features = fingerprint({"tokens": tokens_of, "method": method.identity(settings)})
+    scores = fingerprint({"features": features, "query": config.data.query.model_dump(mode="json")})
+    name, warmup, cascade = method.name, method.warmup(settings), method.cascade(settings)
+    if warmup is not None and warmup.checkpoints is None:
+        rows = min(pool, max(warmup.min_rows, round(warmup.share * pool)))
+        tokens = rows * each * warmup.training.epochs
+        warmed = fingerprint({"tokens": tokens_of, "warmup": repr(warmup)})
+        yield StagePrice("warm-up", rows, tokens, tokens * facts["train"], made_from=warmed)
+    passes = warmup.training.epochs if warmup is not None else 1
+    rows = query + (pool if cascade is None else round(pool * cascade.keep) + cascade.sample)
+    stores = method.gives == "vectors" and method.scoring(settings) == "store"
+    width = facts["width"].get(name, 0) * passes
+    size = width * BYTES[method.dtype(settings)] if stores else 0.0
+    tokens, seconds = rows * each * passes, rows * passes * facts["feature"][name]
+    yield StagePrice(f"features {name}", rows, tokens, seconds, rows * size * 1e-9, features)
+    seconds = 2.0 * query * rows * width / facts["flops"]
+    yield StagePrice(f"scores {name}", rows, 0, seconds, 4e-9 * query * rows, scores)
+
+
+def _training_prices(
+    config: Config, counts: Mapping[SideName, int], facts: Measured
+) -> Iterator[StagePrice]:
+    """Yield the prices of the search, of fine-tuning and of evaluation."""
     pool, query, test = (counts[side] for side in SIDES)
     each = facts["tokens_per_row"]
-    stages = [
-        StagePrice(
-            "tokens",
-            pool,
-            pool * each,
-            pool * facts["tokenise"],
-            8e-9 * pool * each,
-            fingerprint({"tokens": _tokens_of(config)}),
-        )
-    ]
-    for method in methods_of(config):
-        settings = config.settings_of(method)
-        tokens_of = _tokens_of(config, method)
-        features = fingerprint({"tokens": tokens_of, "method": method.identity(settings)})
-        scores = fingerprint(
-            {"features": features, "query": config.data.query.model_dump(mode="json")}
-        )
-        name, warmup, cascade = method.name, method.warmup(settings), method.cascade(settings)
-        if warmup is not None and warmup.checkpoints is None:
-            rows = min(pool, max(warmup.min_rows, round(warmup.share * pool)))
-            tokens = rows * each * warmup.training.epochs
-            warmed = fingerprint({"tokens": tokens_of, "warmup": repr(warmup)})
-            stages.append(
-                StagePrice("warm-up", rows, tokens, tokens * facts["train"], made_from=warmed)
-            )
-        passes = warmup.training.epochs if warmup is not None else 1
-        rows = query + (pool if cascade is None else round(pool * cascade.keep) + cascade.sample)
-        stores = method.gives == "vectors" and method.scoring(settings) == "store"
-        width = facts["width"].get(name, 0) * passes
-        size = width * BYTES[method.dtype(settings)] if stores else 0.0
-        tokens, seconds = rows * each * passes, rows * passes * facts["feature"][name]
-        stages.append(
-            StagePrice(f"features {name}", rows, tokens, seconds, rows * size * 1e-9, features)
-        )
-        flops = 2.0 * query * rows * width
-        stages.append(
-            StagePrice(
-                f"scores {name}", rows, 0, flops / facts["flops"], 4e-9 * query * rows, scores
-            )
-        )
-    methods = 1 + sum(len(config.selectors(name)) for name in config.representation)
     size = each if config.budget_unit == "tokens" else 1
+    if config.search is not None:
+        combinations = len(points(config.search.over))
+        trials = min(combinations, config.search.trials or combinations)
+        rows = trials * min(pool, config.search.rows or round(max(config.budget) / size))
+        tried = rows * each * config.finetune.epochs
+        losses = trials * config.finetune.epochs * query * facts["loss"]
+        yield StagePrice("search", rows, tried, tried * facts["finetune"] + losses)
+    methods = 1 + sum(len(config.selectors(name)) for name in config.representation)
     trained = round(methods * len(config.seed) * sum(config.budget) / size)
     models = methods * len(config.seed) * len(config.budget)
     if config.quantiles is not None:
@@ -183,33 +192,19 @@ def estimate(
         parts = len(config.representation) * bins * len(config.seed)
         trained, models = trained + parts * config.quantiles.rows, models + parts
     tokens = trained * each * config.finetune.epochs
-    if config.search is not None:
-        combinations = len(points(config.search.over))
-        trials = min(combinations, config.search.trials or combinations)
-        rows = trials * min(pool, config.search.rows or round(max(config.budget) / size))
-        tried = rows * each * config.finetune.epochs
-        losses = trials * config.finetune.epochs * query * facts["loss"]
-        stages.append(StagePrice("search", rows, tried, tried * facts["finetune"] + losses))
     saved = models * facts["saved"] if config.finetune.save else 0.0
-    stages.append(
-        StagePrice("fine-tune", trained, tokens, tokens * facts["finetune"], 1e-9 * saved)
-    )
+    yield StagePrice("fine-tune", trained, tokens, tokens * facts["finetune"], 1e-9 * saved)
     models += 2  # zero-shot, with and without template
     # An answer's time is nearly all in its tokens.
     answers = test * bool(config.evaluation.metrics) + sum(
         len(task.rows) * task.asking.max_new_tokens / config.evaluation.max_new_tokens
         for task in read_tasks(config.evaluation.tasks)
     )
-    stages.append(
-        StagePrice(
-            "evaluate",
-            models * (query + test),
-            models * (query + test) * facts["target_tokens"],
-            models * ((query + test) * facts["loss"] + answers * facts["answer"]),
-        )
-    )
-    return Price(
-        stages, cluster.actors, cluster.threads, cluster.device, facts["sample"], facts["spread"]
+    yield StagePrice(
+        "evaluate",
+        models * (query + test),
+        models * (query + test) * facts["target_tokens"],
+        models * ((query + test) * facts["loss"] + answers * facts["answer"]),
     )
 
 
