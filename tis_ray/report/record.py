@@ -25,11 +25,12 @@ from tis_ray.analysis.recorded import (
     RepresentationDistances,
     Search,
     SelectedRows,
+    Settings,
 )
 from tis_ray.errors import InputError
 from tis_ray.store import read_text, write_bytes
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 @dataclass
@@ -40,6 +41,10 @@ class StudyRecord:
     created: str = ""
     """When the study ended, ISO 8601."""
     config: dict[str, Any] = field(default_factory=dict)
+    task: str | None = None
+    """Which of a file's tasks this is."""
+    setting: Settings = field(default_factory=dict)
+    """The study's place in a grid: its values by the dotted name of their field."""
     cells: list[Cell] = field(default_factory=list)
     quantiles: list[Cell] = field(default_factory=list)
     legend: Legend = field(default_factory=Legend)

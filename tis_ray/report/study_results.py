@@ -18,6 +18,7 @@ import numpy as np
 from tis_ray.analysis import Cell, Legend, Method, Metric, measured
 from tis_ray.analysis.cells import RANDOM_METHOD
 from tis_ray.analysis.quantiles import QuantileCurve, quantile_curves
+from tis_ray.analysis.recorded import Settings
 from tis_ray.analysis.results import RANDOM, Labelled, Results, scopes_of
 from tis_ray.analysis.statistics import best_of_zero_shots
 from tis_ray.errors import InputError
@@ -117,10 +118,9 @@ def study_results(folders: Sequence[Path]) -> Results:
     )
 
 
-def _of_model(record: StudyRecord) -> dict[str, object]:
+def _of_model(record: StudyRecord) -> Settings:
     """Return what of the study's place in a grid names its model."""
-    setting = record.config.get("setting") or {}
-    return {key: value for key, value in setting.items() if key.startswith("model.")}
+    return {key: value for key, value in record.setting.items() if key.startswith("model.")}
 
 
 def _model(record: StudyRecord) -> str:
@@ -131,11 +131,11 @@ def _model(record: StudyRecord) -> str:
 
 def _task(record: StudyRecord) -> str:
     """Return the study's name without what is said of its model."""
-    setting, own = record.config.get("setting") or {}, _of_model(record)
+    own = _of_model(record)
     if not own:
         return record.name
-    rest = label({key: value for key, value in setting.items() if key not in own})
-    return "-".join(part for part in (record.name.removesuffix(f"-{label(setting)}"), rest) if part)
+    rest = label({key: value for key, value in record.setting.items() if key not in own})
+    return "-".join(part for part in (record.name.removesuffix(f"-{label(record.setting)}"), rest) if part)
 
 
 def _quantiles(
