@@ -126,7 +126,12 @@ class FeatureStore:
             keys=_hex_keys(tensors["keys"]),
             values_ECK=decode(encoded),
             unusable=unusable,
-            columns={n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)},
+            # safetensors gives them in no order, and tables are written from them.
+            columns={
+                name.removeprefix(prefix): tensors[name]
+                for name in sorted(tensors)
+                if name.startswith(prefix)
+            },
         )
 
     def files(self, side: str) -> dict[str, str]:
