@@ -188,7 +188,7 @@ def test_a_radius_keeps_near_duplicates_out(study, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("constraints", "told"),
+    ("constraints", "message"),
     [
         ({"cap": {"flam": 3}}, "constraints.cap: 'flam' is not a source of the pool; choose from"),
         ({"cap": {"*": 1}}, "12 examples cannot be reached: 3 can, 9 are missing"),
@@ -200,10 +200,10 @@ def test_a_radius_keeps_near_duplicates_out(study, tmp_path):
         ({"query_weights": {"add_number": 2}}, "did you mean 'add_numbers'?"),
     ],
 )
-def test_what_cannot_be_says_why(study, artifacts, constraints, told):
+def test_what_cannot_be_says_why(study, artifacts, constraints, message):
     with pytest.raises(InputError) as error:
         run(study(constraints=constraints, artifacts=artifacts), until="select")
-    assert told in str(error.value)
+    assert message in str(error.value)
 
 
 def pool_side(folder: Path) -> Side:
@@ -212,9 +212,9 @@ def pool_side(folder: Path) -> Side:
     tokens = max(
         (p for p in artifacts.glob("tokens-*") if is_pool(p)), key=lambda p: p.stat().st_mtime
     )
-    told = json.loads((tokens / "manifest.json").read_text())
-    found = Artifact(artifacts, "tokens", told["inputs"])
-    return Side("pool", found, found, told["details"]["shards"])
+    manifest = json.loads((tokens / "manifest.json").read_text())
+    artifact = Artifact(artifacts, "tokens", manifest["inputs"])
+    return Side("pool", artifact, artifact, manifest["details"]["shards"])
 
 
 def is_pool(tokens: Path) -> bool:

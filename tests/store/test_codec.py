@@ -408,5 +408,7 @@ def test_unknown_types_and_arrays_of_another_type_are_refused() -> None:
         InputError, match=r"int8 features are stored as int8, .* found uint8 and scales"
     ):
         Encoded(whole.data, whole.scales, "int8")
-    with pytest.raises(InputError, match=r"int4 features are stored as uint8, .* found uint8 and no scales"):
+    with pytest.raises(
+        InputError, match=r"int4 features are stored as uint8, .* found uint8 and no scales"
+    ):
         Encoded(whole.data, None, "int4")
