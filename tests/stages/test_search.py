@@ -132,7 +132,7 @@ def test_a_grid_is_a_study_for_each_value_and_shares_what_it_can(ray_cluster, tm
     assert len({cell.fingerprint for cell in cells}) == 6
     page = result.report.read_text()
     assert all(name in page for name in names)
-    settings = [study.record.config["setting"] for study in result.studies]
+    settings = [study.record.setting for study in result.studies]
     assert settings == [{"finetune.learning_rate": rate} for rate in (0.001, 0.002)]
     tables = json.loads((result.run_dir / "report" / "tables.json").read_text())
     assert set(tables["budget"]["builtin"]) == set(names)
