@@ -19,8 +19,8 @@ from tis_ray.distributed.connect import connect
 from tis_ray.log import RunLog
 from tis_ray.settings import ModelConfig
 from tis_ray.stages.context import Context
+from tis_ray.stages.feature_recipe import Recipe, make_recipe
 from tis_ray.stages.featurize import featurize
-from tis_ray.stages.recipe import Recipe, make_recipe
 from tis_ray.stages.tokens import prepare_side, read_side
 from tis_ray.store.feature_store import FeatureStore
 from tis_ray.store.sides import Side

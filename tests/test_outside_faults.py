@@ -21,7 +21,7 @@ from tis_ray.representations import Features
 from tis_ray.section import Section
 from tis_ray.selectors import SELECTORS, select
 from tis_ray.selectors.ordering import Ordering
-from tis_ray.stages.recipe import _Checked
+from tis_ray.stages.feature_recipe import _Checked
 from tis_ray.study.run import run
 
 WIDE = """
@@ -231,5 +231,5 @@ def test_settings_fit_every_method_of_their_name(modules: Path) -> None:
 def test_scores_have_a_row_for_every_query(ray_cluster: Any, modules: Path) -> None:
     (modules / "wide_scores.py").write_text(WIDE)
     raw = small_study(modules, representation="wide_scores:WIDE", tracking={"enabled": False})
-    with pytest.raises(InputError, match=r"wide: scores of shape \(9, \d+\) for 4 queries"):
+    with pytest.raises(InputError, match=r"wide: scores have shape \(9, \d+\) for 4 queries"):
         run(parse_config(raw), until="select")

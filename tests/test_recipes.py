@@ -115,12 +115,12 @@ def test_the_recipe_at_toy_size_ends_with_a_page(ray_cluster: Any, tmp_path: Pat
     from tis_ray.study.run import run
 
     study = run(toy(tmp_path)).parts["paper-tulu-reverse"]
-    methods = {(cell["representation"], cell["selector"]) for cell in study.cells}
+    methods = {(cell.method.representation, cell.method.selector) for cell in study.cells}
     less = {("less", name) for name in ("doubly_greedy", "uot", "knn_uniform", "knn_kde")}
     round_robin = {(name, "round_robin") for name in ("less", "rds", "embed")}
     baselines = {("random", "random"), (ZERO_SHOT, None), (ZERO_SHOT_PLAIN, None)}
     assert methods == less | round_robin | baselines
     assert len(study.cells) == len(methods)
-    assert all(0 < cell["query_loss"] < 20 for cell in study.cells)
+    assert all(0 < cell.metrics["query_loss"] < 20 for cell in study.cells)
     assert not list((tmp_path / "artifacts").glob("cell-*/model"))
     assert study.report.exists()

@@ -1,4 +1,4 @@
-"""Something small that goes on beside the work: watching it, or writing down how long it takes."""
+"""A thread beside the work, for what is small: watching progress, marking how long the work takes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def meanwhile(work: Callable[[threading.Event], None]) -> Iterator[None]:
+def in_background(work: Callable[[threading.Event], None]) -> Iterator[None]:
     """Run `work(stop)` in a thread while the block runs; it has to end soon after `stop` is set."""
     stop = threading.Event()
     thread = threading.Thread(target=work, args=(stop,), daemon=True)

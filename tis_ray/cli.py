@@ -172,9 +172,9 @@ def finetune(config: ConfigFile, overrides: Overrides = None) -> None:
 
     result = run_study(loaded, until="evaluate", console=console)
     for cell in (found for study in result.studies for found in study.cells):
-        if cell.get("model"):
-            name = f"{cell['representation']} B={cell['budget']} seed {cell['seed']}"
-            _say(f"{name}: {cell['artifact']}/{cell['model']}")
+        if cell.model:
+            name = f"{cell.method.representation} B={cell.budget} seed {cell.seed}"
+            _say(f"{name}: {cell.artifact}/{cell.model}")
     _say(f"next: tis-ray evaluate --config {config}")
 
 

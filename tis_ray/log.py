@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tis_ray.analysis.cells import Kind, Method, StageCost
-from tis_ray.background import meanwhile
+from tis_ray.background import in_background
 from tis_ray.store import Artifact, append_line
 
 
@@ -129,7 +129,7 @@ class RunLog:
                         advance(done - told)
                         told = done
 
-        return meanwhile(watch)
+        return in_background(watch)
 
 
 def peak_mb() -> float:

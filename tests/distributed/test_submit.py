@@ -125,7 +125,7 @@ def test_a_running_study_is_followed_and_not_started_twice(server: FakeServer) -
     assert send(follow=False)[0] == 0
     code, said = send()
     assert (code, len(server.jobs)) == (0, 1)
-    assert "runs already" in said
+    assert "is already running" in said
 
 
 def test_another_study_is_another_job(server: FakeServer) -> None:

@@ -45,21 +45,21 @@ def test_tasks_are_measured_on_every_model_with_and_without_template(ray_cluster
     result = run(study)
     names = ("upper/f1", "sums/numeric_match", "code/pass_at_1")
     for cell in result.cells:
-        folder = tmp_path / "artifacts" / f"cell-{cell['fingerprint']}"
-        if cell["representation"] == "zero_shot (no template)":
+        folder = tmp_path / "artifacts" / f"cell-{cell.fingerprint}"
+        if cell.method.representation == "zero_shot (no template)":
             folder = folder / "no_template"
         for name in names:
             task, _, metric = name.partition("/")
             rows = pq.read_table(folder / "tasks" / f"{task}.parquet").to_pydict()
             if metric in rows:
-                assert cell[name] == np.mean(rows[metric])
-            assert 0 <= cell[f"{name}_parse_failures"] <= 1
-            assert cell[f"{task}/cut_prompts"] == 0
+                assert cell.metrics[name] == np.mean(rows[metric])
+            assert 0 <= cell.metrics[f"{name}_parse_failures"] <= 1
+            assert cell.metrics[f"{task}/cut_prompts"] == 0
     zero, plain = (
         pq.read_table(folder / "tasks" / "upper.parquet")["answer"].to_pylist()
         for folder in (
-            tmp_path / "artifacts" / f"cell-{result.cells[0]['fingerprint']}",
-            tmp_path / "artifacts" / f"cell-{result.cells[0]['fingerprint']}" / "no_template",
+            tmp_path / "artifacts" / f"cell-{result.cells[0].fingerprint}",
+            tmp_path / "artifacts" / f"cell-{result.cells[0].fingerprint}" / "no_template",
         )
     )
     assert zero != plain
@@ -72,7 +72,7 @@ def test_tasks_are_measured_on_every_model_with_and_without_template(ray_cluster
     again = [task_file(moved, "upper", builtin.test_rows("upper_case", 5, 0), metric="f1")]
     same = run({**study, "evaluation": {**study["evaluation"], "tasks": [again[0], *tasks[1:]]}})
     assert same.record.stages[-2].reused or same.record.stages[-1].reused
-    assert [c["fingerprint"] for c in same.cells] == [c["fingerprint"] for c in result.cells]
+    assert [c.fingerprint for c in same.cells] == [c.fingerprint for c in result.cells]
 
 
 def test_code_tasks_are_refused_before_anything_is_trained(ray_cluster, tmp_path):
@@ -90,16 +90,16 @@ def test_prompts_that_will_be_cut_are_said(ray_cluster, tmp_path):
     rows = [{"prompt": "word " * 300, "answer": "a"}, {"prompt": "q", "answer": "a"}]
     tasks = [task_file(tmp_path, "long", rows)]
     config = parse_config(small_study(tmp_path, evaluation__tasks=tasks))
-    told = []
+    lines = []
 
     class Log:
         """Keeps what is said."""
 
         def say(self, text):
-            told.append(text)
+            lines.append(text)
 
     check_evaluation(config, read_side(config, "test"), Log())
-    (line,) = told
+    (line,) = lines
     assert "long:" in line
     assert "1 of 2 prompts are longer than data.max_length 128" in line
 
@@ -115,9 +115,9 @@ def test_benchmarks_of_lm_eval_are_measured_on_every_model(ray_cluster, tmp_path
     )
     result = run(study)
     for cell in result.cells:
-        assert 0 <= cell["upper/exact_match"] <= 1
-        assert 0 <= cell["upper/exact_match_parse_failures"] <= 1
-    folder = tmp_path / "artifacts" / f"cell-{result.cells[0]['fingerprint']}"
+        assert 0 <= cell.metrics["upper/exact_match"] <= 1
+        assert 0 <= cell.metrics["upper/exact_match_parse_failures"] <= 1
+    folder = tmp_path / "artifacts" / f"cell-{result.cells[0].fingerprint}"
     for place in (folder, folder / "no_template"):
         assert pq.read_table(place / "tasks" / "upper.parquet").num_rows == 12
     assert "upper: exact match" in result.report.read_text()

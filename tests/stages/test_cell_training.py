@@ -15,13 +15,14 @@ from rich.console import Console
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.small import small_study
+from tis_ray.analysis import Cell
 from tis_ray.config import parse_config
 from tis_ray.distributed.connect import connect
 from tis_ray.evaluation import example_losses
 from tis_ray.log import RunLog
 from tis_ray.models.loading import load_model, load_tokenizer
 from tis_ray.settings import ModelConfig
-from tis_ray.stages.cells import plan_cells, sweep
+from tis_ray.stages.cells import plan_cells, sweep, train_losses
 from tis_ray.stages.context import Context
 from tis_ray.stages.tokens import prepare_side, read_side
 from tis_ray.store.sides import SIDES, Side
@@ -44,7 +45,7 @@ def sides_of(folder: Path, **finetune: Any) -> tuple[Context, list[Side]]:
     return context, [prepare_side(context, side, read_side(config, side)) for side in SIDES]
 
 
-def trained(folder: Path, **finetune: Any) -> dict[str, Any]:
+def trained(folder: Path, **finetune: Any) -> Cell:
     """Fine-tune on twelve random rows of the small study's pool, and evaluate."""
     context, sides = sides_of(folder, **finetune)
     cells = [cell for cell in plan_cells(context.config, sides[0], []) if not cell.zero_shot]
@@ -52,10 +53,11 @@ def trained(folder: Path, **finetune: Any) -> dict[str, Any]:
     return result
 
 
-def assert_equal(found: dict[str, Any], truth: dict[str, Any], rel: float) -> None:
-    for name in ("train_loss", "test_loss", "query_loss"):
-        assert found[name] == pytest.approx(truth[name], rel=rel)
-    assert found["train_tokens"] == truth["train_tokens"]
+def assert_equal(cell: Cell, truth: Cell, rel: float) -> None:
+    assert train_losses(cell) == pytest.approx(train_losses(truth), rel=rel)
+    for name in ("test_loss", "query_loss"):
+        assert cell.metrics[name] == pytest.approx(truth.metrics[name], rel=rel)
+    assert cell.train_tokens == truth.train_tokens
 
 
 def test_two_workers_equal_one(folder: Path) -> None:
@@ -64,19 +66,17 @@ def test_two_workers_equal_one(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def full(folder: Path) -> dict[str, Any]:
+def full(folder: Path) -> Cell:
     return trained(folder, workers=0, **FULL)
 
 
-def test_a_fully_trained_model_is_a_plain_transformers_folder(
-    folder: Path, full: dict[str, Any]
-) -> None:
-    saved = Path(full["artifact"]) / full["model"]
+def test_a_fully_trained_model_is_a_plain_transformers_folder(folder: Path, full: Cell) -> None:
+    saved = Path(full.artifact) / full.model
     assert sorted(path.name for path in saved.parent.iterdir() if path.is_dir()) == ["model"]
     model = AutoModelForCausalLM.from_pretrained(saved)
     _, (_, _, test) = sides_of(folder)
     loss = example_losses(model, test.examples()).mean()
-    assert loss == pytest.approx(full["test_loss"], abs=1e-6)
+    assert loss == pytest.approx(full.metrics["test_loss"], abs=1e-6)
     text = "Reverse the word: plum"
     ids = load_tokenizer(ModelConfig())(text)["input_ids"]
     assert AutoTokenizer.from_pretrained(saved)(text)["input_ids"] == ids
@@ -85,14 +85,12 @@ def test_a_fully_trained_model_is_a_plain_transformers_folder(
     assert len(moved) == len(base)  # every weight was trained
 
 
-def test_two_workers_with_parts_equal_one_with_the_whole(
-    folder: Path, full: dict[str, Any]
-) -> None:
+def test_two_workers_with_parts_equal_one_with_the_whole(folder: Path, full: Cell) -> None:
     """To 1e-5, each holding half of every weight, gradient and moment."""
     found = trained(folder, workers=2, shard=True, **FULL)
     assert_equal(found, full, rel=1e-5)
     mine, theirs = (
-        AutoModelForCausalLM.from_pretrained(Path(cell["artifact"]) / "model").state_dict()
+        AutoModelForCausalLM.from_pretrained(Path(cell.artifact) / "model").state_dict()
         for cell in (found, full)
     )
     assert max(float((mine[name] - theirs[name]).abs().max()) for name in theirs) < 1e-5
@@ -100,8 +98,8 @@ def test_two_workers_with_parts_equal_one_with_the_whole(
 
 def test_nothing_is_kept_where_that_is_asked_for(folder: Path) -> None:
     cell = trained(folder, workers=0, save=False)
-    assert cell["model"] is None
-    assert not [path for path in Path(cell["artifact"]).iterdir() if path.is_dir()]
+    assert cell.model is None
+    assert not [path for path in Path(cell.artifact).iterdir() if path.is_dir()]
 
 
 def kill_a_worker(
@@ -138,5 +136,5 @@ def test_a_killed_worker_continues_and_ends_in_the_same_numbers(folder: Path) ->
     assert killed
     assert max(seen[0]) < 40, "the worker was not killed in the middle"
     assert all(max(epochs) >= max(seen[0]) for epochs in seen)
-    assert found["train_loss"] == truth["train_loss"]
-    assert (found["test_loss"], found["query_loss"]) == (truth["test_loss"], truth["query_loss"])
+    assert train_losses(found) == train_losses(truth)
+    assert found.metrics == truth.metrics

@@ -21,7 +21,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from tests.small import small_study
 from tis_ray.config import parse_config
 from tis_ray.distributed.connect import Cluster
-from tis_ray.distributed.heap import killed_for_memory
+from tis_ray.distributed.lost import killed_for_memory
 from tis_ray.log import RunLog
 from tis_ray.models.builtin import PATH
 from tis_ray.models.training import UnmovedError
@@ -29,8 +29,8 @@ from tis_ray.stages.cell_evaluation import Evaluation
 from tis_ray.stages.cell_training import CellOrder, cell_loop
 from tis_ray.stages.cells import CellPlan, _order, cell_artifact, plan_cells
 from tis_ray.stages.context import Context
-from tis_ray.stages.examples import LostRowsError
 from tis_ray.stages.tokens import prepare_side, read_side
+from tis_ray.stages.training_rows import LostRowsError
 from tis_ray.store.sides import SIDES
 from tis_ray.study.run import run
 
@@ -96,7 +96,7 @@ def test_zero_shot_is_ordered_and_no_method_has_no_rows(tmp_path: Path) -> None:
     assert zero.subset is None
     assert plain.subset is None
     assert random.subset is not None
-    with pytest.raises(ValueError, match="rds uot B=12 seed 0: has no rows to train on"):
+    with pytest.raises(ValueError, match="rds uot B=12 seed 0 has no rows to train on"):
         CellPlan("rds", "uot", 12, 0, np.array([], dtype=np.int64))
 
 
@@ -225,7 +225,7 @@ def test_a_trial_that_is_killed_for_memory_is_told_in_a_line(tmp_path: Path) -> 
     line = killed_for_memory(error)
     assert line is not None, error
     assert "\n" not in line
-    assert "killed for memory: its process had 0." in line
+    assert "was killed by Ray's memory monitor: it held 0." in line
     assert "compute.actors: 1" in line
     assert "finetune.micro_tokens" in line
     assert killed_for_memory("ValueError: another matter") is None

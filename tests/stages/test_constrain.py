@@ -188,9 +188,9 @@ def test_a_radius_keeps_near_duplicates_out(study, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("constraints", "told"),
+    ("constraints", "message"),
     [
-        ({"cap": {"flam": 3}}, "constraints.cap: 'flam' is not a source of the pool; there are"),
+        ({"cap": {"flam": 3}}, "constraints.cap: 'flam' is not a source of the pool; choose from"),
         ({"cap": {"*": 1}}, "12 examples cannot be reached: 3 can, 9 are missing"),
         ({"quota": {"a": 11, "b": 9}}, "8 more than the budget of 12"),
         ({"include": ["nobody"]}, "constraints.include: 'nobody' is not the id of a pool row"),
@@ -200,10 +200,10 @@ def test_a_radius_keeps_near_duplicates_out(study, tmp_path):
         ({"query_weights": {"add_number": 2}}, "did you mean 'add_numbers'?"),
     ],
 )
-def test_what_cannot_be_says_why(study, artifacts, constraints, told):
+def test_what_cannot_be_says_why(study, artifacts, constraints, message):
     with pytest.raises(InputError) as error:
         run(study(constraints=constraints, artifacts=artifacts), until="select")
-    assert told in str(error.value)
+    assert message in str(error.value)
 
 
 def pool_side(folder: Path) -> Side:
@@ -212,9 +212,9 @@ def pool_side(folder: Path) -> Side:
     tokens = max(
         (p for p in artifacts.glob("tokens-*") if is_pool(p)), key=lambda p: p.stat().st_mtime
     )
-    told = json.loads((tokens / "manifest.json").read_text())
-    found = Artifact(artifacts, "tokens", told["inputs"])
-    return Side("pool", found, found, told["details"]["shards"])
+    manifest = json.loads((tokens / "manifest.json").read_text())
+    artifact = Artifact(artifacts, "tokens", manifest["inputs"])
+    return Side("pool", artifact, artifact, manifest["details"]["shards"])
 
 
 def is_pool(tokens: Path) -> bool:
@@ -250,12 +250,13 @@ def test_the_quantile_experiment_trains_on_the_beginning_of_each_part(study, tmp
     config = study(quantiles={"bins": 3, "rows": 6, "focus": True}, budget=6)
     config["evaluation"]["metrics"] = []
     result = run(config)
-    cells = [cell.to_json() for cell in result.record.quantiles]
-    assert [cell["quantile"] for cell in cells] == [[1], [2], [3], [1, 1], [1, 2], [1, 3]]
+    cells = result.quantiles
+    assert cells == result.record.quantiles
+    assert [cell.quantile for cell in cells] == [(1,), (2,), (3,), (1, 1), (1, 2), (1, 3)]
     # The first quantile begins as the budget does: the same cell, trained once.
-    best = next(c for c in result.cells if c["representation"] == "bm25")
-    assert cells[0]["fingerprint"] == cells[3]["fingerprint"] == best["fingerprint"]
-    assert len({cell["fingerprint"] for cell in cells}) == 5
+    best = next(c for c in result.cells if c.method.representation == "bm25")
+    assert cells[0].fingerprint == cells[3].fingerprint == best.fingerprint
+    assert len({cell.fingerprint for cell in cells}) == 5
     page = (tmp_path / "runs" / "small" / "report" / "index.html").read_text()
     assert "Is nearer data better data?" in page
     assert "5 parts" not in page

@@ -89,8 +89,8 @@ def test_a_changed_byte_is_detected_and_that_shard_alone_is_computed_again(copie
     content[len(content) // 2] ^= 16
     files[2].write_bytes(content)
     run(small_study(copied), until="select")
-    (told,) = events(copied, "damaged")
-    assert files[2].name in told["error"]
+    (event,) = events(copied, "damaged")
+    assert files[2].name in event["error"]
     assert features(copied).artifact.manifest().details["computed"] == 40
     assert all(p.stat().st_mtime_ns == times[p] for p in files if p != files[2])
     assert ordering_bytes(copied) == ordering_bytes(undisturbed)
@@ -127,10 +127,10 @@ def test_streamed_scores_are_those_of_stored_features_and_exact_ones_are_near(co
         "projection": False,
         "kind": "exact gradients",
     }
-    told = json.loads((undisturbed / "runs/small/scores/less/certificate.json").read_text())
+    certificate = json.loads((undisturbed / "runs/small/scores/less/certificate.json").read_text())
     error = np.sqrt(np.mean((scores(copied) - scores(undisturbed)) ** 2))
     # Four queries share much of their error, so this is a check of order and not of digits.
-    assert told["noise"] / 3 < error < told["noise"] * 3
+    assert certificate["noise"] / 3 < error < certificate["noise"] * 3
 
 
 def test_the_other_representations_a_proxy_and_a_cascade(undisturbed, tmp_path, golden_dir):
@@ -208,7 +208,7 @@ class Fragile(Featurise):
 def test_a_killed_actor_a_broken_row_and_a_full_memory(
     ray_cluster, tmp_path, golden_dir, monkeypatch
 ):
-    """The run ends, the broken row is told, and every other row's feature is what it was."""
+    """The run ends, the broken row is quarantined, and every other row's feature is what it was."""
     model = shutil.copytree(golden_dir / "less" / "base_model", tmp_path / "model")
     shutil.copytree(golden_dir / "less" / "tokenizer", model, dirs_exist_ok=True)
     rows = builtin.pool_rows(48, 0)

@@ -49,8 +49,8 @@ def test_the_best_trial_is_chosen_and_every_cell_trains_with_it(searched) -> Non
     best = min(ended, key=lambda trial: trial["query_loss"][-1])
     assert found["best"] == best["settings"]
     steps = 3 * math.ceil(12 / found["best"]["batch_size"])
-    trained = [cell for cell in result.cells if cell["train_rows"]]
-    assert [cell["optimizer_steps"] for cell in trained] == [steps] * 2
+    trained = [cell for cell in result.cells if cell.train_rows]
+    assert [cell.optimizer_steps for cell in trained] == [steps] * 2
     assert result.record.search == found
     page = result.report.read_text()
     assert "Settings of fine-tuning" in page
@@ -87,7 +87,7 @@ def test_a_second_run_searches_no_more(searched, monkeypatch) -> None:
     folder, first = searched
     monkeypatch.setattr("tis_ray.stages.search._run", None)
     again = run(study(folder))
-    assert [c["fingerprint"] for c in again.cells] == [c["fingerprint"] for c in first.cells]
+    assert [c.fingerprint for c in again.cells] == [c.fingerprint for c in first.cells]
 
 
 def test_settings_that_diverge_are_told(ray_cluster, tmp_path) -> None:
@@ -128,11 +128,11 @@ def test_a_grid_is_a_study_for_each_value_and_shares_what_it_can(ray_cluster, tm
     names = [f"small-finetune.learning_rate-{rate}" for rate in (0.001, 0.002)]
     assert list(result.parts) == names
     assert len(list((tmp_path / "artifacts").glob("features-rds-*"))) == 1
-    cells = [cell for study in result.studies for cell in study.cells if cell["train_rows"]]
-    assert len({cell["fingerprint"] for cell in cells}) == 6
+    cells = [cell for study in result.studies for cell in study.cells if cell.train_rows]
+    assert len({cell.fingerprint for cell in cells}) == 6
     page = result.report.read_text()
     assert all(name in page for name in names)
-    settings = [study.record.config["setting"] for study in result.studies]
+    settings = [study.record.setting for study in result.studies]
     assert settings == [{"finetune.learning_rate": rate} for rate in (0.001, 0.002)]
     tables = json.loads((result.run_dir / "report" / "tables.json").read_text())
     assert set(tables["budget"]["builtin"]) == set(names)

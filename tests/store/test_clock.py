@@ -13,7 +13,7 @@ def often(monkeypatch):
     monkeypatch.setattr(clock, "OFTEN", 0.05)
 
 
-def told(folder) -> float:
+def marked_seconds(folder) -> float:
     return json.loads((folder / Clock.FILE).read_text())["seconds"]
 
 
@@ -24,7 +24,7 @@ def test_starts_that_were_killed_count_up_to_their_last_marks(tmp_path):
         assert total <= start.seconds < total + 0.2  # it begins where the last mark was
         with start.marked():
             time.sleep(0.5)
-        marked, total = total, told(tmp_path)
+        marked, total = total, marked_seconds(tmp_path)
         assert marked + 0.1 < total <= start.seconds
         time.sleep(0.5)  # after the last mark: lost
 
@@ -36,16 +36,16 @@ def test_marks_are_made_while_the_block_runs_and_not_after(tmp_path):
     def fails() -> None:
         with start.marked():
             time.sleep(0.2)
-            before = told(tmp_path)
+            before = marked_seconds(tmp_path)
             time.sleep(0.2)
-            assert told(tmp_path) > before
+            assert marked_seconds(tmp_path) > before
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         fails()
-    after = told(tmp_path)
+    after = marked_seconds(tmp_path)
     time.sleep(0.2)
-    assert told(tmp_path) == after
+    assert marked_seconds(tmp_path) == after
 
 
 def test_a_complete_artifact_has_no_clock_left(tmp_path):

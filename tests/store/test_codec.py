@@ -404,7 +404,11 @@ def test_unknown_types_and_arrays_of_another_type_are_refused() -> None:
     with pytest.raises(InputError, match="'int3'; choose from float32, float16, int8, int4, int2"):
         encode(gaussian(), "int3")
     whole = encode(gaussian(), "int4")
-    with pytest.raises(InputError, match=r"int8 features are int8, .* found uint8 and scales"):
+    with pytest.raises(
+        InputError, match=r"int8 features are stored as int8, .* found uint8 and scales"
+    ):
         Encoded(whole.data, whole.scales, "int8")
-    with pytest.raises(InputError, match=r"int4 features are uint8, .* found uint8 and no scales"):
+    with pytest.raises(
+        InputError, match=r"int4 features are stored as uint8, .* found uint8 and no scales"
+    ):
         Encoded(whole.data, None, "int4")

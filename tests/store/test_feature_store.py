@@ -96,7 +96,7 @@ def test_every_changed_byte_is_detected_and_the_file_put_aside(tmp_path):
         name = store.write("pool", shard([1, 2]), "float16")
         path = store.path / "pool" / name
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
-        with pytest.raises(DamagedShardError, match="its bytes are not those that were written"):
+        with pytest.raises(DamagedShardError, match="its bytes are no longer those"):
             store.read("pool", name)
         assert store.files("pool") == {}
         assert path.with_suffix(".damaged").exists()
@@ -111,7 +111,7 @@ def test_a_file_cut_short_is_detected_and_no_row_is_found_in_it(tmp_path):
 
 
 def test_a_shard_that_is_gone_is_told(tmp_path):
-    with pytest.raises(DamagedShardError, match="is gone"):
+    with pytest.raises(DamagedShardError, match="is missing"):
         FeatureStore(tmp_path, SPACE).read("pool", "0-0.safetensors")
 
 
@@ -121,7 +121,7 @@ def test_a_space_is_named_by_all_of_its_content(tmp_path):
     store = FeatureStore(tmp_path, SPACE)
     store.write("pool", shard([1]), "float16")
     assert FeatureStore.open(store.path).space == SPACE
-    with pytest.raises(InputError, match="no feature store there"):
+    with pytest.raises(InputError, match="holds no feature store"):
         FeatureStore.open(tmp_path)
 
 

@@ -65,7 +65,7 @@ def test_a_file_that_is_gone_is_named_with_what_to_do(read, name, tmp_path: Path
     with pytest.raises(InputError) as error:
         read(tmp_path / name)
     assert str(error.value) == (
-        f"{tmp_path / name}: no such file; remove {tmp_path} and run the study again, which makes it anew"
+        f"{tmp_path / name}: no such file; remove {tmp_path} and run the study again to make it anew"
     )
 
 

@@ -27,17 +27,17 @@ def table(tmp_path: Path) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("scores", "told"),
+    ("scores", "message"),
     [
-        ([[1.0, 2.0, 3.0]] * 3, "has 3 scores a row; the study reads 2 queries"),
-        ([[1.0]] * 3, "has 1 scores a row"),
+        ([[1.0, 2.0, 3.0]] * 3, "has 3 scores in a row, but the study reads 2 queries"),
+        ([[1.0]] * 3, "has 1 scores in a row"),
         ([1.0, 2.0, 3.0], "`scores` is of type double"),
     ],
 )
-def test_a_row_of_scores_has_one_for_each_query(table: Any, scores: Any, told: str) -> None:
+def test_a_row_of_scores_has_one_for_each_query(table: Any, scores: Any, message: str) -> None:
     with pytest.raises(InputError, match="scores: ") as caught:
         check_matrix(table(id=IDS, scores=scores), "given.mine.scores", 2, 3)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_a_table_may_lack_pool_rows(table: Any) -> None:
@@ -45,16 +45,16 @@ def test_a_table_may_lack_pool_rows(table: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("columns", "told"),
+    ("columns", "message"),
     [
-        ({"rank": [2, 1, 0]}, "not in the order of its `rank`"),
+        ({"rank": [2, 1, 0]}, "not sorted by its `rank`"),
         ({"score": ["3", "2", "1"]}, "`score` is of type string"),
     ],
 )
-def test_an_ordering_stands_best_first(table: Any, columns: Any, told: str) -> None:
+def test_an_ordering_stands_best_first(table: Any, columns: Any, message: str) -> None:
     with pytest.raises(InputError, match="ordering: ") as caught:
         check_ordering(table(id=IDS, **columns), "given.mine.ordering")
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     check_ordering(table(id=IDS, rank=[0, 1, 2], score=[1, 3, 2]), "given.mine.ordering")
 
 

@@ -28,10 +28,10 @@ def test_a_healthy_machine_passes() -> None:
     program = [sys.executable, "-m", "tis_ray.cli", "doctor"]
     done = subprocess.run(program, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
-    told = done.stdout + done.stderr
+    output = done.stdout + done.stderr
     for name in ("python", "torch", "cpu", "memory", "gpu", "disk", "ray task"):
-        assert name in told
-    assert "ran in process" in told
+        assert name in output
+    assert "ran in process" in output
 
 
 def test_a_required_package_that_is_missing_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,7 +70,7 @@ def test_a_full_disk_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.ray
 def test_a_cluster_that_is_there_is_used_and_not_stopped(ray_cluster: Any) -> None:
-    assert "of the cluster that is connected" in try_ray()
+    assert "of the connected cluster" in try_ray()
     assert ray_cluster.is_initialized()
 
 

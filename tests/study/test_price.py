@@ -8,7 +8,7 @@ from rich.console import Console
 from tests.small import small_study
 from tis_ray.config import parse_config, plan
 from tis_ray.distributed.connect import Cluster
-from tis_ray.study.price import estimate, in_all, price, print_price
+from tis_ray.study.price import estimate, price, print_price, total_price
 
 COUNTS = {"pool": 10_000, "query": 10, "test": 100}
 FACTS = {
@@ -32,7 +32,7 @@ def estimated(tmp_path, **changes):
     config = parse_config(small_study(tmp_path, budget=[100, 50], seed=[0, 1], **changes))
     cluster = Cluster(cpus=4, gpus=0, threads=2, gpus_per_actor=0, actors=2)
     studies = plan(config).values()
-    found = in_all([estimate(study, COUNTS, FACTS, cluster) for study in studies])
+    found = total_price([estimate(study, COUNTS, FACTS, cluster) for study in studies])
     return found, {stage.stage: stage for stage in found.stages}
 
 
@@ -125,7 +125,7 @@ def test_tasks_share_what_is_made_of_the_pool_and_are_trained_one_by_one(tmp_pat
     study["data"] = {"pool": study["data"]["pool"], "max_length": 128}
     cluster = Cluster(cpus=4, gpus=0, threads=2, gpus_per_actor=0, actors=2)
     prices = [estimate(one, COUNTS, FACTS, cluster) for one in plan(parse_config(study)).values()]
-    found = {stage.stage: stage.seconds for stage in in_all(prices).stages}
+    found = {stage.stage: stage.seconds for stage in total_price(prices).stages}
     once = ["tokens", "warm-up", "features less"]
     assert {name: found[name] / plain[name].seconds for name in found} == pytest.approx(
         dict.fromkeys(["scores less", "fine-tune", "evaluate"], 2) | dict.fromkeys(once, 1)
@@ -142,5 +142,5 @@ def test_the_price_of_a_small_study(ray_cluster, tmp_path):
     print_price(found, console)
     text = console.export_text()
     assert "core-hours" in text
-    assert "in all" in text
+    assert "total" in text
     assert "features bm25" in text

@@ -87,7 +87,9 @@ def test_a_killed_driver_continues_and_ends_in_the_same_bytes(undisturbed, tmp_p
         tmp_path / "second.log",
     )
     second = last_start(tmp_path)
-    reused = [e for e in second if e["event"] == "stage" and "rows were in the store" in e["note"]]
+    reused = [
+        e for e in second if e["event"] == "stage" and "rows were already in the store" in e["note"]
+    ]
     assert reused, "the log does not say how many rows were reused"
     assert all(path.stat().st_mtime_ns == when for path, when in done.items())
 

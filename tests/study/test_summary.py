@@ -7,12 +7,17 @@ import io
 from rich.console import Console
 
 from tests.report.conftest import LEGEND
+from tis_ray.analysis import Cell
 from tis_ray.study.summary import results_tables
 
 
-def shown(cells):
+def tables_of(rows):
+    return results_tables([Cell.from_json(row) for row in rows], LEGEND)
+
+
+def shown(rows):
     console = Console(width=110, record=True, file=io.StringIO())
-    console.print(*results_tables(cells, LEGEND))
+    console.print(*tables_of(rows))
     return console.export_text()
 
 
@@ -32,7 +37,7 @@ def cells(**metrics):
 
 
 def test_loss_and_exact_match_stand_side_by_side():
-    tables = results_tables(cells(test_loss=1.0, query_loss=1.0, exact_match=0.3), LEGEND)
+    tables = tables_of(cells(test_loss=1.0, query_loss=1.0, exact_match=0.3))
     assert len(tables) == 1
     text = shown(cells(test_loss=1.0, query_loss=1.0, exact_match=0.3))
     assert "test loss" in text
@@ -46,7 +51,7 @@ def test_metrics_of_tasks_follow_in_further_tables():
     rows = cells(test_loss=1.0, exact_match=0.3)
     for row in rows:
         row |= {"gsm8k/numeric_match": 0.25, "gsm8k/numeric_match_parse_failures": 0.5}
-    assert len(results_tables(rows, LEGEND)) == 2
+    assert len(tables_of(rows)) == 2
     text = shown(rows)
     assert "gsm8k: numeric match" in text
     assert "50% unreadable" in text

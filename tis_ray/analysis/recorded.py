@@ -152,7 +152,7 @@ class QuarantinedRow(TypedDict, total=False):
     reason: str
     detail: str
     file: str
-    line: int
+    line: str
 
 
 class Recall(TypedDict):

@@ -1,4 +1,4 @@
-"""Joining a Ray cluster or starting one on this machine, and what it has room for."""
+"""Connecting to Ray: join a cluster or start one on this machine, and count the actors it has room for."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def connect(config: Config) -> Cluster:
     room = sum(_room(node["Resources"], threads, each_gpu) for node in ray.nodes() if node["Alive"])
     if room < 1:
         raise InputError(
-            f"compute: one actor needs {threads} CPU(s) and {each_gpu:g} GPU(s) of one node; the "
+            f"compute: one actor needs {threads} CPU(s) and {each_gpu:g} GPU(s) of one node, and the "
             f"cluster has {cpus} and {gpus:g}; lower batch.threads or compute.gpus_per_actor, or "
             "wait for its worker nodes"
         )
@@ -101,9 +101,9 @@ def _start(address: str | None) -> None:
             ray.init(address=address, **options)
         except ConnectionError as error:
             raise InputError(
-                f"compute.address: no Ray cluster lets this process in at {address} ({error}); "
-                "start one with `ray start --head`, or set it to null; a cluster with a token "
-                "needs RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH here too"
+                f"compute.address: no Ray cluster at {address} accepts this process ({error}); "
+                "start one with `ray start --head`, or set the address to null; if the cluster uses "
+                "a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH here too"
             ) from None
 
 

@@ -1,4 +1,4 @@
-"""Selecting from column shards of the scores, held by actors; the result is that of one machine.
+"""Selecting over a cluster: actors hold column shards of the scores, and the ordering is that of one machine.
 
 Each actor memory-maps some of the shard files and answers the calls of the selectors' coordinators,
 which run in the driver and see short lists only. The actors are started, and the scores checked,
@@ -18,8 +18,11 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 import ray
+from ray import ObjectRef
+from ray.actor import ActorHandle
 from ray.exceptions import RayTaskError
 
+from tis_ray.distributed.lost import LESS_SCORES, MAX_RESTARTS, lost_workers
 from tis_ray.errors import InputError
 from tis_ray.selectors import Selector, find_selector
 from tis_ray.selectors.ordering import (
@@ -36,12 +39,12 @@ from tis_ray.store.score_matrix import ScoreMatrix, open_scores
 
 Rule = str | Selector
 """A selector by name, or as it is."""
+Reply = Any
+"""What a selector's shard returns to its coordinator: each has its own."""
 CPUS_PER_ACTOR = 0.25
 # An actor with files of more bytes than this gives the pages of each back after use, so that it
 # holds one shard in memory and not all of its own.
 RESIDENT_BYTES = 2**30
-# An actor that keeps dying ends the run instead of restarting for ever.
-MAX_RESTARTS = 8
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ def hold_scores(score_shards: Sequence[ShardRef], num_actors: int) -> Iterator[H
     num_actors: how many processes share the shards; no more than there are shards are started.
 
     Ray must be running (or starts by its own defaults). Raises InputError on shards that do not fit
-    together, and names the first score that is not finite.
+    together, and names the first score that is not finite; FailedError where an actor keeps dying.
     """
     if num_actors < 1:
         raise InputError(f"num_actors {num_actors} is too small: use at least 1")
@@ -89,8 +92,9 @@ def hold_scores(score_shards: Sequence[ShardRef], num_actors: int) -> Iterator[H
     actors = _start_actors(shards, min(num_actors, len(shards)))
     try:
         facts: dict[int, _Facts] = {}
-        for found in _receive([actor.facts.remote() for actor in actors]):
-            facts |= found
+        with lost_workers("reading the scores", LESS_SCORES):
+            for part in _receive([actor.facts.remote() for actor in actors]):
+                facts |= part
         layout = _layout(shards, [facts[shard] for shard in range(len(shards))])
         broken = [fact.non_finite for fact in facts.values() if fact.non_finite is not None]
         require_finite(min(broken, default=None))
@@ -101,9 +105,9 @@ def hold_scores(score_shards: Sequence[ShardRef], num_actors: int) -> Iterator[H
 
 
 class HeldScores:
-    """Checked scores in the memory of actors; made by `hold_scores`."""
+    """Checked scores that actors hold; made by `hold_scores`."""
 
-    def __init__(self, layout: Layout, actors: list[Any]) -> None:
+    def __init__(self, layout: Layout, actors: list[ActorHandle]) -> None:
         self.layout = layout
         self._actors = actors
         self._runs = 0
@@ -120,10 +124,12 @@ class HeldScores:
         """
         chosen = None if queries is None else tuple(int(query) for query in queries)
         layout = self.layout if chosen is None else self.layout.of(chosen)
-        rounds = find_selector(selector).rounds(layout, budget, params)
+        spec = find_selector(selector)
+        rounds = spec.rounds(layout, budget, params)
         self._runs += 1
         run = _Run(self._runs, selector, chosen)
-        return drive(rounds, lambda calls: _ask(self._actors, run, calls))
+        with lost_workers(f"selecting by {spec.name}", LESS_SCORES):
+            return drive(rounds, lambda calls: _ask(self._actors, run, calls))
 
 
 class _Run(NamedTuple):
@@ -150,7 +156,7 @@ class _ShardHolder:
         self.refs = refs
         self.scores: dict[int, Scores] = {}
         self.run: _Run | None = None
-        self.shards: dict[int, Any] = {}
+        self.shards: dict[int, object] = {}
 
     def facts(self) -> dict[int, _Facts]:
         """Read all scores once and say what they are."""
@@ -160,7 +166,7 @@ class _ShardHolder:
             self._release(shard)
         return facts
 
-    def answer(self, run: _Run, calls: list[Call]) -> list[Any]:
+    def answer(self, run: _Run, calls: list[Call]) -> list[Reply]:
         """Reply to each call in order."""
         if run != self.run:
             # What shards remember serves one run, and is found again if that is not over.
@@ -177,7 +183,7 @@ class _ShardHolder:
         bad = None if extent.finite else first_non_finite(scores_Mn, self.refs[shard].start)
         return _Facts(scores_Mn.shape, scores_Mn.dtype.name, extent, bad)
 
-    def _reply(self, run: _Run, shard: int, method: str, arguments: tuple[Any, ...]) -> Any:
+    def _reply(self, run: _Run, shard: int, method: str, arguments: tuple[object, ...]) -> Reply:
         if shard not in self.shards:
             build = find_selector(run.selector).shard
             scores_Mn = self._open(shard)
@@ -192,7 +198,7 @@ class _ShardHolder:
         return self.scores[shard]
 
     def _release(self, shard: int) -> None:
-        """Let the system take back the pages of a file, if there is much more to read."""
+        """Let the system take back the pages of a file, if the actor has many more to read."""
         pages = self.scores[shard].base
         if isinstance(pages, mmap.mmap) and self._bytes > RESIDENT_BYTES:
             pages.madvise(mmap.MADV_DONTNEED)
@@ -214,7 +220,7 @@ def score_shards(scores: Artifact) -> list[ShardRef]:
     ]
 
 
-def _rows(queries: tuple[int, ...]) -> Any:
+def _rows(queries: tuple[int, ...]) -> slice | list[int]:
     """Return an index of these rows; a slice where they are neighbours, which copies nothing."""
     if queries == tuple(range(queries[0], queries[-1] + 1)):
         return slice(queries[0], queries[-1] + 1)
@@ -237,7 +243,7 @@ def _in_order(score_shards: Sequence[ShardRef]) -> list[ShardRef]:
     return shards
 
 
-def _start_actors(shards: list[ShardRef], count: int) -> list[Any]:
+def _start_actors(shards: list[ShardRef], count: int) -> list[ActorHandle]:
     # A string strategy also escapes the placement group of a Tune trial around us.
     remote = ray.remote(_ShardHolder).options(
         num_cpus=CPUS_PER_ACTOR,
@@ -265,7 +271,7 @@ def _layout(shards: list[ShardRef], facts: list[_Facts]) -> Layout:
     return Layout(first.shape[0], sizes, Extent.merged([fact.extent for fact in facts]))
 
 
-def _ask(actors: list[Any], run: _Run, calls: list[Call]) -> list[Any]:
+def _ask(actors: list[ActorHandle], run: _Run, calls: list[Call]) -> list[Reply]:
     """Answer one round: one message to each actor concerned, all at once."""
     mine: dict[int, list[int]] = {}
     for position, call in enumerate(calls):
@@ -273,17 +279,17 @@ def _ask(actors: list[Any], run: _Run, calls: list[Call]) -> list[Any]:
     futures = [
         actors[a].answer.remote(run, [calls[p] for p in places]) for a, places in mine.items()
     ]
-    replies: list[Any] = [None] * len(calls)
+    replies: list[Reply] = [None] * len(calls)
     for places, answers in zip(mine.values(), _receive(futures), strict=True):
         for position, reply in zip(places, answers, strict=True):
             replies[position] = reply
     return replies
 
 
-def _receive(futures: list[Any]) -> list[Any]:
+def _receive(futures: list[ObjectRef]) -> list[Reply]:
     """Wait for the replies; an InputError raised in an actor comes out as itself."""
     try:
-        answers: list[Any] = ray.get(futures)
+        answers: list[Reply] = ray.get(futures)
     except RayTaskError as error:
         if isinstance(error.cause, InputError):
             raise error.cause from None

@@ -1,4 +1,4 @@
-"""What Ray says and sends on its own, held back while tis_ray works with it."""
+"""Keeping Ray quiet: its messages and usage statistics are held back while tis_ray works with it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ENVIRONMENT = {
 """Ray reads these when it is imported or started, and so do the processes that it starts."""
 
 LOGGERS = {
-    # What matters of these is told by the run itself, in one line.
+    # The run itself reports what matters of these, in one line.
     "ray._private.authentication": logging.CRITICAL,
     "ray.data": logging.CRITICAL,
     "ray.tune": logging.CRITICAL,

@@ -1,4 +1,4 @@
-"""Mapping a worker class over shards with Ray Data: the shell of every stage that streams the pool.
+"""Mapping a worker class over shards with Ray Data: how every stage that streams the pool is run.
 
 The rows of the data set are shard numbers, not examples. Each actor reads its shard from the
 artifact before, computes, and writes one file by rename. So the content of a file depends on its
@@ -8,49 +8,78 @@ through the object store, and a lost actor costs the shards it was working on.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import NotRequired, Protocol, TypedDict
 
+import numpy as np
 import ray
 import ray.data
 import torch
 from ray.exceptions import RayTaskError
+from ray.util.annotations import RayDeprecationWarning
 
 from tis_ray.batches.threads import cpu_threads
 from tis_ray.distributed.connect import Cluster
+from tis_ray.distributed.lost import MAX_RESTARTS, lost_workers
 from tis_ray.errors import InputError
 from tis_ray.log import RunLog, peak_mb
 
 FEW_SHARDS = 16
 
 
-class ShardWorker(Protocol):
-    """Built once per actor; called with a shard number; returns facts about the shard (JSON-able)."""
+class ShardFacts(TypedDict):
+    """What one shard came to. cut: texts that were too long and were cut, where that is counted."""
 
-    def __call__(self, shard: int, /) -> dict[str, Any]:
-        """Write the shard's file; return `rows`, `seconds` and, if any, `cut` (texts cut short)."""
+    rows: int
+    seconds: float
+    cut: NotRequired[int]
+
+
+class Totals(TypedDict):
+    """The same of all shards, and the peak memory of the largest process in MB."""
+
+    rows: int
+    seconds: float
+    cut: int
+    peak_mb: float
+
+
+class ShardWorker(Protocol):
+    """Built once per actor and called with shard numbers."""
+
+    def __call__(self, shard: int, /) -> ShardFacts:
+        """Write the shard's file; return what it took."""
         ...
 
 
-class Hands(Protocol):
-    """Whoever has a cluster and a log: the context of a study."""
+class ClusterAndLog(Protocol):
+    """What has a cluster and a log, such as the context of a study."""
 
     cluster: Cluster
     log: RunLog
 
 
 class _Actor:
-    """Adapts a ShardWorker to `map_batches`: one shard a batch."""
+    """Adapts a ShardWorker to `map_batches`: one shard a batch.
+
+    The worker is built with the first shard: of what an actor's constructor raises, Ray keeps the text
+    alone, and one that is killed in it is not started again.
+    """
 
     def __init__(
-        self, worker_class: type[ShardWorker], arguments: dict[str, Any], threads: int
+        self, worker_class: type[ShardWorker], arguments: Mapping[str, object], threads: int
     ) -> None:
         torch.set_num_threads(threads)  # the actor's process is its own
-        self.worker = worker_class(**arguments)
+        self.build = partial(worker_class, **arguments)
+        self.worker: ShardWorker | None = None
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[float]]:
+        if self.worker is None:
+            self.worker = self.build()
         facts = [self.worker(int(shard)) for shard in batch["shard"]]
         return {
             "rows": [fact["rows"] for fact in facts],
@@ -62,59 +91,69 @@ class _Actor:
 
 def map_shards(
     worker_class: type[ShardWorker],
-    arguments: dict[str, Any],
+    arguments: Mapping[str, object],
     shards: Sequence[int],
-    study: Hands,
+    study: ClusterAndLog,
     label: str,
     gpu: bool = False,
     light: bool = False,
-) -> dict[str, Any]:
-    """Run the worker over `shards` in an actor pool; return totals: rows, seconds, cut, peak_mb.
+) -> Totals:
+    """Run the worker over `shards` in an actor pool; return the totals.
 
-    `arguments` must be picklable. An exception in a worker ends the run with that exception.
+    `arguments` must be picklable. An exception in a worker ends the run with that exception, and a
+    worker that keeps dying with FailedError.
     `light` work on few shards is done in this process: it ends before an actor would have started.
     """
-    totals = {"rows": 0, "seconds": 0.0, "cut": 0, "peak_mb": 0.0}
+    totals = Totals(rows=0, seconds=0.0, cut=0, peak_mb=0.0)
     if not shards:
         return totals
     if light and len(shards) <= FEW_SHARDS:
         with cpu_threads(study.cluster.threads):
             here = worker_class(**arguments)
             for shard in shards:
-                fact = here(shard)
-                for name in ("rows", "seconds", "cut"):
-                    totals[name] += fact.get(name, 0)
-        return {**totals, "peak_mb": peak_mb()}
+                _add(totals, here(shard))
+        totals["peak_mb"] = peak_mb()
+        return totals
     size = min(study.cluster.actors, len(shards))
     resources = dict(study.cluster.actor_resources)
     if not gpu:
         resources.pop("num_gpus", None)
-    with _settings_of_ray_data():
-        dataset = ray.data.from_items(
+    with lost_workers(label), _settings_of_ray_data():
+        numbers = ray.data.from_items(
             [{"shard": shard} for shard in shards], override_num_blocks=len(shards)
-        ).map_batches(
-            _Actor,
-            fn_constructor_kwargs={
-                "worker_class": worker_class,
-                "arguments": arguments,
-                "threads": study.cluster.threads,
-            },
-            batch_size=1,
-            compute=ray.data.ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=2),
-            **resources,
         )
+        with warnings.catch_warnings():
+            # Ray 2.64 takes `max_restarts` away, and 2.60 has nothing in its place.
+            warnings.simplefilter("ignore", RayDeprecationWarning)
+            results = numbers.map_batches(
+                _Actor,
+                fn_constructor_kwargs={
+                    "worker_class": worker_class,
+                    "arguments": arguments,
+                    "threads": study.cluster.threads,
+                },
+                batch_size=1,
+                compute=ray.data.ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=2),
+                max_restarts=MAX_RESTARTS,
+                **resources,
+            )
         with study.log.progress(label, len(shards), "shards") as advance:
-            for row in dataset.iter_rows():
-                for name in ("rows", "seconds", "cut"):
-                    totals[name] += row[name]
+            for row in results.iter_rows():
+                _add(totals, row)
                 totals["peak_mb"] = max(totals["peak_mb"], row["peak_mb"])
                 advance(1)
     return totals
 
 
+def _add(totals: Totals, facts: ShardFacts) -> None:
+    totals["rows"] += facts["rows"]
+    totals["seconds"] += facts["seconds"]
+    totals["cut"] += facts.get("cut", 0)
+
+
 @contextmanager
 def _settings_of_ray_data() -> Iterator[None]:
-    """Let it raise a worker's own exception, and draw no bars; afterwards they are the host program's."""
+    """Let Ray Data raise a worker's own exception and draw no bars; restore the host program's settings."""
     context = ray.data.DataContext.get_current()
     before = context.raise_original_map_exception, context.enable_progress_bars
     context.raise_original_map_exception, context.enable_progress_bars = True, False

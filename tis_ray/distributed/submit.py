@@ -1,4 +1,4 @@
-"""Sending a study to a cluster as a Ray job.
+"""Submitting a study to a cluster as a Ray job.
 
 The job runs the resolved config, so the cluster does what this machine would. Its id is made of the
 config and the attempt: a study that is already running is followed, not started twice, and a new
@@ -41,9 +41,9 @@ def submit_study(config: Config, address: str, follow: bool, console: Console) -
     attempts = _attempts(client, f"tis-{name}-")
     last = max(attempts, default=0)
     if last and not attempts[last].status.is_terminal():
-        job, news = f"tis-{name}-{last}", "runs already"
+        job, news = f"tis-{name}-{last}", "is already running"
     else:
-        job, news = f"tis-{name}-{last + 1}", "submitted"
+        job, news = f"tis-{name}-{last + 1}", "was submitted"
         _submit(client, job, name, config)
     where = client.get_address()
     results = together(config) or next(iter(plan(config).values())).run_dir
@@ -65,7 +65,10 @@ def _connect(address: str) -> JobSubmissionClient:
         return JobSubmissionClient(address)
     except ConnectionError as error:
         reason = str(error).splitlines()[0]
-        raise InputError(f"--address: no job server answers at {address} ({reason})") from None
+        raise InputError(
+            f"--address: no job server answers at {address} ({reason}); check the address, and that "
+            "the cluster runs"
+        ) from None
     except AuthenticationError as error:
         reason = error.message.splitlines()[0]
         raise InputError(
@@ -130,8 +133,8 @@ def _require_reachable_data(config: Config) -> None:
         for key, path in _paths(study).items():
             if not Path(path).is_absolute():
                 raise InputError(
-                    f"{key}: found `{path}`; a job needs an absolute path that its head node sees, such "
-                    f"as /shared/{Path(path).name}"
+                    f"{key}: found `{path}`; a job needs an absolute path that the cluster's head node "
+                    f"sees, such as /shared/{Path(path).name}"
                 )
 
 

@@ -1,22 +1,37 @@
-"""One piece of work on one node of the cluster."""
+"""Running one function as a Ray task: for a measurement, and to try whether Ray works."""
 
 from __future__ import annotations
 
 import logging
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import ParamSpec, TypeVar
 
 import ray
 
 from tis_ray.distributed.connect import Cluster
+from tis_ray.distributed.lost import lost_workers
 from tis_ray.distributed.quiet import quiet_ray
 
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
-def run_task(work: Callable[..., Any], *arguments: Any, cluster: Cluster) -> Any:
-    """Return `work(*arguments)`, run where an actor of the study would be."""
+
+def run_task(
+    stage: str,
+    cluster: Cluster,
+    work: Callable[Arguments, Result],
+    *arguments: Arguments.args,
+    **named: Arguments.kwargs,
+) -> Result:
+    """Return `work(...)`, run where an actor of the study would be.
+
+    Raises FailedError, which names the `stage`, where its process keeps dying.
+    """
     task = ray.remote(work).options(**cluster.actor_resources)  # type: ignore[attr-defined]
-    return ray.get(task.remote(*arguments))
+    with lost_workers(stage):
+        result: Result = ray.get(task.remote(*arguments, **named))
+    return result
 
 
 def try_ray() -> str:
@@ -38,7 +53,7 @@ def try_ray() -> str:
         finally:
             if not running:
                 ray.shutdown()
-    return f"ran in process {process}" + (" of the cluster that is connected" if running else "")
+    return f"ran in process {process}" + (" of the connected cluster" if running else "")
 
 
 def _process() -> int:

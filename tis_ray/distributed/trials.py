@@ -1,19 +1,19 @@
-"""Ray Tune as the stages use it: a trial for each of some orders, tried twice, nothing left behind."""
+"""Running trials with Ray Tune: one for each order, tried twice, with nothing left behind."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from ray import tune
-from ray.tune.schedulers import ASHAScheduler
+from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
 from tis_ray.distributed.heap import return_freed_memory
 
 Order = TypeVar("Order")
-"""What a trial is told. Small; it is pickled."""
+"""What a trial is to do. Small; it is pickled."""
 
 
 def run_trials(
@@ -24,18 +24,22 @@ def run_trials(
     *,
     resources: Mapping[str, float],
     at_once: int,
-    **choices: Any,
+    scheduler: TrialScheduler | None = None,
 ) -> dict[str, str]:
     """Run `work(order)` as a trial for each order; return the errors of those that failed, by name.
 
-    at_once: most trials at a time. choices: further arguments of `TuneConfig`, such as a scheduler.
+    at_once: the most trials at a time. scheduler: may stop trials early, by what they report.
     """
     folder = root / "ray-tune"
     trainable = tune.with_parameters(_run_order, work=work, orders=dict(orders))
     tuner = tune.Tuner(
         tune.with_resources(trainable, dict(resources)),
         param_space={"order": tune.grid_search(list(orders))},
-        tune_config=tune.TuneConfig(max_concurrent_trials=at_once, reuse_actors=True, **choices),
+        tune_config=tune.TuneConfig(
+            scheduler=scheduler,
+            max_concurrent_trials=at_once,
+            reuse_actors=True,
+        ),
         run_config=tune.RunConfig(
             name=name,
             storage_path=str(folder),
@@ -43,22 +47,26 @@ def run_trials(
             failure_config=tune.FailureConfig(max_failures=1),
         ),
     )
-    found = tuner.fit()
+    errors = [result.error for result in tuner.fit()]
     shutil.rmtree(folder / name, ignore_errors=True)
-    errors = (result.error for result in found)
     return {
         name: str(error) for name, error in zip(orders, errors, strict=True) if error is not None
     }
 
 
-def tell(metrics: dict[str, Any]) -> None:
-    """Tell Ray Tune what a trial has come to."""
-    tune.report(metrics)
+def report_trial(metrics: Mapping[str, float]) -> None:
+    """Report a trial's metrics to Ray Tune."""
+    tune.report(dict(metrics))
 
 
-def asha(epochs: int, first: int, reduction: int) -> ASHAScheduler:
-    """Return ASHA over epochs: of the trials that have come equally far, the best 1/reduction go on."""
+def asha(loss: str, epochs: int, first: int, reduction: int) -> ASHAScheduler:
+    """Return ASHA over epochs: of the trials that have come equally far, the best 1/reduction go on.
+
+    loss: the reported metric whose lowest values are best. first: epochs before any trial is stopped.
+    """
     return ASHAScheduler(
+        metric=loss,
+        mode="min",
         time_attr="epoch",
         max_t=epochs,
         grace_period=min(first, epochs),

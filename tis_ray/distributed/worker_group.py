@@ -1,4 +1,4 @@
-"""Ray Train as the stages use it: a worker group for one training, restarted when a worker is lost."""
+"""Training with Ray Train: a worker group for one training, restarted when a worker is lost."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import TypeVar
 
 import ray.train
+from ray.train import WorkerGroupError
 from ray.train.torch import TorchTrainer
 
 from tis_ray.distributed.connect import Cluster
+from tis_ray.distributed.lost import killed_for_memory
+from tis_ray.errors import FailedError
 
 Order = TypeVar("Order")
-"""What a training process is told. Small; it is pickled."""
+"""What a training process is to do. Small; it is pickled."""
 
 
 def run_training(
@@ -29,6 +32,7 @@ def run_training(
 
     A lost worker restarts the group up to `compute.max_failures` times; the loop continues from
     its own checkpoints, which lie in the artifact, so it also does after a restart of the driver.
+    Raises FailedError where a worker is lost once more.
     """
     trainer = TorchTrainer(
         partial(loop, order),
@@ -45,10 +49,16 @@ def run_training(
             ),
         ),
     )
-    trainer.fit()
+    try:
+        trainer.fit()
+    except WorkerGroupError as error:
+        why = killed_for_memory(str(error))
+        if why is None:  # what the loop itself raised
+            raise
+        raise FailedError(f"{name}: a worker process {why}; the same command continues") from None
     shutil.rmtree(root / "ray-train" / name, ignore_errors=True)
 
 
-def report(metrics: dict[str, float]) -> None:
-    """Tell Ray Train how far a worker is; it answers for all workers of the group."""
+def report_epoch(metrics: dict[str, float]) -> None:
+    """Report a worker's metrics to Ray Train; returns when all workers of the group have done so."""
     ray.train.report(metrics)

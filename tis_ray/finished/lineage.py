@@ -6,6 +6,7 @@ space, or never kept: then they are None.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,5 +97,5 @@ def _folder(root: Path, stage: str, fingerprint: str | None) -> Path | None:
     return next(root.glob(f"{stage}-{fingerprint}"), None) if fingerprint else None
 
 
-def _inputs(folder: Path) -> dict[str, Any]:
+def _inputs(folder: Path) -> Mapping[str, Any]:
     return read_manifest(folder).inputs

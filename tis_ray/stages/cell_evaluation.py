@@ -1,14 +1,15 @@
-"""The evaluation of one cell: what is measured, checked before anything is trained, and where it goes."""
+"""Evaluating one cell: what is measured and how, and a check of that before anything is trained."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from torch.nn import Module
 
 from tis_ray.config import Config
 from tis_ray.data import PromptTemplate, Template, encode_query_row, end_tokens
@@ -24,11 +25,12 @@ from tis_ray.evaluation import (
     task_prompts,
     unprotected,
 )
+from tis_ray.evaluation.measure import MetricSettings
 from tis_ray.log import RunLog
 from tis_ray.metrics import METRICS, check_references
 from tis_ray.models.loading import load_tokenizer
 from tis_ray.settings import EvaluationConfig, ModelConfig
-from tis_ray.store import Artifact, fingerprint, write_parquet
+from tis_ray.store import Artifact, TableRow, fingerprint, write_parquet
 from tis_ray.store.sides import Side, row_dicts
 
 _BY_CONTENT = {"metrics", "tasks", "run_code", "lm_eval", "engine"}
@@ -40,7 +42,7 @@ NO_TEMPLATE = "no_template"
 def check_evaluation(config: Config, test: Artifact, log: RunLog) -> None:
     """Raise InputError for what could not be evaluated, before anything is trained.
 
-    `test` holds the rows of the test side. What would be evaluated, but not as one may think, is said.
+    `test` holds the rows of the test side. What would be evaluated, but not quite as expected, is logged.
     """
     _check_test_rows(config, test)
     tasks = read_tasks(config.evaluation.tasks)
@@ -49,14 +51,18 @@ def check_evaluation(config: Config, test: Artifact, log: RunLog) -> None:
     _benchmarks(config.evaluation)
     for task in tasks:
         if task.name in {other.task for other in config.evaluation.lm_eval}:
-            raise InputError(f"evaluation.tasks: lm-eval has a task {task.name!r} too; rename one")
+            raise InputError(
+                f"evaluation.tasks: {task.name!r} is a task of evaluation.lm_eval too; rename one"
+            )
     if tasks:
         _say_what_is_cut(config, tasks, log)
     if any(task.is_code for task in tasks) and (ways := unprotected()):
-        log.say(f"[yellow]run_code:[/yellow] nothing keeps generated programs from {ways} here")
+        log.say(
+            f"[yellow]run_code:[/yellow] on this machine nothing keeps generated programs from {ways}"
+        )
 
 
-def _benchmarks(settings: EvaluationConfig) -> list[Any]:
+def _benchmarks(settings: EvaluationConfig) -> list[object]:
     return identify(tuple(settings.lm_eval), settings.run_code, settings.engine)
 
 
@@ -68,7 +74,7 @@ def _say_what_is_cut(config: Config, tasks: Sequence[Task], log: RunLog) -> None
         if cut:
             log.say(
                 f"[yellow]{task.name}:[/yellow] {cut} of {len(lengths)} prompts are longer than "
-                f"data.max_length {longest} (up to {max(lengths)} tokens) and lose their beginning"
+                f"data.max_length {longest} (up to {max(lengths)} tokens); their beginnings are cut off"
             )
 
 
@@ -97,9 +103,9 @@ class Evaluation:
     template: Template
     max_length: int
     tasks: tuple[Task, ...]
-    benchmarks: list[Any]
+    benchmarks: list[object]
     """What results of lm-eval depend on."""
-    metric_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    metric_settings: MetricSettings = field(default_factory=dict)
     """Settings of metrics from outside, by their names."""
 
     @classmethod
@@ -123,7 +129,7 @@ class Evaluation:
         """Every metric that answers are graded by: of the test rows, then of the tasks."""
         return [*self.settings.metrics, *(t.metric for t in self.tasks if not t.is_code)]
 
-    def inputs(self) -> dict[str, Any]:
+    def inputs(self) -> dict[str, object]:
         """Return what its results depend on besides the model."""
         return {
             "evaluation": self.settings.model_dump(mode="json", exclude=_BY_CONTENT),
@@ -135,19 +141,21 @@ class Evaluation:
         }
 
 
-def _identity(name: str, settings: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def _identity(name: str, settings: MetricSettings) -> object:
     metric = METRICS.find(name)
     return metric.identity(metric.Settings.model_validate(settings.get(metric.name, {})))
 
 
-def evaluate(model: Any, evaluation: Evaluation, folder: Path) -> dict[str, Any]:
-    """Measure a model; write what was found for each row into `folder`; return the means."""
+def evaluate(model: Module, evaluation: Evaluation, folder: Path) -> dict[str, float]:
+    """Measure a model; write the results of each row into `folder`; return the means."""
     tokenizer = load_tokenizer(evaluation.model)
     rows = [side.examples() for side in (evaluation.query, evaluation.test)]
     return _measure(model, tokenizer, rows, evaluation, evaluation.template, folder)
 
 
-def evaluate_without_template(model: Any, evaluation: Evaluation, folder: Path) -> dict[str, Any]:
+def evaluate_without_template(
+    model: Module, evaluation: Evaluation, folder: Path
+) -> dict[str, float]:
     """Do the same on prompts that are bare text; `plain_stop` ends the answers to them."""
     start = time.monotonic()
     tokenizer = load_tokenizer(evaluation.model)
@@ -160,13 +168,13 @@ def evaluate_without_template(model: Any, evaluation: Evaluation, folder: Path) 
 
 
 def _measure(
-    model: Any,
+    model: Module,
     tokenizer: Any,
-    rows: Sequence[list[dict[str, Any]]],
+    rows: Sequence[list[TableRow]],
     evaluation: Evaluation,
     template: PromptTemplate,
     folder: Path,
-) -> dict[str, Any]:
+) -> dict[str, float]:
     settings = evaluation.settings
     stop = settings.plain_stop if template == "plain" else ()
     ends = end_tokens(tokenizer, template)
@@ -177,7 +185,7 @@ def _measure(
     write_parquet(folder / "test_rows.parquet", pa.table(measured.rows))
     metrics = dict(measured.metrics)
     for task in evaluation.tasks:
-        found = measure_answers(
+        answers = measure_answers(
             model,
             tokenizer,
             task,
@@ -186,22 +194,22 @@ def _measure(
             evaluation.max_length,
             evaluation.metric_settings,
         )
-        write_parquet(folder / "tasks" / f"{task.name}.parquet", pa.table(found.rows))
-        metrics |= found.metrics
+        write_parquet(folder / "tasks" / f"{task.name}.parquet", pa.table(answers.rows))
+        metrics |= answers.metrics
     if settings.lm_eval:
-        for name, found in measure_harness(model, tokenizer, settings, template).items():
-            write_parquet(folder / "tasks" / f"{name}.parquet", pa.table(found.rows))
-            metrics |= found.metrics
+        for name, answers in measure_harness(model, tokenizer, settings, template).items():
+            write_parquet(folder / "tasks" / f"{name}.parquet", pa.table(answers.rows))
+            metrics |= answers.metrics
     return metrics
 
 
-def _plain_examples(side: Side, tokenizer: Any, max_length: int) -> list[dict[str, Any]]:
+def _plain_examples(side: Side, tokenizer: Any, max_length: int) -> list[TableRow]:
     """Encode the rows of `side.examples()` without a template."""
     ids = {row["row"]: row["id"] for row in side.examples()}
-    found = []
+    examples = []
     for shard in range(side.shards):
         for row in row_dicts(side.rows / f"rows-{shard:05d}.parquet"):
             if row["row"] in ids:
                 encoded = encode_query_row(row, tokenizer, max_length, "plain")
-                found.append({"id": row["id"], **encoded})
-    return found
+                examples.append({"id": row["id"], **encoded})
+    return examples

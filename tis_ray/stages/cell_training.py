@@ -1,6 +1,6 @@
-"""The fine-tuning and evaluation of one cell, as a process that trains is ordered to do it.
+"""Training and measuring one cell, in the process that an order is sent to.
 
-An order is all that such a process is told. It is small: it is pickled, and goes to another machine.
+An order is all that such a process knows. It is small: it is pickled, and goes to another machine.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.nn import Module
 
 from tis_ray.batches.threads import cpu_threads
-from tis_ray.distributed.worker_group import report as report_progress
+from tis_ray.distributed.worker_group import report_epoch
 from tis_ray.log import peak_mb
 from tis_ray.models.loading import lent_model, load_model, load_tokenizer
 from tis_ray.models.lora import attach_lora, detach_lora, load_adapter, save_adapter
@@ -30,16 +30,16 @@ from tis_ray.stages.cell_evaluation import (
     evaluate,
     evaluate_without_template,
 )
-from tis_ray.stages.examples import Subset, progress_writer
+from tis_ray.stages.training_rows import Subset, progress_writer
 from tis_ray.store import Artifact, Clock, read_json, write_json
 
 TRAINING = ("train_rows", "train_tokens", "optimizer_steps", "train_loss", "seconds_train")
-"""What is known of an adapter's training, wherever it is measured."""
+"""What is known of a training, whatever its model is measured on."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOrder:
-    """What a process that trains is told.
+    """What a process is to train.
 
     name: what is trained, for messages. folder: where it writes.
     subset: the rows to train on; None only for zero-shot, which trains nothing.
@@ -85,27 +85,27 @@ def cell_loop(order: CellOrder) -> None:
     clock = Clock(order.folder) if first else None
     with cpu_threads(order.threads), ordered_model(order) as model:
         if order.subset is None:
-            metrics: dict[str, Any] = {"train_rows": 0, "train_tokens": 0, "optimizer_steps": 0}
+            metrics: dict[str, object] = {"train_rows": 0, "train_tokens": 0, "optimizer_steps": 0}
         elif order.trained is not None:
             load_adapter(model, order.trained / "adapter")
             model.eval()
-            told = read_json(order.trained / "metrics.json")
-            metrics = {name: told[name] for name in TRAINING}
+            earlier = read_json(order.trained / "metrics.json")
+            metrics = {name: earlier[name] for name in TRAINING}
         else:
             with clock.marked() if clock else nullcontext():
                 metrics = _train(model, order.subset, order)
-        model = _whole(model, order)
-        if clock is not None:
+        whole = _whole(model, order)
+        if clock is not None and whole is not None:
             metrics.setdefault("seconds_train", clock.seconds)
-            metrics.update(_measured(model, order))
+            metrics.update(_measured(whole, order))
             shutil.rmtree(order.folder / "checkpoints", ignore_errors=True)
             metrics["seconds"] = clock.seconds
             metrics["peak_mb"] = peak_mb()
             write_json(order.folder / "metrics.json", metrics)
 
 
-def _train(model: Any, subset: Subset, order: CellOrder) -> dict[str, Any]:
-    """Train; return what there is to know of it."""
+def _train(model: Module, subset: Subset, order: CellOrder) -> dict[str, object]:
+    """Train; return the facts named in TRAINING, but for the seconds."""
     examples = subset.examples(order.name)
     kept = train(
         model,
@@ -115,7 +115,7 @@ def _train(model: Any, subset: Subset, order: CellOrder) -> dict[str, Any]:
         folder=order.folder / "checkpoints",
         on_step=progress_writer(order.folder),
         # Without workers this runs inside a Tune trial, where Ray Train's report is refused.
-        on_epoch=report_progress if order.workers else lambda metrics: None,
+        on_epoch=report_epoch if order.workers else lambda metrics: None,
     )
     steps = kept[-1].steps()
     return {
@@ -126,21 +126,21 @@ def _train(model: Any, subset: Subset, order: CellOrder) -> dict[str, Any]:
     }
 
 
-def _whole(model: Any, order: CellOrder) -> Any:
+def _whole(model: Module, order: CellOrder) -> Module | None:
     """Return the model to measure; one whose weights lie in parts is put together on rank 0."""
     if order.subset is None or not order.shard:
         return model
     weights = gather_weights(model, getattr(torch, order.model.dtype))
     if dist.get_rank() > 0:
         return None
-    whole = load_model(order.model)
+    whole: Module = load_model(order.model)
     set_weights(whole, weights)
     return whole.to(order.device)
 
 
-def _measured(model: Any, order: CellOrder) -> dict[str, Any]:
-    """Evaluate; save a trained model; return what was found."""
-    metrics = evaluate(model, order.evaluation, order.folder)
+def _measured(model: Module, order: CellOrder) -> dict[str, object]:
+    """Evaluate; save a trained model; return the metrics, and what was saved."""
+    metrics: dict[str, object] = dict(evaluate(model, order.evaluation, order.folder))
     if order.subset is None:
         folder = order.folder / NO_TEMPLATE
         metrics[NO_TEMPLATE] = evaluate_without_template(model, order.evaluation, folder)
@@ -150,7 +150,7 @@ def _measured(model: Any, order: CellOrder) -> dict[str, Any]:
 
 
 @contextmanager
-def ordered_model(order: TrainingOrder) -> Iterator[Any]:
+def ordered_model(order: TrainingOrder) -> Iterator[Module]:
     """Lend the model: with new adapters, or every weight trainable (perhaps in parts), or as it is.
 
     With adapters and as it is, it is the process's own base model, which stays as it was.
@@ -169,16 +169,16 @@ def ordered_model(order: TrainingOrder) -> Iterator[Any]:
             detach_lora(model)
 
 
-def _every_weight(order: TrainingOrder) -> Any:
+def _every_weight(order: TrainingOrder) -> Module:
     """Load the model with every weight trainable, perhaps in parts."""
-    model = load_model(order.model, "cpu" if order.shard else order.device)
+    model: Module = load_model(order.model, "cpu" if order.shard else order.device)
     model.requires_grad_(True)
     if order.shard:
         shard_model(model, order.device)
     return model
 
 
-def _save(model: Any, order: CellOrder) -> str:
+def _save(model: Module, order: CellOrder) -> str:
     """Save a trained model in the cell's folder; return the name it has there."""
     if order.lora is None:
         save_model(model, load_tokenizer(order.model), order.folder / "model")

@@ -1,4 +1,4 @@
-"""The cells of a study: Ray Tune trains and evaluates each subset, once.
+"""The training stage: all cells of a study, each trained and evaluated once by Ray Tune.
 
 A cell's artifact is named by what it trains on and how, so equal cells of two methods, or of two
 runs, are one artifact. Finished cells are not handed to Tune at all.
@@ -12,16 +12,15 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from tis_ray.analysis.cells import ZERO_SHOT, ZERO_SHOT_PLAIN, StageCost
+from tis_ray.analysis.cells import ZERO_SHOT, ZERO_SHOT_PLAIN, Cell, StageCost
 from tis_ray.analysis.quantiles import Quantile
 from tis_ray.config import Config
 from tis_ray.distributed.connect import Cluster
-from tis_ray.distributed.heap import killed_for_memory
-from tis_ray.distributed.trials import run_trials, tell
+from tis_ray.distributed.lost import killed_for_memory
+from tis_ray.distributed.trials import report_trial, run_trials
 from tis_ray.distributed.worker_group import run_training
 from tis_ray.errors import FailedError
 from tis_ray.models.loading import model_identity
@@ -31,13 +30,13 @@ from tis_ray.stages.cell_evaluation import NO_TEMPLATE, Evaluation
 from tis_ray.stages.cell_training import CellOrder, cell_loop
 from tis_ray.stages.constrain import Constrainer
 from tis_ray.stages.context import Context
-from tis_ray.stages.examples import Subset
-from tis_ray.stages.study_ordering import StudyOrdering
+from tis_ray.stages.ordering_artifact import StudyOrdering
+from tis_ray.stages.training_rows import Subset
 from tis_ray.store import Artifact, fingerprint, read_json, read_lines, write_json, write_text
 from tis_ray.store.sides import Side
 
 VERSION = 2
-"""Of what a cell comes to; 2: a single step has the peak learning rate."""
+"""Of `cell-*`; 2: a single step has the peak learning rate."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class CellPlan:
 
     def __post_init__(self) -> None:
         if not (self.zero_shot or len(self.positions)):
-            raise ValueError(f"{self.label}: has no rows to train on")
+            raise ValueError(f"{self.label} has no rows to train on")
 
     @property
     def zero_shot(self) -> bool:
@@ -92,9 +91,7 @@ class FailedCell:
 class StudyFailedError(FailedError):
     """Some cells failed; the message names them and the first error. `results` are of the others."""
 
-    def __init__(
-        self, message: str, failed: list[FailedCell], results: list[dict[str, Any]]
-    ) -> None:
+    def __init__(self, message: str, failed: list[FailedCell], results: list[Cell]) -> None:
         super().__init__(message)
         self.failed, self.results = failed, results
 
@@ -146,7 +143,7 @@ def cell_artifact(cell: CellPlan, config: Config, pool: Side, evaluation: Evalua
     return Artifact(config.artifact_root, "cell", inputs, VERSION)
 
 
-def _training_inputs(cell: CellPlan, config: Config, pool: Side) -> dict[str, Any]:
+def _training_inputs(cell: CellPlan, config: Config, pool: Side) -> dict[str, object]:
     """Return what a trained model depends on."""
     subset = fingerprint({"pool": pool.tokens.fingerprint, "rows": cell.positions.tolist()})
     return {
@@ -158,7 +155,7 @@ def _training_inputs(cell: CellPlan, config: Config, pool: Side) -> dict[str, An
     }
 
 
-def _settings(finetune: FinetuneConfig) -> dict[str, Any]:
+def _settings(finetune: FinetuneConfig) -> dict[str, object]:
     """Return what of the settings a trained model depends on."""
     unused = {"lora"} if finetune.method == "full" else set()
     return finetune.model_dump(mode="json", exclude=unused)
@@ -170,12 +167,12 @@ def sweep(
     pool: Side,
     query: Side,
     test: Side,
-    ended: Callable[[list[dict[str, Any]]], None] = lambda results: None,
-) -> list[dict[str, Any]]:
+    ended: Callable[[list[Cell]], None] = lambda results: None,
+) -> list[Cell]:
     """Train and evaluate what is not done yet; return one result per cell, in the order given.
 
-    `ended` is told results while others are still trained, each once. A failed cell is tried once
-    more, then named in StudyFailedError after all others have ended.
+    `ended` is called with results while other cells are still trained, once for each. A failed cell is
+    tried once more, then named in StudyFailedError after all others have ended.
     """
     start = time.monotonic()
     config, log, cluster = context.config, context.log, context.cluster
@@ -192,18 +189,18 @@ def sweep(
         for key, (cell, artifact) in todo.items()
     }
     pairs = list(zip(cells, artifacts, strict=True))
-    told: set[int] = set()
+    reported: set[int] = set()
 
-    def tell() -> None:
-        fresh = [i for i, pair in enumerate(pairs) if i not in told and pair[1].complete]
+    def report_ended() -> None:
+        fresh = [i for i, pair in enumerate(pairs) if i not in reported and pair[1].complete]
         if fresh:
             ended([_result(*pairs[i]) for i in fresh])
-            told.update(fresh)
+            reported.update(fresh)
 
     if orders:
         log.event("cells", total=len(cells), reused=reused, to_train=len(orders))
-        _train_all(orders, context, tell)
-    tell()
+        _train_all(orders, context, report_ended)
+    report_ended()
     results = [_result(cell, artifact) for cell, artifact in pairs if artifact.complete]
     failed = [
         FailedCell(cell, artifact.fingerprint, _why(artifact))
@@ -215,7 +212,7 @@ def sweep(
         labels = ", ".join(lost.cell.label for lost in failed[:3])
         raise StudyFailedError(
             f"{len(failed)} of {len(cells)} cells failed ({labels}); first: {failed[0].why}; "
-            f"see {folder / 'error.txt'}; the same command tries them again",
+            f"see {folder / 'error.txt'}; run the same command to try them again",
             failed,
             results,
         )
@@ -229,7 +226,7 @@ def sweep(
             rows=len(cells),
             quarantined=0,
             device=cluster.device,
-            peak_mb=max(result["peak_mb"] for result in results),
+            peak_mb=max(result.peak_mb or 0.0 for result in results),
         ),
         f"{len(cells)} cells, {reused} reused" if reused else f"{len(cells)} cells",
     )
@@ -248,7 +245,7 @@ def _order(
     pool: Side,
     evaluation: Evaluation,
 ) -> CellOrder:
-    """Write the rows that the training process reads; return what it is told."""
+    """Write the rows that the training process reads; return its order."""
     config, cluster = context.config, context.cluster
     artifact.path.mkdir(parents=True, exist_ok=True)
     (artifact / "error.txt").unlink(missing_ok=True)
@@ -292,10 +289,10 @@ def _trained(note: Path) -> Path | None:
 def _train_all(
     orders: dict[str, CellOrder],
     context: Context,
-    tell: Callable[[], None],
+    report_ended: Callable[[], None],
 ) -> None:
     def count() -> tuple[int, int]:
-        tell()
+        report_ended()
         return sum(order.artifact.complete for order in orders.values()), len(orders)
 
     workers, cluster = context.config.finetune.workers, context.cluster
@@ -314,14 +311,14 @@ def _train_all(
 
 
 def _keep_error(order: CellOrder, error: str) -> None:
-    """Leave Ray's account of a process that was lost; an error of the cell's own is there already.
+    """Write Ray's account of a lost process to `error.txt`; an error of the cell's own is there already.
 
-    Its last line is the one that is told.
+    The last line is the one that is shown.
     """
     file = order.artifact / "error.txt"
     why = killed_for_memory(error)
     if why is not None or not file.exists():
-        write_text(file, f"{error.rstrip()}\n{order.name}: {why or 'its process was lost'}\n")
+        write_text(file, f"{error.rstrip()}\n{order.name}: its process {why or 'was lost'}\n")
 
 
 def run_cell(order: CellOrder, cluster: Cluster, workers: int, root: Path) -> None:
@@ -342,23 +339,30 @@ def run_cell(order: CellOrder, cluster: Cluster, workers: int, root: Path) -> No
     )
     if metrics.get("model") == "adapter":
         write_json(order.note, {"cell": artifact.path.name})
-    tell({"test_loss": metrics["test_loss"], "query_loss": metrics["query_loss"]})
+    report_trial({"test_loss": metrics["test_loss"], "query_loss": metrics["query_loss"]})
 
 
-def _result(cell: CellPlan, artifact: Artifact) -> dict[str, Any]:
+def _result(cell: CellPlan, artifact: Artifact) -> Cell:
     metrics = read_json(artifact / "metrics.json")
     plain = metrics.pop(NO_TEMPLATE, {})
     if cell.representation == ZERO_SHOT_PLAIN:
         untrained = ("train_rows", "train_tokens", "optimizer_steps", "peak_mb")
         metrics = {name: metrics[name] for name in untrained} | plain
-    return {
+    named = {
         "representation": cell.representation,
         "selector": cell.selector,
         "budget": cell.budget,
         "seed": cell.seed,
         "subset": asdict(cell.filled) if cell.filled else None,
-        **({"quantile": list(cell.quantile)} if cell.quantile else {}),
+        "quantile": cell.quantile,
         "fingerprint": artifact.fingerprint,
         "artifact": str(artifact.path),
-        **metrics,
     }
+    return Cell.from_json(named | metrics)
+
+
+def train_losses(cell: Cell) -> list[float]:
+    """Read the loss after each step of a cell's training from its artifact; none for zero-shot."""
+    assert cell.artifact is not None
+    losses: list[float] = read_json(Path(cell.artifact) / "metrics.json").get("train_loss", [])
+    return losses

@@ -1,6 +1,6 @@
-"""From orderings to subsets: the study's budgets, filled under its constraints.
+"""From an ordering to subsets: the study's budgets, filled under its constraints.
 
-An ordering is asked for only as far as it is needed: first as long as the largest budget, then
+An ordering is computed only as far as it is needed: first as long as the largest budget, then
 twice as long until the budgets are full or it holds every candidate. Which rows are taken does not
 depend on that, since a shorter ordering is the beginning of a longer one.
 """
@@ -11,7 +11,7 @@ import difflib
 import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -43,7 +43,7 @@ class Constrainer:
         self.included = self._included()
 
     @property
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, object]:
         """What decides a subset beside its ordering, for fingerprints."""
         settings = self.config.constraints.model_dump(mode="json", exclude={"include", "exclude"})
         return {
@@ -76,7 +76,7 @@ class Constrainer:
             spacing = self._spacing(rows, features)
             places = np.searchsorted(self.rows, rows)
             _, codes_N, names, sizes_N = self._facts
-            found = fill_budgets(
+            filled = fill_budgets(
                 self.config.budget,
                 [names[code] for code in codes_N[places].tolist()],
                 sizes_N[places].tolist(),
@@ -86,8 +86,8 @@ class Constrainer:
                 spacing=spacing,
                 complete=length == candidates,
             )
-            if found is not None:
-                return rows[found[0]], found[1]
+            if filled is not None:
+                return rows[filled[0]], filled[1]
             length = min(2 * length, candidates)
 
     def _spacing(self, rows: np.ndarray, features: RowFeatures | None) -> Spacing | None:
@@ -130,12 +130,12 @@ class Constrainer:
         ids = read_ids(self.config.constraints.include, "constraints.include")
         if not ids:
             return np.zeros(0, np.int64)
-        found: dict[str, int] = {}
+        row_of: dict[str, int] = {}
         for shard in range(self.pool.shards):
             part = self.pool.token_facts(shard).select(["row", "id"]).to_pydict()
             pairs = zip(part["id"], part["row"], strict=True)
-            found |= {name: row for name, row in pairs if name in ids}
-        if missing := sorted(ids - set(found)):
+            row_of |= {name: row for name, row in pairs if name in ids}
+        if missing := sorted(ids - set(row_of)):
             lost = {row["id"]: row["reason"] for row in self.pool.quarantined()}
             why = lost.get(missing[0])
             raise InputError(
@@ -145,9 +145,9 @@ class Constrainer:
                     if why
                     else "is not the id of a pool row; check the spelling"
                 )
-                + (f"; {len(missing) - 1} more are missing" if len(missing) > 1 else "")
+                + (f"; so are {len(missing) - 1} more ids" if len(missing) > 1 else "")
             )
-        return np.sort(np.array(list(found.values()), dtype=np.int64))
+        return np.sort(np.array(list(row_of.values()), dtype=np.int64))
 
 
 def known_name(name: str, known: Sequence[str], field: str, what: str) -> None:
@@ -155,5 +155,5 @@ def known_name(name: str, known: Sequence[str], field: str, what: str) -> None:
     if name in known:
         return
     close = difflib.get_close_matches(name, known, n=1)
-    advice = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known[:8])}"
+    advice = f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(known[:8])}"
     raise InputError(f"{field}: {name!r} is not {what}; {advice}")

@@ -1,4 +1,4 @@
-"""What every stage of one study needs, in one hand."""
+"""The context that every stage of one study is given: config, cluster and log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Featurising the pool and the query set: Ray Data streams shards through actors that hold the model.
+"""The features stage: Ray Data streams shards of pool and query set through actors that hold the model.
 
 Features live in a store (`tis_ray.store.feature_store`), by the content of their rows. What is made here
 is the view of one study on it, a `features-*` artifact: for each side and shard of tokens,
@@ -12,18 +12,18 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from tis_ray.analysis.recorded import QuarantinedRow
 from tis_ray.data import format_tulu
-from tis_ray.distributed.shards import map_shards
+from tis_ray.distributed.shards import ShardFacts, map_shards
 from tis_ray.models.loading import load_tokenizer
 from tis_ray.stages.context import Context
-from tis_ray.stages.recipe import Recipe
+from tis_ray.stages.feature_recipe import Recipe
 from tis_ray.stages.tokens import prompt_and_label
-from tis_ray.store import Artifact, fingerprint, write_parquet
+from tis_ray.store import Artifact, TableRow, fingerprint, write_parquet
 from tis_ray.store.feature_store import (
     DamagedShardError,
     FeatureShard,
@@ -62,7 +62,9 @@ def featurize(
     }
     artifact = Artifact(root, f"features-{recipe.name}", inputs, VERSION)
     shards = {role: side.shards for role, side in sides.items()}
-    found = FeatureSet(recipe.name, artifact, store, recipe.weights_C, recipe.method.halves, shards)
+    features = FeatureSet(
+        recipe.name, artifact, store, recipe.weights_C, recipe.method.halves, shards
+    )
     reused, note = _intact(artifact, store), ""
     if not reused:
         clock = artifact.clock()
@@ -75,14 +77,15 @@ def featurize(
         total = sum(view.count for view in views.values())
         lacking = sum(len(positions) for positions in missing.values())
         if lacking < total:
-            note = f"{total - lacking} of {total} rows were in the store"
+            note = f"{total - lacking} of {total} rows were already in the store"
         arguments = {"recipe": recipe, "sides": sides, "store": store, "missing": missing}
         with clock.marked():
             facts = map_shards(Featurise, arguments, list(missing), context, label, gpu=True)
         if facts["cut"]:
-            told = f"{facts['cut']} texts were longer than the encoder reads, and cut"
-            note = f"{note}; {told}" if note else told
-        lost, files = [], {}
+            cut = f"{facts['cut']} texts were longer than the encoder reads and were cut"
+            note = f"{note}; {cut}" if note else cut
+        lost: list[QuarantinedRow] = []
+        files = {}
         for role, view in views.items():
             files[role] = view.write(artifact)
             lost += view.lost
@@ -104,7 +107,7 @@ def featurize(
             },
         )
     context.log.made("features", label, artifact, reused, note)
-    return found
+    return features
 
 
 def _intact(artifact: Artifact, store: FeatureStore) -> bool:
@@ -129,7 +132,7 @@ class _View:
         self.store, self.role, self.side = store, role, side
         self.wanted = wanted if role == "pool" else None
         self.count = 0
-        self.lost: list[dict[str, str]] = []
+        self.lost: list[QuarantinedRow] = []
 
     def missing(self) -> Iterator[tuple[int, list[int]]]:
         """Yield each shard with rows that the store lacks, and their positions in it."""
@@ -148,20 +151,27 @@ class _View:
         files: dict[str, dict[int, str]] = {}
         for shard, (positions, table, places) in enumerate(self._shards()):
             columns = table.select(["row", "id"]).to_pydict()
-            index: dict[str, list[Any]] = {"row": [], "file": [], "position": []}
+            index: dict[str, list[int | str]] = {"row": [], "file": [], "position": []}
             for position, place in zip(positions.tolist(), places, strict=True):
                 if place is None:
                     raise DamagedShardError(
-                        f"{self.store.path}: a shard vanished while it was read"
+                        f"{self.store.path}: a shard disappeared while it was read"
                     )
                 if place.file not in files:
                     files[place.file] = self.store.unusable(self.role, place.file)
                 row = columns["row"][position]
                 reason = files[place.file].get(place.position)
                 if reason is not None:
-                    where = {"side": self.role, "file": "", "line": str(row)}
-                    what = {"id": columns["id"][position], "reason": reason, "detail": ""}
-                    self.lost.append({**where, **what})
+                    self.lost.append(
+                        QuarantinedRow(
+                            side=self.role,
+                            file="",
+                            line=str(row),
+                            id=columns["id"][position],
+                            reason=reason,
+                            detail="",
+                        )
+                    )
                     continue
                 for name, value in zip(index, (row, *place), strict=True):
                     index[name].append(value)
@@ -206,26 +216,26 @@ class Featurise:
         self.dtype = recipe.dtype
         self.representation = recipe.build()
 
-    def __call__(self, number: int) -> dict[str, Any]:
+    def __call__(self, number: int) -> ShardFacts:
         """Featurise one shard; query shards are numbered -1, -2, ..."""
         start = time.monotonic()
         role, shard = ("query", -1 - number) if number < 0 else ("pool", number)
         rows = self.reader.rows(role, shard, self.missing[number])
-        found = self.representation.features(rows, role)
+        features = self.representation.features(rows, role)
         self.store.write(
             role,
             FeatureShard(
                 keys=[row["content"] for row in rows],
-                values_ECK=found.values_ECK,
-                unusable=found.unusable,
+                values_ECK=features.values_ECK,
+                unusable=features.unusable,
                 columns={
-                    **found.columns,
+                    **features.columns,
                     "response_tokens": np.array([r["response_tokens"] for r in rows], np.int32),
                 },
             ),
             "float32" if role == "query" else self.dtype,
         )
-        cut = int(found.columns["truncated"].sum()) if "truncated" in found.columns else 0
+        cut = int(features.columns["truncated"].sum()) if "truncated" in features.columns else 0
         return {"rows": len(rows), "seconds": time.monotonic() - start, "cut": cut}
 
 
@@ -240,14 +250,10 @@ class RowReader:
         )
         self.tokenizer = load_tokenizer(recipe.of.model) if self.needs_text else None
 
-    def rows(
-        self, role: str, shard: int, positions: list[int] | None = None
-    ) -> list[dict[str, Any]]:
+    def rows(self, role: str, shard: int, positions: list[int] | None = None) -> list[TableRow]:
         """Return the token rows at these positions of a shard (None: all), joined with their text."""
         table = self.sides[role].token_table(shard)
-        rows: list[dict[str, Any]] = (
-            table if positions is None else table.take(positions)
-        ).to_pylist()
+        rows: list[TableRow] = (table if positions is None else table.take(positions)).to_pylist()
         if self.needs_text:
             path = self.sides[role].rows / f"rows-{shard:05d}.parquet"
             texts = {row["row"]: row for row in row_dicts(path)}
@@ -255,7 +261,7 @@ class RowReader:
                 row["text"] = self._text(texts[row["row"]], role)
         return rows
 
-    def _text(self, row: dict[str, Any], role: str) -> str:
+    def _text(self, row: TableRow, role: str) -> str:
         assert self.tokenizer is not None
         if role == "pool" and "prompt" not in row:
             return format_tulu(row["messages"], self.tokenizer.eos_token)

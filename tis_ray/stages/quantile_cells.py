@@ -11,7 +11,7 @@ from tis_ray.selectors import BASELINE
 from tis_ray.settings import QuantilesConfig
 from tis_ray.stages.cells import CellPlan
 from tis_ray.stages.context import Context
-from tis_ray.stages.represented import Represented
+from tis_ray.stages.rows_to_scores import Represented
 from tis_ray.store import Artifact, read_npy, write_npy
 from tis_ray.store.sides import Side
 
@@ -30,13 +30,13 @@ def plan_quantiles(
     facts = (pool.token_facts(shard)["row"].to_numpy() for shard in range(pool.shards))
     rows_N = np.concatenate(list(facts))
     cells = []
-    for found in represented:
-        if found.scores is None:
+    for scored in represented:
+        if scored.scores is None:
             continue
-        places_N = np.searchsorted(rows_N, _whole_order(found.name, found.scores, context))
+        places_N = np.searchsorted(rows_N, _whole_order(scored.name, scored.scores, context))
         slices = quantile_slices(len(places_N), settings.bins, settings.rows, settings.focus)
         cells += [
-            CellPlan(found.name, BASELINE, settings.rows, seed, places_N[part], quantile=quantile)
+            CellPlan(scored.name, BASELINE, settings.rows, seed, places_N[part], quantile=quantile)
             for quantile, part in slices.items()
             for seed in config.seed
         ]
@@ -52,8 +52,8 @@ def _whole_order(name: str, scores: Artifact, context: Context) -> np.ndarray:
         clock = artifact.clock()
         columns_N = read_npy(scores / "columns.npy")
         shards = score_shards(scores)
-        found = select_distributed(shards, BASELINE, len(columns_N), context.cluster.actors)
-        write_npy(artifact / "rows.npy", columns_N[found.indices])
+        ordering = select_distributed(shards, BASELINE, len(columns_N), context.cluster.actors)
+        write_npy(artifact / "rows.npy", columns_N[ordering.indices])
         artifact.commit(rows=len(columns_N), seconds=clock.seconds, peak_mb=peak_mb())
     context.log.made("ordering", f"whole order {name}", artifact, reused)
     order: np.ndarray = read_npy(artifact / "rows.npy")

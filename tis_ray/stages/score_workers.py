@@ -1,33 +1,32 @@
-"""What scores one shard of the pool in an actor: stored, streamed or exact features, or rows at once."""
+"""Workers that score one shard of the pool: from stored, streamed or exact features, or from rows at once."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
 
+from tis_ray.analysis.recorded import QuarantinedRow
+from tis_ray.distributed.shards import ShardFacts
 from tis_ray.errors import InputError
 from tis_ray.representations import Representation
 from tis_ray.representations.similarity import QuerySide, Scored
 from tis_ray.settings import Section
+from tis_ray.stages.feature_recipe import Recipe
 from tis_ray.stages.featurize import RowReader
-from tis_ray.stages.recipe import Recipe
-from tis_ray.store import (
-    write_npy,
-    write_parquet,
-)
+from tis_ray.store import TableRow, write_npy, write_parquet
 from tis_ray.store.feature_views import FeatureSet
 from tis_ray.store.sides import QUARANTINE, Side
 
 
 class _Writer:
-    """Writes what a worker found of one shard; the scores come last and say that it is done."""
+    """Writes the results of one shard; the scores come last and say that it is done."""
 
-    KIND = ""
+    KIND: ClassVar[str] = ""
 
     def __init__(self, out: Path, stride: int = 1) -> None:
         self.out, self.stride = out, stride
@@ -41,7 +40,7 @@ class _Writer:
         rows_N: np.ndarray,
         scored: Scored,
         columns: dict[str, np.ndarray],
-        lost: list[dict[str, Any]] | None = None,
+        lost: list[QuarantinedRow] | None = None,
     ) -> int:
         facts = {name: pa.array(list(values)) for name, values in columns.items()}
         facts = {"row": pa.array(rows_N, pa.int64()), **facts}
@@ -72,7 +71,7 @@ class ScoreStored(_Writer):
         self.count = sum(len(query.rows("query", s)) for s in range(query.shards["query"]))
         self.write_queries(_query_rows(query))
 
-    def __call__(self, shard: int) -> dict[str, Any]:
+    def __call__(self, shard: int) -> ShardFacts:
         """Write the scores of one pool shard."""
         start = time.monotonic()
         values_ECK, columns = self.pool.read("pool", shard)
@@ -103,16 +102,16 @@ class ScoreStreamed(_Writer):
         self.count = sum(len(query.rows("query", s)) for s in range(query.shards["query"]))
         self.write_queries(_query_rows(query))
 
-    def __call__(self, shard: int) -> dict[str, Any]:
+    def __call__(self, shard: int) -> ShardFacts:
         """Write the scores of one pool shard."""
         start = time.monotonic()
         rows = _wanted_rows(self.reader, shard, self.wanted)
-        found = self.representation.features(rows, "pool")
-        kept = [i for i in range(len(rows)) if i not in found.unusable]
-        scored = _scored(self.queries, self.count, found.values_ECK[kept])
+        features = self.representation.features(rows, "pool")
+        kept = [i for i in range(len(rows)) if i not in features.unusable]
+        scored = _scored(self.queries, self.count, features.values_ECK[kept])
         numbers = np.array([rows[i]["row"] for i in kept], dtype=np.int64)
-        columns = {name: values[kept] for name, values in found.columns.items()}
-        lost = _lost(rows, found.unusable, "pool")
+        columns = {name: values[kept] for name, values in features.columns.items()}
+        lost = _lost(rows, features.unusable, "pool")
         count = self.write(shard, numbers, scored, columns, lost)
         return {"rows": count, "seconds": time.monotonic() - start}
 
@@ -140,16 +139,16 @@ class ScoreExact(_Writer):
         rows_M = [row["row"] for i, row in enumerate(queries) if i not in self.exact.unusable]
         self.write_queries(np.array(rows_M, dtype=np.int64))
 
-    def __call__(self, shard: int) -> dict[str, Any]:
+    def __call__(self, shard: int) -> ShardFacts:
         """Write the scores of one pool shard."""
         start = time.monotonic()
         rows = _wanted_rows(self.reader, shard, self.wanted)
-        found = self.exact.scores(rows)
-        kept = [i for i in range(len(rows)) if i not in found.unusable]
+        exact = self.exact.scores(rows)
+        kept = [i for i in range(len(rows)) if i not in exact.unusable]
         numbers = np.array([rows[i]["row"] for i in kept], dtype=np.int64)
-        columns = {name: values[kept] for name, values in found.columns.items()}
-        lost = self.lost + _lost(rows, found.unusable, "pool")
-        count = self.write(shard, numbers, Scored(found.scores_ME[:, kept], None), columns, lost)
+        columns = {name: values[kept] for name, values in exact.columns.items()}
+        lost = self.lost + _lost(rows, exact.unusable, "pool")
+        count = self.write(shard, numbers, Scored(exact.scores_ME[:, kept], None), columns, lost)
         return {"rows": count, "seconds": time.monotonic() - start}
 
 
@@ -178,23 +177,23 @@ class ScoreRows(_Writer):
         if not len(self.spoken):
             raise InputError(
                 f"data.query: no query has a {method.label} score "
-                f"({', '.join(sorted(set(silent.values())))})"
+                f"({', '.join(sorted(set(silent.values())))}); check the texts of the queries"
             )
         self.lost = [_lost_row("query", query_rows[i], "", silent[i]) for i in sorted(silent)]
         self.write_queries(query_rows[self.spoken])
 
-    def __call__(self, shard: int) -> dict[str, Any]:
+    def __call__(self, shard: int) -> ShardFacts:
         """Write the scores of one pool shard."""
         start, rows = time.monotonic(), self.rows[shard]
-        found_ME = np.asarray(
+        all_ME = np.asarray(
             self.scorer.scores(self.starts[shard], self.starts[shard + 1]), np.float32
         )
-        if found_ME.shape != (self.count, len(rows)):
+        if all_ME.shape != (self.count, len(rows)):
             raise InputError(
-                f"{self.name}: scores of shape {found_ME.shape} for {self.count} queries and "
-                f"{len(rows)} pool rows; give a row for every query, the unusable too"
+                f"{self.name}: scores have shape {all_ME.shape} for {self.count} queries and "
+                f"{len(rows)} pool rows; give a row for every query, unusable ones included"
             )
-        scores_ME = found_ME[self.spoken]
+        scores_ME = all_ME[self.spoken]
         known = ~np.isnan(scores_ME).any(axis=0)
         lost = [_lost_row("pool", row, "", "no_score") for row in rows[~known].tolist()]
         scored = Scored(np.ascontiguousarray(scores_ME[:, known]), None)
@@ -202,7 +201,7 @@ class ScoreRows(_Writer):
         return {"rows": count, "seconds": time.monotonic() - start}
 
 
-def _usable(side: Side) -> Iterator[dict[str, Any]]:
+def _usable(side: Side) -> Iterator[TableRow]:
     """Yield the usable rows of a side, in order."""
     for shard in range(side.shards):
         usable = set(side.token_facts(shard)["row"].to_pylist())
@@ -215,7 +214,7 @@ def _query_side(query: FeatureSet) -> QuerySide:
     parts = [query.read("query", shard)[0] for shard in range(query.shards["query"])]
     values_MCK = np.concatenate([part for part in parts if len(part)] or parts[:1])
     if not len(values_MCK):
-        raise InputError("data.query: no query row has a feature; see the features' quarantine")
+        raise InputError("data.query: no query has a feature; see the quarantine of the features")
     return QuerySide(values_MCK, query.weights_C, query.has_halves)
 
 
@@ -230,20 +229,19 @@ def _scored(queries: QuerySide, count: int, values_ECK: np.ndarray) -> Scored:
     return Scored(nothing, nothing if queries.halves == 2 else None)
 
 
-def _wanted_rows(reader: RowReader, shard: int, wanted: np.ndarray | None) -> list[dict[str, Any]]:
+def _wanted_rows(reader: RowReader, shard: int, wanted: np.ndarray | None) -> list[TableRow]:
     if wanted is None:
         return reader.rows("pool", shard)
     numbers = reader.sides["pool"].token_facts(shard)["row"].to_numpy()
     return reader.rows("pool", shard, np.flatnonzero(np.isin(numbers, wanted)).tolist())
 
 
-def _lost(rows: list[dict[str, Any]], unusable: dict[int, str], role: str) -> list[dict[str, Any]]:
+def _lost(rows: list[TableRow], unusable: dict[int, str], role: str) -> list[QuarantinedRow]:
     return [
         _lost_row(role, rows[i]["row"], rows[i]["id"], reason)
         for i, reason in sorted(unusable.items())
     ]
 
 
-def _lost_row(role: str, row: int, name: str, reason: str) -> dict[str, Any]:
-    place = {"side": role, "file": "", "line": str(row), "id": name}
-    return {**place, "reason": reason, "detail": ""}
+def _lost_row(role: str, row: int, name: str, reason: str) -> QuarantinedRow:
+    return QuarantinedRow(side=role, file="", line=str(row), id=name, reason=reason, detail="")

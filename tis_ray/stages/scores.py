@@ -1,4 +1,4 @@
-"""Scores: `scores_MN` = learning-rate-weighted sums of cosines, by column shards on disk.
+"""The scores stage: `scores_MN`, similarities of queries and pool rows, in column shards on disk.
 
 `scores-00000.npy` is (M, n_s) float32; its columns are the usable pool rows of a token shard, in
 pool order, and `rows-00000.parquet` says which they are, with what was measured on the way (losses,
@@ -11,18 +11,21 @@ from whole gradients without a projection (`exact`), and from texts (BM25).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import ClassVar, Protocol
 
 import numpy as np
 import pyarrow as pa
 
 from tis_ray.analysis.fidelity import certificate
-from tis_ray.distributed.shards import map_shards, pending
+from tis_ray.analysis.recorded import RecordedCertificate
+from tis_ray.distributed.shards import ShardWorker, map_shards, pending
 from tis_ray.errors import InputError
 from tis_ray.representations import Representation
 from tis_ray.stages.context import Context
-from tis_ray.stages.recipe import Recipe
+from tis_ray.stages.feature_recipe import Recipe
 from tis_ray.stages.score_workers import ScoreExact, ScoreRows, ScoreStored, ScoreStreamed
 from tis_ray.store import (
     Artifact,
@@ -52,10 +55,13 @@ def score_features(query: FeatureSet, pool: FeatureSet, context: Context) -> Art
         "query_features": query.artifact.fingerprint,
         "weights": query.weights_C.tolist(),
     }
-    arguments = {"query": query, "pool": pool}
-    name, shards = pool.representation, pool.shards["pool"]
-    count = pool.artifact.manifest().rows
-    return _score(name, inputs, ScoreStored, arguments, shards, count, context)
+    way = _Way(
+        worker=ScoreStored,
+        arguments={"query": query, "pool": pool},
+        shards=pool.shards["pool"],
+        columns=pool.artifact.manifest().rows,
+    )
+    return _score(pool.representation, inputs, way, context)
 
 
 def score_stream(
@@ -73,10 +79,14 @@ def score_stream(
         "weights": recipe.weights_C.tolist(),
         "wanted": None if wanted is None else fingerprint(wanted.tolist()),
     }
-    arguments = {"recipe": recipe, "query": query, "sides": sides, "wanted": wanted}
-    shards = sides["pool"].shards
-    count = sides["pool"].usable if wanted is None else len(wanted)
-    return _score(recipe.name, inputs, ScoreStreamed, arguments, shards, count, context, model=True)
+    way = _Way(
+        worker=ScoreStreamed,
+        arguments={"recipe": recipe, "query": query, "sides": sides, "wanted": wanted},
+        shards=sides["pool"].shards,
+        columns=sides["pool"].usable if wanted is None else len(wanted),
+        model=True,
+    )
+    return _score(recipe.name, inputs, way, context)
 
 
 def score_exact(
@@ -93,10 +103,14 @@ def score_exact(
         "weights": recipe.weights_C.tolist(),
         "wanted": None if wanted is None else fingerprint(wanted.tolist()),
     }
-    arguments = {"recipe": recipe, "sides": sides, "wanted": wanted}
-    shards = sides["pool"].shards
-    count = sides["pool"].usable if wanted is None else len(wanted)
-    return _score(recipe.name, inputs, ScoreExact, arguments, shards, count, context, model=True)
+    way = _Way(
+        worker=ScoreExact,
+        arguments={"recipe": recipe, "sides": sides, "wanted": wanted},
+        shards=sides["pool"].shards,
+        columns=sides["pool"].usable if wanted is None else len(wanted),
+        model=True,
+    )
+    return _score(recipe.name, inputs, way, context)
 
 
 def score_rows(method: Representation, sides: dict[str, Side], context: Context) -> Artifact:
@@ -107,19 +121,15 @@ def score_rows(method: Representation, sides: dict[str, Side], context: Context)
         "query": sides["query"].tokens.fingerprint,
         "pool": sides["pool"].tokens.fingerprint,
     }
-    arguments = {"method": method, "settings": settings, "sides": sides}
-    shards, count = sides["pool"].shards, sides["pool"].usable
-    return _score(
-        method.name,
-        inputs,
-        ScoreRows,
-        arguments,
-        shards,
-        count,
-        context,
+    way = _Way(
+        worker=ScoreRows,
+        arguments={"method": method, "settings": settings, "sides": sides},
+        shards=sides["pool"].shards,
+        columns=sides["pool"].usable,
         whole=True,
         kind=method.made_of,
     )
+    return _score(method.name, inputs, way, context)
 
 
 def score_folders(pool: Path, query: Path, out: Path) -> Path:
@@ -132,7 +142,9 @@ def score_folders(pool: Path, query: Path, out: Path) -> Path:
     ours, theirs = open_features(pool), open_features(query)
     for features, folder, side in ((ours, pool, "pool"), (theirs, query, "query")):
         if side not in features.shards:
-            raise InputError(f"{folder}: holds no {side} features")
+            raise InputError(
+                f"{folder}: holds no {side} features; give a `features-*` artifact that does"
+            )
     # How pool features are stored is no property of the space: queries are always float32.
     spaces = [
         {
@@ -155,78 +167,95 @@ def score_folders(pool: Path, query: Path, out: Path) -> Path:
     return out / "scores.npy"
 
 
-def _score(
-    name: str,
-    inputs: dict[str, Any],
-    worker: Any,
-    arguments: dict[str, Any],
-    shards: int,
-    pool_rows: int,
-    context: Context,
-    model: bool = False,
-    whole: bool = False,
-    kind: str = "",
-) -> Artifact:
-    """Run a worker over the shards and bring the small files together.
+class ScoreWorker(ShardWorker, Protocol):
+    """Scores a shard; KIND says from what ("" where the method says it)."""
 
-    pool_rows: about how many columns there will be. model: the worker runs the model (on a GPU if there is one). whole: it needs the whole pool, so
-    it runs in this process, once.
+    KIND: ClassVar[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Way:
+    """One of the ways to scores: the worker, what it is built of, and the token shards of the pool.
+
+    columns: about how many there will be. model: the worker runs the model (on a GPU if there is one).
+    whole: it needs the whole pool, so it runs in this process, once. kind: what the scores are made
+    from, where the worker does not know.
     """
-    inputs = {"worker": worker.__name__, **inputs}
+
+    worker: type[ScoreWorker]
+    arguments: Mapping[str, object]
+    shards: int
+    columns: int
+    model: bool = False
+    whole: bool = False
+    kind: str = ""
+
+
+def _score(name: str, inputs: Mapping[str, object], way: _Way, context: Context) -> Artifact:
+    """Score the shards and bring the small files together."""
+    inputs = {"worker": way.worker.__name__, **inputs}
     artifact = Artifact(context.root, f"scores-{name}", inputs, VERSION)
     reused = artifact.complete
     if not reused:
         clock = artifact.clock()
         artifact.path.mkdir(parents=True, exist_ok=True)
-        todo = pending(artifact.path, "scores-{:05d}.npy", shards)
-        stride = max(1, pool_rows // CERTIFIED_COLUMNS)
-        arguments = {**arguments, "out": artifact.path, "stride": stride}
         with clock.marked():
-            if whole:
-                here = worker(**arguments)
-                facts = {"peak_mb": 0.0}
-                for shard in todo:
-                    here(shard)
-            else:
-                label = f"scores {name}"
-                facts = map_shards(
-                    worker, arguments, todo, context, label, gpu=model, light=not model
-                )
-        columns_N = np.concatenate([_rows(artifact.path, shard) for shard in range(shards)])
+            peak = _score_shards(name, way, artifact.path, context)
+        columns_N = np.concatenate([_rows(artifact.path, shard) for shard in range(way.shards)])
         if not len(columns_N):
             raise InputError(
-                f"data.pool: no row has a {name} score; see the quarantine of features"
+                f"data.pool: no row has a {name} score; see the quarantine of the features"
             )
         queries_M = read_npy(artifact / "queries.npy")
-        # Every worker that met a query without a score wrote it down.
-        lost = {
-            tuple(row.values()): row
-            for path in sorted(artifact.path.glob("lost-*.parquet"))
-            for row in read_parquet(path).to_pylist()
-        }
-        table = pa.Table.from_pylist(list(lost.values()), QUARANTINE)
-        write_parquet(artifact / "quarantine.parquet", table)
+        lost = _lost_rows(artifact.path)
+        write_parquet(artifact / "quarantine.parquet", lost)
         write_npy(artifact / "columns.npy", columns_N)
-        write_json(artifact / "certificate.json", _certificate(artifact.path, worker.KIND or kind))
+        kind = way.worker.KIND or way.kind
+        write_json(artifact / "certificate.json", _certificate(artifact.path, kind))
         artifact.commit(
             rows=len(columns_N),
-            quarantined=len(lost),
+            quarantined=lost.num_rows,
             seconds=clock.seconds,
-            device=context.cluster.device if model else "cpu",
-            peak_mb=facts["peak_mb"],
-            details={"shards": shards, "queries": len(queries_M)},
+            device=context.cluster.device if way.model else "cpu",
+            peak_mb=peak,
+            details={"shards": way.shards, "queries": len(queries_M)},
         )
     context.log.made("scores", f"scores {name}", artifact, reused, _noise_note(artifact))
     return artifact
 
 
-def read_certificate(scores: Artifact) -> dict[str, Any]:
+def _score_shards(name: str, way: _Way, out: Path, context: Context) -> float:
+    """Score the shards that are missing in `out`; return the peak memory of the actors in MB."""
+    todo = pending(out, "scores-{:05d}.npy", way.shards)
+    stride = max(1, way.columns // CERTIFIED_COLUMNS)
+    arguments = {**way.arguments, "out": out, "stride": stride}
+    if way.whole:
+        worker = way.worker(**arguments)
+        for shard in todo:
+            worker(shard)
+        return 0.0
+    label, light = f"scores {name}", not way.model
+    totals = map_shards(way.worker, arguments, todo, context, label, gpu=way.model, light=light)
+    return totals["peak_mb"]
+
+
+def _lost_rows(folder: Path) -> pa.Table:
+    """Return the rows without a score, each once: every worker lists the queries among them."""
+    lost = {
+        tuple(row.values()): row
+        for path in sorted(folder.glob("lost-*.parquet"))
+        for row in read_parquet(path).to_pylist()
+    }
+    return pa.Table.from_pylist(list(lost.values()), QUARANTINE)
+
+
+def read_certificate(scores: Artifact) -> RecordedCertificate:
     """Return how far the scores are from exact, as `certificate.json` says."""
-    found: dict[str, Any] = read_json(scores / "certificate.json")
-    return found
+    recorded: RecordedCertificate = read_json(scores / "certificate.json")
+    return recorded
 
 
-def _certificate(folder: Path, kind: str) -> dict[str, Any]:
+def _certificate(folder: Path, kind: str) -> dict[str, object]:
     noises = [read_npy(path) for path in sorted(folder.glob("noise-*.npy"))]
     if not noises:
         return {"projection": False, "kind": kind}
@@ -234,19 +263,19 @@ def _certificate(folder: Path, kind: str) -> dict[str, Any]:
     count = count_rows(folder, "rows-*.parquet")
     samples = [read_npy(path) for path in sorted(folder.glob("sample-*.npy"))]
     scores_Ms, noise_Ms = np.concatenate(samples, axis=2)
-    found = certificate(scores_Ms, sums_M, squares_M, count, SHARES, noise_Ms=noise_Ms)
-    return {"projection": True, "kind": kind, **found.to_dict()}
+    measured = certificate(scores_Ms, sums_M, squares_M, count, SHARES, noise_Ms=noise_Ms)
+    return {"projection": True, "kind": kind, **measured.to_dict()}
 
 
 def _noise_note(artifact: Artifact) -> str:
-    found = read_certificate(artifact)
-    if not found["projection"]:
+    recorded = read_certificate(artifact)
+    if not recorded["projection"]:
         return ""
-    overlap = found["predicted_overlap"]["0.05"]
-    return f"noise {found['noise']:.4f}; top 5% agree with exact scores to about {overlap:.0%}"
+    overlap = recorded["predicted_overlap"]["0.05"]
+    return f"noise {recorded['noise']:.4f}; top 5% agree with exact scores to about {overlap:.0%}"
 
 
 def _rows(folder: Path, shard: int) -> np.ndarray:
     table = read_parquet(folder / f"rows-{shard:05d}.parquet", columns=["row"])
-    found: np.ndarray = table["row"].to_numpy()
-    return found
+    rows: np.ndarray = table["row"].to_numpy()
+    return rows

@@ -1,8 +1,9 @@
-"""Screening the pool before anything is made of it: overlaps with query and test rows, exclusions.
+"""The screen stage: which pool rows overlap with query or test rows, and which are dropped for it.
 
-What is dropped here goes to the pool's quarantine with its reason, so no later stage (warm-up,
-features, random subsets) ever sees it. What overlaps and is kept is listed all the same. The pool
-streams by shard by shard, twice; see `tis_ray.data.overlap` for what counts as an overlap.
+What is dropped here, and what the config excludes, goes to the pool's quarantine with its reason, so
+no later stage (warm-up, features, random subsets) ever sees it. What overlaps and is kept is listed
+all the same. The pool is read shard by shard, twice; `tis_ray.data.overlap` says what counts as an
+overlap.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pyarrow as pa
 
 from tis_ray.config import Config
@@ -27,7 +29,7 @@ from tis_ray.data.overlap import (
     embedding_overlaps,
     strongest,
 )
-from tis_ray.distributed.shards import map_shards, pending
+from tis_ray.distributed.shards import ShardFacts, map_shards, pending
 from tis_ray.errors import InputError
 from tis_ray.log import peak_mb
 from tis_ray.representations.embed import REPRESENTATION, EmbedSettings
@@ -60,7 +62,7 @@ _REASONS = {"query": RejectReason.OVERLAPS_QUERY, "test": RejectReason.OVERLAPS_
 
 @dataclass(frozen=True)
 class Screen:
-    """What screening found.
+    """The result of screening.
 
     artifact: with `overlaps.parquet` (every overlap) and `dropped.parquet` (id, reason, detail).
     """
@@ -87,12 +89,12 @@ def target_rows(config: Config, rows: Mapping[str, Artifact]) -> dict[TargetSide
 
     In the order of their fingerprints, so that tasks that name each other screen one pool, once.
     """
-    found: dict[TargetSide, list[Artifact]] = {}
+    targets: dict[TargetSide, list[Artifact]] = {}
     for side in TARGETS:
         others = [read_side(config, side, getattr(task, side)) for task in config.overlap.also]
         own = {artifact.fingerprint: artifact for artifact in (rows[side], *others)}
-        found[side] = [own[key] for key in sorted(own)]
-    return found
+        targets[side] = [own[key] for key in sorted(own)]
+    return targets
 
 
 def screen_pool(context: Context, rows: Mapping[str, Artifact]) -> Screen:
@@ -100,9 +102,9 @@ def screen_pool(context: Context, rows: Mapping[str, Artifact]) -> Screen:
     config = context.config
     excluded = read_ids(config.constraints.exclude, "constraints.exclude")
     targets = target_rows(config, rows)
-    inputs: dict[str, Any] = {
+    inputs: dict[str, object] = {
         "pool": rows["pool"].fingerprint,
-        **{side: [found.fingerprint for found in targets[side]] for side in TARGETS},
+        **{side: [artifact.fingerprint for artifact in targets[side]] for side in TARGETS},
         "overlap": config.overlap.model_dump(mode="json", exclude={"also"}),
         "exclude": sorted(excluded),
     }
@@ -130,7 +132,7 @@ def screen_pool(context: Context, rows: Mapping[str, Artifact]) -> Screen:
                 "dropped": dict(Counter(row["reason"] for row in dropped)),
             },
         )
-    context.log.made("screen", "screen", artifact, reused, _told(artifact.manifest().details))
+    context.log.made("screen", "screen", artifact, reused, _note(artifact.manifest().details))
     return Screen(artifact)
 
 
@@ -141,14 +143,14 @@ def _encoder(config: Config) -> EmbedSettings:
 
 
 def read_ids(value: list[str] | str, field: str) -> set[str]:
-    """Return a list of ids, or those of a file with one a line."""
+    """Return the ids of a list, or of a file with one id per line."""
     if not isinstance(value, str):
         return set(value)
     try:
         lines = read_text(Path(value).expanduser()).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
-            f"{field}: {value} cannot be read ({error}); give a file with one id a line, or a list"
+            f"{field}: {value} cannot be read ({error}); give a file with one id per line, or a list"
         ) from None
     return {line.strip() for line in lines if line.strip()}
 
@@ -171,27 +173,27 @@ class FindOverlaps:
         self.index = OverlapIndex(rows, n=settings.ngram, threshold=settings.threshold)
         self.second = frequencies is not None
         if frequencies is not None:
-            told = read_json(frequencies)
-            self.index.pass_over(told["frequencies"], told["rows"])
+            counted = read_json(frequencies)
+            self.index.pass_over(counted["frequencies"], counted["rows"])
         self.embed = None
         if self.second and encoder is not None:
             from tis_ray.representations.embed.features import Embed
 
             self.embed = Embed(encoder, device)
-            self.ids = {side: [row["id"] for row in found] for side, found in rows.items()}
-            self.targets = {side: self._embed(found) for side, found in rows.items()}
+            self.ids = {side: [row["id"] for row in own] for side, own in rows.items()}
+            self.targets = {side: self._embed(own) for side, own in rows.items()}
 
-    def __call__(self, shard: int) -> dict[str, Any]:
+    def __call__(self, shard: int) -> ShardFacts:
         """Read one shard of the pool; write its frequencies or its overlaps."""
         start = time.monotonic()
         rows = [cast(Row, row) for row in row_dicts(self.pool / f"rows-{shard:05d}.parquet")]
         if self.second:
-            found = [asdict(overlap) for overlap in self._find(rows)]
-            table = pa.Table.from_pylist(found, schema=OVERLAPS)
+            overlaps = [asdict(overlap) for overlap in self._find(rows)]
+            table = pa.Table.from_pylist(overlaps, schema=OVERLAPS)
             write_parquet(self.out / f"overlaps-{shard:05d}.parquet", table)
         else:
-            found_frequencies = dict(sorted(self.index.frequencies(rows).items()))
-            write_json(self.out / f"frequencies-{shard:05d}.json", found_frequencies)
+            frequencies = dict(sorted(self.index.frequencies(rows).items()))
+            write_json(self.out / f"frequencies-{shard:05d}.json", frequencies)
         return {"rows": len(rows), "seconds": time.monotonic() - start}
 
     def _find(self, rows: list[Row]) -> Iterator[Overlap]:
@@ -205,11 +207,12 @@ class FindOverlaps:
                 rows, rows_EK, side, self.ids[side], targets_MK, threshold=self.settings.embedding
             )
 
-    def _embed(self, rows: list[Row]) -> Any:
-        """Return unit vectors of whole rows, with the paper's template and no prefix."""
+    def _embed(self, rows: list[Row]) -> np.ndarray:
+        """Return unit vectors (rows, K) of whole rows, with the paper's template and no prefix."""
         assert self.embed is not None
         texts = [{"text": format_tulu(row["messages"], "")} for row in rows]
-        return self.embed.features(texts, "pool").values_ECK[:, 0]
+        values_ECK = self.embed.features(texts, "pool").values_ECK
+        return values_ECK[:, 0]
 
 
 def _find_overlaps(
@@ -221,9 +224,9 @@ def _find_overlaps(
 ) -> list[Overlap]:
     config = context.config
     shards = int(pool.manifest().details["shards"])
-    arguments: dict[str, Any] = {
+    arguments: dict[str, object] = {
         "pool": pool.path,
-        "targets": {side: [found.path for found in targets[side]] for side in TARGETS},
+        "targets": {side: [artifact.path for artifact in targets[side]] for side in TARGETS},
         "out": artifact.path,
         "settings": config.overlap,
     }
@@ -234,8 +237,8 @@ def _find_overlaps(
         total: Counter[str] = Counter()
         for path in sorted(artifact.path.glob("frequencies-*.json")):
             total.update(read_json(path))
-        told = {"rows": pool.manifest().rows, "frequencies": dict(sorted(total.items()))}
-        write_json(counted, told)
+        frequencies = {"rows": pool.manifest().rows, "frequencies": dict(sorted(total.items()))}
+        write_json(counted, frequencies)
     arguments |= {"frequencies": counted, "encoder": encoder}
     arguments["device"] = context.cluster.device
     todo = pending(artifact.path, "overlaps-{:05d}.parquet", shards)
@@ -243,20 +246,19 @@ def _find_overlaps(
     map_shards(
         FindOverlaps, arguments, todo, context, "screen: overlaps", gpu=not light, light=light
     )
-    found = read_tables(artifact.path, "overlaps-*.parquet").to_pylist()
-    return [Overlap(**row) for row in found]
+    rows = read_tables(artifact.path, "overlaps-*.parquet").to_pylist()
+    return [Overlap(**row) for row in rows]
 
 
 def _dropped(
     settings: OverlapConfig, overlaps: list[Overlap], excluded: set[str], pool: Artifact
 ) -> list[dict[str, str]]:
     """Return the pool rows that are not to be used, one reason each."""
-    found: dict[str, dict[str, str]] = {}
+    dropped: dict[str, dict[str, str]] = {}
     if excluded:
-        left = set(excluded)
-        for row in _rows_of(pool.path, ["id"]):
-            left.discard(row["id"])
-        if left:
+        if left := excluded - set(
+            read_tables(pool.path, "rows-*.parquet", ["id"])["id"].to_pylist()
+        ):
             raise InputError(
                 f"constraints.exclude: {sorted(left)[0]!r} is not the id of a pool row"
                 + (f" (nor are {len(left) - 1} more)" if len(left) > 1 else "")
@@ -264,7 +266,7 @@ def _dropped(
             )
         reason = str(RejectReason.EXCLUDED)
         detail = "named by constraints.exclude"
-        found = {name: {"id": name, "reason": reason, "detail": detail} for name in excluded}
+        dropped = {name: {"id": name, "reason": reason, "detail": detail} for name in excluded}
     sides = {side for side in TARGETS if getattr(settings, side) == "drop"}
     # One row may overlap with both sides: the test set is the worse.
     for overlap in sorted(best(overlaps), key=lambda o: o.side != "test"):
@@ -274,20 +276,17 @@ def _dropped(
                 f"{overlap.side} row {overlap.target_id}: {overlap.excerpt}"
             )
             entry = {"id": overlap.pool_id, "reason": str(_REASONS[overlap.side])}
-            found.setdefault(overlap.pool_id, {**entry, "detail": detail})
-    return [found[name] for name in sorted(found)]
+            dropped.setdefault(overlap.pool_id, {**entry, "detail": detail})
+    return [dropped[name] for name in sorted(dropped)]
 
 
-def _rows_of(folder: Path, columns: list[str] | None = None) -> Iterator[Any]:
+def _rows_of(folder: Path) -> Iterator[Row]:
     for path in sorted(folder.glob("rows-*.parquet")):
-        if columns is None:
-            yield from row_dicts(path)
-        else:
-            yield from read_parquet(path, columns=columns).to_pylist()
+        yield from (cast(Row, row) for row in row_dicts(path))
 
 
-def _told(details: dict[str, Any]) -> str:
-    """Return the screen's line of the log."""
+def _note(details: Mapping[str, Any]) -> str:
+    """Return the outcome in words, for the log."""
     parts = []
     for side, kinds in details["overlaps"].items():
         rows = sum(count for kind, count in kinds.items() if kind != "targets")

@@ -1,11 +1,11 @@
-"""Hyper-parameters of fine-tuning, found once for all cells: ASHA on random rows, by query loss.
+"""The search stage: hyper-parameters of fine-tuning, for all cells, by ASHA on random rows and query loss.
 
 Every method then trains with the same settings, chosen on a subset that no method chose, so the
 search favours none of them. The test rows play no part.
 
-ASHA (Li et al., "A system for massively parallel hyperparameter tuning", 2020) stops a trial after an epoch if it
-is not among the best 1/reduction of those that have come as far. Which are stopped depends on who
-came first, so two searches may differ; this one is an artifact, and a study keeps to what it found.
+ASHA (Li et al., "A system for massively parallel hyperparameter tuning", 2020) stops a trial after an
+epoch if it is not among the best 1/reduction of those that have come as far. Which are stopped depends
+on who came first, so two searches may differ; a search is an artifact, and a study keeps to its result.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from tis_ray.analysis.recorded import Search, Trial
 from tis_ray.batches.threads import cpu_threads
 from tis_ray.config import Config
-from tis_ray.distributed.heap import killed_for_memory
-from tis_ray.distributed.trials import asha, run_trials, tell
+from tis_ray.distributed.lost import killed_for_memory
+from tis_ray.distributed.trials import asha, report_trial, run_trials
 from tis_ray.evaluation import example_losses
 from tis_ray.log import peak_mb
 from tis_ray.models.loading import model_identity
@@ -30,18 +30,19 @@ from tis_ray.settings import FinetuneConfig, SearchConfig
 from tis_ray.settings.grid import Point, label, placed, points
 from tis_ray.stages.cell_training import TrainingOrder, ordered_model
 from tis_ray.stages.context import Context
-from tis_ray.stages.examples import Subset, sample_rows
+from tis_ray.stages.training_rows import Subset, sample_rows
 from tis_ray.store import Artifact, find_json, read_json, write_json
 from tis_ray.store.sides import Side
 
-FOUND = "search.json"
+RESULTS = "search.json"
+"""The file of an artifact that holds what every trial came to, and the best."""
 VERSION = 2
-"""Of what a search finds; 2: a single step has the peak learning rate."""
+"""Of the search; 2: a single step has the peak learning rate."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrialOrder(TrainingOrder):
-    """A training whose query loss is told after each epoch."""
+    """A training whose query loss is reported after each epoch."""
 
     query: Side
 
@@ -61,19 +62,19 @@ def search(
         trials = _drawn(settings)
         with clock.marked():
             _run(trials, subset, artifact, context, settings, query)
-        found = _results(trials, artifact, config.finetune.epochs)
-        write_json(artifact / FOUND, found)
+        results = _results(trials, artifact, config.finetune.epochs)
+        write_json(artifact / RESULTS, results)
         for name in map(label, trials):
             shutil.rmtree(artifact / name, ignore_errors=True)
         artifact.commit(
             rows=size,
             seconds=clock.seconds,
             device=context.cluster.device,
-            peak_mb=max(trial["peak_mb"] for trial in found["trials"]),
+            peak_mb=max(trial["peak_mb"] for trial in results["trials"]),
         )
-    found = read_json(artifact / FOUND)
-    context.log.made("search", "search", artifact, reused, _words(found))
-    return with_point(config.finetune, found["best"]), artifact
+    outcome: Search = read_json(artifact / RESULTS)
+    context.log.made("search", "search", artifact, reused, _note(outcome))
+    return with_point(config.finetune, outcome["best"]), artifact
 
 
 def search_artifact(config: Config, settings: SearchConfig, pool: Side, query: Side) -> Artifact:
@@ -146,35 +147,34 @@ def _run(
             context.root,
             resources=cluster.trial_resources,
             at_once=cluster.actors,
-            metric="query_loss",
-            mode="min",
-            scheduler=asha(epochs, settings.first_epochs, settings.reduction),
+            scheduler=asha("query_loss", epochs, settings.first_epochs, settings.reduction),
         )
     for trial, error in errors.items():
-        why = killed_for_memory(error) or error.strip().splitlines()[-1]
+        why = killed_for_memory(error)
+        why = f"its process {why}" if why else error.strip().splitlines()[-1]
         raise RuntimeError(
             f"search: trial {trial} failed twice: {why}; the same command continues the search"
         )
 
 
 def run_trial(order: TrialOrder) -> None:
-    """Train with one combination and tell the query loss after each epoch (a Tune trial).
+    """Train with one combination and report the query loss after each epoch (a Tune trial).
 
-    What a trial that was killed had told is told again, and training goes on from there.
+    A trial that was killed reports its earlier losses again, and continues from there.
     """
     assert order.subset is not None
     losses = _losses(order.folder)
     for epoch, loss in enumerate(losses, start=1):
-        tell({"query_loss": loss, "epoch": epoch})
+        report_trial({"query_loss": loss, "epoch": epoch})
     queries = order.query.examples()
 
     def measured(metrics: dict[str, float]) -> None:
         loss = float(example_losses(model, queries).mean())
         model.train()
         losses.append(loss if math.isfinite(loss) else math.inf)
-        told = {"query_loss": _plain(losses), "peak_mb": peak_mb()}
-        write_json(order.folder / "losses.json", told)
-        tell({"query_loss": losses[-1], "epoch": int(metrics["epoch"])})
+        progress = {"query_loss": _plain(losses), "peak_mb": peak_mb()}
+        write_json(order.folder / "losses.json", progress)
+        report_trial({"query_loss": losses[-1], "epoch": int(metrics["epoch"])})
 
     with cpu_threads(order.threads), ordered_model(order) as model:
         try:
@@ -188,13 +188,13 @@ def run_trial(order: TrialOrder) -> None:
             )
         except FloatingPointError as error:
             write_json(order.folder / "diverged.json", {"error": str(error)})
-            tell({"query_loss": math.inf, "epoch": len(losses) + 1})
+            report_trial({"query_loss": math.inf, "epoch": len(losses) + 1})
 
 
 def _losses(folder: Path) -> list[float]:
     """Return the query loss after each epoch so far."""
-    told = _told(folder / "losses.json")
-    return [math.inf if loss is None else float(loss) for loss in told.get("query_loss", [])]
+    progress = find_json(folder / "losses.json") or {}
+    return [math.inf if loss is None else float(loss) for loss in progress.get("query_loss", [])]
 
 
 def _plain(losses: list[float]) -> list[float | None]:
@@ -202,39 +202,41 @@ def _plain(losses: list[float]) -> list[float | None]:
     return [loss if loss < math.inf else None for loss in losses]
 
 
-def _told(file: Path) -> dict[str, Any]:
-    found: dict[str, Any] = find_json(file) or {}
-    return found
-
-
-def _results(trials: list[Point], artifact: Artifact, epochs: int) -> dict[str, Any]:
+def _results(trials: list[Point], artifact: Artifact, epochs: int) -> Search:
     """Return what every trial came to, and the best of those that came to the end."""
-    told = [
-        {
-            "settings": point,
-            "query_loss": _plain(_losses(artifact / label(point))),
-            "diverged": _told(artifact / label(point) / "diverged.json").get("error"),
-            "peak_mb": _told(artifact / label(point) / "losses.json").get("peak_mb", 0.0),
-        }
-        for point in trials
-    ]
-    ended = [t for t in told if len(t["query_loss"]) == epochs and t["query_loss"][-1] is not None]
-    if not ended:
-        why = next((t["diverged"] for t in told if t["diverged"]), "no trial came to its end")
-        raise RuntimeError(
-            f"search: none of {len(told)} trials gave a finite query loss ({why}); the same command "
-            "tries them again; otherwise change search.over"
+    results = [
+        Trial(
+            settings=point,
+            query_loss=_plain(_losses(folder)),
+            diverged=(find_json(folder / "diverged.json") or {}).get("error"),
+            peak_mb=(find_json(folder / "losses.json") or {}).get("peak_mb", 0.0),
         )
-    best = min(ended, key=lambda trial: trial["query_loss"][-1])
-    return {"best": best["settings"], "epochs": epochs, "trials": told}
+        for point in trials
+        for folder in [artifact / label(point)]
+    ]
+    ended = [t for t in results if len(t["query_loss"]) == epochs and _last(t) < math.inf]
+    if not ended:
+        why = next((t["diverged"] for t in results if t["diverged"]), "no trial ran to its end")
+        raise RuntimeError(
+            f"search: none of {len(results)} trials gave a finite query loss ({why}); run the same "
+            "command to try them again, or change search.over"
+        )
+    best = min(ended, key=_last)
+    return {"best": best["settings"], "epochs": epochs, "trials": results}
 
 
-def _words(found: dict[str, Any]) -> str:
-    """Return the outcome in a line."""
-    best = next(t for t in found["trials"] if t["settings"] == found["best"])
-    stopped = sum(len(t["query_loss"]) < found["epochs"] for t in found["trials"])
-    chosen = ", ".join(f"{key} {value}" for key, value in found["best"].items())
+def _last(trial: Trial) -> float:
+    """Return the query loss after a trial's last epoch; infinite where it diverged."""
+    loss = trial["query_loss"][-1]
+    return math.inf if loss is None else loss
+
+
+def _note(results: Search) -> str:
+    """Return the outcome in words, for the log."""
+    best = next(t for t in results["trials"] if t["settings"] == results["best"])
+    stopped = sum(len(t["query_loss"]) < results["epochs"] for t in results["trials"])
+    chosen = ", ".join(f"{key} {value}" for key, value in results["best"].items())
     return (
-        f"{chosen}: query loss {best['query_loss'][-1]:.3f} on random rows; {stopped} of "
-        f"{len(found['trials'])} trials stopped early"
+        f"{chosen}: query loss {_last(best):.3f} on random rows; {stopped} of "
+        f"{len(results['trials'])} trials stopped early"
     )

@@ -1,4 +1,4 @@
-"""Distances beside each cell: how far its subset is from the queries, and how far random's is.
+"""The distances stage: how far each cell's subset is from the queries, and how far random's is.
 
 One artifact a representation, `distances-*`: a file for each distinct subset, then `distances.json`
 with all of them. Costs are 1 - score, so scores have to be cosines; BM25's are not. Rows without a
@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 from statistics import mean
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -26,10 +26,16 @@ from tis_ray.analysis.distances import (
     subset_distances,
     wasserstein,
 )
-from tis_ray.distributed.shards import map_shards, pending
+from tis_ray.analysis.recorded import (
+    RecordedDimension,
+    RecordedMmd,
+    RepresentationDistances,
+    SubsetDistances,
+)
+from tis_ray.distributed.shards import ShardFacts, map_shards, pending
 from tis_ray.stages.cells import CellPlan
 from tis_ray.stages.context import Context
-from tis_ray.stages.represented import Represented
+from tis_ray.stages.rows_to_scores import Represented
 from tis_ray.store import Artifact, fingerprint, read_json, write_json
 from tis_ray.store.feature_views import FeatureSet, SideFeatures
 from tis_ray.store.score_matrix import ScoreMatrix
@@ -45,47 +51,66 @@ _FEATURE_SHARDS = 64  # that a sample of the pool's features is read from
 _POOL = 0  # the item that is the pool; subsets are numbered from 1
 
 
+class _Scale(TypedDict):
+    """The pool's MMD, whose bandwidth all subsets are compared with, and its dimension."""
+
+    mmd: RecordedMmd
+    dimension: RecordedDimension | None
+
+
+class _Content(TypedDict):
+    """What `distances.json` holds; `scale` is None without features."""
+
+    columns: int
+    scale: _Scale | None
+    pool: SubsetDistances
+    subsets: dict[str, SubsetDistances]
+    """By the digest of their places."""
+
+
 def measure_subsets(
     represented: list[Represented],
     plans: list[CellPlan],
     pool: Side,
     context: Context,
-) -> list[dict[str, Any]]:
+) -> list[RepresentationDistances]:
     """Return the distances of each representation's subsets and of random's, as plain data."""
     rows_N = np.concatenate([pool.token_facts(s)["row"].to_numpy() for s in range(pool.shards)])
-    found = []
-    for one in represented:
-        if one.scores is None:
-            found.append({"representation": one.name, "reason": "it has no scores"})
-        elif not one.method.cosines:
-            found.append({"representation": one.name, "reason": "its scores are not cosines"})
+    distances: list[RepresentationDistances] = []
+    for scored in represented:
+        if scored.scores is None:
+            distances.append({"representation": scored.name, "reason": "it has no scores"})
+        elif not scored.method.cosines:
+            distances.append(
+                {"representation": scored.name, "reason": "its scores are not cosines"}
+            )
         else:
-            mine = [plan for plan in plans if plan.representation in (one.name, RANDOM)]
-            found.append(_measure(one, one.scores, mine, rows_N, context))
-    return found
+            own = [plan for plan in plans if plan.representation in (scored.name, RANDOM)]
+            distances.append(_measure(scored, scored.scores, own, rows_N, context))
+    return distances
 
 
 def _measure(
-    one: Represented,
+    represented: Represented,
     scores: Artifact,
     plans: list[CellPlan],
     rows_N: np.ndarray,
     context: Context,
-) -> dict[str, Any]:
+) -> RepresentationDistances:
     matrix = ScoreMatrix(scores.path)
     # Distances ask who is in a subset, not in which order.
     places = [np.sort(matrix.places(rows_N[plan.positions])) for plan in plans]
     keys = [fingerprint(part.tolist()) for part in places]
     distinct = {key: part for key, part in zip(keys, places, strict=True) if len(part)}
-    features = one.features if one.features and "pool" in one.features.shards else None
+    features = represented.pool_features
     inputs = {
         "scores": scores.fingerprint,
         "features": features.artifact.fingerprint if features else None,
         "subsets": list(distinct),
         "limits": [EXACT_LIMIT, POOL_COLUMNS, FEATURE_ROWS, _FEATURE_SHARDS],
     }
-    artifact = Artifact(context.root, f"distances-{one.name}", inputs, VERSION)
-    reused = artifact.complete
+    artifact = Artifact(context.root, f"distances-{represented.name}", inputs, VERSION)
+    label, reused = f"distances {represented.name}", artifact.complete
     if not reused:
         clock = artifact.clock()
         items = [_thinned(np.arange(len(matrix.columns_N)), POOL_COLUMNS), *distinct.values()]
@@ -99,31 +124,30 @@ def _measure(
         }
         todo = pending(artifact.path, "item-{:05d}.json", len(items))
         light = len(matrix.queries_M) * sum(len(items[number]) for number in todo) <= EXACT_LIMIT
-        label = f"distances {one.name}"
         with clock.marked():
             facts = map_shards(MeasureSubset, arguments, todo, context, label, light=light)
-        parts = [_read(artifact / f"item-{number:05d}.json") for number in range(len(items))]
-        everything = {
-            "columns": len(matrix.columns_N),
-            "scale": scale,
-            "pool": parts[_POOL],
-            "subsets": dict(zip(distinct, parts[1:], strict=True)),
-        }
-        write_json(artifact / "distances.json", everything)
+        parts = [read_json(artifact / f"item-{number:05d}.json") for number in range(len(items))]
+        subsets = dict(zip(distinct, parts[1:], strict=True))
+        write_json(
+            artifact / "distances.json",
+            _Content(
+                columns=len(matrix.columns_N), scale=scale, pool=parts[_POOL], subsets=subsets
+            ),
+        )
         artifact.commit(rows=len(distinct), seconds=clock.seconds, peak_mb=facts["peak_mb"])
-    content = _read(artifact / "distances.json")
-    subsets = [
-        _of_cell(plan, {"digest": key, **content["subsets"][key]}, content)
+    content: _Content = read_json(artifact / "distances.json")
+    cells = [
+        _of_cell(plan, key, content)
         for plan, key in zip(plans, keys, strict=True)
         if key in content["subsets"]
     ]
-    context.log.made("distances", f"distances {one.name}", artifact, reused, _note(subsets))
+    context.log.made("distances", label, artifact, reused, _note(cells))
     return {
-        "representation": one.name,
+        "representation": represented.name,
         "columns": content["columns"],
         "pool": content["pool"],
         "dimension": content["scale"] and content["scale"]["dimension"],
-        "subsets": subsets,
+        "subsets": cells,
     }
 
 
@@ -135,7 +159,7 @@ class MeasureSubset:
         scores: Path,
         items: list[np.ndarray],
         features: FeatureSet | None,
-        pool_mmd: dict[str, float] | None,
+        pool_mmd: RecordedMmd | None,
         out: Path,
     ) -> None:
         self.matrix, self.items = ScoreMatrix(scores), items
@@ -143,25 +167,25 @@ class MeasureSubset:
         self.pool = SideFeatures(features, "pool") if features else None
         self.query_mD = _rows(features, "query", FEATURE_ROWS) if features else None
 
-    def __call__(self, number: int) -> dict[str, Any]:
+    def __call__(self, number: int) -> ShardFacts:
         """Write the distances of one subset."""
         start = time.monotonic()
         places = self.items[number]
         # Coarse storage can move a cosine a little past 1.
         scores_MB = np.clip(self.matrix.read(places), -1, 1)
-        found = subset_distances(cosine_cost(scores_MB)).to_dict()
+        distances = subset_distances(cosine_cost(scores_MB)).to_dict()
         if number == _POOL:
-            found["mmd"] = self.pool_mmd
+            distances["mmd"] = self.pool_mmd
         elif self.pool is not None and self.query_mD is not None and self.pool_mmd is not None:
             subset_bD = self.pool.rows(_thinned(places, FEATURE_ROWS))
-            found["mmd"] = vars(mmd(self.query_mD, subset_bD, self.pool_mmd["bandwidth"]))
-        found["chord"] = vars(wasserstein(chord_cost(scores_MB)))
-        write_json(self.out / f"item-{number:05d}.json", found)
+            distances["mmd"] = vars(mmd(self.query_mD, subset_bD, self.pool_mmd["bandwidth"]))
+        distances["chord"] = vars(wasserstein(chord_cost(scores_MB)))
+        write_json(self.out / f"item-{number:05d}.json", distances)
         return {"rows": len(places), "seconds": time.monotonic() - start}
 
 
-def _scale(artifact: Artifact, features: FeatureSet) -> dict[str, Any]:
-    """Return the pool's MMD, whose bandwidth all subsets are compared with, and its dimension."""
+def _scale(artifact: Artifact, features: FeatureSet) -> _Scale:
+    """Return the scale of a representation's distances, measured once and kept in `scale.json`."""
     path = artifact / "scale.json"
     if not path.exists():
         pool_ED = _rows(features, "pool", FEATURE_ROWS)
@@ -171,16 +195,17 @@ def _scale(artifact: Artifact, features: FeatureSet) -> dict[str, Any]:
         except ValueError:  # fewer distinct rows than neighbours
             dimension = None
         write_json(path, {"mmd": discrepancy, "dimension": dimension})
-    return _read(path)
+    scale: _Scale = read_json(path)
+    return scale
 
 
 def _rows(features: FeatureSet, side: str, most: int) -> np.ndarray:
     """Return an even sample of a side's features as unit vectors, from a bounded number of files."""
-    found = SideFeatures(features, side)
-    filled = np.flatnonzero(np.diff(found.starts))
+    rows = SideFeatures(features, side)
+    filled = np.flatnonzero(np.diff(rows.starts))
     shards = _thinned(filled, _FEATURE_SHARDS)
-    places = np.concatenate([np.arange(found.starts[s], found.starts[s + 1]) for s in shards])
-    return found.rows(_thinned(places, most))
+    places = np.concatenate([np.arange(rows.starts[s], rows.starts[s + 1]) for s in shards])
+    return rows.rows(_thinned(places, most))
 
 
 def _thinned(values: np.ndarray, most: int) -> np.ndarray:
@@ -190,27 +215,31 @@ def _thinned(values: np.ndarray, most: int) -> np.ndarray:
     return values[np.arange(most) * len(values) // most]
 
 
-def _of_cell(plan: CellPlan, found: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:
+def _of_cell(plan: CellPlan, digest: str, content: _Content) -> SubsetDistances:
     """Return a subset's distances under the name of its cell, with the terms of the bound."""
-    dimension = ((content["scale"] or {}).get("dimension") or {}).get("intrinsic")
-    cell = {
+    assert plan.selector is not None
+    measured = content["subsets"][digest]
+    cell: SubsetDistances = {
         "representation": plan.representation,
         "selector": plan.selector,
         "budget": plan.budget,
         "seed": plan.seed,
         "rows": len(plan.positions),
-        **found,
+        "digest": digest,
+        **measured,
         "sampling": None,
         "deviation": None,
     }
-    if dimension is not None:
-        pool, subset = (Wasserstein(**part["chord"]) for part in (content["pool"], found))
-        terms = bound_terms(pool, subset, budget=len(plan.positions), dimension=dimension)
+    dimension = content["scale"] and content["scale"]["dimension"]
+    if dimension and dimension["intrinsic"] is not None:
+        pool, subset = (Wasserstein(**part["chord"]) for part in (content["pool"], measured))
+        budget, intrinsic = len(plan.positions), dimension["intrinsic"]
+        terms = bound_terms(pool, subset, budget=budget, dimension=intrinsic)
         cell |= {"sampling": terms.sampling, "deviation": terms.deviation}
     return cell
 
 
-def _note(subsets: list[dict[str, Any]]) -> str:
+def _note(subsets: list[SubsetDistances]) -> str:
     """Return the mean W1 of each method at the largest budget, random first."""
     most = max((cell["budget"] for cell in subsets), default=0)
     values: dict[str, list[float]] = {}
@@ -219,8 +248,3 @@ def _note(subsets: list[dict[str, Any]]) -> str:
             values.setdefault(cell["selector"], []).append(cell["w1"]["value"])
     words = ", ".join(f"{name} {mean(parts):.3f}" for name, parts in values.items())
     return f"W1 to the queries at {most}: {words}" if words else ""
-
-
-def _read(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = read_json(path)
-    return found

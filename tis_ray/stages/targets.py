@@ -1,7 +1,8 @@
-"""What pulls: the queries' weights, and several target tasks with a share of the budget each."""
+"""Query weights, and several target tasks that each have a share of the budget."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -36,7 +37,7 @@ class Targets:
         self.tasks = _tasks(settings.targets, [source for _, source in names])
 
     def select(
-        self, held: HeldScores, selector: Selector, length: int, params: dict[str, Any]
+        self, held: HeldScores, selector: Selector, length: int, params: Mapping[str, Any]
     ) -> Ordering:
         """Return the first `length` candidates by a selector, each task having its share of them."""
         if not self.tasks:
@@ -47,9 +48,9 @@ class Targets:
                 name: np.asarray(value)[places] if name in _PER_QUERY else value
                 for name, value in params.items()
             }
-            found = held.select(selector, length, queries=places.tolist(), **own)
-            pulled = np.where(found.queries < 0, -1, places[np.maximum(found.queries, 0)])
-            orderings.append(replace(found, queries=pulled))
+            ordering = held.select(selector, length, queries=places.tolist(), **own)
+            pulled = np.where(ordering.queries < 0, -1, places[np.maximum(ordering.queries, 0)])
+            orderings.append(replace(ordering, queries=pulled))
         return merge_orderings(orderings, [share for share, _ in self.tasks], length)
 
 
@@ -65,12 +66,12 @@ def _weights(given: dict[str, float], names: list[tuple[str, str]]) -> np.ndarra
 def _tasks(given: dict[str, float], sources: list[str]) -> list[tuple[float, np.ndarray]]:
     if not given:
         return []
-    there = list(dict.fromkeys(sources))
+    known = list(dict.fromkeys(sources))
     for name in given:
-        known_name(name, there, "constraints.targets", "a source of a query")
-    if left := [source for source in there if source not in given]:
+        known_name(name, known, "constraints.targets", "a source of a query")
+    if left := [source for source in known if source not in given]:
         raise InputError(
-            f"constraints.targets: the queries of source {left[0]!r} have no share; name every "
-            "source of the queries, or leave those rows out of the query set"
+            f"constraints.targets: the queries of source {left[0]!r} have no share; give every source "
+            "of the queries a share, or leave those rows out of the query set"
         )
     return [(share, np.flatnonzero([s == name for s in sources])) for name, share in given.items()]

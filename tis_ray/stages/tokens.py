@@ -1,4 +1,4 @@
-"""Reading the pool, the query set and the test set, and turning their rows into tokens.
+"""The rows and tokens stages: the pool, the query set and the test set are read, then encoded.
 
 Two artifacts a side: `rows-*` (what was read, by shards of `batch.shard_rows` usable rows, and what
 was refused) and `tokens-*` (the same shards encoded for one tokenizer, template and length; a row
@@ -17,6 +17,7 @@ from typing import Any, cast
 import pyarrow as pa
 
 from tis_ray.analysis.cells import StageCost
+from tis_ray.analysis.recorded import QuarantinedRow
 from tis_ray.config import Config
 from tis_ray.data import (
     Encoded,
@@ -33,14 +34,28 @@ from tis_ray.data import (
     query_text,
     read_rows,
 )
-from tis_ray.distributed.shards import map_shards, pending
+from tis_ray.distributed.shards import ShardFacts, map_shards, pending
 from tis_ray.errors import InputError
 from tis_ray.log import peak_mb
 from tis_ray.models.loading import load_tokenizer, model_identity
 from tis_ray.settings import AnySource, ModelConfig
 from tis_ray.stages.context import Context
-from tis_ray.store import Artifact, count_rows, fingerprint, read_tables, write_parquet
-from tis_ray.store.sides import QUARANTINE, ROWS, TOKENS, Side, SideName, row_dicts
+from tis_ray.store import (
+    Artifact,
+    TableRow,
+    count_rows,
+    fingerprint,
+    read_tables,
+    write_parquet,
+)
+from tis_ray.store.sides import (
+    QUARANTINE,
+    ROWS,
+    TOKENS,
+    Side,
+    SideName,
+    row_dicts,
+)
 
 ROWS_VERSION = 1
 """Of `rows-*`."""
@@ -91,8 +106,7 @@ def prepare_side(
             "dropped": dropped,
         }
         with clock.marked():
-            told = f"tokens {label}"
-            facts = map_shards(Tokenise, arguments, todo, context, told, light=True)
+            facts = map_shards(Tokenise, arguments, todo, context, f"tokens {label}", light=True)
         lost = read_tables(tokens.path, "quarantine-*.parquet")
         write_parquet(tokens / "quarantine.parquet", lost)
         tokens.commit(
@@ -105,7 +119,7 @@ def prepare_side(
     manifest = tokens.manifest()
     if manifest.rows == 0:
         raise InputError(
-            f"data.{name}: no row of {manifest.quarantined + rows.manifest().quarantined} is usable; "
+            f"data.{name}: none of {manifest.quarantined + rows.manifest().quarantined} rows is usable; "
             f"see {tokens / 'quarantine.parquet'}"
         )
     context.log.finished(
@@ -143,22 +157,22 @@ def read_side(config: Config, name: SideName, source: AnySource | None = None) -
     if artifact.complete:
         return artifact
     clock = artifact.clock()
-    rejected: list[dict[str, str]] = []
+    rejected: list[QuarantinedRow] = []
     kept = 0
 
-    def usable() -> Iterator[dict[str, Any]]:
+    def usable() -> Iterator[TableRow]:
         nonlocal kept
         for row in read_rows(source, name):
             if isinstance(row, Rejected):
                 rejected.append(
-                    {
-                        "side": name,
-                        "file": str(row.file),
-                        "line": str(row.line),
-                        "id": row.id or "",
-                        "reason": str(row.reason),
-                        "detail": row.detail,
-                    }
+                    QuarantinedRow(
+                        side=name,
+                        file=str(row.file),
+                        line=str(row.line),
+                        id=row.id or "",
+                        reason=str(row.reason),
+                        detail=row.detail,
+                    )
                 )
                 continue
             yield {**row, "row": kept, "content": content_id(row)}
@@ -174,7 +188,7 @@ def read_side(config: Config, name: SideName, source: AnySource | None = None) -
         first = rejected[0] if rejected else None
         why = f"first: line {first['line']}: {first['reason']}" if first else "it is empty"
         where = getattr(source, "path", None) or getattr(source, "name", None) or source.kind
-        raise InputError(f"data.{name}: {where} holds no usable row ({why}); check its format")
+        raise InputError(f"data.{name}: {where} has no usable row ({why}); check its format")
     artifact.commit(
         rows=kept,
         quarantined=len(rejected),
@@ -208,7 +222,7 @@ class Tokenise:
         data = config.data
         return cls(rows, rows, side, config.model, data.template, data.max_length)
 
-    def __call__(self, shard: int) -> dict[str, Any]:
+    def __call__(self, shard: int) -> ShardFacts:
         """Encode one shard; write its tokens and its quarantine."""
         start = time.monotonic()
         kept, lost = [], []
@@ -243,7 +257,7 @@ class Tokenise:
         return encode_query_row(row, self.tokenizer, self.max_length, self.template)
 
 
-def prompt_and_label(row: Any, tokenizer: Any, template: Any) -> tuple[str, str]:
+def prompt_and_label(row: TableRow, tokenizer: Any, template: Template) -> tuple[str, str]:
     """Return a query or test row as templated prompt and label."""
     if "prompt" in row:
         return row["prompt"], row["label"]

@@ -1,11 +1,11 @@
-"""The warm-up of a representation: adapters trained on a random share of the pool, a checkpoint an epoch."""
+"""The warm-up stage: adapters trained on a random share of the pool, with a checkpoint for each epoch."""
 
 from __future__ import annotations
 
 from functools import partial
 
 from tis_ray.batches.threads import cpu_threads
-from tis_ray.distributed.worker_group import report, run_training
+from tis_ray.distributed.worker_group import report_epoch, run_training
 from tis_ray.log import peak_mb
 from tis_ray.models.checkpoints import checkpoints
 from tis_ray.models.loading import model_identity
@@ -14,12 +14,12 @@ from tis_ray.representations import Warmup
 from tis_ray.settings import ModelConfig
 from tis_ray.stages.cell_training import TrainingOrder, ordered_model
 from tis_ray.stages.context import Context
-from tis_ray.stages.examples import Subset, progress_writer, sample_rows, training_progress
+from tis_ray.stages.training_rows import Subset, progress_writer, sample_rows, training_progress
 from tis_ray.store import Artifact, read_json, write_json
 from tis_ray.store.sides import Side
 
 VERSION = 2
-"""Of what a warm-up comes to; 2: a single step has the peak learning rate."""
+"""Of the warm-up; 2: a single step has the peak learning rate."""
 
 
 def warmup_artifact(warmup: Warmup, context: Context, model: ModelConfig, pool: Side) -> Artifact:
@@ -91,6 +91,6 @@ def warmup_loop(order: TrainingOrder) -> None:
             folder=order.folder,
             keep_all=True,
             on_step=progress_writer(order.folder),
-            on_epoch=report,
+            on_epoch=report_epoch,
         )
     write_json(order.folder / "worker.json", {"peak_mb": peak_mb()})

@@ -1,4 +1,4 @@
-"""What stages leave on disk: artifacts with a manifest, written atomically, read by `files` alone."""
+"""The room that touches files: artifacts, features, scores and rows on disk, written atomically."""
 
 from tis_ray.store.artifact import Artifact, Manifest, read_manifest
 from tis_ray.store.atomic import (
@@ -12,6 +12,7 @@ from tis_ray.store.atomic import (
 )
 from tis_ray.store.clock import Clock
 from tis_ray.store.files import (
+    TableRow,
     append_line,
     count_rows,
     find_json,
@@ -28,6 +29,7 @@ __all__ = [
     "Artifact",
     "Clock",
     "Manifest",
+    "TableRow",
     "append_line",
     "atomic_path",
     "canonical_json",

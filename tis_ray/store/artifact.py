@@ -1,4 +1,4 @@
-"""One folder per stage output: `<stage>-<fingerprint>/` with `manifest.json` and `_SUCCESS`.
+"""An artifact: one stage's output folder `<stage>-<fingerprint>/`, with `manifest.json` and `_SUCCESS`.
 
 A stage asks `complete` first. If it is not, the stage writes its shards (each atomically), then
 calls `commit`, which writes the manifest and, last of all, the marker. Whoever finds the marker
@@ -7,6 +7,7 @@ may trust every file beside it; whoever does not continues from the shards that 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ class Manifest:
     """What an artifact holds and what it cost (wall seconds of all starts, peak memory in MB)."""
 
     stage: str
-    inputs: dict[str, Any]
+    inputs: Mapping[str, object]
     rows: int = 0
     quarantined: int = 0
     seconds: float = 0.0
@@ -42,7 +43,7 @@ class Artifact:
     """A stage's output folder, found by the fingerprint of its inputs."""
 
     def __init__(
-        self, root: str | Path, stage: str, inputs: dict[str, Any], version: int = 1
+        self, root: str | Path, stage: str, inputs: Mapping[str, object], version: int = 1
     ) -> None:
         """Name the artifact; `version` is of the stage's code, raised when its results change."""
         self.stage = stage
@@ -61,9 +62,28 @@ class Artifact:
         """Begin to make the artifact, or go on with it."""
         return Clock(self.path)
 
-    def commit(self, **facts: Any) -> Manifest:
-        """Write the manifest, then the marker. `facts` are fields of `Manifest`."""
-        manifest = Manifest(stage=self.stage, inputs=self.inputs, version=self.version, **facts)
+    def commit(
+        self,
+        *,
+        rows: int = 0,
+        quarantined: int = 0,
+        seconds: float = 0.0,
+        device: str = "cpu",
+        peak_mb: float = 0.0,
+        details: Mapping[str, object] | None = None,
+    ) -> Manifest:
+        """Write the manifest, then the marker."""
+        manifest = Manifest(
+            stage=self.stage,
+            inputs=self.inputs,
+            rows=rows,
+            quarantined=quarantined,
+            seconds=seconds,
+            device=device,
+            peak_mb=peak_mb,
+            details=dict(details or {}),
+            version=self.version,
+        )
         write_json(self.path / "manifest.json", asdict(manifest))
         (self.path / Clock.FILE).unlink(missing_ok=True)
         write_bytes(self.path / "_SUCCESS", b"")
@@ -83,9 +103,9 @@ class Artifact:
 def read_manifest(folder: Path) -> Manifest:
     """Read the manifest in an artifact's folder. Raises InputError if it is gone, cut or not ours."""
     path = folder / "manifest.json"
-    told = read_json(path)
+    content = read_json(path)
     try:
-        return Manifest(**told)
+        return Manifest(**content)
     except TypeError as error:
         reason = str(error).replace("Manifest.__init__()", "it")
         raise InputError(

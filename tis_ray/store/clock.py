@@ -1,4 +1,4 @@
-"""What making something has cost in all, with the starts that were killed before it was made."""
+"""A clock that survives restarts: seconds spent on an artifact, those of killed starts included."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from threading import Event
 
-from tis_ray.background import meanwhile
+from tis_ray.background import in_background
 from tis_ray.store.atomic import write_json
 from tis_ray.store.files import find_json
 
@@ -26,8 +26,8 @@ class Clock:
     def __init__(self, folder: Path) -> None:
         self._file = folder / self.FILE
         self._began = time.monotonic()
-        told = find_json(self._file)
-        self._before = 0.0 if told is None else float(told["seconds"])
+        marks = find_json(self._file)
+        self._before = 0.0 if marks is None else float(marks["seconds"])
 
     @property
     def seconds(self) -> float:
@@ -41,4 +41,4 @@ class Clock:
             while not stop.wait(OFTEN):
                 write_json(self._file, {"seconds": self.seconds})
 
-        return meanwhile(mark)
+        return in_background(mark)

@@ -57,8 +57,10 @@ class Encoded:
         stored = np.dtype(_stored_as(self.dtype, self.width))
         if self.data.dtype != stored or (self.scales is None) != (stored.kind == "f"):
             scales = "no scales" if self.scales is None else "scales"
-            found = f"found {self.data.dtype} and {scales}"
-            raise InputError(f"{self.dtype} features are {stored}, with scales if integer; {found}")
+            raise InputError(
+                f"{self.dtype} features are stored as {stored}, with scales if integer; found "
+                f"{self.data.dtype} and {scales}"
+            )
 
     @property
     def width(self) -> int:

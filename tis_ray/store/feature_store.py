@@ -12,11 +12,11 @@ a file that fails is put aside, so that the next run computes its rows again.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 import safetensors.numpy
@@ -59,10 +59,17 @@ class Place(NamedTuple):
     position: int
 
 
+class _ShardFacts(TypedDict):
+    """A shard file's own metadata."""
+
+    dtype: str
+    unusable: dict[str, str]
+
+
 class FeatureStore:
     """The shards of one space, for both sides ("pool" and "query")."""
 
-    def __init__(self, root: str | Path, space: dict[str, Any]) -> None:
+    def __init__(self, root: str | Path, space: Mapping[str, object]) -> None:
         self.space = space
         self.fingerprint = fingerprint(space)
         self.path = Path(root).absolute() / f"store-{space['representation']}-{self.fingerprint}"
@@ -73,7 +80,7 @@ class FeatureStore:
         folder = Path(folder).resolve()
         space = find_json(folder / "space.json")
         if space is None:
-            raise InputError(f"{folder}: no feature store there (space.json is missing)")
+            raise InputError(f"{folder}: holds no feature store (space.json is missing)")
         store = cls(folder.parent, space)
         store.path = folder
         return store
@@ -119,7 +126,12 @@ class FeatureStore:
             keys=_hex_keys(tensors["keys"]),
             values_ECK=decode(encoded),
             unusable=unusable,
-            columns={n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)},
+            # safetensors gives them in no order, and tables are written from them.
+            columns={
+                name.removeprefix(prefix): tensors[name]
+                for name in sorted(tensors)
+                if name.startswith(prefix)
+            },
         )
 
     def files(self, side: str) -> dict[str, str]:
@@ -129,7 +141,7 @@ class FeatureStore:
 
     def places(self, side: str) -> dict[str, Place]:
         """Return where each row of every shard lies, by row key. Reads the keys, not the values."""
-        found: dict[str, Place] = {}
+        places: dict[str, Place] = {}
         for file in self.files(side).values():
             try:
                 with safe_open(self.path / side / file, framework="np") as shard:
@@ -137,8 +149,8 @@ class FeatureStore:
             except (SafetensorError, OSError):
                 self._put_aside(self.path / side / file)
                 continue  # its rows are missing now, and will be computed again
-            found |= {key: Place(file, position) for position, key in enumerate(keys)}
-        return found
+            places |= {key: Place(file, position) for position, key in enumerate(keys)}
+        return places
 
     def unusable(self, side: str, file: str) -> dict[int, str]:
         """Return the positions of a shard's rows that have no feature, and why."""
@@ -149,16 +161,16 @@ class FeatureStore:
     def _put_aside(self, path: Path) -> None:
         path.replace(path.with_suffix(".damaged"))
 
-    def _load(self, side: str, file: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    def _load(self, side: str, file: str) -> tuple[dict[str, np.ndarray], _ShardFacts]:
         path = self.path / side / file
         try:
             content = path.read_bytes()
         except FileNotFoundError:
-            raise DamagedShardError(f"{path}: this feature shard is gone") from None
+            raise DamagedShardError(f"{path}: this feature shard is missing") from None
         checksum = path.stem.partition("-")[2]
         if xxhash.xxh3_64_hexdigest(content) != checksum:
             self._put_aside(path)
-            raise DamagedShardError(f"{path}: its bytes are not those that were written")
+            raise DamagedShardError(f"{path}: its bytes are no longer those that were written")
         try:
             size = int.from_bytes(content[:8], "little")
             header = json.loads(content[8 : 8 + size])
@@ -173,7 +185,7 @@ def rows_digest(keys: Sequence[str]) -> str:
 
 
 def require_same_space(
-    ours: dict[str, Any], theirs: dict[str, Any], names: tuple[str, str]
+    ours: Mapping[str, object], theirs: Mapping[str, object], names: tuple[str, str]
 ) -> None:
     """Raise InputError, listing each field that differs, unless two spaces are the same."""
     a, b = _leaves(ours), _leaves(theirs)
@@ -189,16 +201,16 @@ def require_same_space(
         )
 
 
-def _leaves(value: Any, path: str = "") -> dict[str, Any]:
-    if not isinstance(value, dict):
+def _leaves(value: object, path: str = "") -> dict[str, object]:
+    if not isinstance(value, Mapping):
         return {path: value}
-    found: dict[str, Any] = {}
+    leaves: dict[str, object] = {}
     for key, child in value.items():
-        found |= _leaves(child, f"{path}.{key}" if path else key)
-    return found
+        leaves |= _leaves(child, f"{path}.{key}" if path else key)
+    return leaves
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 

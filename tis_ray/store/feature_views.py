@@ -1,4 +1,4 @@
-"""One study's view on a feature store: which file holds which row's feature, side by side.
+"""One study's view of a feature store: which file of the store holds the feature of which row.
 
 A `features-*` artifact has, for each side and shard of tokens, `<side>-00000.parquet` with row, file
 of the store, and position in it.
@@ -40,8 +40,8 @@ class FeatureSet:
 
     def rows(self, side: str, shard: int) -> np.ndarray:
         """Return the row numbers of a shard's features."""
-        found: np.ndarray = self.index(side, shard)["row"].to_numpy()
-        return found
+        numbers: np.ndarray = self.index(side, shard)["row"].to_numpy()
+        return numbers
 
     def read(
         self, side: str, shard: int, places: np.ndarray | None = None
@@ -124,7 +124,7 @@ def open_features(folder: Path) -> FeatureSet:
     """Open the `features-*` artifact that a run left. Raises InputError if it is not whole."""
     folder = folder.resolve()
     if not (folder / "_SUCCESS").exists():
-        raise InputError(f"{folder}: no finished features there; give a `features-*` artifact")
+        raise InputError(f"{folder}: holds no finished features; give a `features-*` artifact")
     manifest = read_manifest(folder)
     artifact = Artifact(folder.parent, manifest.stage, manifest.inputs, manifest.version)
     details = manifest.details

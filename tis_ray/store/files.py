@@ -1,7 +1,6 @@
-"""The reading side of the store: whole files, by path.
+"""Reading files: JSON, arrays, tables, text; one that is missing or damaged is an InputError.
 
-Nothing outside `store/` and `data/` opens a file, so what is stored elsewhere one day is read here.
-A file of a run that is gone or was changed is an InputError that names it and says what to do.
+Nothing outside `store/` and `data/` opens a file, so another kind of storage would be read here.
 """
 
 from __future__ import annotations
@@ -20,6 +19,8 @@ import pyarrow.parquet as pq
 from tis_ray.errors import InputError
 
 AnyPath = str | os.PathLike[str]
+TableRow = dict[str, Any]
+"""A row of a table as Python values, by column; the schema of the table says which."""
 
 
 def read_text(path: AnyPath) -> str:
@@ -28,7 +29,7 @@ def read_text(path: AnyPath) -> str:
 
 
 def read_lines(path: AnyPath) -> list[str]:
-    """Return the lines of a file that is still written, none where there is no such file."""
+    """Return the lines of a file that may still grow; none where there is no such file."""
     try:
         return read_text(path).splitlines()
     except FileNotFoundError:
@@ -36,7 +37,7 @@ def read_lines(path: AnyPath) -> list[str]:
 
 
 def append_line(path: AnyPath, line: str) -> None:
-    """Add a line to a file, which is made where there is none."""
+    """Add a line to a file; make the file if there is none."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with Path(path).open("a", encoding="utf-8") as file:
         file.write(line + "\n")
@@ -56,8 +57,8 @@ def find_json(path: AnyPath) -> Any | None:
 def read_npy(path: AnyPath, mapped: bool = False) -> np.ndarray:
     """Return an array; `mapped` leaves it on disk until it is looked at. Nothing is unpickled."""
     with _readable(path):
-        found: np.ndarray = np.load(path, mmap_mode="r" if mapped else None)
-    return found
+        array: np.ndarray = np.load(path, mmap_mode="r" if mapped else None)
+    return array
 
 
 def read_parquet(path: AnyPath, columns: Sequence[str] | None = None) -> pa.Table:
@@ -82,7 +83,7 @@ def count_rows(folder: Path, pattern: str) -> int:
 
 @contextmanager
 def _readable(path: AnyPath) -> Iterator[None]:
-    """Turn a file that is gone, cut or no such file at all into what to do."""
+    """Raise InputError, which says what to do, for a file that is missing, cut short or of another kind."""
     try:
         yield
     except FileNotFoundError:
@@ -96,4 +97,4 @@ def _readable(path: AnyPath) -> Iterator[None]:
 
 def _advice(path: AnyPath) -> str:
     folder = Path(path).parent.resolve()  # a run's folder has links to artifacts
-    return f"remove {folder} and run the study again, which makes it anew"
+    return f"remove {folder} and run the study again to make it anew"

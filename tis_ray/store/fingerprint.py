@@ -6,17 +6,16 @@ import functools
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
 
-def canonical_json(value: Any) -> str:
+def canonical_json(value: object) -> str:
     """Return JSON with sorted keys and no spaces; NaN, sets and objects are refused."""
     return json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     )
 
 
-def fingerprint(value: Any) -> str:
+def fingerprint(value: object) -> str:
     """Return 16 hexadecimal digits of BLAKE2b over the canonical JSON of `value`.
 
     Integers and equal floats differ in JSON (1 and 1.0), so callers pass validated config values.

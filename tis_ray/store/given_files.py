@@ -1,10 +1,9 @@
-"""Reading what somebody else has made: matrices by place, tables by row id."""
+"""The user's own files as methods: scores, features and orderings, checked and read by place or by row id."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tis_ray.errors import InputError
+from tis_ray.store.files import TableRow
 from tis_ray.store.fingerprint import file_digest
 from tis_ray.store.score_matrix import open_scores
 
@@ -27,7 +27,7 @@ def content_digest(path: str, key: str) -> str:
 def check_matrix(path: str, key: str, queries: int, rows: int) -> None:
     """Raise InputError unless a file holds scores for so many queries and pool rows.
 
-    A table may lack pool rows: they have no score then, and are told in the quarantine.
+    A table may lack pool rows: they have no score then, and the quarantine lists them.
     """
     if _is_table(path):
         lengths = pc.list_value_length(
@@ -35,20 +35,21 @@ def check_matrix(path: str, key: str, queries: int, rows: int) -> None:
         )
         if (most := pc.max(lengths).as_py() or 0) != queries:
             raise InputError(
-                f"{key}: {path} has {most} scores a row; the study reads {queries} queries; give one each"
+                f"{key}: {path} has {most} scores in a row, but the study reads {queries} queries; give one "
+                "score for each query"
             )
         return
     shape = _matrix(path, key).shape
     if shape != (queries, rows):
         raise InputError(
-            f"{key}: {path} is {shape[0]} x {shape[1]}; the study reads {queries} queries and {rows} "
-            "pool rows; give a row a query and a column a pool row, or a .parquet with `id` and "
-            "`scores`"
+            f"{key}: {path} is {shape[0]} x {shape[1]}, but the study reads {queries} queries and {rows} "
+            "pool rows; write one row for each query and one column for each pool row, or give a "
+            ".parquet with `id` and `scores`"
         )
 
 
 def check_ordering(path: str, key: str) -> None:
-    """Raise InputError unless a file is a table with `id`, each once, whose rows stand best first."""
+    """Raise InputError unless a file is a table of distinct `id`s, best first."""
     table = _table(path, key, None)
     _unique(table, path, key)
     if not table.num_rows:
@@ -63,8 +64,8 @@ def check_ordering(path: str, key: str) -> None:
         ranks = table["rank"].to_pylist()
         if ranks != sorted(ranks, key=lambda rank: (rank is None, rank)):
             raise InputError(
-                f"{key}: {path} is not in the order of its `rank`; sort its rows, best first, or leave "
-                "`rank` out"
+                f"{key}: {path} is not sorted by its `rank`; sort the rows, best first, or leave `rank` "
+                "out"
             )
 
 
@@ -75,8 +76,8 @@ class GivenScores:
         self,
         path: str,
         key: str,
-        pool: Iterable[dict[str, Any]],
-        queries: Iterable[dict[str, Any]],
+        pool: Iterable[TableRow],
+        queries: Iterable[TableRow],
     ) -> None:
         self.unusable: dict[int, str] = {}
         rows_M = [row["row"] for row in queries]
@@ -90,17 +91,17 @@ class GivenScores:
         values_NM = _lists(table, "scores", path, key)
         if values_NM.shape[1] <= max(rows_M):
             raise InputError(
-                f"{key}: {path} has {values_NM.shape[1]} scores a row; the study reads "
-                f"{max(rows_M) + 1} queries"
+                f"{key}: {path} has {values_NM.shape[1]} scores in a row, but the study reads "
+                f"{max(rows_M) + 1} queries; give one score for each query"
             )
 
         def columns(part: list[tuple[int, str]]) -> np.ndarray:
-            found_MN = np.full((len(rows_M), len(part)), np.nan, np.float32)
+            scores_Mn = np.full((len(rows_M), len(part)), np.nan, np.float32)
             known = [(k, places[name]) for k, (_, name) in enumerate(part) if name in places]
             if known:
                 here, there = map(list, zip(*known, strict=True))
-                found_MN[:, here] = values_NM[there][:, rows_M].T
-            return found_MN
+                scores_Mn[:, here] = values_NM[there][:, rows_M].T
+            return scores_Mn
 
         self._columns = columns
 
@@ -125,8 +126,8 @@ class GivenVectors:
             self.values_ND = _matrix(path, key)
             if rows is not None and len(self.values_ND) != rows:
                 raise InputError(
-                    f"{key}: {path} has {len(self.values_ND)} vectors; the study reads {rows} rows; "
-                    "give one each, or a .parquet with `id` and `features`"
+                    f"{key}: {path} has {len(self.values_ND)} vectors, but the study reads {rows} rows; "
+                    "give one vector for each row, or a .parquet with `id` and `features`"
                 )
 
     @property
@@ -134,19 +135,19 @@ class GivenVectors:
         """Numbers in a vector."""
         return int(self.values_ND.shape[1])
 
-    def of(self, rows: list[dict[str, Any]]) -> tuple[np.ndarray, list[int]]:
+    def of(self, rows: Sequence[TableRow]) -> tuple[np.ndarray, list[int]]:
         """Return the vectors of rows (E, D), zeros where there is none, and the positions of those."""
         if self.places is None:
             return np.asarray(self.values_ND[[row["row"] for row in rows]]), []
-        found_ED = np.zeros((len(rows), self.width), self.values_ND.dtype)
+        values_ED = np.zeros((len(rows), self.width), self.values_ND.dtype)
         missing = []
         for position, row in enumerate(rows):
             place = self.places.get(row["id"])
             if place is None:
                 missing.append(position)
             else:
-                found_ED[position] = self.values_ND[place]
-        return found_ED, missing
+                values_ED[position] = self.values_ND[place]
+        return values_ED, missing
 
 
 def read_ordering(
@@ -232,5 +233,7 @@ def _lists(table: pa.Table, name: str, path: str, key: str) -> np.ndarray:
     column = _list_column(table, name, path, key)
     lengths = set(pc.list_value_length(column).to_pylist())
     if len(lengths) != 1 or None in lengths:
-        raise InputError(f"{key}: {path}: `{name}` does not have equally many numbers in every row")
+        raise InputError(
+            f"{key}: {path}: `{name}` does not have the same number of values in every row"
+        )
     return np.stack([np.asarray(value, np.float32) for value in column.to_pylist()])

@@ -1,4 +1,4 @@
-"""Scores on disk: of a `scores-*` artifact, any columns or all of them in blocks; or one .npy file.
+"""Score matrices on disk: a `scores-*` artifact, read by columns or in blocks, or one .npy file.
 
 Files are opened when they are read and closed again: a large pool has more of them than a process
 may hold open. Nothing here needs Ray.
@@ -40,15 +40,15 @@ class ScoreMatrix:
         return places[self.columns_N[places] == rows]
 
     def read(self, places: np.ndarray, queries: slice = slice(None)) -> np.ndarray:
-        """Return these columns, (M, n) or what is asked for of M, reading no others."""
+        """Return these columns of all queries, or of some: (M, n). No other columns are read."""
         owners = np.searchsorted(self.starts, places, side="right") - 1
         rows = len(self.queries_M[queries])
-        found_Mn = np.empty((rows, len(places)), np.float32)
+        read_Mn = np.empty((rows, len(places)), np.float32)
         for owner in np.unique(owners).tolist():
             mine = np.flatnonzero(owners == owner)
             scores_MN = read_npy(self.files[owner], mapped=True)
-            found_Mn[:, mine] = scores_MN[queries, places[mine] - self.starts[owner]]
-        return found_Mn
+            read_Mn[:, mine] = scores_MN[queries, places[mine] - self.starts[owner]]
+        return read_Mn
 
     def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
         """Yield all columns in order: the first one's number, and a block (M, n)."""
@@ -66,8 +66,8 @@ def open_scores(path: str | os.PathLike[str]) -> Scores:
     """
     file = Path(path)
     if not file.is_file():
-        found = "is a folder" if file.is_dir() else "does not exist"
-        raise InputError(f"scores: {file} {found}; give an .npy file of queries x candidates")
+        problem = "is a folder" if file.is_dir() else "does not exist"
+        raise InputError(f"scores: {file} {problem}; give an .npy file of queries x candidates")
     try:
         scores_MN: Scores = np.lib.format.open_memmap(file, mode="r")
     except (ValueError, EOFError, SyntaxError) as error:

@@ -1,4 +1,4 @@
-"""Pool, query and test on disk: the rows that were read, and what they are as tokens.
+"""Pool, query set and test set on disk: the rows as they were read, and the same rows as tokens.
 
 `rows-*` holds what was read, by shards; `tokens-*` the same shards encoded, without the rows that
 have no usable label. Both list what they lost in `quarantine.parquet`.
@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pyarrow as pa
 
+from tis_ray.analysis.recorded import QuarantinedRow
 from tis_ray.store.artifact import Artifact
-from tis_ray.store.files import read_parquet
+from tis_ray.store.files import TableRow, read_parquet
 
 ROWS = pa.schema(
     [
@@ -77,9 +78,9 @@ class Side:
         """Read the tokens, shard by shard."""
         return (self.token_table(shard) for shard in range(self.shards))
 
-    def examples(self) -> list[dict[str, Any]]:
+    def examples(self) -> list[TableRow]:
         """All encoded examples with their ids; for the small sides."""
-        rows: list[dict[str, Any]] = pa.concat_tables(self.token_tables()).to_pylist()
+        rows: list[TableRow] = pa.concat_tables(self.token_tables()).to_pylist()
         return rows
 
     @property
@@ -87,14 +88,14 @@ class Side:
         """Number of rows with tokens."""
         return self.tokens.manifest().rows
 
-    def quarantined(self) -> list[dict[str, str]]:
+    def quarantined(self) -> list[QuarantinedRow]:
         """Every row of this side that cannot be used, and why."""
         tables = [read_parquet(a / "quarantine.parquet") for a in (self.rows, self.tokens)]
-        rows: list[dict[str, str]] = pa.concat_tables(tables).to_pylist()
+        rows: list[QuarantinedRow] = pa.concat_tables(tables).to_pylist()
         return rows
 
 
-def row_dicts(path: Path) -> list[dict[str, Any]]:
+def row_dicts(path: Path) -> list[TableRow]:
     """Read a rows shard; `prompt` and `label` are left out where a row has none."""
     rows = read_parquet(path).to_pylist()
     return [{name: value for name, value in row.items() if value is not None} for row in rows]

@@ -1,1 +1,1 @@
-"""Running studies: the plan carried out, their price, their record, and what MLflow is told."""
+"""Running studies: their steps in order, their price, their record, and their tracking in MLflow."""

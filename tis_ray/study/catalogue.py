@@ -1,9 +1,11 @@
-"""What methods there are, with their settings: the text of `tis-ray methods`."""
+"""The text of `tis-ray methods`: every known method with its settings and their defaults."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
+
+from pydantic.fields import FieldInfo
 
 from tis_ray.errors import InputError
 from tis_ray.methods import Method, Methods
@@ -31,7 +33,7 @@ def catalogue() -> Iterator[str]:
             except InputError as error:
                 yield f"  {name:<16} cannot be used: {error}"
         yield ""
-    yield "your own: `module:attribute` in the place of a name, see docs/extend.md"
+    yield "your own: `module:attribute` in place of a name; see docs/extend.md"
 
 
 def _lines(method: Method) -> Iterator[str]:
@@ -42,7 +44,7 @@ def _lines(method: Method) -> Iterator[str]:
         yield f"      {where}.{name} = {_default(field)}"
 
 
-def _default(field: Any) -> str:
+def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "(must be given)"
     value = field.get_default(call_default_factory=True)

@@ -1,4 +1,4 @@
-"""What `tis-ray doctor` looks at before a long job is trusted to a machine."""
+"""The checks of `tis-ray doctor`: versions, devices, memory, disk, and a Ray task."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def checks() -> Iterator[Check]:
         except importlib.metadata.PackageNotFoundError:
             yield Check(name, "missing; pip install tis_ray", True)
     for name, use in OPTIONAL.items():
-        there = importlib.util.find_spec(name) is not None
-        yield Check(name, "installed" if there else f"not installed (only for {use})")
+        installed = importlib.util.find_spec(name) is not None
+        yield Check(name, "installed" if installed else f"not installed (only for {use})")
     yield from _hardware()
     yield _ray()
 

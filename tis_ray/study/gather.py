@@ -1,4 +1,4 @@
-"""Gathering what the report draws: results, selected texts, the map, composition, costs."""
+"""Gathering a study's record for its report: results, selected texts, the map, composition, costs."""
 
 from __future__ import annotations
 
@@ -6,29 +6,40 @@ import datetime
 import importlib.metadata
 import platform
 from collections import Counter
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pyarrow.compute as pc
 
-from tis_ray.analysis import Cell, Method
+from tis_ray.analysis import Method
 from tis_ray.analysis.agreement import pairwise_agreement
 from tis_ray.analysis.cells import POOL, QUERIES, Part
 from tis_ray.analysis.projection import principal_plane
-from tis_ray.config import Config
+from tis_ray.analysis.recorded import (
+    Overlaps,
+    PoolMap,
+    QuarantinedRow,
+    RecordedCertificate,
+    ScoreRange,
+    SelectedRow,
+    SelectedRows,
+)
 from tis_ray.finished.choices import Likeness, choices, likeness
 from tis_ray.finished.lineage import trace
-from tis_ray.log import RunLog
 from tis_ray.report import StudyRecord
 from tis_ray.report.lengths import length_facts
-from tis_ray.stages.represented import Represented
+from tis_ray.stages.ordering_artifact import StudyOrdering
+from tis_ray.stages.rows_to_scores import Represented
 from tis_ray.stages.scores import read_certificate
 from tis_ray.stages.screen import Screen
-from tis_ray.stages.study_ordering import StudyOrdering
 from tis_ray.store import read_parquet
 from tis_ray.store.feature_views import FeatureSet
 from tis_ray.store.sides import Side
 from tis_ray.study.labels import legend_of
+
+if TYPE_CHECKING:
+    from tis_ray.study.study import Study
 
 SHOWN_ROWS = 200
 """Rows of each ordering whose texts the report holds."""
@@ -38,30 +49,16 @@ MAP_ROWS = 5000
 """Pool rows on the map; a larger pool is thinned evenly (selected rows always stay)."""
 
 
-def study_record(
-    config: Config,
-    cells: list[dict[str, Any]],
-    quantiles: list[dict[str, Any]],
-    orderings: list[StudyOrdering],
-    represented: list[Represented],
-    distances: list[dict[str, Any]],
-    screen: Screen,
-    sides: dict[str, Side],
-    log: RunLog,
-    command: str,
-) -> StudyRecord:
-    """Return the study as plain data; the map is of the first representation that kept features."""
-    pool, query = sides["pool"], sides["query"]
-    features = next(
-        (
-            found.features
-            for found in represented
-            if found.features and "pool" in found.features.shards
-        ),
-        None,
-    )
+def study_record(study: Study, command: str) -> StudyRecord:
+    """Return the record of a study, all of whose steps are done by then.
+
+    The map is of the first representation that kept features. `command` makes the study again.
+    """
+    cells, quantiles, distances = study.cells, study.quantiles, study.distances
+    config, pool, query = study.tuned.config, study.pool, study.query
+    features = next((r.pool_features for r in study.represented if r.pool_features), None)
     # Of a selector that draws, one seed's subset stands for the others.
-    orderings = [o for o in orderings if o.seed in (None, config.seed[0])]
+    orderings = [o for o in study.orderings if o.seed in (None, config.seed[0])]
     wanted = {int(row) for o in orderings for row in o.table()["index"].to_pylist()[:SHOWN_ROWS]}
     texts = _texts(pool, wanted)
     query_texts = _texts(query, None)
@@ -75,7 +72,6 @@ def study_record(
         POOL: length_facts(lengths_N, responses_N),
         QUERIES: length_facts(*_lengths(query)),
     }
-    shown = []
     for ordering in orderings:
         table = ordering.table()
         for budget, filled in ordering.filled().items():
@@ -83,55 +79,60 @@ def study_record(
             composition[part] = dict(Counter(table["source"].to_pylist()[: filled.rows]))
             places = np.searchsorted(rows_N, table["index"].to_numpy()[: filled.rows])
             lengths[part] = length_facts(lengths_N[places], responses_N[places])
-        lineage = trace(ordering.artifact.path, ordering.name)
-        found, alike = choices(lineage), likeness(lineage, slice(SHOWN_ROWS))
-        rows = [
-            {
-                **row,
-                "text": texts[row["index"]],
-                "query_text": query_texts.get(row["query"], ""),
-                "margin": float(found.margin_B[row["rank"]]) if found else None,
-                **(_kin(alike, row["rank"]) if alike else {}),
-            }
-            for row in table.slice(0, SHOWN_ROWS).to_pylist()
-        ]
-        shown.append(
-            {
-                **_method(ordering).to_json(),
-                "budget": table.num_rows,
-                "rows": rows,
-                "scores": found.facts.to_dict() if found else None,
-            }
-        )
-    content: dict[str, Any] = {
-        "name": config.name,
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "config": config.model_dump(mode="json"),
-        "legend": legend_of(config),
-        "cells": [Cell.from_json(cell) for cell in cells],
-        "quantiles": [Cell.from_json(cell) for cell in quantiles],
-        "overlaps": _overlaps(screen),
-        "orderings": shown,
-        "agreement": pairwise_agreement(
+    return StudyRecord(
+        name=config.name,
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        config=config.model_dump(mode="json"),
+        legend=legend_of(config),
+        cells=cells,
+        quantiles=quantiles,
+        overlaps=_overlaps(study.screen),
+        orderings=[_selected_rows(o, texts, query_texts) for o in orderings],
+        agreement=pairwise_agreement(
             {_method(o): o.table()["index"].to_numpy() for o in orderings}, len(rows_N)
         ),
-        "map": _map(features, orderings, dict(zip(rows_N.tolist(), sources.tolist(), strict=True)))
+        map=_map(features, orderings, dict(zip(rows_N.tolist(), sources.tolist(), strict=True)))
         if features
         else None,
-        "certificates": _certificates(represented),
-        "distances": distances,
-        "composition": composition,
-        "lengths": lengths,
-        "stages": list(log.stages),
-        "quarantined": [
-            *(row for side in sides.values() for row in side.quarantined()),
-            *(row for found in represented for row in _without_feature(found)),
+        certificates=_certificates(study.represented),
+        distances=distances,
+        composition=composition,
+        lengths=lengths,
+        stages=list(study.log.stages),
+        quarantined=[
+            *(row for side in study.sides.values() for row in side.quarantined()),
+            *(row for represented in study.represented for row in _without_feature(represented)),
         ],
-        "command": command,
-        "budget_unit": config.budget_unit,
-        "environment": _environment(),
-    }
-    return StudyRecord(**content)
+        command=command,
+        budget_unit=config.budget_unit,
+        environment=_environment(),
+    )
+
+
+def _selected_rows(
+    ordering: StudyOrdering, texts: Mapping[int, str], query_texts: Mapping[int, str]
+) -> SelectedRows:
+    """Return the first rows of an ordering with their texts, margins and near-duplicates."""
+    table = ordering.table()
+    lineage = trace(ordering.artifact.path, ordering.name)
+    chosen, alike = choices(lineage), likeness(lineage, slice(SHOWN_ROWS))
+    rows: list[SelectedRow] = [
+        {
+            **row,
+            "text": texts[row["index"]],
+            "query_text": query_texts.get(row["query"], ""),
+            "margin": float(chosen.margin_B[row["rank"]]) if chosen else None,
+            **(_near_duplicates(alike, row["rank"]) if alike else {}),
+        }
+        for row in table.slice(0, SHOWN_ROWS).to_pylist()
+    ]
+    return SelectedRows(
+        representation=ordering.representation,
+        selector=ordering.selector,
+        budget=table.num_rows,
+        rows=rows,
+        scores=cast(ScoreRange, chosen.facts.to_dict()) if chosen else None,
+    )
 
 
 def _lengths(side: Side) -> tuple[np.ndarray, np.ndarray]:
@@ -147,7 +148,7 @@ def _method(ordering: StudyOrdering) -> Method:
     return Method(ordering.representation, ordering.selector)
 
 
-def _overlaps(screen: Screen) -> dict[str, Any]:
+def _overlaps(screen: Screen) -> Overlaps:
     """Return how much of the pool repeats queries or test rows, and the strongest pairs."""
     details = screen.artifact.manifest().details
     return {
@@ -157,7 +158,7 @@ def _overlaps(screen: Screen) -> dict[str, Any]:
     }
 
 
-def _kin(alike: Likeness, rank: int) -> dict[str, Any]:
+def _near_duplicates(alike: Likeness, rank: int) -> SelectedRow:
     nearest = int(alike.kin.nearest[rank])
     return {
         "duplicates": int(alike.kin.counts[rank]),
@@ -166,44 +167,46 @@ def _kin(alike: Likeness, rank: int) -> dict[str, Any]:
     }
 
 
-def _certificates(represented: list[Represented]) -> list[dict[str, Any]]:
+def _certificates(represented: list[Represented]) -> list[RecordedCertificate]:
     """Return, for each representation, how far its scores are from exact, and what a cascade lost."""
     return [
         {
-            "representation": found.name,
-            **read_certificate(found.scores),
-            **({"cascade": found.cascade} if found.cascade else {}),
+            "representation": each.name,
+            **read_certificate(each.scores),
+            **({"cascade": each.cascade} if each.cascade else {}),
         }
-        for found in represented
-        if found.scores
+        for each in represented
+        if each.scores
     ]
 
 
-def _without_feature(found: Represented) -> list[dict[str, str]]:
+def _without_feature(represented: Represented) -> list[QuarantinedRow]:
     """Return the rows that a representation could not use, and why."""
-    artifacts = (found.features and found.features.artifact, found.scores)
-    rows = [
+    artifacts = (represented.features and represented.features.artifact, represented.scores)
+    rows: list[QuarantinedRow] = [
         row
         for artifact in artifacts
         if artifact
         for row in read_parquet(artifact / "quarantine.parquet").to_pylist()
     ]
-    return [{**row, "detail": f"representation {found.name}"} for row in rows]
+    for row in rows:
+        row["detail"] = f"representation {represented.name}"
+    return rows
 
 
 def _texts(side: Side, wanted: set[int] | None) -> dict[int, str]:
-    found = {}
+    texts = {}
     for table in side.row_tables():
         for row in table.select(["row", "messages"]).to_pylist():
             if wanted is None or row["row"] in wanted:
                 turns = [f"{turn['role']}: {turn['content']}" for turn in row["messages"]]
-                found[row["row"]] = "\n".join(turns)
-    return found
+                texts[row["row"]] = "\n".join(turns)
+    return texts
 
 
 def _map(
     features: FeatureSet, orderings: list[StudyOrdering], source_of: dict[int, str]
-) -> dict[str, Any]:
+) -> PoolMap:
     """Place pool and queries in the plane of the features' two principal components."""
     chosen = {_method(o): o.table()["index"].to_pylist() for o in orderings}
     keep_always = {row for rows in chosen.values() for row in rows}
@@ -245,5 +248,5 @@ def _map(
 
 def _environment() -> dict[str, str]:
     names = ("tis_ray", "torch", "transformers", "peft", "ray")
-    found = {name: importlib.metadata.version(name) for name in names}
-    return {"python": platform.python_version(), "machine": platform.machine(), **found}
+    versions = {name: importlib.metadata.version(name) for name in names}
+    return {"python": platform.python_version(), "machine": platform.machine(), **versions}

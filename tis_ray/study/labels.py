@@ -16,19 +16,19 @@ def legend_of(config: Config) -> Legend:
     representations = [config.method(name) for name in config.representation]
     cheap = [
         REPRESENTATIONS.find(cascade.by)
-        for found in representations
-        if (cascade := found.cascade(config.settings_of(found)))
+        for method in representations
+        if (cascade := method.cascade(config.settings_of(method)))
     ]
     selectors = {BASELINE, *(s for name in config.representation for s in config.selectors(name))}
     return Legend(
-        {found.name: found.label for found in [*representations, *cheap]},
-        {(found := SELECTORS.find(name)).name: found.label for name in sorted(selectors)},
+        {method.name: method.label for method in [*representations, *cheap]},
+        {rule.name: rule.label for rule in map(SELECTORS.find, sorted(selectors))},
         known_metrics(config.evaluation.metrics),
     )
 
 
 def known_metrics(references: Iterable[str]) -> dict[str, Metric]:
-    """Return how our metrics, those of installed packages and these are read, by name."""
+    """Return how metrics are read, by name: ours, those of installed packages, and these."""
     specs = [*METRICS, *map(METRICS.find, references)]
     return {
         spec.name: Metric(spec.name, spec.label, spec.lower_is_better, spec.share) for spec in specs

@@ -1,4 +1,4 @@
-"""Running the studies of a file: all are checked, then one after the other runs, then the page of all.
+"""Running the studies of a file: all are checked, then run one after the other, then shown on one page.
 
 Every step finds its artifact by fingerprint and does only what is missing, so running the same
 command again continues a run that was stopped and costs nothing when it had ended.
@@ -16,6 +16,7 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.markup import escape
 
+from tis_ray.analysis import Cell
 from tis_ray.config import Config, Part, config_yaml, parse_config, parts, together
 from tis_ray.distributed.connect import connect
 from tis_ray.distributed.quiet import quiet_ray
@@ -23,11 +24,11 @@ from tis_ray.errors import FailedError, user_message
 from tis_ray.log import RunLog
 from tis_ray.report import StudyRecord
 from tis_ray.report.analyze import analyze
-from tis_ray.stages.study_ordering import StudyOrdering
+from tis_ray.stages.ordering_artifact import StudyOrdering
 from tis_ray.store import write_bytes
 from tis_ray.store.feature_store import DamagedShardError
 from tis_ray.study.study import Rows, Study, checked_rows, command
-from tis_ray.study.tracked import tracked
+from tis_ray.study.track_study import tracked
 
 REPAIRS = 3
 """How many damaged feature shards one run repairs before it gives up: more is a failing disk."""
@@ -37,12 +38,14 @@ Until = Literal["featurize", "select", "evaluate", "report"]
 
 @dataclass
 class StudyResult:
-    """What `run` returns: where things lie, and the results."""
+    """What `run` returns: the results, and the folder of the run."""
 
     run_dir: Path
     orderings: list[StudyOrdering] = field(default_factory=list)
-    cells: list[dict[str, Any]] = field(default_factory=list)
-    quantiles: list[dict[str, Any]] = field(default_factory=list)
+    cells: list[Cell] = field(default_factory=list)
+    """The study's cells, with zero-shot and random; `to_json()` of one is a flat dict."""
+    quantiles: list[Cell] = field(default_factory=list)
+    """The cells of the distance-quantile experiment."""
     record: StudyRecord | None = None
     parts: dict[str, StudyResult] = field(default_factory=dict)
     """The studies of a file with several tasks or a grid, by name; the fields above are empty then."""

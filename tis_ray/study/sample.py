@@ -1,15 +1,16 @@
-"""Measuring a study on a sample of its rows: seconds a row or a token, widths, bytes; for the price."""
+"""Measuring a study on a sample of its rows, for its price: seconds per row or token, widths, bytes."""
 
 from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import TypedDict, cast
 
 import numpy as np
 import torch
+from torch.nn import Module
 
 from tis_ray.batches import IGNORED
 from tis_ray.batches.threads import cpu_threads
@@ -22,7 +23,7 @@ from tis_ray.models.training import train
 from tis_ray.representations import REPRESENTATIONS, Build, Representation
 from tis_ray.settings import TrainingConfig
 from tis_ray.stages.tokens import Tokenise
-from tis_ray.store import Artifact
+from tis_ray.store import Artifact, TableRow
 from tis_ray.store.sides import SideName, row_dicts
 
 SAMPLE = 64
@@ -32,24 +33,55 @@ ANSWERS = 4
 
 
 def methods_of(config: Config) -> list[Representation]:
-    """Return the representations that are computed, each after the cheap one that goes before it."""
-    found: dict[str, Representation] = {}
+    """Return the representations that are computed, each after the cheap one of its cascade."""
+    methods: dict[str, Representation] = {}
     for method in map(config.method, config.representation):
         if method.gives == "ordering":
             continue  # it is ready
         cascade = method.cascade(config.settings_of(method))
-        for one in (*([REPRESENTATIONS.find(cascade.by)] if cascade else []), method):
-            found.setdefault(one.name, one)
-    return list(found.values())
+        cheap = [REPRESENTATIONS.find(cascade.by)] if cascade else []
+        for each in (*cheap, method):
+            methods.setdefault(each.name, each)
+    return list(methods.values())
 
 
-def measure_sample(config: Config, rows: dict[SideName, Artifact], device: str) -> dict[str, Any]:
-    """Tokenise, featurise, train on, and evaluate a sample; return seconds a row or a token."""
+class Measured(TypedDict):
+    """What was measured on a sample of the pool, and on a few query and test rows."""
+
+    sample: int
+    """Pool rows that were measured."""
+    tokens_per_row: float
+    spread: float
+    """Half the 95% interval of `tokens_per_row`, as a share of it."""
+    target_tokens: float
+    """Tokens per query or test row."""
+    tokenise: float
+    """Seconds per row."""
+    train: float
+    """Seconds per token of training an adapter."""
+    finetune: float
+    """Seconds per token of fine-tuning as the study does."""
+    saved: float
+    """Bytes of a trained model."""
+    feature: dict[str, float]
+    """Seconds per row and checkpoint, by representation."""
+    width: dict[str, int]
+    """Numbers of a feature, by representation; 0 where it has no vectors."""
+    loss: float
+    """Seconds per query or test row."""
+    answer: float
+    """Seconds per generated answer."""
+    flops: float
+    """Operations per second of a matrix product."""
+
+
+def measure_sample(config: Config, rows: Mapping[SideName, Artifact], device: str) -> Measured:
+    """Tokenise, featurise, train on, and evaluate a sample."""
     with cpu_threads(config.batch.threads):  # a task's process is used for others afterwards
         return _measured(config, rows, device)
 
 
-def _measured(config: Config, rows: dict[SideName, Artifact], device: str) -> dict[str, Any]:
+def _measured(config: Config, rows: Mapping[SideName, Artifact], device: str) -> Measured:
     start = time.monotonic()
     sample = _sample(config, rows["pool"], "pool", SAMPLE)
     tokenise = (time.monotonic() - start) / max(len(sample), 1)
@@ -83,30 +115,30 @@ def _measured(config: Config, rows: dict[SideName, Artifact], device: str) -> di
         start = time.monotonic()
         generate(model, tokenizer, prompts, config.evaluation.max_new_tokens, len(prompts))
         answer = (time.monotonic() - start) / len(prompts)
-    return {
-        "sample": len(sample),
-        "tokens_per_row": float(lengths.mean()),
-        "spread": float(1.96 * lengths.std() / np.sqrt(len(lengths)) / lengths.mean()),
-        "target_tokens": float(np.mean([len(row["input_ids"]) for row in target])),
-        "tokenise": tokenise,
-        "train": train,
-        "finetune": finetune,
-        "saved": saved,
-        "feature": feature,
-        "width": width,
-        "loss": loss,
-        "answer": answer,
-        "flops": _flops(),
-    }
+    return Measured(
+        sample=len(sample),
+        tokens_per_row=float(lengths.mean()),
+        spread=float(1.96 * lengths.std() / np.sqrt(len(lengths)) / lengths.mean()),
+        target_tokens=float(np.mean([len(row["input_ids"]) for row in target])),
+        tokenise=tokenise,
+        train=train,
+        finetune=finetune,
+        saved=saved,
+        feature=feature,
+        width=width,
+        loss=loss,
+        answer=answer,
+        flops=_flops(),
+    )
 
 
-def _sample(config: Config, rows: Artifact, side: SideName, count: int) -> list[dict[str, Any]]:
+def _sample(config: Config, rows: Artifact, side: SideName, count: int) -> list[TableRow]:
     """Encode usable rows spread evenly over a side."""
     encoder = Tokenise.for_side(config, rows.path, side)
     manifest = rows.manifest()
     shards = int(manifest.details["shards"])
     each = max(1, -(-count // shards))
-    found: list[dict[str, Any]] = []
+    sample: list[TableRow] = []
     for shard in np.linspace(0, shards - 1, min(shards, count)).astype(int).tolist():
         candidates = row_dicts(rows / f"rows-{shard:05d}.parquet")
         for row in candidates[:: max(1, len(candidates) // each)][:each]:
@@ -117,8 +149,8 @@ def _sample(config: Config, rows: Artifact, side: SideName, count: int) -> list[
             if count_response_tokens(encoded["labels"]):
                 # What EMBED reads; the template's marks are a few characters.
                 text = "\n".join(turn["content"] for turn in row["messages"])
-                found.append({**row, **encoded, "text": text, "response_tokens": 1})
-    return found[:count]
+                sample.append({**row, **encoded, "text": text, "response_tokens": 1})
+    return sample[:count]
 
 
 def _bytes(tensors: Iterable[torch.Tensor]) -> float:
@@ -126,9 +158,9 @@ def _bytes(tensors: Iterable[torch.Tensor]) -> float:
 
 
 def _time_training(
-    config: Config, model: Any, sample: list[dict[str, Any]], folder: Path
+    config: Config, model: Module, sample: list[TableRow], folder: Path
 ) -> tuple[float, Path]:
-    """Return seconds a token of training, and the checkpoint it left."""
+    """Return seconds per token of training, and the checkpoint that it left."""
     times: list[float] = []
     batch = max(1, len(sample) // 4)
     settings = TrainingConfig(
@@ -156,11 +188,11 @@ def _time_training(
 def _time_features(
     method: Representation,
     config: Config,
-    sample: list[dict[str, Any]],
+    sample: list[TableRow],
     device: str,
     checkpoint: Path,
 ) -> tuple[float, int]:
-    """Return seconds a row (at one checkpoint), and the features' width."""
+    """Return seconds per row (at one checkpoint), and the features' width."""
     settings = config.settings_of(method)
     proxy, warmup = method.model(settings), method.warmup(settings)
     if proxy is not None and warmup is not None:
@@ -182,24 +214,24 @@ def _time_features(
 def _time_scores(
     method: Representation,
     config: Config,
-    sample: list[dict[str, Any]],
-    queries: list[dict[str, Any]],
+    sample: list[TableRow],
+    queries: list[TableRow],
 ) -> tuple[float, int]:
-    """Return seconds a pool row of a representation without vectors, and no width."""
+    """Return seconds per pool row of a representation without vectors, and no width."""
     start = time.monotonic()
     scorer = method.scorer(config.settings_of(method), sample, queries)
     scorer.scores(0, len(sample))
     return (time.monotonic() - start) / len(sample), 0
 
 
-def _prompt(row: dict[str, Any]) -> list[int]:
+def _prompt(row: TableRow) -> list[int]:
     first = next(i for i, label in enumerate(row["labels"]) if label != IGNORED)
     prompt: list[int] = row["input_ids"][:first]
     return prompt
 
 
 def _flops() -> float:
-    """Return operations a second of a float32 matrix product on the CPU, where scores are made."""
+    """Return operations per second of a float32 matrix product on the CPU, where scores are made."""
     a = torch.rand(64, 4096)
     b = torch.rand(4096, 512)
     a @ b

@@ -1,7 +1,7 @@
-"""One study: its config, cluster and log in one hand, and each of its steps.
+"""One study: each of its steps, from screening to the report, as a cached property.
 
-A step is done when it is first asked for, and kept; it asks for those that it needs. What its stage
-has made before, in this run or another, is found by fingerprint and used as it is.
+A step is done when it is first used, and kept; it uses the steps that it needs. What its stage has
+made before, in this run or another, is found by fingerprint and used as it is.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
+from tis_ray.analysis import Cell
+from tis_ray.analysis.recorded import RepresentationDistances
 from tis_ray.config import Config, Part
 from tis_ray.errors import InputError
 from tis_ray.log import RunLog
@@ -26,20 +27,19 @@ from tis_ray.settings import ModelConfig
 from tis_ray.stages.cell_evaluation import check_evaluation
 from tis_ray.stages.cells import CellPlan, plan_cells, sweep
 from tis_ray.stages.context import Context
-from tis_ray.stages.orderings import order_all
+from tis_ray.stages.feature_recipe import reading_model
+from tis_ray.stages.ordering_artifact import StudyOrdering
 from tis_ray.stages.quantile_cells import plan_quantiles
-from tis_ray.stages.recipe import reading_model
-from tis_ray.stages.represent import Representer
-from tis_ray.stages.represented import Represented
+from tis_ray.stages.rank_pool import order_all
+from tis_ray.stages.rows_to_scores import Represented, Representer
 from tis_ray.stages.screen import Screen, read_ids, screen_pool, target_rows
-from tis_ray.stages.search import FOUND, search
-from tis_ray.stages.study_ordering import StudyOrdering
+from tis_ray.stages.search import RESULTS, search
 from tis_ray.stages.subset_distances import measure_subsets
 from tis_ray.stages.tokens import prepare_side, read_side
 from tis_ray.store import Artifact, fingerprint, read_json
 from tis_ray.store.sides import SIDES, Side
 from tis_ray.study.gather import study_record
-from tis_ray.study.tracking import git_commit
+from tis_ray.study.mlflow_tracker import git_commit
 from tis_ray.version import __version__
 
 Rows = dict[str, Artifact]
@@ -63,23 +63,24 @@ def checked_rows(config: Config, log: RunLog) -> Rows:
 
 def _models(config: Config) -> list[ModelConfig]:
     """Return the language models of a study: the one that is trained, and those that read the rows."""
-    found = [config.model]
+    models = [config.model]
     for method in map(config.method, config.representation):
         cascade = method.cascade(config.settings_of(method))
-        for one in (method, *([REPRESENTATIONS.find(cascade.by)] if cascade else [])):
-            if (model := reading_model(one, config)) not in found:
-                found.append(model)
-    return found
+        cheap = [REPRESENTATIONS.find(cascade.by)] if cascade else []
+        for each in (method, *cheap):
+            if (model := reading_model(each, config)) not in models:
+                models.append(model)
+    return models
 
 
 @dataclass
 class Study(Context):
-    """A study that runs; `part` says what of its file it is."""
+    """A study that runs; `part` says which part of its file it is."""
 
     part: Part
     rows: Rows
-    ended: Callable[[list[dict[str, Any]]], None] = lambda cells: None
-    """Is told the results of cells, each once, while others are still trained."""
+    ended: Callable[[list[Cell]], None] = lambda cells: None
+    """Called with cells that have ended, once for each, while others are still trained."""
 
     # ---- what is selected ----
 
@@ -128,24 +129,25 @@ class Study(Context):
     def _represented(self, scored: bool) -> list[Represented]:
         sides = {"pool": self.pool, "query": self.query}
         representer = Representer(self, self.rows, sides, self.screen.dropped())
-        made = [representer.represent(name, scored) for name in self.config.representation]
-        for found in made:
-            if found.features is not None:
-                self._link("features", found.name, found.features.artifact)
-            if found.scores is not None:
-                self._link("scores", found.name, found.scores)
-        return made
+        represented = [representer.represent(name, scored) for name in self.config.representation]
+        for each in represented:
+            if each.features is not None:
+                self._link("features", each.name, each.features.artifact)
+            if each.scores is not None:
+                self._link("scores", each.name, each.scores)
+        return represented
 
     @cached_property
     def orderings(self) -> list[StudyOrdering]:
         """The pool ranked, for each representation and selector."""
-        made: list[StudyOrdering] = []
-        for found in self.represented:
-            ranked = order_all(found, self, self.pool, self.query)
-            for ordering in ranked:
-                self._link("orderings", ordering.name, ordering.artifact)
-            made += ranked
-        return made
+        orderings = [
+            ordering
+            for represented in self.represented
+            for ordering in order_all(represented, self, self.pool, self.query)
+        ]
+        for ordering in orderings:
+            self._link("orderings", ordering.name, ordering.artifact)
+        return orderings
 
     # ---- what comes of it ----
 
@@ -156,7 +158,7 @@ class Study(Context):
 
     @cached_property
     def tuned(self) -> Context:
-        """The context of the cells: its config has the settings of fine-tuning that were found."""
+        """The context of the cells: its config has the settings of fine-tuning that the search chose."""
         return self._searched[0]
 
     @cached_property
@@ -173,30 +175,30 @@ class Study(Context):
         return plan_cells(self.tuned.config, self.pool, self.orderings)
 
     @cached_property
-    def cells(self) -> list[dict[str, Any]]:
-        """The result of each. Raises StudyFailedError where some failed twice."""
+    def cells(self) -> list[Cell]:
+        """The result of each cell. Raises StudyFailedError where some failed twice."""
         return self._swept[: len(self.plans)]
 
     @cached_property
-    def quantiles(self) -> list[dict[str, Any]]:
+    def quantiles(self) -> list[Cell]:
         """The results of the distance-quantile experiment."""
         return self._swept[len(self.plans) :]
 
     @cached_property
-    def _swept(self) -> list[dict[str, Any]]:
+    def _swept(self) -> list[Cell]:
         plans, settings = [*self.plans], self.config.quantiles
         if settings is not None:
             plans += plan_quantiles(self.tuned, settings, self.represented, self.pool)
         return sweep(plans, self.tuned, self.pool, self.query, self.test, self.ended)
 
     @cached_property
-    def distances(self) -> list[dict[str, Any]]:
+    def distances(self) -> list[RepresentationDistances]:
         """How far subsets lie from the queries."""
         return measure_subsets(self.represented, self.plans, self.pool, self.tuned)
 
     @cached_property
     def record(self) -> StudyRecord:
-        """What the report draws; the page is drawn again where anything of it has changed."""
+        """What the report draws; the page is drawn again if any of it has changed."""
         path = self.config.run_dir / RECORD
         record = self._kept_record(path)
         changed = record is None
@@ -219,21 +221,10 @@ class Study(Context):
         return record if drawn and record.made_from == self._record_key else None
 
     def _new_record(self) -> StudyRecord:
-        record = study_record(
-            self.tuned.config,
-            self.cells,
-            self.quantiles,
-            self.orderings,
-            self.represented,
-            self.distances,
-            self.screen,
-            self.sides,
-            self.log,
-            command(),
-        )
+        record = study_record(self, command())
         record.made_from = self._record_key
         if self.search is not None:
-            record.search = read_json(self.search / FOUND)
+            record.search = read_json(self.search / RESULTS)
         return record
 
     @cached_property
@@ -241,7 +232,7 @@ class Study(Context):
         return fingerprint(
             {
                 "config": self.tuned.config.model_dump(mode="json", exclude={"compute"}),
-                "cells": [*self.cells, *self.quantiles],
+                "cells": [cell.to_json() for cell in (*self.cells, *self.quantiles)],
                 "orderings": [ordering.artifact.fingerprint for ordering in self.orderings],
                 "distances": self.distances,
                 "screen": self.screen.artifact.fingerprint,

@@ -1,9 +1,8 @@
-"""The closing words of a run: the comparison, where everything lies, what to type next."""
+"""The summary at the end of a run: the comparison, where everything is, what to type next."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -19,12 +18,12 @@ ABREAST = 2
 """Metrics in one table: more do not fit a terminal."""
 
 
-def results_tables(cells: list[dict[str, Any]], legend: Legend) -> list[Table]:
+def results_tables(cells: list[Cell], legend: Legend) -> list[Table]:
     """Return mean, 95% interval and paired difference to random, for each method and budget.
 
     Test loss and the first metric of the answers stand in the first table, others in further ones.
     """
-    rows = summarise([Cell.from_json(cell) for cell in cells], legend)
+    rows = summarise(cells, legend)
     seeds = max(row.n_seeds for row in rows)
     metrics = [metric for metric in metrics_of(rows) if metric.name != "query_loss"]
     tables = []
@@ -47,7 +46,7 @@ def results_tables(cells: list[dict[str, Any]], legend: Legend) -> list[Table]:
 
 
 def print_summary(result: StudyResult, config: Config, config_file: Path, console: Console) -> None:
-    """Print the table, the places and the next commands."""
+    """Print the tables, where everything is, and the next commands."""
     legend = legend_of(config)
     for name, study in result.parts.items():
         console.print(f"[bold]{name}[/bold]", *results_tables(study.cells, legend))
@@ -61,7 +60,7 @@ def print_summary(result: StudyResult, config: Config, config_file: Path, consol
         place = result.run_dir / "orderings" / ordering.name / "ordering.parquet"
         console.print(f"ordering   {place}", highlight=False, soft_wrap=True)
     kinds = {"adapter": "PEFT folders", "model": "transformers folders"}
-    for kind in {cell["model"]: None for cell in result.cells if cell.get("model")}:
+    for kind in {cell.model: None for cell in result.cells if cell.model}:
         models = config.artifact_root / "cell-*" / kind
         console.print(f"models     {models}  ({kinds[kind]})", highlight=False, soft_wrap=True)
     if config.tracking.enabled:
@@ -86,16 +85,16 @@ def default_tracking_uri(config: Config) -> str:
 
 def _cells(row: TableRow, metric: Metric) -> tuple[str, str]:
     """Return a metric's mean with its interval, and the same of its difference to random."""
-    found = row.metrics.get(metric.name)
-    if found is None:
+    summary = row.metrics.get(metric.name)
+    if summary is None:
         return "", ""
-    value, versus = found.value, found.vs_random
+    value, versus = summary.value, summary.vs_random
     places = 1 if metric.share else 3
     mean = number(metric, value.mean, places)
     if value.low is not None and value.high is not None:
         mean += f"\n± {number(metric, (value.high - value.low) / 2, places)}"
-    if found.parse_failures:
-        mean += f"\n{100 * found.parse_failures:.0f}% unreadable"
+    if summary.parse_failures:
+        mean += f"\n{100 * summary.parse_failures:.0f}% unreadable"
     if versus is None:
         return mean, ""
     difference = number(metric, versus.difference, places, signed=True).removesuffix(" points")
@@ -103,5 +102,5 @@ def _cells(row: TableRow, metric: Metric) -> tuple[str, str]:
 
 
 def _verdict(row: TableRow, metric: Metric) -> str:
-    found = row.metrics.get(metric.name)
-    return found.vs_random.verdict if found and found.vs_random else ""
+    summary = row.metrics.get(metric.name)
+    return summary.vs_random.verdict if summary and summary.vs_random else ""

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from tis_ray.errors import InputError
-from tis_ray.study.storable import flatten
-from tis_ray.study.tracking import Tracker, open_tracker
-from tis_ray.study.untracked import NullTracker
+from tis_ray.study.mlflow_limits import flatten
+from tis_ray.study.mlflow_tracker import Tracker, open_tracker
+from tis_ray.study.no_tracker import NullTracker
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
@@ -102,7 +102,7 @@ def test_a_study_whose_process_was_killed_becomes_killed(tmp_path):
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     lines = [
         "import os, signal, sys",
-        "from tis_ray.study.tracking import Tracker",
+        "from tis_ray.study.mlflow_tracker import Tracker",
         "with Tracker(sys.argv[1]).study('lost', 'f1'):",
         "    os.kill(os.getpid(), signal.SIGKILL)",
     ]
@@ -248,7 +248,7 @@ def test_off_swallows_no_error():
 def test_imports_stay_light(tmp_path):
     script = f"""
 import sys
-import tis_ray.study.tracking as tracking
+import tis_ray.study.mlflow_tracker as tracking
 with tracking.open_tracker(enabled=False).study("s", "f"):
     pass
 assert not any(m in sys.modules for m in ("mlflow", "ray", "torch")), "tracking off"

@@ -1,11 +1,10 @@
-"""A study that records nothing: the interface of `study.tracking`, which does nothing."""
+"""Tracking switched off: the interface of `study.mlflow_tracker`, and nothing recorded."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 
 class NullRun:
@@ -18,8 +17,8 @@ class NullRun:
         self,
         name: str,
         fingerprint: str,
-        params: Mapping[str, Any] | None = None,
-        tags: Mapping[str, Any] | None = None,
+        params: Mapping[str, object] | None = None,
+        tags: Mapping[str, object] | None = None,
     ) -> Iterator[NullRun]:
         """Open the child run of a cell."""
         yield NullRun()
@@ -28,7 +27,7 @@ class NullRun:
         """Return the fingerprints of the cells that hold all they will ever hold."""
         return set()
 
-    def log_params(self, params: Mapping[str, Any]) -> None:
+    def log_params(self, params: Mapping[str, object]) -> None:
         """Record settings; nested mappings become dotted keys."""
 
     def log_metrics(self, metrics: Mapping[str, float | None], step: int = 0) -> None:
@@ -37,7 +36,7 @@ class NullRun:
     def log_series(self, name: str, values: Mapping[int, float]) -> None:
         """Record one metric over steps (step → value)."""
 
-    def set_tags(self, tags: Mapping[str, Any]) -> None:
+    def set_tags(self, tags: Mapping[str, object]) -> None:
         """Record facts about the run; None is left out."""
 
     def log_artifact(self, path: str | Path, folder: str | None = None) -> None:
@@ -54,8 +53,8 @@ class NullTracker:
         self,
         name: str,
         fingerprint: str,
-        config: Mapping[str, Any] | None = None,
-        tags: Mapping[str, Any] | None = None,
+        config: Mapping[str, object] | None = None,
+        tags: Mapping[str, object] | None = None,
     ) -> Iterator[NullRun]:
         """Open the parent run of a study."""
         yield NullRun()

@@ -1,11 +1,10 @@
-"""An ordering of the pool on disk, with the ids and sources of its rows."""
+"""The `ordering-*` artifact: the pool ranked by one method, with the ids and sources of its rows."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -30,7 +29,7 @@ class StudyOrdering:
 
     @property
     def name(self) -> str:
-        """What tells it from the study's other orderings."""
+        """What distinguishes it from the study's other orderings."""
         tail = "" if self.seed is None else f"-seed-{self.seed}"
         return f"{self.representation}-{self.selector}{tail}"
 
@@ -45,8 +44,8 @@ class StudyOrdering:
 
     def filled(self) -> dict[int, Filled]:
         """Read what each budget came to; its subset is the ordering's first `rows` rows."""
-        told = read_json(self.artifact / "budgets.json")
-        return {entry["budget"]: Filled(**entry) for entry in told}
+        budgets = read_json(self.artifact / "budgets.json")
+        return {entry["budget"]: Filled(**entry) for entry in budgets}
 
 
 def ordering_table(
@@ -72,12 +71,12 @@ def ordering_table(
     ).replace_schema_metadata({"selector": selector})
 
 
-def ids_and_sources(side: Side, rows: np.ndarray) -> dict[int, tuple[Any, ...]]:
+def ids_and_sources(side: Side, rows: np.ndarray) -> dict[int, tuple[str, str]]:
     """Return id and source of the given rows, reading one shard at a time."""
-    wanted, found = set(rows.tolist()), {}
+    wanted, names = set(rows.tolist()), {}
     for shard in range(side.shards):
         part = side.token_facts(shard).select(["row", "id", "source"]).to_pydict()
         for row, name, source in zip(part["row"], part["id"], part["source"], strict=True):
             if row in wanted:
-                found[row] = (name, source)
-    return found
+                names[row] = (name, source)
+    return names

@@ -1,4 +1,4 @@
-"""Token rows that a training is given, named so that no others are trained on; and how far it has come."""
+"""The rows that one training reads, checked by digest so that no others are trained on; and its progress."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tis_ray.store.sides import TOKENS, Side
 
 
 class LostRowsError(RuntimeError):
-    """The rows that a training was ordered on are not there, or are others."""
+    """The rows that a training was to read are missing, or are others."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class Subset:
         if not there or file_digest(self.file) != self.digest:
             state = "was changed or cut" if there else "is missing"
             raise LostRowsError(
-                f"{name}: {self.file} {state}, so the {self.rows} rows to train on are not there; "
-                "the same command writes them again"
+                f"{name}: {self.file} {state}, so the {self.rows} rows to train on are lost; the same "
+                "command writes them again"
             )
         table = read_parquet(self.file, ["input_ids", "labels"])
         examples: list[Example] = table.to_pylist()
@@ -73,13 +73,13 @@ def take_examples(pool: Side, positions: np.ndarray) -> pa.Table:
 
 def progress_writer(folder: Path) -> Callable[[int, int], None]:
     """Return a callback that leaves `progress.json` for whoever watches, at most once a second."""
-    told = 0.0
+    written = 0.0
 
     def write(step: int, total: int) -> None:
-        nonlocal told
+        nonlocal written
         first = not dist.is_initialized() or dist.get_rank() == 0
-        if first and (time.monotonic() - told > 1 or step == total):
-            told = time.monotonic()
+        if first and (time.monotonic() - written > 1 or step == total):
+            written = time.monotonic()
             write_json(folder / "progress.json", {"step": step, "total": total})
 
     return write
@@ -87,5 +87,5 @@ def progress_writer(folder: Path) -> Callable[[int, int], None]:
 
 def training_progress(folder: Path) -> tuple[int, int]:
     """Return (step, total) of the training in `folder`; (0, 0) before its first step."""
-    told = find_json(folder / "progress.json")
-    return (0, 0) if told is None else (told["step"], told["total"])
+    progress = find_json(folder / "progress.json")
+    return (0, 0) if progress is None else (progress["step"], progress["total"])

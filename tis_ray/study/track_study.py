@@ -1,20 +1,20 @@
-"""What of a study stands in MLflow: its config, its cells as they end, its report."""
+"""Recording a study in MLflow: its config, its cells as they end, its report."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
 
+from tis_ray.analysis import Cell
 from tis_ray.config import Config
-from tis_ray.stages.cells import FailedCell, StudyFailedError
-from tis_ray.stages.search import FOUND
+from tis_ray.stages.cells import FailedCell, StudyFailedError, train_losses
+from tis_ray.stages.search import RESULTS
 from tis_ray.store import fingerprint
+from tis_ray.study.mlflow_tracker import open_tracker
+from tis_ray.study.no_tracker import NullRun
 from tis_ray.study.study import Study
-from tis_ray.study.tracking import open_tracker
-from tis_ray.study.untracked import NullRun
 
 CELL_KEYS = ("representation", "selector", "budget", "seed", "quantile")
 """What names a cell."""
@@ -49,30 +49,33 @@ def study_fingerprint(config: Config) -> str:
 
 
 def _track_study(run: NullRun, study: Study) -> None:
-    """Record what is of the study and not of a cell."""
+    """Record what belongs to the study and not to a cell."""
     if study.search is not None:
-        run.log_artifact(study.search / FOUND)
+        run.log_artifact(study.search / RESULTS)
     run.log_artifact(study.config.run_dir / "config.yaml")
     for ordering in study.orderings:
         run.log_artifact(ordering.file, f"orderings/{ordering.name}")
-    if "record" in vars(study):  # it is a step that was asked for
+    if "record" in vars(study):  # the run went as far as the report
         run.log_artifact(study.config.run_dir / "report", "report")
 
 
-def _track_cells(study: NullRun, held: set[str], cells: list[dict[str, Any]]) -> None:
-    """Record cells, but for those that an earlier run has recorded (`held`)."""
+def _track_cells(study: NullRun, held: set[str], cells: list[Cell]) -> None:
+    """Record cells, except those that an earlier run has recorded (`held`)."""
     for cell in cells:
-        method, name = _named({key: cell.get(key) for key in CELL_KEYS})
-        key = f"{cell['fingerprint']} {name}"
+        facts = cell.to_json()
+        method, name = _named({key: facts.get(key) for key in CELL_KEYS})
+        key = f"{cell.fingerprint} {name}"
         if key in held:
             continue
         with study.cell(name, key, params=method) as run:
-            run.set_tags({"tis.artifact": cell["artifact"]})
-            numbers = {k: v for k, v in cell.items() if isinstance(v, int | float)}
+            run.set_tags({"tis.artifact": cell.artifact})
+            numbers = {k: v for k, v in facts.items() if isinstance(v, int | float)}
             run.log_metrics({k: v for k, v in numbers.items() if k not in method})
-            run.log_series("train_loss", dict(enumerate(cell.get("train_loss", []), start=1)))
-            if cell.get("model") == "adapter":  # a whole model is too large for the tracker
-                run.log_artifact(Path(cell["artifact"]) / "adapter")
+            run.log_series("train_loss", dict(enumerate(train_losses(cell), start=1)))
+            if (
+                cell.artifact and cell.model == "adapter"
+            ):  # a whole model is too large for the tracker
+                run.log_artifact(Path(cell.artifact) / "adapter")
 
 
 def _track_failed(study: NullRun, failed: list[FailedCell]) -> None:
@@ -87,7 +90,7 @@ def _track_failed(study: NullRun, failed: list[FailedCell]) -> None:
             raise RuntimeError(lost.why)
 
 
-def _named(facts: dict[str, Any]) -> tuple[dict[str, Any], str]:
+def _named(facts: Mapping[str, object]) -> tuple[dict[str, object], str]:
     """Return what names a cell, and its name in the tracker."""
     method = {k: v for k, v in facts.items() if k != "quantile" or v is not None}
     return method, " ".join(str(value) for value in method.values() if value is not None)

@@ -1,8 +1,8 @@
-"""Orderings: one for each representation and selector, at the largest budget; budgets are prefixes."""
+"""The ordering stage: the pool ranked by each selector, to the largest budget; budgets are its prefixes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import cached_property
@@ -19,9 +19,9 @@ from tis_ray.selectors import BASELINE, Ordering, Selector, find_selector
 from tis_ray.selectors.constraints import Filled
 from tis_ray.stages.constrain import Constrainer
 from tis_ray.stages.context import Context
-from tis_ray.stages.given_ordering import given_ordering
-from tis_ray.stages.represented import Represented
-from tis_ray.stages.study_ordering import StudyOrdering, ids_and_sources, ordering_table
+from tis_ray.stages.ordering_artifact import StudyOrdering, ids_and_sources, ordering_table
+from tis_ray.stages.ordering_from_file import given_ordering
+from tis_ray.stages.rows_to_scores import Represented
 from tis_ray.stages.targets import Targets
 from tis_ray.store import (
     Artifact,
@@ -37,7 +37,7 @@ from tis_ray.store.sides import Side
 VERSION = 1
 """Of `ordering-*`; the selectors have their own."""
 
-Provided = tuple[Any, Any]
+Provided = tuple[Any, object]
 """What a selector is given beside scores and settings, and what names it in fingerprints."""
 
 
@@ -72,7 +72,7 @@ class _Orderer:
     ) -> None:
         assert represented.scores is not None
         self.representation, self.scores = represented.name, represented.scores
-        self.features, self.context, self.actors = represented.features, context, actors
+        self.features, self.context, self.actors = represented.pool_features, context, actors
         self.config, self.log = context.config, context.log
         self.pool, self.query = pool, query
         self.columns_N = read_npy(self.scores / "columns.npy")
@@ -123,27 +123,27 @@ class _Orderer:
 
     @cached_property
     def _spacing_features(self) -> PoolFeatures | None:
-        """What tells near-duplicates, if any are to be kept out."""
+        """The features that near-duplicates are told by, if any are to be kept out."""
         if self.config.constraints.radius is None:
             return None
         return self._pool_features("constraints.radius")
 
     def _fill(
-        self, selector: Selector, params: dict[str, Any]
+        self, selector: Selector, params: Mapping[str, Any]
     ) -> tuple[np.ndarray, list[Filled], Ordering]:
         """Return the rows of the largest budget, what each came to, and the ordering behind them."""
-        found: list[Ordering] = []
+        longest: list[Ordering] = []
 
         def ranked(length: int) -> np.ndarray:
-            found[:] = [self.targets.select(self.held, selector, length, params)]
-            rows: np.ndarray = self.columns_N[found[0].indices]
+            longest[:] = [self.targets.select(self.held, selector, length, params)]
+            rows: np.ndarray = self.columns_N[longest[0].indices]
             return rows
 
         candidates = len(self.columns_N)
         if "target" in params:
             candidates = len(params["target"])
         rows, filled = self.constrainer.fill(ranked, candidates, self._spacing_features)
-        return rows, filled, found[0]
+        return rows, filled, longest[0]
 
     def _provided(self, selector: Selector, seed: int | None) -> dict[str, Provided]:
         """Return what the selector needs beside scores and settings, by the parameters' names."""
@@ -155,27 +155,27 @@ class _Orderer:
             "seed": lambda: (seed, seed),
         }
         wanted = [name for name in providers if name in selector.parameters]
-        found = {name: providers[name]() for name in wanted}
+        provided = {name: providers[name]() for name in wanted}
         weights_M = self.targets.weights_M
-        if weights_M is None or "target" in found:  # whose rows were chosen by the weights
-            return found
+        if weights_M is None or "target" in provided:  # whose rows were chosen by the weights
+            return provided
         if "weights" not in selector.parameters:
             raise InputError(
-                f"constraints.query_weights: {selector.name} cannot weigh queries; drop it from "
-                "`selector`, or the weights"
+                f"constraints.query_weights: {selector.name} cannot weight queries; drop it from "
+                "`selector`, or drop the weights"
             )
-        return {**found, "weights": (weights_M, weights_M.tolist())}
+        return {**provided, "weights": (weights_M, weights_M.tolist())}
 
     def _features_for(self, field: str) -> Provided:
         features = self._pool_features(field)
         return features, features.identity
 
     def _pool_features(self, field: str) -> PoolFeatures:
-        if self.features is None or "pool" not in self.features.shards:
+        if self.features is None:
             raise InputError(
                 f"{field} compares pool rows with each other and needs their features; "
-                f"{self.representation} keeps none (set {self.representation}.scoring to `store` if "
-                f"it has that, or drop {field})"
+                f"{self.representation} keeps none; set {self.representation}.scoring to `store` if it "
+                f"has that setting, or drop {field}"
             )
         return PoolFeatures(self.features, self.columns_N)
 

@@ -1,9 +1,9 @@
-"""MLflow: one experiment, a parent run a study, a child run a cell, found again by fingerprint.
+"""The MLflow tracker: one experiment, a parent run per study, a child run per cell, reopened by fingerprint.
 
 Only the driver (or rank 0) writes; workers return plain metrics. Everything goes through
 `MlflowClient`, never the fluent API, so no hidden "active run" exists and nothing is logged
 automatically. mlflow is imported when a `Tracker` is made: a study without tracking never pays for
-it. `untracked.NullTracker` has the same methods and does nothing.
+it. `no_tracker.NullTracker` has the same methods and does nothing.
 
     tracker = open_tracker(enabled=True, uri=None, experiment="tis-ray", artifact_root=None)
     with tracker.study("gsm8k", fingerprint, config=config.model_dump()) as study:
@@ -27,20 +27,21 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar
 
 from tis_ray.errors import InputError
-from tis_ray.study.storable import (
+from tis_ray.study.mlflow_limits import (
     flatten,
     locations,
     storable_key,
     storable_number,
     storable_text,
 )
-from tis_ray.study.untracked import NullRun, NullTracker
+from tis_ray.study.no_tracker import NullRun, NullTracker
 from tis_ray.version import __version__
 
 if TYPE_CHECKING:
+    from mlflow.entities import Run as MlflowRun
     from mlflow.tracking import MlflowClient
 
 FINGERPRINT_TAG, KIND_TAG, ERROR_TAG = "tis.fingerprint", "tis.kind", "tis.error"
@@ -59,6 +60,8 @@ _ENVIRONMENT = {
 
 _log = logging.getLogger(__name__)
 Kind = Literal["study", "cell"]
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 
 class Run(NullRun):
@@ -73,8 +76,8 @@ class Run(NullRun):
         self,
         name: str,
         fingerprint: str,
-        params: Mapping[str, Any] | None = None,
-        tags: Mapping[str, Any] | None = None,
+        params: Mapping[str, object] | None = None,
+        tags: Mapping[str, object] | None = None,
     ) -> Iterator[NullRun]:
         """Open the child run of a cell: RUNNING inside the block, then FINISHED, FAILED or KILLED.
 
@@ -89,10 +92,10 @@ class Run(NullRun):
     def finished_cells(self) -> set[str]:
         """Return the fingerprints of the cells that hold all they will ever hold."""
         terms = {PARENT_TAG: self.run_id, KIND_TAG: "cell"}
-        found = self._ask(_search, self._client, self._experiment_id, terms, "FINISHED") or []
-        return {run.data.tags.get(FINGERPRINT_TAG, "") for run in found}
+        runs = self._ask(_search, self._client, self._experiment_id, terms, "FINISHED") or []
+        return {run.data.tags.get(FINGERPRINT_TAG, "") for run in runs}
 
-    def log_params(self, params: Mapping[str, Any]) -> None:
+    def log_params(self, params: Mapping[str, object]) -> None:
         """Record settings; nested mappings become dotted keys, long values are cut.
 
         MLflow refuses to change a param. A reopened run keeps its first values; a new value of one
@@ -122,7 +125,7 @@ class Run(NullRun):
         """Record one metric over steps (step → value)."""
         self._log([(name, int(step), float(value)) for step, value in values.items()])
 
-    def set_tags(self, tags: Mapping[str, Any]) -> None:
+    def set_tags(self, tags: Mapping[str, object]) -> None:
         """Record facts about the run; None is left out."""
         from mlflow.entities import RunTag
 
@@ -166,7 +169,9 @@ class Run(NullRun):
             batch = entries[start : start + METRICS_PER_BATCH]
             self._ask(self._client.log_batch, self.run_id, metrics=batch)
 
-    def _ask(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def _ask(
+        self, call: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
+    ) -> Result | None:
         return _tolerant(lambda: call(*args, **kwargs), f"run {self.run_id}")
 
 
@@ -217,14 +222,14 @@ class Tracker(NullTracker):
         self,
         name: str,
         fingerprint: str,
-        config: Mapping[str, Any] | None = None,
-        tags: Mapping[str, Any] | None = None,
+        config: Mapping[str, object] | None = None,
+        tags: Mapping[str, object] | None = None,
     ) -> Iterator[NullRun]:
         """Open the parent run of a study: RUNNING inside the block, then FINISHED, FAILED or KILLED.
 
         The study of the same fingerprint continues its earlier run. Version and git commit of
         tis_ray are set as tags; give `device` and the like in `tags`. Studies whose process was
-        killed on this machine, and could not say so, become KILLED first.
+        killed on this machine before it could close them become KILLED first.
         """
         self._close_lost()
         facts = {
@@ -247,19 +252,19 @@ class Tracker(NullTracker):
                 end = partial(self._client.set_terminated, run.info.run_id, "KILLED")
                 _tolerant(end, f"study {run.info.run_name}")
 
-    def _running(self) -> list[Any]:
+    def _running(self) -> list[MlflowRun]:
         return _search(self._client, self.experiment_id, {KIND_TAG: "study"}, "RUNNING")
 
     def _experiment(self, name: str, artifact_root: str | None) -> str:
-        found = self._client.get_experiment_by_name(name)
-        if found is None:
+        known = self._client.get_experiment_by_name(name)
+        if known is None:
             return str(self._client.create_experiment(name, artifact_location=artifact_root))
-        if found.lifecycle_stage != "active":
+        if known.lifecycle_stage != "active":
             raise InputError(
-                f"tracking.experiment: `{name}` was deleted in MLflow; restore it there, or choose"
-                " another name"
+                f"tracking.experiment: `{name}` was deleted in MLflow; restore it there, or choose another"
+                " name"
             )
-        return str(found.experiment_id)
+        return str(known.experiment_id)
 
 
 def open_tracker(
@@ -295,20 +300,20 @@ def _opened(
     name: str,
     fingerprint: str,
     parent_id: str | None,
-    tags: Mapping[str, Any] | None,
+    tags: Mapping[str, object] | None,
 ) -> Iterator[NullRun]:
-    """Find or create the run, hold it RUNNING, and close it with an honest status."""
+    """Find or create the run, keep it RUNNING, and close it with its true status."""
     identity = {FINGERPRINT_TAG: fingerprint, KIND_TAG: kind}
     if parent_id is not None:
         identity[PARENT_TAG] = parent_id
 
     def find_or_create() -> Run:
-        found = client.search_runs([experiment_id], _with_tags(identity), max_results=1)
-        if not found:
+        earlier = client.search_runs([experiment_id], _with_tags(identity), max_results=1)
+        if not earlier:
             created = client.create_run(experiment_id, run_name=name, tags=identity)
             return Run(client, created.info.run_id, experiment_id, reopened=False)
-        client.update_run(found[0].info.run_id, status="RUNNING", name=name)
-        return Run(client, found[0].info.run_id, experiment_id, reopened=True)
+        client.update_run(earlier[0].info.run_id, status="RUNNING", name=name)
+        return Run(client, earlier[0].info.run_id, experiment_id, reopened=True)
 
     run = _tolerant(find_or_create, f"{kind} {name}")
     if run is None:
@@ -332,18 +337,18 @@ def _opened(
 
 def _search(
     client: MlflowClient, experiment_id: str, tags: Mapping[str, str], status: str
-) -> list[Any]:
+) -> list[MlflowRun]:
     """Return all runs with these tags and this status."""
     wanted = f"{_with_tags(tags)} AND attributes.status = '{status}'"
-    found: list[Any] = []
+    runs: list[MlflowRun] = []
     token: str | None = ""
     while token is not None:
         page = client.search_runs(
             [experiment_id], wanted, max_results=1000, page_token=token or None
         )
-        found += page
+        runs += page
         token = page.token or None
-    return found
+    return runs
 
 
 def _with_tags(tags: Mapping[str, str]) -> str:
@@ -360,7 +365,7 @@ def _alive(process: int) -> bool:
     return True
 
 
-def _tolerant(call: Callable[[], Any], what: str) -> Any:
+def _tolerant(call: Callable[[], Result], what: str) -> Result | None:
     """Return the call's result, or None with a warning: a study outlives its tracking server."""
     from mlflow.exceptions import MlflowException
 

@@ -1,4 +1,4 @@
-"""What MLflow can store: keys, texts and numbers within its limits, and where a store lies."""
+"""What MLflow can store: keys, texts and numbers within its limits, and the URI of a store."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from tis_ray.errors import InputError
 
 KEY_LENGTH = 250
 
 
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(values: Mapping[str, object], prefix: str = "") -> dict[str, object]:
     """Return nested mappings as one level with dotted keys; lists stay values."""
-    flat: dict[str, Any] = {}
+    flat: dict[str, object] = {}
     for key, value in values.items():
         name = f"{prefix}{key}"
         if isinstance(value, Mapping) and value:
@@ -39,7 +38,9 @@ def locations(uri: str | None, artifact_root: str | Path | None) -> tuple[str, s
         try:
             database.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InputError(f"tracking.uri {uri}: cannot make its folder ({error})") from None
+            raise InputError(
+                f"tracking.uri {uri}: cannot make its folder ({error}); choose another"
+            ) from None
         return f"sqlite:///{database}", (root or database.parent / "mlruns").as_uri()
     if uri.startswith(("http://", "https://")):
         return uri.rstrip("/"), root.as_uri() if root else None
@@ -57,7 +58,7 @@ def storable_number(value: float) -> float:
     return math.copysign(sys.float_info.max, value) if math.isinf(value) else value
 
 
-def storable_text(value: Any) -> str:
+def storable_text(value: object) -> str:
     """Return strings as they are and everything else as JSON."""
     if isinstance(value, str):
         return value

@@ -1,4 +1,4 @@
-"""An ordering that somebody else has made, as one of the study's."""
+"""An ordering from the user's own file, filled to the budgets as one of the study's orderings."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from tis_ray.representations import Representation
 from tis_ray.representations.given import Given
 from tis_ray.stages.constrain import Constrainer
 from tis_ray.stages.context import Context
-from tis_ray.stages.study_ordering import StudyOrdering, ordering_table
+from tis_ray.stages.ordering_artifact import StudyOrdering, ordering_table
 from tis_ray.store import Artifact, write_json, write_parquet
 from tis_ray.store.given_files import read_ordering
 from tis_ray.store.sides import Side
 
 VERSION = 1
 SELECTOR = "given"
-"""What stands for the selector of a ready ordering."""
+"""What stands in place of a selector's name."""
 
 
 def given_ordering(method: Representation, context: Context, pool: Side) -> StudyOrdering:
@@ -33,8 +33,8 @@ def given_ordering(method: Representation, context: Context, pool: Side) -> Stud
     constrainer = Constrainer(config, pool)
     if config.constraints.radius is not None:
         raise InputError(
-            f"constraints.radius compares features, and {method.name} is a ready ordering without "
-            "any; drop one of the two"
+            f"constraints.radius compares features, and {method.name} is a ready ordering that has "
+            "none; drop one of the two"
         )
     artifact = Artifact(
         context.root,
@@ -59,7 +59,7 @@ def given_ordering(method: Representation, context: Context, pool: Side) -> Stud
         ranked, given_scores = read_ordering(str(method.files.ordering), key, row_of)
         if config.budget_unit == "examples" and max(config.budget) > len(ranked):
             raise InputError(
-                f"{key}: holds {len(ranked)} rows, and the largest budget is {max(config.budget)}; "
+                f"{key}: holds {len(ranked)} rows, but the largest budget is {max(config.budget)}; "
                 "give a longer ordering, or lower the budget"
             )
         rows, filled = constrainer.fill(lambda length: ranked[:length], len(ranked))

@@ -1,12 +1,14 @@
-"""What a representation is made of: its settings, its model's checkpoints, and its feature space.
+"""The recipe of one representation's features: settings, model, checkpoints, and the feature space.
 
-The space is the readable list of everything that decides what a row's feature is. Stores are named
-by its fingerprint, so features of different spaces never meet by accident; two that are compared on
-purpose are checked field by field.
+It is what featurising needs; what comes out of it is in `rows_to_scores`. The space is the readable
+list of everything that decides what a row's feature is. Stores are named by its fingerprint, so
+features of different spaces never meet by accident; two that are compared on purpose are checked
+field by field.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from tis_ray.config import Config
+from tis_ray.data import Template
 from tis_ray.errors import InputError
 from tis_ray.models.checkpoints import Checkpoint, checkpoints
 from tis_ray.models.loading import model_identity
@@ -34,8 +37,8 @@ class Recipe:
 
     method: Representation
     of: Build
-    template: str
-    space: dict[str, Any]
+    template: Template
+    space: Mapping[str, object]
     weights_C: np.ndarray
 
     @property
@@ -50,25 +53,25 @@ class Recipe:
 
     def build(self) -> Featuriser:
         """Load what turns rows into features."""
-        made = self.method.build(self.of)
-        return made if self.method.code is None else _Checked(made, self.name)
+        featuriser = self.method.build(self.of)
+        return featuriser if self.method.code is None else _Checked(featuriser, self.name)
 
 
 class _Checked:
-    """A method from outside, whose every answer is looked at."""
+    """A featuriser from outside the package, whose every answer is checked."""
 
-    def __init__(self, made: Featuriser, name: str) -> None:
-        self.made, self.name = made, name
+    def __init__(self, featuriser: Featuriser, name: str) -> None:
+        self.featuriser, self.name = featuriser, name
 
     def features(self, rows: list[dict[str, Any]], side: str) -> Features:
-        """Return the features of rows; InputError where they are not as `Features` tells."""
-        found = self.made.features(rows, side)
-        if not isinstance(found, Features):
+        """Return the features of rows; InputError where they are not what `Features` promises."""
+        features = self.featuriser.features(rows, side)
+        if not isinstance(features, Features):
             raise InputError(
-                f"{self.name}: features() returned a {type(found).__name__}; return "
+                f"{self.name}: features() returned a {type(features).__name__}; return "
                 "tis_ray.representations.Features"
             )
-        return found.checked(len(rows), self.name)
+        return features.checked(len(rows), self.name)
 
 
 def reading_model(method: Representation, config: Config) -> ModelConfig:
@@ -80,7 +83,7 @@ def make_recipe(method: Representation, context: Context, pool: Side) -> Recipe:
     """Return the recipe of one representation; its warm-up is trained first, if it has one."""
     config = context.config
     settings, model = config.settings_of(method), reading_model(method, config)
-    space: dict[str, Any] = {
+    space: dict[str, object] = {
         "representation": method.name,
         "version": method.version,
         "dtype": method.dtype(settings),
@@ -96,10 +99,12 @@ def make_recipe(method: Representation, context: Context, pool: Side) -> Recipe:
     folders: tuple[Path, ...] = ()
     warmup = method.warmup(settings)
     if warmup is not None:
-        found = _warmup_checkpoints(warmup, context, model, pool)
-        folders = tuple(checkpoint.path for checkpoint in found)
-        weights_C = method.weights(found[-1].steps())
-        space["checkpoint"] = {f"{checkpoint.epoch}": checkpoint.identity() for checkpoint in found}
+        epochs = _warmup_checkpoints(warmup, context, model, pool)
+        folders = tuple(checkpoint.path for checkpoint in epochs)
+        weights_C = method.weights(epochs[-1].steps())
+        space["checkpoint"] = {
+            f"{checkpoint.epoch}": checkpoint.identity() for checkpoint in epochs
+        }
     of = Build(settings, model, config.batch, context.cluster.device, folders)
     return Recipe(method, of, config.data.template, space, weights_C)
 
@@ -108,19 +113,18 @@ def _warmup_checkpoints(
     warmup: Warmup, context: Context, model: ModelConfig, pool: Side
 ) -> list[Checkpoint]:
     if warmup.checkpoints is not None:
-        found = checkpoints(Path(warmup.checkpoints).expanduser())
-        if not found:
+        earlier = checkpoints(Path(warmup.checkpoints).expanduser())
+        if not earlier:
             raise InputError(
                 f"{warmup.field}: {warmup.checkpoints} holds no `epoch-*` checkpoint; give the folder "
                 "of a warm-up, `warmup-*` among the artifacts of an earlier run"
             )
-        return found
+        return earlier
     artifact = warmup_artifact(warmup, context, model, pool)
     reused, note = artifact.complete, ""
     if not reused:
-        found = checkpoints(artifact.path)
-        if found:
-            note = f"continued after epoch {found[-1].epoch}"
+        if earlier := checkpoints(artifact.path):
+            note = f"continued after epoch {earlier[-1].epoch}"
         warm_up(artifact, warmup, context, model, pool)
     context.log.made("warm-up", "warm-up", artifact, reused, note)
     return checkpoints(artifact.path)
