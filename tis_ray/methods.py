@@ -34,6 +34,10 @@ from tis_ray.section import Section
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 """What a method may be called: its name is part of file names and of table columns."""
+RANDOM, ZERO_SHOT = "random", "zero_shot"
+"""The baselines, as results name them."""
+READY = "given"
+"""What stands for the selector of a ready ordering."""
 
 
 class NoSettings(Section):

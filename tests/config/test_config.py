@@ -70,7 +70,7 @@ def test_writing_and_reading_back_gives_an_equal_config(tmp_path: Path) -> None:
             data={
                 "pool": "hub:org/name",
                 "query": "été.jsonl",
-                "test": {"kind": "builtin", "skill": "negate"},
+                "test": {"kind": "builtin", "skill": "plural"},
             },
             seed=[3, 4],
             less={"lora": {"alpha": 32, "targets": "all-linear"}, "sketch": {"width": 1024}},

@@ -76,7 +76,9 @@ def _part(config: Config, task: str | None, point: Point) -> Part:
     try:
         return Part(Config.model_validate(placed(raw, point)), task, point)
     except ValidationError as error:
-        raise InputError(problem_line(error, Config, point)) from None
+        raise InputError(
+            problem_line(error, Config, {key: f"grid.{key}" for key in point})
+        ) from None
 
 
 def _require_different(found: list[Part]) -> None:

@@ -126,12 +126,6 @@ class Representer:
 
     def _keep(self, cascade: Cascade) -> tuple[np.ndarray, Artifact]:
         """Return the pool rows that the cheap representation keeps, ascending, and its scores."""
-        by = self.config.method(cascade.by)
-        if by.gives == "ordering" or by.cascade(self.config.settings_of(by)) is not None:
-            raise InputError(
-                f"{cascade.field}.by: {cascade.by} does not score the whole pool; give a cheap "
-                "representation that does"
-            )
         cheap = self.represent(cascade.by).scores
         assert cheap is not None
         columns_N = read_npy(cheap / "columns.npy")

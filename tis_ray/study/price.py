@@ -175,7 +175,10 @@ def estimate(
                 f"scores {name}", rows, 0, flops / facts["flops"], 4e-9 * query * rows, scores
             )
         )
-    methods = 1 + sum(len(config.selectors(name)) for name in config.representation)
+    methods = 1 + sum(
+        1 if config.method(name).gives == "ordering" else len(config.selectors(name))
+        for name in config.representation
+    )
     size = each if config.budget_unit == "tokens" else 1
     trained = round(methods * len(config.seed) * sum(config.budget) / size)
     models = methods * len(config.seed) * len(config.budget)

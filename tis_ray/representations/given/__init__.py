@@ -100,7 +100,7 @@ def given_method(name: str, files: GivenConfig) -> Given:
         gives = "ordering"
     return Given(
         name=name,
-        label=files.label,
+        label=files.label or name,
         gives=gives,
         cosines=files.cosines or files.features is not None,
         made_of="scores from a file",
