@@ -11,6 +11,8 @@ from pydantic import BaseModel
 
 from tis_ray.settings.data import SOURCE_KINDS
 
+_UNIONS = (Union, UnionType)
+
 
 @dataclass(frozen=True)
 class Place:
@@ -38,20 +40,24 @@ def place_of(schema: type[BaseModel], location: Sequence[int | str]) -> Place:
     in_list = False
     here: object = schema
     for part in location:
+        if part == "[key]":  # the key itself is wrong
+            continue
         here, origin = _plain(here), get_origin(_plain(here))
         if isinstance(here, type) and issubclass(here, BaseModel):
             keys.append(str(part))
             around = list(here.model_fields)
             field = here.model_fields.get(str(part))
             here = None if field is None else field.annotation
-        elif origin is dict and part != "[key]":
+        elif origin is dict:
             keys.append(str(part))
             here = get_args(here)[1]
         elif isinstance(part, int):
             in_list = True
             here = next(iter(get_args(here)), None)
-        else:  # a tag: of a kind of source, or of one of the plain values that may stand here
+        elif origin in _UNIONS or here is None:  # a tag of a kind of source, or of a plain value
             here = SOURCE_KINDS.get(part)
+        else:
+            keys.append(part)
     return Place(keys, around, _keys_inside(here), in_list)
 
 
@@ -66,7 +72,7 @@ def _plain(annotation: object) -> object:
     """Return an annotation without its notes, and without the None beside it."""
     if get_origin(annotation) is Annotated:
         return _plain(get_args(annotation)[0])
-    if get_origin(annotation) in (Union, UnionType):
+    if get_origin(annotation) in _UNIONS:
         others = [part for part in get_args(annotation) if part is not type(None)]
         return _plain(others[0]) if len(others) == 1 else annotation
     return annotation
