@@ -13,7 +13,7 @@ from pyarrow import csv
 
 from tis_ray.config import Config, parse_config, plan
 from tis_ray.errors import InputError
-from tis_ray.finished.explain import explain_orderings, explain_row
+from tis_ray.finished.explain import explain_orderings, explain_row, not_selected
 from tis_ray.store import Artifact, write_npy, write_parquet
 
 # Two queries (0: q-a, 1: q-b) and seven candidates; row 3 of the pool was not usable.
@@ -158,6 +158,8 @@ def test_a_study_of_several_that_has_not_selected_is_named(finished: Config) -> 
     assert said[0].startswith("tiny-finetune.epochs-1: less-round_robin: rank 1 of 4")
     assert said[1:] == ["tiny-finetune.epochs-2: no ordering yet"]
     assert len(list(explain_orderings(several))) == 1
+    assert not_selected(several) == ["tiny-finetune.epochs-2"]
+    assert not_selected(finished) == []
 
 
 def test_explaining_before_any_study_has_selected_is_bad_input(config: Config) -> None:

@@ -47,6 +47,11 @@ def explain_orderings(
             yield _of_several(config, name) + lineage.method, table, path
 
 
+def not_selected(config: Config) -> list[str]:
+    """Return the names of a file's studies that have no ordering yet."""
+    return [name for name, study in plan(config).items() if not has_orderings(study.run_dir)]
+
+
 def explain_row(config: Config, example: str, near: float = NEAR) -> Iterator[str]:
     """Yield a line for each ordering, then a line for each representation with features.
 

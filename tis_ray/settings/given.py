@@ -31,3 +31,8 @@ class GivenConfig(Section):
         if (self.features is None) != (self.queries is None):
             raise ValueError("`features` (of the pool) and `queries` go together; give both")
         return self
+
+    def paths(self) -> dict[str, str]:
+        """Return its files by what they hold."""
+        kinds = ("scores", "features", "queries", "ordering")
+        return {kind: path for kind in kinds if (path := getattr(self, kind)) is not None}
