@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -115,6 +116,43 @@ def test_explaining_before_selecting_says_what_to_run(config: Config) -> None:
     for answer in (explain_row(config, "row-0"), explain_orderings(config)):
         with pytest.raises(InputError, match="no ordering yet; run `tis-ray select` first"):
             next(answer)
+
+
+def test_a_ready_ordering_is_explained_without_scores(finished: Config) -> None:
+    root = finished.artifact_root
+    ordering = Artifact(root, "ordering-mine-given", {"method": "mine"})
+    table = pq.read_table(finished.run_dir / "orderings/less-round_robin/ordering.parquet")
+    nothing = pa.nulls(table.num_rows)
+    table = table.set_column(2, "score", nothing.cast(pa.float64()))
+    table = table.set_column(3, "query", pa.array([-1] * table.num_rows, pa.int32()))
+    table = table.set_column(6, "query_id", nothing.cast(pa.string()))
+    write_parquet(ordering / "ordering.parquet", table)
+    ordering.commit()
+    link = finished.run_dir / "orderings" / "mine-given"
+    link.symlink_to(os.path.relpath(ordering.path, link.parent))
+    assert list(explain_row(finished, "row-0"))[1] == (
+        "mine-given: rank 1 of 4, pulled by no query; source web"
+    )
+    assert list(explain_row(finished, "row-6"))[1] == "mine-given: not among the first 4"
+    assert [method for method, _, _ in explain_orderings(finished)] == [
+        "less-round_robin",
+        "mine-given",
+    ]
+
+
+def test_an_ordering_of_another_version_is_bad_input(finished: Config) -> None:
+    path = finished.run_dir / "orderings/less-round_robin/ordering.parquet"
+    write_parquet(path.resolve(), pq.read_table(path).drop_columns(["query_id"]))
+    with pytest.raises(InputError, match=r"ordering.parquet: has no column `query_id`, so another"):
+        list(explain_row(finished, "row-0"))
+
+
+def test_an_artifact_of_another_schema_is_bad_input(finished: Config) -> None:
+    (scores,) = finished.artifact_root.glob("scores-*")
+    manifest = json.loads((scores / "manifest.json").read_text())
+    (scores / "manifest.json").write_text(json.dumps({**manifest, "schema_version": 1}))
+    with pytest.raises(InputError, match="it has schema 1, not 3"):
+        list(explain_row(finished, "row-0"))
 
 
 def test_explaining_does_without_the_scores(finished: Config) -> None:

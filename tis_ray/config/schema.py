@@ -209,14 +209,14 @@ class StudyConfig(Section):
 
     def representations(self) -> list[Representation]:
         """Return all that are used, each after the cheap one of its cascade, if it has one."""
-        found: dict[str, Representation] = {}
+        used: dict[str, Representation] = {}
         for method in map(self.method, self.representation):
             cascade = method.cascade(self.settings_of(method))
             if cascade is not None:
                 cheap = self.method(cascade.by)
-                found.setdefault(cheap.name, cheap)
-            found.setdefault(method.name, method)
-        return list(found.values())
+                used.setdefault(cheap.name, cheap)
+            used.setdefault(method.name, method)
+        return list(used.values())
 
     def outside(self) -> Iterator[Method]:
         """Yield the study's methods that are not ours."""
@@ -242,8 +242,8 @@ class StudyConfig(Section):
     def selectors(self, representation: str) -> list[str]:
         """Return the selectors of a representation; random is not one, but always in the study."""
         own = (
-            found
-            for name, found in self.selector_for.items()
+            selectors
+            for name, selectors in self.selector_for.items()
             if representation in (name, self.method(name).name)
         )
         chosen = next(own, self.selector)

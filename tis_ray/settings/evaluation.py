@@ -49,4 +49,4 @@ class EvaluationConfig(Section):
     lm_eval: list[Annotated[HarnessTask, BeforeValidator(_as_task)]] = []
     """Benchmark tasks of lm-eval (the `eval` extra): names, or sections with `task` and more."""
     engine: Literal["transformers", "vllm"] = "transformers"
-    """What runs the tasks of lm-eval. `vllm` (its package, a GPU) is faster, and other in the last digits."""
+    """What runs the tasks of lm-eval. `vllm` (its package, a GPU) is faster and differs in the last digits."""

@@ -1,4 +1,4 @@
-"""Methods that are files: scores, features or an ordering that somebody else has made."""
+"""A method that is files: scores, features or an ordering made elsewhere."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ class GivenConfig(Section):
     """One method from files; paths of .npy matrices, or of .parquet tables with an `id` column."""
 
     scores: str | None = Field(None, min_length=1)
-    """Scores of every query (row) with every pool row (column); in a table, a list `scores` a pool row."""
+    """Scores of every query (row) with every pool row (column); in a table, a list
+    `scores` for each pool row."""
     features: str | None = Field(None, min_length=1)
     """A vector for each pool row, (N, D); in a table, a list `features`. `queries` goes with it."""
     queries: str | None = Field(None, min_length=1)
@@ -21,7 +22,7 @@ class GivenConfig(Section):
     label: str = ""
     """Its name on pages; by default the name it has here."""
     cosines: bool = False
-    """Whether `scores` are cosines, so that distances can be told from them. Features' always are."""
+    """Whether `scores` are cosines, so that they give distances. Those of features always are."""
 
     @model_validator(mode="after")
     def _one_kind(self) -> GivenConfig:

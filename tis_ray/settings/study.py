@@ -13,10 +13,10 @@ from tis_ray.settings.model import LoraConfig, TrainingConfig
 
 
 class OverlapConfig(Section):
-    """The overlap guard: pool rows that repeat query or test rows, found before anything is selected."""
+    """The overlap guard: finds pool rows that repeat query or test rows, before anything is selected."""
 
     test: Literal["drop", "keep"] = "drop"
-    """What becomes of pool rows that repeat a test row: dropped ones go to the quarantine."""
+    """What happens to pool rows that repeat a test row: dropped ones go to the quarantine."""
     query: Literal["drop", "keep"] = "keep"
     """The same for pool rows that repeat a query. They are reported either way."""
     ngram: int = Field(8, ge=5)

@@ -142,7 +142,10 @@ class _Orderer:
         candidates = len(self.columns_N)
         if "target" in params:
             candidates = len(params["target"])
-        rows, filled = self.constrainer.fill(ranked, candidates, self._spacing_features)
+        try:
+            rows, filled = self.constrainer.fill(ranked, candidates, self._spacing_features)
+        except InputError as error:
+            raise InputError(f"{self.representation} {selector.name}: {error}") from None
         return rows, filled, found[0]
 
     def _provided(self, selector: Selector, seed: int | None) -> dict[str, Provided]:

@@ -83,9 +83,12 @@ class Artifact:
 def read_manifest(folder: Path) -> Manifest:
     """Read the manifest in an artifact's folder. Raises InputError if it is gone, cut or not ours."""
     path = folder / "manifest.json"
-    told = read_json(path)
+    content = read_json(path)
     try:
-        return Manifest(**told)
+        manifest = Manifest(**content)
+        if manifest.schema_version != SCHEMA_VERSION:
+            raise TypeError(f"it has schema {manifest.schema_version}, not {SCHEMA_VERSION}")
+        return manifest
     except TypeError as error:
         reason = str(error).replace("Manifest.__init__()", "it")
         raise InputError(
