@@ -1,4 +1,4 @@
-"""The table of a study: one row per representation, selector and budget, with its flags.
+"""The table of one study: a row per method and budget over seeds, with flags that warn the reader.
 
 `tis_ray.analysis.intervals` and `paired` say how means, intervals and verdicts are made. This module groups
 cells into rows, pairs each row with random at the same budget (by seed) and with zero-shot, and
@@ -248,9 +248,15 @@ def _metric_flags(
     metric: Metric, row: TableRow, runs: Runs, rows: Sequence[TableRow]
 ) -> Iterable[Flag]:
     """Yield what is wrong with one metric of a row."""
-    name, words = metric.name, metric.words
+    name = metric.name
     if (lost := len(runs) - len(_finite(runs, name))) and any(name in r.metrics for r in rows):
-        yield Flag("missing_metric", f"{words} missing in {lost} of {len(runs)}", name)
+        yield Flag("missing_metric", f"{metric.words} missing in {lost} of {len(runs)}", name)
+    yield from summary_flags(metric, row, rows)
+
+
+def summary_flags(metric: Metric, row: TableRow, rows: Sequence[TableRow]) -> Iterable[Flag]:
+    """Yield what a reader must know before believing one metric of a row of the table `rows`."""
+    name, words = metric.name, metric.words
     if name not in row.metrics:
         return
     summary = row.metrics[name]
