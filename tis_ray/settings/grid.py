@@ -46,7 +46,7 @@ def placed(raw: Mapping[str, object], point: Point) -> dict[str, object]:
     return copy
 
 
-def label(point: Point) -> str:
+def label(point: Mapping[str, object]) -> str:
     """Return a point as part of a folder's name: `finetune.learning_rate-0.001`.
 
     Two points of the same axes never share a label. Where the words do not say exactly which point it
@@ -65,7 +65,7 @@ def _words(value: object) -> str:
     return re.sub(r"[^A-Za-z0-9._]+", "-", str(value)).strip("-")
 
 
-def _is_exact(value: object, point: Point) -> bool:
+def _is_exact(value: object, point: Mapping[str, object]) -> bool:
     """Whether the words of a value are its own, and none of them could be read as an axis."""
     if any("-" in key or _words(key) != key for key in point):
         return False
