@@ -204,6 +204,24 @@ def test_a_matrix_is_ranked_without_ray_and_torch(without, tmp_path) -> None:
     assert pq.read_table(tmp_path / "ordering.parquet")["index"].to_pylist() == [0, 1, 2]
 
 
+@pytest.mark.parametrize(
+    "verb", ["run --dry-run", "run", "featurize", "select", "finetune", "evaluate", "submit"]
+)
+def test_what_needs_ray_says_so_in_one_line(without, tmp_path, verb) -> None:
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(small_study(tmp_path)))
+    done = subprocess.run(
+        [sys.executable, "-m", "tis_ray.cli", *verb.split(), "--config", tmp_path / "study.yaml"],
+        env={**without, "MISSING": "ray"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("failed: ray cannot be imported (No module named 'ray")
+    assert done.stderr.endswith("; `tis-ray doctor` says what is missing\n")
+    assert done.stderr.count("\n") == 1
+
+
 @pytest.fixture
 def finished(copied) -> Path:
     """The config of a finished study that may be changed."""
@@ -219,7 +237,8 @@ class TestFinishedStudy:
     def test_status(self, without, finished) -> None:
         told = tis(without, "status", "--config", finished)
         assert "small: start " in told
-        assert told.splitlines()[-1].split() == ["done"]
+        page = finished.parent / "runs" / "small" / "report" / "index.html"
+        assert told.splitlines()[-1].endswith(f" s; page: {page}")
 
     def test_explain_the_orderings(self, without, finished) -> None:
         tis(without, "explain", "--config", finished)

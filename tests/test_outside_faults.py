@@ -93,7 +93,7 @@ def test_no_representation_takes_the_name_of_a_baseline(modules: Path) -> None:
     (modules / "named_rows.py").write_text(
         "class Random:\n    def features(self, rows, side): ...\n"
     )
-    assert "'random', is a baseline's" in problem(modules, representation="named_rows:Random")
+    assert "the name 'random' is taken" in problem(modules, representation="named_rows:Random")
 
 
 def test_settings_are_checked_where_they_stand(modules: Path) -> None:

@@ -1,4 +1,4 @@
-"""Errors that are told in plain lines: bad input, and work that failed."""
+"""Errors that are shown as plain lines: bad input, and work that failed."""
 
 from __future__ import annotations
 

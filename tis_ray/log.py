@@ -1,4 +1,4 @@
-"""What a run tells: lines and a progress bar for people, `events.jsonl` for programs."""
+"""What a run reports: lines and a progress bar for people, `events.jsonl` for programs."""
 
 from __future__ import annotations
 
@@ -94,14 +94,14 @@ class RunLog:
                 task = bar.add_task(label, total=total)
                 yield lambda n=1: bar.advance(task, n)
             return
-        done, start, told = 0, time.monotonic(), 0
+        done, start, last_tenth = 0, time.monotonic(), 0
 
         def advance(n: int = 1) -> None:
-            nonlocal done, told
+            nonlocal done, last_tenth
             done += n
             tenth = 10 * done // max(total, 1)
-            if tenth > told and done < total:
-                told = tenth
+            if tenth > last_tenth and done < total:
+                last_tenth = tenth
                 spent = time.monotonic() - start
                 left = spent / done * (total - done)
                 self.say(f"  {label}: {done} of {total} {unit}, about {left:.0f} s left")
@@ -111,7 +111,7 @@ class RunLog:
     def watching(
         self, label: str, unit: str, count: Callable[[], tuple[int, int]]
     ) -> AbstractContextManager[None]:
-        """Show progress of work done elsewhere: `count()` returns (done, total), asked twice a second.
+        """Show progress of work done elsewhere: `count()` returns (done, total) and is called twice a second.
 
         The total may be 0 until it is known.
         """
@@ -119,15 +119,15 @@ class RunLog:
         def watch(stop: Event) -> None:
             while not stop.wait(0.5) and not count()[1]:
                 pass
-            told, total = 0, count()[1]
+            shown, total = 0, count()[1]
             if stop.is_set() or not total:
                 return
             with self.progress(label, total, unit) as advance:
                 while not stop.wait(0.5):
                     done = count()[0]
-                    if done > told:
-                        advance(done - told)
-                        told = done
+                    if done > shown:
+                        advance(done - shown)
+                        shown = done
 
         return in_background(watch)
 

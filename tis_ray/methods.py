@@ -1,7 +1,7 @@
 """Methods by name: ours, those of installed packages, and anybody's by `module:attribute`.
 
-A representation, a selector and a metric are each told by one spec, a `Method` with what its kind
-adds. Everything else (config, price, page, recommendation, fingerprints) reads specs, so that a new
+A representation, a selector and a metric are each described by one spec, a `Method` with what its
+kind adds. Everything else (config, price, page, recommendation, fingerprints) reads specs, so that a new
 method is one file. Where it may come from:
 
 - a module of ours in the kind's own package (`tis_ray.selectors`, ...) that holds a spec;
@@ -34,6 +34,10 @@ from tis_ray.section import Section
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 """What a method may be called: its name is part of file names and of table columns."""
+RANDOM, ZERO_SHOT = "random", "zero_shot"
+"""The baselines, as results name them."""
+READY = "given"
+"""What stands for the selector of a ready ordering."""
 
 
 class NoSettings(Section):
@@ -52,7 +56,7 @@ class Code:
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """What every kind of method tells of itself.
+    """What every kind of method says of itself.
 
     name: as it stands in configs, file names and tables. label: as people read it.
     version: raised whenever the same input gives another result: then nothing made by the older
@@ -81,12 +85,12 @@ class Method:
 
     def identity(self, settings: Section) -> dict[str, Any]:
         """Return what decides the method's results, for fingerprints."""
-        told: dict[str, Any] = {
+        named: dict[str, Any] = {
             "name": self.name,
             "version": self.version,
             "settings": settings.model_dump(mode="json", exclude=set(self.speed_only)),
         }
-        return told if self.code is None else {**told, "code": vars(self.code)}
+        return named if self.code is None else {**named, "code": vars(self.code)}
 
 
 S = TypeVar("S", bound=Method)
@@ -106,7 +110,7 @@ class Methods(Generic[S]):
         kind: str,
         group: str,
         spec: type[S],
-        adapt: Callable[[Any, str], S | None] = lambda found, name: None,
+        adapt: Callable[[Any, str], S | None] = lambda thing, name: None,
         packages: bool = False,
     ) -> None:
         self.kind, self.group, self.spec, self.adapt = kind, group, spec, adapt
@@ -117,13 +121,13 @@ class Methods(Generic[S]):
     def own(self) -> dict[str, S]:
         """Our own methods by name."""
         package = importlib.import_module(self.group)
-        found: dict[str, S] = {}
+        specs: dict[str, S] = {}
         for module in pkgutil.iter_modules(package.__path__):
             if self.packages and not module.ispkg:
                 continue
             for spec in self._specs(importlib.import_module(f"{self.group}.{module.name}")):
-                found.setdefault(spec.name, spec)
-        return found
+                specs.setdefault(spec.name, spec)
+        return specs
 
     @property
     def installed(self) -> dict[str, importlib.metadata.EntryPoint]:
@@ -155,19 +159,19 @@ class Methods(Generic[S]):
                 )
             return self.own[reference]
         if point is not None:
-            found = self._loaded(point.value, reference)
+            spec = self._loaded(point.value, reference)
         elif ":" in reference:
-            found = self._loaded(reference, None)
+            spec = self._loaded(reference, None)
         else:
             raise InputError(f"{self.kind} {reference!r} is unknown{self.nearest(reference)}")
-        self._others[reference] = found
-        return found
+        self._others[reference] = spec
+        return spec
 
     def checked(self, reference: str) -> str:
-        """Return the reference, for validators of config fields; what is wrong is told their way."""
+        """Return the reference, for validators of config fields, and raise their errors."""
         if ":" not in reference and reference not in self.names:
-            told = {"known": self.names, "found": reference, "listed": ", ".join(self.names)}
-            raise PydanticCustomError("unknown_method", "expected one of {listed}", told)
+            context = {"known": self.names, "found": reference, "listed": ", ".join(self.names)}
+            raise PydanticCustomError("unknown_method", "expected one of {listed}", context)
         try:
             self.find(reference)
         except InputError as error:
@@ -198,17 +202,17 @@ class Methods(Generic[S]):
                 f"{self.kind} {reference!r}: cannot be imported ({kind}{error})"
             ) from error
         try:
-            found: Any = module
+            thing: Any = module
             for part in attribute.split("."):
-                found = getattr(found, part)
+                thing = getattr(thing, part)
         except AttributeError:
             raise InputError(
                 f"{self.kind} {reference!r}: {module_name} has no {attribute!r}"
             ) from None
-        spec = found if isinstance(found, self.spec) else self.adapt(found, name or attribute)
+        spec = thing if isinstance(thing, self.spec) else self.adapt(thing, name or attribute)
         if spec is None:
             raise InputError(
-                f"{self.kind} {reference!r}: found a {type(found).__name__}; expected "
+                f"{self.kind} {reference!r}: found a {type(thing).__name__}; expected "
                 f"{self.spec.__module__}.{self.spec.__name__} or what docs/extend.md lists"
             )
         if name is not None and spec.name != name:
@@ -220,7 +224,7 @@ class Methods(Generic[S]):
             raise InputError(
                 f"{self.kind} {reference!r}: its name {spec.name!r} is one of ours; rename it"
             )
-        return replace(spec, code=code_of(module_name, attribute, found))
+        return replace(spec, code=code_of(module_name, attribute, thing))
 
     def _specs(self, module: Any) -> list[S]:
         return [value for value in vars(module).values() if isinstance(value, self.spec)]
@@ -241,7 +245,7 @@ def settings_of(
 
 
 def keyword_only(function: Callable[..., Any]) -> list[inspect.Parameter]:
-    """Return the keyword-only arguments of a function; none of one in C that does not tell them."""
+    """Return the keyword-only arguments of a function; none where one in C does not list them."""
     try:
         arguments = inspect.signature(function).parameters.values()
     except ValueError:
@@ -249,18 +253,18 @@ def keyword_only(function: Callable[..., Any]) -> list[inspect.Parameter]:
     return [argument for argument in arguments if argument.kind is argument.KEYWORD_ONLY]
 
 
-def summary_of(found: Any) -> str:
+def summary_of(thing: object) -> str:
     """Return the first line of a docstring."""
-    return (inspect.getdoc(found) or "").partition("\n")[0]
+    return (inspect.getdoc(thing) or "").partition("\n")[0]
 
 
-def code_of(module_name: str, attribute: str, found: Any) -> Code:
+def code_of(module_name: str, attribute: str, thing: object) -> Code:
     """Return what names a piece of code: where it is, and a hash of its source.
 
     The source is that of the named module and, where that only passes on what another module
     defines, of that one too; and of the modules of the same package that define a spec's parts.
     """
-    homes = {module_name: None} | dict.fromkeys(_homes(found, module_name))
+    homes = {module_name: None} | dict.fromkeys(_homes(thing, module_name))
     digest = blake2b(digest_size=8)
     for home in homes:
         file = getattr(sys.modules.get(home), "__file__", None)
@@ -268,13 +272,13 @@ def code_of(module_name: str, attribute: str, found: Any) -> Code:
     return Code(module_name, attribute, digest.hexdigest())
 
 
-def _homes(found: Any, module_name: str) -> Iterator[str]:
+def _homes(thing: Any, module_name: str) -> Iterator[str]:
     """Yield the modules that define an object, its parts if it is a spec, and its base classes."""
     package = module_name.partition(".")[0]
-    for part in [found, *vars(found).values()] if isinstance(found, Method) else [found]:
+    for part in [thing, *vars(thing).values()] if isinstance(thing, Method) else [thing]:
         part = inspect.unwrap(part.func if isinstance(part, functools.partial) else part)
         own = part if isinstance(part, type) or inspect.isroutine(part) else type(part)
         for owner in inspect.getmro(own) if isinstance(own, type) else (own,):
             home = str(getattr(owner, "__module__", None))
-            if home.partition(".")[0] == package or (owner is found and home != "builtins"):
+            if home.partition(".")[0] == package or (owner is thing and home != "builtins"):
                 yield home

@@ -70,7 +70,7 @@ def test_writing_and_reading_back_gives_an_equal_config(tmp_path: Path) -> None:
             data={
                 "pool": "hub:org/name",
                 "query": "été.jsonl",
-                "test": {"kind": "builtin", "skill": "negate"},
+                "test": {"kind": "builtin", "skill": "plural"},
             },
             seed=[3, 4],
             less={"lora": {"alpha": 32, "targets": "all-linear"}, "sketch": {"width": 1024}},
@@ -233,6 +233,34 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
             {"data": {**DATA, "test": {"kind": "builtin"}}},
             "data.test.skill is missing: name one skill",
         ),
+        (
+            {"data": {**DATA, "query": {"kind": "builtin", "skill": "plurl"}}},
+            "data.query.skill: found 'plurl', expected one of reverse_word, sort_letters",
+        ),
+        (
+            {"overlap": {"also": [{"query": "q", "test": {"kind": "builtin", "skill": "x"}}]}},
+            "overlap.also.test.skill: found 'x', expected one of",
+        ),
+        (
+            {"data": {**DATA, "pool": {"kind": "builtin", "skill": "plural"}}},
+            "data.pool.skill: the pool mixes all skills; leave it out",
+        ),
+        ({"data": {**DATA, "pool": ""}}, "`data.pool.path`: String should have at least 1"),
+        ({"quantiles": {"bin": 3}}, "`quantiles.bin` is not a known key; did you mean `bins`?"),
+        ({"quantiles": 5}, "`quantiles`: found 5, expected a section with keys among bins, rows"),
+        ({"less": {"cascade": {"bye": "rds"}}}, "`less.cascade.bye` is not a known key; did you"),
+        ({"less": {"dtype": "int3"}}, "`less.dtype`: found 'int3', expected one of float32, flo"),
+        ({"less": {"dtype": "int3"}}, "int8, int4, int2"),
+        (
+            {"evaluation": {"lm_eval": [{"task": "t", "few": 1}]}},
+            "`evaluation.lm_eval.few` is not a known key; known keys: task, num_fewshot, limit",
+        ),
+        (
+            {"overlap": {"also": [{"query": "q", "test": {"kind": "file", "pth": "x"}}]}},
+            "`overlap.also.test.path` is missing; add it (and 1 more)",
+        ),
+        ({"constraints": {"include": 5}}, "`constraints.include`: Input should be a valid list"),
+        ({"given": {5: {"scores": "x"}}}, "`given.5`: a name must be text"),
         ({"data": None}, "`data`: found None, expected a section with keys among pool, query"),
         ({"model": "builtin"}, "`model`: found 'builtin', expected a section with keys among name"),
         (

@@ -121,6 +121,24 @@ def test_the_pool_of_each_task_is_screened_for_all() -> None:
             raw(tasks={"plural": {**TASKS["plural"], "query": "q.jsonl"}}),
             "data.query: each of `tasks` has its own",
         ),
+        (
+            raw(
+                data={"pool": "p"},
+                tasks={"a": {"query": {"kind": "builtin", "skil": 1}, "test": "t"}},
+            ),
+            "`tasks.a.query.skil` is not a known key; did you mean `skill`?",
+        ),
+        (raw(data={"pool": "p"}, tasks={"a": {"test": "t"}}), "`tasks.a.query` is missing; add it"),
+        (
+            raw(
+                data={"pool": "p"},
+                tasks={
+                    "a": {"query": "q", "test": "t"},
+                    "b": {"query": {"kind": "builtin", "skill": "no"}, "test": "t"},
+                },
+            ),
+            "tasks.b.query.skill: found 'no', expected one of",
+        ),
         (with_tasks(name="n" * 195), "would name a run folder with 202 characters"),
         (raw(name="n" * 201), "`name`: String should have at most 200 characters"),
     ],

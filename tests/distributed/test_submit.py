@@ -156,15 +156,49 @@ def test_a_failed_job_is_a_failed_command(server: FakeServer, outcome: JobStatus
             {"data": {**STUDY["data"], "pool": {"kind": "file", "path": "pool.jsonl"}}},
             "data.pool.path: found `pool.jsonl`",
         ),
+        (
+            {"overlap": {"also": [{"query": "q.jsonl", "test": "/t.jsonl"}]}},
+            "overlap.also.query.path: found `q.jsonl`",
+        ),
+        ({"representation": {"scores": "x/S.npy"}}, "given.S.scores: found `x/S.npy`"),
+        (
+            {"less": {"cascade": {"by": "f"}}, "given": {"f": {"features": "/F", "queries": "Q"}}},
+            "given.f.queries: found `Q`",
+        ),
+        ({"representation": {"ordering": "~/o.parquet"}}, "given.o.ordering: found `~/o.parquet`"),
+        ({"constraints": {"include": "ids.txt"}}, "constraints.include: found `ids.txt`"),
+        ({"constraints": {"exclude": "ids.txt"}}, "constraints.exclude: found `ids.txt`"),
+        ({"evaluation": {"tasks": ["task.yaml"]}}, "evaluation.tasks: found `task.yaml`"),
+        ({"evaluation": {"lm_eval": ["t.yaml"]}}, "evaluation.lm_eval: found `t.yaml`"),
+        ({"less": {"warmup": {"checkpoints": "w"}}}, "less.warmup.checkpoints: found `w`"),
+        ({"tracking": {"uri": "sqlite:///m.db"}}, "tracking.uri: found `m.db`"),
+        ({"model": {"name": "my-model"}}, "model.name: found `my-model`"),
+        ({"less": {"model": {"name": "my-model"}}}, "less.model.name: found `my-model`"),
+        (
+            {"representation": "embed", "embed": {"model": "my-model"}},
+            "embed.model: found `my-model`",
+        ),
     ],
 )
 def test_paths_that_the_job_would_lose_are_refused(
-    server: FakeServer, change: dict[str, Any], named: str
+    server: FakeServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    change: dict[str, Any],
+    named: str,
 ) -> None:
+    (tmp_path / "my-model").mkdir()
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="absolute path") as caught:
         send({**STUDY, **change})
     assert named in str(caught.value)
     assert not server.jobs
+
+
+def test_hub_models_and_absolute_paths_are_sent(server: FakeServer) -> None:
+    given = {"given": {"S": {"scores": "/shared/S.npy"}}, "representation": "S"}
+    send({**STUDY, **given, "model": {"name": "org/model"}, "tracking": {"uri": "http://m:5000"}})
+    assert len(server.jobs) == 1
 
 
 def test_inside_a_job_relative_results_are_refused_before_ray_starts(

@@ -90,7 +90,7 @@ def test_near_duplicates_among_the_selected_and_in_the_pool(lineage: Lineage) ->
     assert [value for _, value in found] == pytest.approx(cosines[picked[0], nearest], abs=1e-5)
     alone = likeness(lineage, slice(2, 3))
     assert alone is not None
-    assert alone.kin.nearest.tolist() == [-1]
+    assert alone.near.nearest.tolist() == [-1]
 
 
 def test_an_id_is_explained_with_its_duplicates(undisturbed: Path, lineage: Lineage) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from pyarrow import csv
 
 from tis_ray.config import Config, parse_config, plan
 from tis_ray.errors import InputError
-from tis_ray.finished.explain import explain_orderings, explain_row
+from tis_ray.finished.explain import explain_orderings, explain_row, not_selected
 from tis_ray.store import Artifact, write_npy, write_parquet
 
 # Two queries (0: q-a, 1: q-b) and seven candidates; row 3 of the pool was not usable.
@@ -117,6 +118,43 @@ def test_explaining_before_selecting_says_what_to_run(config: Config) -> None:
             next(answer)
 
 
+def test_a_ready_ordering_is_explained_without_scores(finished: Config) -> None:
+    root = finished.artifact_root
+    ordering = Artifact(root, "ordering-mine-given", {"method": "mine"})
+    table = pq.read_table(finished.run_dir / "orderings/less-round_robin/ordering.parquet")
+    nothing = pa.nulls(table.num_rows)
+    table = table.set_column(2, "score", nothing.cast(pa.float64()))
+    table = table.set_column(3, "query", pa.array([-1] * table.num_rows, pa.int32()))
+    table = table.set_column(6, "query_id", nothing.cast(pa.string()))
+    write_parquet(ordering / "ordering.parquet", table)
+    ordering.commit()
+    link = finished.run_dir / "orderings" / "mine-given"
+    link.symlink_to(os.path.relpath(ordering.path, link.parent))
+    assert list(explain_row(finished, "row-0"))[1] == (
+        "mine-given: rank 1 of 4, pulled by no query; source web"
+    )
+    assert list(explain_row(finished, "row-6"))[1] == "mine-given: not among the first 4"
+    assert [method for method, _, _ in explain_orderings(finished)] == [
+        "less-round_robin",
+        "mine-given",
+    ]
+
+
+def test_an_ordering_of_another_version_is_bad_input(finished: Config) -> None:
+    path = finished.run_dir / "orderings/less-round_robin/ordering.parquet"
+    write_parquet(path.resolve(), pq.read_table(path).drop_columns(["query_id"]))
+    with pytest.raises(InputError, match=r"ordering.parquet: has no column `query_id`, so another"):
+        list(explain_row(finished, "row-0"))
+
+
+def test_an_artifact_of_another_schema_is_bad_input(finished: Config) -> None:
+    (scores,) = finished.artifact_root.glob("scores-*")
+    manifest = json.loads((scores / "manifest.json").read_text())
+    (scores / "manifest.json").write_text(json.dumps({**manifest, "schema_version": 1}))
+    with pytest.raises(InputError, match="it has schema 1, not 3"):
+        list(explain_row(finished, "row-0"))
+
+
 def test_explaining_does_without_the_scores(finished: Config) -> None:
     """They may have been deleted to save space."""
     for folder in finished.artifact_root.glob("scores-*"):
@@ -158,6 +196,8 @@ def test_a_study_of_several_that_has_not_selected_is_named(finished: Config) -> 
     assert said[0].startswith("tiny-finetune.epochs-1: less-round_robin: rank 1 of 4")
     assert said[1:] == ["tiny-finetune.epochs-2: no ordering yet"]
     assert len(list(explain_orderings(several))) == 1
+    assert not_selected(several) == ["tiny-finetune.epochs-2"]
+    assert not_selected(finished) == []
 
 
 def test_explaining_before_any_study_has_selected_is_bad_input(config: Config) -> None:

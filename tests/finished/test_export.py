@@ -54,3 +54,19 @@ def test_a_cell_of_another_base_model_is_refused(
 def test_a_whole_model_is_told_to_be_one(config: Config, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is a whole model already"):
         export_adapter(config, builtin.PATH, tmp_path / "model")
+
+
+def test_the_base_model_is_the_one_of_the_grid_that_the_cell_was_trained_on(
+    config: Config, tmp_path: Path
+) -> None:
+    raw = config.model_dump(mode="json") | {"grid": {"model.dtype": ["bfloat16", "float32"]}}
+    several = parse_config(raw)
+    assert several.model.dtype == "bfloat16"
+    artifact = Artifact(config.artifact_root, "cell", {"model": model_identity(config.model)})
+    save_adapter(attach_lora(load_model(config.model), LoraConfig(), 0), artifact / "adapter")
+    with pytest.raises(InputError, match="is not in a cell's folder, which would say which model"):
+        export_adapter(several, artifact / "adapter", tmp_path / "model")
+    artifact.commit()
+    out = export_adapter(several, artifact / "adapter", tmp_path / "model")
+    weights = AutoModelForCausalLM.from_pretrained(out, dtype="auto").state_dict().values()
+    assert {value.dtype for value in weights} == {torch.float32}

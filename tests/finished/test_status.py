@@ -7,10 +7,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tis_ray.config import Config, parse_config, plan
+from tis_ray.errors import InputError
 from tis_ray.finished.status import status_lines
 
 
@@ -36,8 +38,8 @@ def events(config: Config, *lines: object) -> list[str]:
     return list(status_lines(config))
 
 
-def start(pid: int = 0, command: str = "tis-ray run") -> dict[str, object]:
-    return {"event": "start", "until": "report", "command": command, "pid": pid}
+def start(pid: int = 0, command: str = "tis-ray run", until: str = "report") -> dict[str, object]:
+    return {"event": "start", "until": until, "command": command, "pid": pid}
 
 
 def stage(name: str, reused: bool = False, note: str = "") -> dict[str, object]:
@@ -83,8 +85,40 @@ def test_status_tells_the_last_start_stage_by_stage(config: Config) -> None:
         "done tokens pool 7 rows reused",
         "done warm-up 7 rows 1.2 s continued after epoch 1",
         "cells 9 in all, 2 reused",
-        "done",
+        "done in 3 s; its page is gone; `tis-ray report` draws it",
     ]
+
+
+@pytest.mark.parametrize(
+    ("until", "left"),
+    [
+        ("featurize", "features: {}/features"),
+        ("select", "orderings: {}/orderings"),
+        ("evaluate", "models are trained and evaluated; `tis-ray run` draws the page"),
+        ("report", "page: {}/report/index.html"),
+    ],
+)
+def test_status_tells_what_a_start_has_left(config: Config, until: str, left: str) -> None:
+    page = config.run_dir / "report" / "index.html"
+    page.parent.mkdir(parents=True)
+    page.write_text("")
+    lines = events(config, start(until=until), {"event": "done", "seconds": 3.0})
+    assert lines[-1] == f"  done     in 3 s; {left.format(config.run_dir)}"
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"event": "start", "command": "tis-ray run"},
+        {"event": "start", "until": "report", "pid": 1},
+        {"event": "start", "until": "train", "command": "tis-ray run", "pid": 1},
+    ],
+)
+def test_events_of_another_version_are_bad_input(config: Config, event: Any) -> None:
+    with pytest.raises(
+        InputError, match=r"events.jsonl: was written by another version of tis_ray"
+    ):
+        events(config, event, {"event": "done", "seconds": 1.0})
 
 
 def test_status_tells_how_a_run_failed(config: Config) -> None:
@@ -118,7 +152,7 @@ def test_each_study_of_a_file_is_told_and_the_page_of_all(config: Config) -> Non
     events(first, start(), {"event": "done", "seconds": 3.0})
     lines = list(status_lines(several))
     assert lines[0].startswith("tiny-finetune.epochs-1: start 1, 20")
-    assert lines[1].strip() == "done"
+    assert lines[1].strip().startswith("done     in 3 s; ")
     assert lines[2] == f"{second.run_dir}: not started; run `tis-ray run`"
     assert lines[3] == "tiny: no page of all studies yet; `tis-ray run` draws it"
     page = several.run_dir / "report" / "index.html"

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tis_ray.errors import InputError
-from tis_ray.store.given_files import GivenVectors, check_matrix, check_ordering
+from tis_ray.store.given_files import GivenVectors, check_matrix, check_ordering, read_ordering
 
 IDS = ["a", "b", "c"]
 
@@ -68,3 +68,15 @@ def test_a_matrix_of_features_is_refused_by_its_own_key(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         GivenVectors(str(tmp_path / "F.npy"), "given.mine.features", 3)
     assert str(caught.value).startswith("given.mine.features: type int64")
+
+
+def test_rows_that_the_study_does_not_use_are_named_with_the_reason(table: Any) -> None:
+    path, rows = table(id=["d", "a", "b", "c", "e"]), {"b": 1}
+    lost = {"a": "overlaps_test", "c": "excluded"}
+    with pytest.raises(InputError) as caught:
+        read_ordering(path, "given.mine.ordering", rows, lost)
+    assert str(caught.value).endswith(
+        "4 of 5 ids are not usable rows of the pool ('d': no such id, 'a': overlaps_test, "
+        "'c': excluded, ...); take them out of the file"
+    )
+    assert read_ordering(table(id=["b"]), "given.mine.ordering", rows, lost)[0].tolist() == [1]

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
-ZERO_SHOT, RANDOM = "zero_shot", "random"
+from tis_ray.methods import RANDOM, ZERO_SHOT
+
 ZERO_SHOT_PLAIN = "zero_shot (no template)"
 """The untrained model on prompts that are the bare text."""
 

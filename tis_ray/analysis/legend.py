@@ -12,6 +12,7 @@ from typing import Any
 
 from tis_ray.analysis.cells import ZERO_SHOT_PLAIN, Method, Part
 from tis_ray.analysis.metrics import Metric, describe
+from tis_ray.methods import READY
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,9 @@ class Legend:
         if method.is_random:
             return "Random"
         name = self.representation(method.representation)
-        return f"{name} + {self.selector(method.selector)}" if method.selector else name
+        if method.selector in (None, READY):
+            return name
+        return f"{name} + {self.selector(method.selector)}"
 
     def part(self, part: Part) -> str:
         """Return the label of some rows, such as "LESS + round robin @ 100" or "Pool"."""

@@ -20,7 +20,7 @@ class Lengths(TypedDict):
     response_quantiles: list[float]
 
 
-Settings = dict[str, float | int | str | bool | None]
+Settings = dict[str, object]
 """Values by the dotted name of their field in a config."""
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import yaml
 from yaml.constructor import ConstructorError
 
@@ -18,7 +16,7 @@ class _Loader(yaml.SafeLoader):
 
     depth = 0
 
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         """Return the next value, unless it lies too deep for the code that reads it."""
         self.depth += 1
         if self.depth > DEEPEST:
@@ -28,7 +26,7 @@ class _Loader(yaml.SafeLoader):
         self.depth -= 1
         return node
 
-    def construct_mapping(self, node: yaml.Node, deep: bool = False) -> dict[Any, Any]:
+    def construct_mapping(self, node: yaml.Node, deep: bool = False) -> dict[object, object]:
         """Return the mapping, or raise at the second of two equal keys."""
         first: dict[str, yaml.Mark] = {}
         for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
@@ -39,10 +37,25 @@ class _Loader(yaml.SafeLoader):
                         f"`{key.value}` is given twice, first in line {mark.line + 1}; keep one"
                     )
                     raise ConstructorError(None, None, problem, key.start_mark)
-        mapping: dict[Any, Any] = super().construct_mapping(node, deep)  # type: ignore[arg-type]
+        mapping: dict[object, object] = super().construct_mapping(node, deep)  # type: ignore[arg-type]
         return mapping
 
-    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        """Return a whole number; YAML reads `010` as 8 and `1:30` as 90, which nobody means."""
+        value = super().construct_yaml_int(node)
+        digits = node.value.lstrip("+-")
+        if ":" in digits or (len(digits) > 1 and digits[0] == "0" and digits[1:].isdigit()):
+            raise ValueError(f"YAML takes it for {value}")
+        return value
+
+    def construct_yaml_float(self, node: yaml.ScalarNode) -> float:
+        """Return a number; YAML reads `1:30.5` as 90.5."""
+        value = super().construct_yaml_float(node)
+        if ":" in node.value:
+            raise ValueError(f"YAML takes it for {value}")
+        return value
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> object:
         """Return a value; what Python cannot make of it is an error with a line, too."""
         try:
             return super().construct_object(node, deep)
@@ -52,7 +65,11 @@ class _Loader(yaml.SafeLoader):
             raise ConstructorError(None, None, problem, node.start_mark) from None
 
 
-def read_document(text: str) -> Any:
+for _tag in ("int", "float"):  # the base class names its own functions, not those of a subclass
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", getattr(_Loader, f"construct_yaml_{_tag}"))
+
+
+def read_document(text: str) -> object:
     """Return what YAML text says.
 
     Raises ValueError with one line, `line 3: not valid YAML: ...`.

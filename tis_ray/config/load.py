@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
 from tis_ray.config.document import read_document
+from tis_ray.config.first_study import written_at
 from tis_ray.config.plan import parts
 from tis_ray.config.problems import problem_line
 from tis_ray.config.schema import Config
@@ -43,17 +44,15 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> Config:
     return parse_config(raw, origin=str(path))
 
 
-def parse_config(raw: dict[str, Any] | Config, origin: str = "config") -> Config:
+def parse_config(raw: Mapping[str, object] | Config, origin: str = "config") -> Config:
     """Validate a mapping and every study it plans; an InputError reports the first problem in one line."""
     if isinstance(raw, Config):
         return raw
-    grid = raw.get("grid") if isinstance(raw, dict) else None
-    axes = [key for key in grid if isinstance(key, str)] if isinstance(grid, dict) else []
     try:
         config = Config.model_validate(raw)
         parts(config)
     except ValidationError as error:
-        raise InputError(f"{origin}: {problem_line(error, Config, axes)}") from None
+        raise InputError(f"{origin}: {problem_line(error, Config, written_at(raw))}") from None
     except InputError as error:
         raise InputError(f"{origin}: {error}") from None
     except RecursionError:
@@ -69,7 +68,7 @@ def config_yaml(config: Config) -> str:
     return yaml.safe_dump(raw, sort_keys=False, allow_unicode=True)
 
 
-def _apply(raw: dict[str, Any], override: str) -> None:
+def _apply(raw: dict[str, object], override: str) -> None:
     key, equals, text = override.partition("=")
     override = " ".join(override.split())
     override = override if len(override) <= 80 else f"{override[:77]}..."

@@ -49,9 +49,9 @@ def parts(config: Config) -> list[Part]:
         raise InputError(
             f"grid: makes {count} studies, more than {MOST_STUDIES}; vary less at once"
         )
-    found = [_part(config, *of) for of in itertools.product(tasks, points(config.grid))]
-    _require_different(found)
-    return found
+    studies = [_part(config, *of) for of in itertools.product(tasks, points(config.grid))]
+    _require_different(studies)
+    return studies
 
 
 def together(config: Config) -> Path | None:
@@ -76,13 +76,15 @@ def _part(config: Config, task: str | None, point: Point) -> Part:
     try:
         return Part(Config.model_validate(placed(raw, point)), task, point)
     except ValidationError as error:
-        raise InputError(problem_line(error, Config, point)) from None
+        raise InputError(
+            problem_line(error, Config, {key: f"grid.{key}" for key in point})
+        ) from None
 
 
-def _require_different(found: list[Part]) -> None:
+def _require_different(studies: list[Part]) -> None:
     """Raise InputError where two values of an axis mean the same, as `1` and `"1"` may."""
     names: dict[tuple[str | None, str], str] = {}
-    for part in found:
+    for part in studies:
         meant = part.config.model_copy(update={"name": ""}).model_dump_json()
         other = names.setdefault((part.task, meant), part.config.name)
         if other != part.config.name:

@@ -10,28 +10,33 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
-    ValidationError,
     ValidationInfo,
     create_model,
     field_validator,
     model_validator,
 )
 
-from tis_ray.config.problems import problem_line
-from tis_ray.methods import Method, NoSettings
+from tis_ray.config.first_study import with_point, with_task
+from tis_ray.config.inline_files import with_named_files
+from tis_ray.config.problems import not_among
+from tis_ray.config.used_methods import check_methods
+from tis_ray.data.builtin import SKILLS
+from tis_ray.methods import RANDOM, ZERO_SHOT, Method, NoSettings
 from tis_ray.metrics import METRICS
 from tis_ray.representations import REPRESENTATIONS, Representation
 from tis_ray.representations.given import given_method
-from tis_ray.section import as_list
+from tis_ray.section import as_list, distinct, not_empty
 from tis_ray.selectors import SELECTORS
 from tis_ray.settings import (
+    AnySource,
     BatchConfig,
+    BuiltinSource,
     ComputeConfig,
     ConstraintsConfig,
     DataConfig,
@@ -46,15 +51,18 @@ from tis_ray.settings import (
     TaskConfig,
     TrackingConfig,
 )
-from tis_ray.settings.given import GivenConfig, take_given
-from tis_ray.settings.grid import Axes, placed
+from tis_ray.settings.given import GivenConfig
+from tis_ray.settings.grid import Axes
 
-RANDOM = "random"
-RESERVED = (RANDOM, "zero_shot")
-"""Names of the baselines."""
 NAME, NAME_LENGTH = r"^[A-Za-z0-9][A-Za-z0-9._-]*$", 200
 """What names a folder."""
-SelectorName = Annotated[str, AfterValidator(SELECTORS.checked)]
+T = TypeVar("T")
+SomeOf = Annotated[
+    list[T], BeforeValidator(as_list), AfterValidator(not_empty), AfterValidator(distinct)
+]
+"""One value or a list of them."""
+Selectors = SomeOf[Annotated[str, AfterValidator(SELECTORS.checked)]]
+Names = TypeVar("Names", list[str], dict[str, list[str]])
 
 
 class StudyConfig(Section):
@@ -79,22 +87,22 @@ class StudyConfig(Section):
     model: ModelConfig = ModelConfig()
     given: dict[str, GivenConfig] = {}
     """Files that take part as methods, by name; a section in the list of `representation` means the same."""
-    representation: Annotated[list[str], BeforeValidator(as_list)] = ["less"]
+    representation: SomeOf[str] = ["less"]
     """How an example becomes a feature: one name, or a list. `tis-ray methods` lists what is there;
     `module:attribute` is a method of your own; `{scores: S.npy}`, `{features: F.npy, queries: Q.npy}`
     and `{ordering: mine.parquet}` are files that somebody else has made."""
-    selector: Annotated[list[SelectorName], BeforeValidator(as_list)] = ["round_robin"]
+    selector: Selectors = ["round_robin"]
     """How scores become an ordering: one name, or a list. `subtask` is LESS's original rule, a query's
     subtask being its `source`. `length_matched` draws at random, a subset for each seed, with the
     lengths of the round-robin subset: what of a gain is length."""
-    selector_for: dict[str, Annotated[list[SelectorName], BeforeValidator(as_list)]] = {}
+    selector_for: dict[str, Selectors] = {}
     """Other selectors for some representations, `{embed: round_robin}`; empty runs the full cross."""
-    budget: Annotated[list[int], BeforeValidator(as_list)]
+    budget: SomeOf[int]
     """How much to train on: one number, or a list."""
     budget_unit: Literal["examples", "tokens"] = "examples"
     """What budgets count. `tokens` are those the model reads in one epoch, prompts and responses; a
     subset is the longest beginning of its ordering that fits."""
-    seed: Annotated[list[Seed], BeforeValidator(as_list)] = [0, 1, 2]
+    seed: SomeOf[Seed] = [0, 1, 2]
     """Seeds of fine-tuning and of the random baseline: one number, or a list."""
     settings: dict[str, dict[str, Any]] = {}
     """Settings of methods that are not ours, by their names."""
@@ -112,41 +120,32 @@ class StudyConfig(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _first_study(cls, values: Any) -> Any:
+    def _first_study(cls, values: object) -> object:
         """Fill in what `tasks` and `grid` say of the first study, so that a file of several reads as it."""
-        return _with_point(_with_task(values)) if isinstance(values, dict) else values
+        return with_point(with_task(values)) if isinstance(values, dict) else values
 
     @model_validator(mode="before")
     @classmethod
-    def _given_methods(cls, values: Any) -> Any:
-        return take_given(values) if isinstance(values, dict) else values
+    def _named_files(cls, values: object) -> object:
+        return with_named_files(values) if isinstance(values, dict) else values
 
     @field_validator("given")
     @classmethod
     def _own_names(cls, given: dict[str, GivenConfig]) -> dict[str, GivenConfig]:
         for name, files in given.items():
             given_method(name, files)
-            if name in REPRESENTATIONS.names or name in RESERVED:
+            if name in REPRESENTATIONS.names or name in (RANDOM, ZERO_SHOT):
                 raise ValueError(f"{name!r} is taken; call it something else with `name`")
         return given
 
     @field_validator("representation", "selector_for")
     @classmethod
-    def _known_representations(cls, names: Any, info: ValidationInfo) -> Any:
+    def _known_representations(cls, names: Names, info: ValidationInfo) -> Names:
         given = info.data.get("given", {})
         for name in names:
             if name not in given:
                 REPRESENTATIONS.checked(name)
         return names
-
-    @field_validator("representation", "selector", "budget", "seed")
-    @classmethod
-    def _distinct(cls, values: list[Any]) -> list[Any]:
-        if not values:
-            raise ValueError("give at least one value")
-        if len(set(values)) != len(values):
-            raise ValueError("a value is given twice; keep one")
-        return values
 
     @field_validator("budget")
     @classmethod
@@ -157,59 +156,15 @@ class StudyConfig(Section):
 
     @model_validator(mode="after")
     def _methods(self) -> StudyConfig:
-        """Refuse two methods of one name, and settings of none of them."""
-        for kind, references, find in (
-            ("representation", self.representation, self.method),
-            ("selector", self._every_selector(), SELECTORS.find),
-            ("evaluation.metrics", self.evaluation.metrics, METRICS.find),
-        ):
-            first: dict[str, str] = {}
-            for reference in dict.fromkeys(references):
-                name = find(reference).name
-                if name in RESERVED and (kind, name) != ("selector", RANDOM):
-                    raise ValueError(
-                        f"{kind}: the name of {reference!r}, {name!r}, is a baseline's"
-                    )
-                if first.setdefault(name, reference) != reference:
-                    raise ValueError(
-                        f"{kind}: {first[name]!r} and {reference!r} are both called {name!r}; "
-                        "rename one"
-                    )
-        others = [*self.outside()]  # a representation and a selector may share a name
-        names = dict.fromkeys(method.name for method in others)
-        for name in self.settings:
-            if name not in names:
-                known = ", ".join(names) or "there is none"
-                raise ValueError(
-                    f"settings.{name}: is not one of the study's methods from outside ({known}); "
-                    "methods of ours have sections of their own"
-                )
-        for method in others:
-            try:
-                method.Settings.model_validate(self.settings.get(method.name, {}))
-            except ValidationError as error:
-                line = problem_line(error, method.Settings)
-                raise ValueError(f"settings.{method.name}: {line}") from None
+        check_methods(self)
         return self
-
-    def _every_selector(self) -> list[str]:
-        return [*self.selector, *(name for names in self.selector_for.values() for name in names)]
-
-    def outside(self) -> Iterator[Method]:
-        """Yield the study's methods that are not ours."""
-        found: list[Method] = [self.method(name) for name in self.representation]
-        found += [SELECTORS.find(name) for name in self._every_selector()]
-        found += [METRICS.find(name) for name in self.evaluation.metrics]
-        yield from (method for method in found if method.code is not None)
 
     @model_validator(mode="after")
     def _consistent(self) -> StudyConfig:
         if self.task is not None and self.task not in self.tasks:
             raise ValueError(f"task: found {self.task!r}, but there are no tasks; leave it out")
-        for side in ("query", "test"):
-            source = getattr(self.data, side)
-            if source.kind == "builtin" and source.skill is None:
-                raise ValueError(f"data.{side}.skill is missing: name one skill of the generator")
+        for field, source in self._sources():
+            _require_skill(source, field)
         for field, model in self._trained_models():
             if model.dtype == "float16":
                 raise ValueError(
@@ -225,6 +180,16 @@ class StudyConfig(Section):
                 "search.rows is missing: say how many rows, since budgets count tokens"
             )
         return self
+
+    def _sources(self) -> Iterator[tuple[str, AnySource]]:
+        """Yield every source of rows, and its config key."""
+        yield "data.pool", self.data.pool
+        own: list[tuple[str, TaskConfig | DataConfig]] = [("data", self.data)]
+        tasks = [(f"tasks.{name}", task) for name, task in self.tasks.items()]
+        others = [("overlap.also", task) for task in self.overlap.also]
+        for key, task in (*(tasks or own), *others):
+            yield f"{key}.query", task.query
+            yield f"{key}.test", task.test
 
     def _trained_models(self) -> Iterator[tuple[str, ModelConfig]]:
         """Yield each model that something is trained on, and its config key."""
@@ -242,6 +207,26 @@ class StudyConfig(Section):
             given_method(representation, files) if files else REPRESENTATIONS.find(representation)
         )
 
+    def representations(self) -> list[Representation]:
+        """Return all that are used, each after the cheap one of its cascade, if it has one."""
+        used: dict[str, Representation] = {}
+        for method in map(self.method, self.representation):
+            cascade = method.cascade(self.settings_of(method))
+            if cascade is not None:
+                cheap = self.method(cascade.by)
+                used.setdefault(cheap.name, cheap)
+            used.setdefault(method.name, method)
+        return list(used.values())
+
+    def outside(self) -> Iterator[Method]:
+        """Yield the study's methods that are not ours."""
+        named = [name for names in self.selector_for.values() for name in names]
+        selectors = map(SELECTORS.find, [*self.selector, *named])
+        metrics = map(METRICS.find, self.evaluation.metrics)
+        for method in (*self.representations(), *selectors, *metrics):
+            if method.code is not None:
+                yield method
+
     def settings_of(self, method: Method) -> Any:
         """Return a method's settings: its section, or what `settings` says of one of your own."""
         if method.Settings is NoSettings:
@@ -257,12 +242,12 @@ class StudyConfig(Section):
     def selectors(self, representation: str) -> list[str]:
         """Return the selectors of a representation; random is not one, but always in the study."""
         own = (
-            found
-            for name, found in self.selector_for.items()
+            selectors
+            for name, selectors in self.selector_for.items()
             if representation in (name, self.method(name).name)
         )
         chosen = next(own, self.selector)
-        return [selector for selector in chosen if selector != "random"]
+        return [selector for selector in chosen if selector != RANDOM]
 
     @property
     def run_dir(self) -> Path:
@@ -275,42 +260,17 @@ class StudyConfig(Section):
         return Path(self.artifacts).absolute()
 
 
-def _with_task(values: dict[str, Any]) -> dict[str, Any]:
-    """Return raw values with `data.query` and `data.test` of the task that runs, or of the first."""
-    tasks, data = values.get("tasks"), values.get("data")
-    if not tasks or not isinstance(tasks, dict) or not isinstance(data, dict):
-        return values  # the schema's own error is better
-    task = values.get("task")
-    if task is not None and task not in [*tasks]:
-        raise ValueError(f"task: {task!r} is not one of tasks ({', '.join(map(str, tasks))})")
-    chosen = next(iter(tasks.values())) if task is None else tasks[task]
-    if not isinstance(chosen, dict):
-        return values
-    for side in ("query", "test"):
-        own = [sides.get(side) for sides in tasks.values() if isinstance(sides, dict)]
-        if side in data and data[side] not in own:
-            raise ValueError(f"data.{side}: each of `tasks` has its own; leave this one out")
-    sides = {side: chosen[side] for side in ("query", "test") if side in chosen}
-    return {**values, "data": {**data, **sides}}
-
-
-def _with_point(values: dict[str, Any]) -> dict[str, Any]:
-    """Return raw values with the first value of each axis of `grid` in its place."""
-    grid = values.get("grid")
-    if not isinstance(grid, dict) or not all(isinstance(v, list) and v for v in grid.values()):
-        return values  # the schema's own error is better
-    for key, axis in grid.items():
-        section, _, setting = str(key).partition(".")
-        if not setting or section in ("tasks", "grid"):
-            raise ValueError(
-                f"`grid.{key}`: give a setting of a section, such as `finetune.learning_rate`"
-            )
-        if any(value in axis[:place] for place, value in enumerate(axis)):
-            raise ValueError(f"`grid.{key}`: a value is given twice; keep one")
-    try:
-        return placed(values, {str(key): axis[0] for key, axis in grid.items()})
-    except ValueError as error:
-        raise ValueError(f"grid: {error}") from None
+def _require_skill(source: AnySource, field: str) -> None:
+    """Raise ValueError unless a source of the generator is of one skill, or of none if it is the pool."""
+    if not isinstance(source, BuiltinSource):
+        return
+    if field == "data.pool":
+        if source.skill is not None:
+            raise ValueError(f"{field}.skill: the pool mixes all skills; leave it out")
+    elif source.skill is None:
+        raise ValueError(f"{field}.skill is missing: name one skill of the generator")
+    elif source.skill not in SKILLS:
+        raise ValueError(not_among(f"{field}.skill", source.skill, SKILLS))
 
 
 def _method_sections() -> dict[str, Any]:

@@ -13,6 +13,7 @@ import shutil
 import sysconfig
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from ray.exceptions import AuthenticationError
@@ -35,7 +36,7 @@ def submit_study(config: Config, address: str, follow: bool, console: Console) -
     server answers or it refuses the token.
     """
     require_lasting_folders(config)
-    _require_reachable_data(config)
+    _require_reachable_files(config)
     name = fingerprint(config.model_dump(mode="json"))
     client = _connect(address)
     attempts = _attempts(client, f"tis-{name}-")
@@ -127,26 +128,55 @@ def _follow(client: JobSubmissionClient, job: str, console: Console) -> JobStatu
     return status
 
 
-def _require_reachable_data(config: Config) -> None:
+def _require_reachable_files(config: Config) -> None:
     """Raise InputError for a file that is named relative to this machine's folder."""
     for study in plan(config).values():
-        for key, path in _paths(study).items():
+        for key, path in _paths(study):
             if not Path(path).is_absolute():
                 raise InputError(
-                    f"{key}: found `{path}`; a job needs an absolute path that the cluster's head node "
-                    f"sees, such as /shared/{Path(path).name}"
+                    f"{key}: found `{path}`; a job needs an absolute path that its nodes see, such as "
+                    f"/shared/{Path(path).name}"
                 )
 
 
-def _paths(study: Config) -> dict[str, str]:
-    """Return the paths of a study's data files, by config key."""
-    sides = ("pool", "query", "test")
-    sources = {f"data.{side}.path": getattr(study.data, side) for side in sides}
+def _paths(study: Config) -> Iterator[tuple[str, str]]:
+    """Yield the config key and path of every file and folder that a study reads or writes to."""
+    sources = [(f"data.{side}", getattr(study.data, side)) for side in ("pool", "query", "test")]
     for task in study.overlap.also:
-        sources |= {f"overlap.also.{side}.path": getattr(task, side) for side in ("query", "test")}
-    paths = {key: source.path for key, source in sources.items() if source.kind == "file"}
+        sources += [("overlap.also.query", task.query), ("overlap.also.test", task.test)]
+    for key, source in sources:
+        if source.kind == "file":
+            yield f"{key}.path", source.path
     for name, files in study.given.items():
-        for kind in ("scores", "features", "queries", "ordering"):
-            if (path := getattr(files, kind)) is not None:
-                paths[f"given.{name}.{kind}"] = path
-    return paths
+        for kind, path in files.paths().items():
+            yield f"given.{name}.{kind}", path
+    for field in ("include", "exclude"):
+        if isinstance(listed := getattr(study.constraints, field), str):
+            yield f"constraints.{field}", listed
+    for path in study.evaluation.tasks:
+        yield "evaluation.tasks", path
+    for benchmark in study.evaluation.lm_eval:
+        if benchmark.task.endswith((".yaml", ".yml")):
+            yield "evaluation.lm_eval", benchmark.task
+    for key, name in _named_models(study):
+        if Path(name).exists():  # what is no folder here is a hub id, or a model that ships
+            yield key, name
+    for method in study.representations():
+        warmup = method.warmup(study.settings_of(method))
+        if warmup is not None and warmup.checkpoints is not None:
+            yield warmup.field, warmup.checkpoints
+    uri = study.tracking.uri or ""
+    if uri.startswith("sqlite:///") or (uri and ":" not in uri):
+        yield "tracking.uri", uri.removeprefix("sqlite:///")
+
+
+def _named_models(study: Config) -> Iterator[tuple[str, str]]:
+    """Yield the config key and name of every model of a study that may be a path."""
+    yield "model.name", study.model.name
+    for method in study.representations():
+        settings = study.settings_of(method)
+        proxy = method.model(settings)
+        if proxy is not None:
+            yield f"{method.section}.model.name", proxy.name
+        elif isinstance(name := getattr(settings, "model", None), str):
+            yield f"{method.section}.model", name

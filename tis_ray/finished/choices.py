@@ -1,4 +1,4 @@
-"""What is known of each selected row beside its rank: margin, contributions, near-duplicates, ties.
+"""What is known of each selected row besides its rank: margin, contributions, near-duplicates, ties.
 
 Reads shards of scores and features one by one, without Ray. Memory holds one block of scores, one
 shard of features, and two tiles of the selected rows' features, which lie in a temporary file.
@@ -29,13 +29,13 @@ class Choices:
 
 @dataclass(frozen=True)
 class Likeness:
-    """Of B selected rows: what each checkpoint adds to `own_B`, and their kin.
+    """Of B selected rows: what each checkpoint adds to `own_B`, and their near-duplicates.
 
     contributions_BC: w_c <query_c, row_c>, NaN where no query pulled the row.
     """
 
     contributions_BC: np.ndarray
-    kin: Kin
+    near: Kin
 
 
 def choices(lineage: Lineage) -> Choices | None:
@@ -93,18 +93,18 @@ def explained(lineage: Lineage, near: float = NEAR) -> pa.Table:
     nearest selected row).
     """
     table = lineage.table.drop_columns(["index", "query"])
-    found, alike = choices(lineage), likeness(lineage, near=near)
-    if found is not None:
-        table = _added(table, "query_score", found.own_B)
-        table = _added(table, "margin", found.margin_B)
+    why, alike = choices(lineage), likeness(lineage, near=near)
+    if why is not None:
+        table = _added(table, "query_score", why.own_B)
+        table = _added(table, "margin", why.margin_B)
     if alike is not None:
         for c, part_B in enumerate(alike.contributions_BC.T, start=1):
             table = _added(table, f"checkpoint_{c}", part_B)
         ids = lineage.table["id"].to_pylist()
-        names = [ids[place] if place >= 0 else None for place in alike.kin.nearest.tolist()]
-        table = table.append_column("duplicates", pa.array(alike.kin.counts))
+        names = [ids[place] if place >= 0 else None for place in alike.near.nearest.tolist()]
+        table = table.append_column("duplicates", pa.array(alike.near.counts))
         table = table.append_column("nearest_id", pa.array(names, pa.string()))
-        table = _added(table, "nearest_cosine", alike.kin.cosines)
+        table = _added(table, "nearest_cosine", alike.near.cosines)
     return table
 
 
@@ -121,7 +121,7 @@ def duplicates_in_pool(lineage: Lineage, row: int, near: float) -> list[tuple[st
     if not len(place):
         return None
     mine_D = pool.rows(place)[0]
-    found = []
+    duplicates = []
     for shard in range(features.shards["pool"]):
         rows_E = features.rows("pool", shard)
         if not len(rows_E):
@@ -130,8 +130,10 @@ def duplicates_in_pool(lineage: Lineage, row: int, near: float) -> list[tuple[st
         hits = np.flatnonzero((cosines_E >= near) & (rows_E != row))
         if len(hits):
             names = lineage.ids(shard)
-            found += [(names[int(rows_E[hit])], float(cosines_E[hit])) for hit in hits.tolist()]
-    return sorted(found, key=lambda pair: -pair[1])
+            duplicates += [
+                (names[int(rows_E[hit])], float(cosines_E[hit])) for hit in hits.tolist()
+            ]
+    return sorted(duplicates, key=lambda pair: -pair[1])
 
 
 def _places(lineage: Lineage, matrix: ScoreMatrix) -> tuple[np.ndarray, np.ndarray]:

@@ -34,17 +34,22 @@ def explain_orderings(
     its name before the ordering's.
     """
     studies = plan(config)
-    for name, found in _selected(config):
+    for name, orderings in _selected(config):
         folder = studies[name].run_dir / "explain"
         if out is not None:
             folder = out / name if together(config) else out
-        for lineage in found:
-            with _damage_told():
+        for lineage in orderings:
+            with _damage_explained():
                 table = explained(lineage, near)
             path = folder / f"{lineage.method}.parquet"
             write_parquet(path, table)
             write_csv(path.with_suffix(".csv"), table)
             yield _of_several(config, name) + lineage.method, table, path
+
+
+def not_selected(config: Config) -> list[str]:
+    """Return the names of a file's studies that have no ordering yet."""
+    return [name for name, study in plan(config).items() if not has_orderings(study.run_dir)]
 
 
 def explain_row(config: Config, example: str, near: float = NEAR) -> Iterator[str]:
@@ -56,8 +61,8 @@ def explain_row(config: Config, example: str, near: float = NEAR) -> Iterator[st
     """
     ready = dict(_selected(config))
     for study in plan(config).values():
-        found = ready.get(study.name)
-        lines = ["no ordering yet"] if found is None else _row_lines(found, example, near)
+        orderings = ready.get(study.name)
+        lines = ["no ordering yet"] if orderings is None else _row_lines(orderings, example, near)
         for line in lines:
             yield _of_several(config, study.name) + line
 
@@ -74,22 +79,22 @@ def _of_several(config: Config, name: str) -> str:
     return f"{name}: " if together(config) else ""
 
 
-def _row_lines(found: list[Lineage], example: str, near: float) -> Iterator[str]:
+def _row_lines(orderings: list[Lineage], example: str, near: float) -> Iterator[str]:
     ranks: dict[str, dict[str, int]] = {}
-    for lineage in found:
+    for lineage in orderings:
         ids = lineage.table["id"].to_pylist()
         ranks[lineage.method] = {name: rank for rank, name in enumerate(ids, start=1)}
         if example not in ranks[lineage.method]:
             yield f"{lineage.method}: not among the first {len(ids)}" + _standing(lineage, example)
             continue
-        with _damage_told():
+        with _damage_explained():
             yield _chosen(lineage, ranks[lineage.method][example] - 1)
-    for lineage in {one.representation: one for one in found}.values():
+    for lineage in {ordering.representation: ordering for ordering in orderings}.values():
         row = lineage.row_of(example)
-        with _damage_told():
-            near_ones = None if row is None else duplicates_in_pool(lineage, row, near)
-        if near_ones is not None:
-            yield _near_line(lineage.representation, near_ones, near, ranks)
+        with _damage_explained():
+            duplicates = None if row is None else duplicates_in_pool(lineage, row, near)
+        if duplicates is not None:
+            yield _near_line(lineage.representation, duplicates, near, ranks)
 
 
 def first_rows(method: str, table: pa.Table, most: int = 10) -> Table:
@@ -110,33 +115,33 @@ def first_rows(method: str, table: pa.Table, most: int = 10) -> Table:
 def _chosen(lineage: Lineage, place: int) -> str:
     """Return what is known of a selected row, by its place in the ordering."""
     row = lineage.table.slice(place, 1).to_pylist()[0]
-    found, alike = choices(lineage), likeness(lineage, slice(place, place + 1))
-    words = f"{lineage.method}: rank {row['rank'] + 1} of {lineage.table.num_rows}, "
-    words += f"score {row['score']:.4f}, "
-    words += (
-        "pulled by no query" if row["query_id"] is None else f"pulled by query {row['query_id']}"
-    )
-    if found is not None and np.isfinite(found.margin_B[place]):
-        words += f", margin {found.margin_B[place]:.4f}"
-    if alike is not None and row["query_id"] is not None:
+    why, alike = choices(lineage), likeness(lineage, slice(place, place + 1))
+    facts = [f"{lineage.method}: rank {row['rank'] + 1} of {lineage.table.num_rows}"]
+    if row["score"] is not None:
+        facts.append(f"score {row['score']:.4f}")
+    query = row["query_id"]
+    facts.append("pulled by no query" if query is None else f"pulled by query {query}")
+    if why is not None and np.isfinite(why.margin_B[place]):
+        facts.append(f"margin {why.margin_B[place]:.4f}")
+    if alike is not None and query is not None:
         parts_C = alike.contributions_BC[0]
         terms = " + ".join(f"{part:.4f}" for part in parts_C).replace("+ -", "- ")
-        words += f", checkpoints {terms} = {parts_C.sum():.4f}"
-    return f"{words}; source {row['source']}"
+        facts.append(f"checkpoints {terms} = {parts_C.sum():.4f}")
+    return f"{', '.join(facts)}; source {row['source']}"
 
 
 def _near_line(
-    name: str, near_ones: list[tuple[str, float]], near: float, ranks: dict[str, dict[str, int]]
+    name: str, duplicates: list[tuple[str, float]], near: float, ranks: dict[str, dict[str, int]]
 ) -> str:
     """Return a row's near-duplicates in words, the nearest by name, with their best ranks."""
-    words = f"{name}: {len(near_ones)} near-duplicate(s) in the pool (cosine >= {near:g})"
-    told = []
-    for example, cosine in near_ones[:MOST_NAMED]:
+    words = f"{name}: {len(duplicates)} near-duplicate(s) in the pool (cosine >= {near:g})"
+    named = []
+    for example, cosine in duplicates[:MOST_NAMED]:
         places = [(by_id[example], method) for method, by_id in ranks.items() if example in by_id]
         where = f", rank {min(places)[0]} in {min(places)[1]}" if places else ""
-        told.append(f"{example} ({cosine:.3f}{where})")
-    more = [f"and {len(near_ones) - MOST_NAMED} more"] if len(near_ones) > MOST_NAMED else []
-    return ": ".join([words, ", ".join([*told, *more])]) if told else words
+        named.append(f"{example} ({cosine:.3f}{where})")
+    more = [f"and {len(duplicates) - MOST_NAMED} more"] if len(duplicates) > MOST_NAMED else []
+    return f"{words}: {', '.join([*named, *more])}" if named else words
 
 
 def _standing(lineage: Lineage, example: str) -> str:
@@ -154,7 +159,7 @@ def _standing(lineage: Lineage, example: str) -> str:
 
 
 @contextmanager
-def _damage_told() -> Iterator[None]:
+def _damage_explained() -> Iterator[None]:
     """Turn a damaged feature shard, which is put aside then, into what to do."""
     try:
         yield

@@ -4,28 +4,43 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tis_ray.config import Config
+from tis_ray.config import Config, plan
 from tis_ray.errors import InputError
 from tis_ray.models.loading import model_identity
 from tis_ray.models.saving import export_merged
+from tis_ray.settings import ModelConfig
 from tis_ray.store import read_manifest
 
 
 def export_adapter(config: Config, adapter: str | Path, out: str | Path) -> Path:
-    """Merge `adapter` into `config.model` and write model and tokenizer to `out`; return it.
+    """Merge `adapter` into the base model of its study and write model and tokenizer to `out`; return it.
 
-    Raises InputError if the adapter is a cell's that was trained on another base model, and as
-    `export_merged` does.
+    Of a file of several studies, the base model is that of the study whose cell left the adapter.
+    Raises InputError if none of them has it, and as `export_merged` does.
     """
     adapter, out = Path(adapter), Path(out)
     if (adapter / "config.json").exists():
         raise InputError(f"{adapter}: is a whole model already; use it as it is")
-    if (adapter.parent / "manifest.json").exists():
-        trained_on = read_manifest(adapter.parent).inputs.get("model")
-        if trained_on != model_identity(config.model):
-            raise InputError(
-                f"{adapter}: was not trained on {config.model.name} as it is now, in "
-                f"{config.model.dtype}; give the config of its study"
-            )
-    export_merged(config.model, adapter, out)
+    export_merged(_base_model(config, adapter), adapter, out)
     return out
+
+
+def _base_model(config: Config, adapter: Path) -> ModelConfig:
+    """Return the model that an adapter was trained on; of an adapter of no cell, the config's."""
+    models: list[ModelConfig] = []
+    for study in plan(config).values():
+        if study.model not in models:
+            models.append(study.model)
+    if not (adapter.parent / "manifest.json").exists():
+        if len(models) > 1:
+            raise InputError(
+                f"{adapter}: is not in a cell's folder, which would say which model of the grid it "
+                "belongs to; give the config of its study"
+            )
+        return models[0]
+    trained_on = read_manifest(adapter.parent).inputs.get("model")
+    for model in models:
+        if model_identity(model) == trained_on:
+            return model
+    known = " or ".join(f"{model.name} as it is now, in {model.dtype}" for model in models)
+    raise InputError(f"{adapter}: was not trained on {known}; give the config of its study")

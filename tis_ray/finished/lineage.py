@@ -1,15 +1,13 @@
 """From an ordering back to what it was made of, by the fingerprints in the manifests.
 
-Works on what a run left on disk, without Ray. Scores and features may have been deleted to save
+Works on what a run has left on disk, without Ray. Scores and features may have been deleted to save
 space, or never kept: then they are None.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -42,9 +40,9 @@ class Lineage:
         """Return a pool row's number by its id; None where the tokens are gone or lack it."""
         for path in self._token_files():
             table = read_parquet(path, columns=["row", "id"])
-            found = table.filter(pc.equal(table["id"], example))
-            if found.num_rows:
-                return int(found["row"][0].as_py())
+            rows = table.filter(pc.equal(table["id"], example))["row"]
+            if len(rows):
+                return int(rows[0].as_py())
         return None
 
     def ids(self, shard: int) -> dict[int, str]:
@@ -75,15 +73,21 @@ def _orderings(run_dir: Path) -> list[Path]:
 
 def trace(ordering: Path, method: str) -> Lineage:
     """Return what lies behind the ordering in a folder."""
-    table, root = read_parquet(ordering / "ordering.parquet"), ordering.resolve().parent
-    scores = _folder(root, "scores-*", _inputs(ordering).get("scores"))
+    path, root = ordering / "ordering.parquet", ordering.resolve().parent
+    table = read_parquet(path)
+    for column in ("index", "rank", "score", "query", "id", "source", "query_id"):
+        if column not in table.column_names:
+            raise InputError(
+                f"{path}: has no column `{column}`, so another version of tis_ray wrote it; remove "
+                f"{ordering.resolve()} and run `tis-ray select` again"
+            )
+    scores = _folder(root, "scores-*", _input(ordering, "scores"))
     if scores is None:
         return Lineage(method, table, None, None, None)
-    inputs = _inputs(scores)
-    kept = _folder(root, "features-*", inputs.get("features"))
-    tokens = _inputs(kept)["pool"] if kept else inputs.get("pool")
+    kept = _folder(root, "features-*", _input(scores, "features"))
+    tokens = _folder(root, "tokens", _input(kept or scores, "pool"))
     features = _features(kept) if kept else None
-    return Lineage(method, table, ScoreMatrix(scores), features, _folder(root, "tokens", tokens))
+    return Lineage(method, table, ScoreMatrix(scores), features, tokens)
 
 
 def _features(folder: Path) -> FeatureSet | None:
@@ -97,5 +101,7 @@ def _folder(root: Path, stage: str, fingerprint: str | None) -> Path | None:
     return next(root.glob(f"{stage}-{fingerprint}"), None) if fingerprint else None
 
 
-def _inputs(folder: Path) -> Mapping[str, Any]:
-    return read_manifest(folder).inputs
+def _input(folder: Path, name: str) -> str | None:
+    """Return the fingerprint of something that an artifact was made from."""
+    value = read_manifest(folder).inputs.get(name)
+    return value if isinstance(value, str) else None

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from tis_ray.section import Section, Seed
 
 
-def _source(value: Any) -> Any:
+def _source(value: object) -> object:
     """Read the short forms of a source: a path, or `hub:org/name`."""
     if isinstance(value, dict | Source):
         return value
@@ -45,7 +45,7 @@ class FileSource(Source):
     """A .jsonl, .json or .parquet file, or a folder of them."""
 
     kind: Literal["file"] = "file"
-    path: str
+    path: str = Field(min_length=1)
     """Path of the file or folder."""
 
 
@@ -70,8 +70,18 @@ SOURCE_KINDS: dict[str, type[Source]] = {
 }
 
 
+def _kind(value: object) -> str | None:
+    kind = value.get("kind") if isinstance(value, dict) else getattr(value, "kind", None)
+    return kind if kind is None else str(kind)
+
+
 AnySource = Annotated[
-    Annotated[BuiltinSource | FileSource | HubSource, Field(discriminator="kind")],
+    Annotated[
+        Annotated[BuiltinSource, Tag("builtin")]
+        | Annotated[FileSource, Tag("file")]
+        | Annotated[HubSource, Tag("hub")],
+        Discriminator(_kind),
+    ],
     BeforeValidator(_source),
 ]
 

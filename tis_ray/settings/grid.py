@@ -7,26 +7,26 @@ import itertools
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
-Axes = dict[str, Annotated[list[Any], Field(min_length=1)]]
+Axes = dict[str, Annotated[list[object], Field(min_length=1)]]
 """Values by dotted key."""
 
-Point = dict[str, Any]
+Point = dict[str, object]
 """One value for each axis."""
 
 LONGEST_LABEL = 100
 """Characters of a label that no hash cuts short; folder names end at 255."""
 
 
-def points(axes: Mapping[str, Sequence[Any]]) -> list[Point]:
+def points(axes: Mapping[str, Sequence[object]]) -> list[Point]:
     """Return every combination, the last axis fastest."""
     return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
 
 
-def placed(raw: Mapping[str, Any], point: Point) -> dict[str, Any]:
+def placed(raw: Mapping[str, object], point: Point) -> dict[str, object]:
     """Return a copy of `raw` with the values of a point in their places.
 
     Raises ValueError where a key leads into something that is not a section.
@@ -40,13 +40,13 @@ def placed(raw: Mapping[str, Any], point: Point) -> dict[str, Any]:
             if not isinstance(inner, Mapping | None):
                 where = ".".join(sections[:depth])
                 raise ValueError(f"`{key}`: `{where}` holds a value, not a section")
-            node[section] = dict(inner or {})
-            node = node[section]
+            node[section] = inside = dict(inner or {})
+            node = inside
         node[last] = value
     return copy
 
 
-def label(point: Point) -> str:
+def label(point: Mapping[str, object]) -> str:
     """Return a point as part of a folder's name: `finetune.learning_rate-0.001`.
 
     Two points of the same axes never share a label. Where the words do not say exactly which point it
@@ -61,11 +61,11 @@ def label(point: Point) -> str:
     return f"{words[:LONGEST_LABEL].rstrip('-')}--{digest}"
 
 
-def _words(value: Any) -> str:
+def _words(value: object) -> str:
     return re.sub(r"[^A-Za-z0-9._]+", "-", str(value)).strip("-")
 
 
-def _is_exact(value: Any, point: Point) -> bool:
+def _is_exact(value: object, point: Mapping[str, object]) -> bool:
     """Whether the words of a value are its own, and none of them could be read as an axis."""
     if any("-" in key or _words(key) != key for key in point):
         return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -25,7 +25,7 @@ class ModelConfig(Section):
     """Run Python code that comes with a hub model. Off unless you have read that code."""
 
 
-def _targets(value: Any) -> Any:
+def _targets(value: object) -> object:
     names = [value] if isinstance(value, str) and value != "all-linear" else value
     if names != "all-linear" and not (
         isinstance(names, list | tuple) and names and all(isinstance(name, str) for name in names)

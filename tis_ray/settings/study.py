@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
@@ -13,10 +13,10 @@ from tis_ray.settings.model import LoraConfig, TrainingConfig
 
 
 class OverlapConfig(Section):
-    """The overlap guard: pool rows that repeat query or test rows, found before anything is selected."""
+    """The overlap guard: finds pool rows that repeat query or test rows, before anything is selected."""
 
     test: Literal["drop", "keep"] = "drop"
-    """What becomes of pool rows that repeat a test row: dropped ones go to the quarantine."""
+    """What happens to pool rows that repeat a test row: dropped ones go to the quarantine."""
     query: Literal["drop", "keep"] = "keep"
     """The same for pool rows that repeat a query. They are reported either way."""
     ngram: int = Field(8, ge=5)
@@ -31,8 +31,11 @@ class OverlapConfig(Section):
     have each other's here, so that all of them select from one pool."""
 
 
-def _ids(value: Any) -> Any:
-    return [str(name) for name in value] if isinstance(value, list | tuple) else value
+def _ids(value: object) -> object:
+    """Read numbers as ids; what else is no text (`yes`, which YAML reads as true) is refused later."""
+    if not isinstance(value, list | tuple):
+        return value
+    return [str(name) if type(name) in (int, float) else name for name in value]
 
 
 def _amounts(values: dict[str, float]) -> dict[str, float]:

@@ -23,16 +23,6 @@ RECALL_VERSION = 1
 """Of `recall-*`."""
 
 
-def check_cascade(cascade: Cascade, context: Context) -> None:
-    """Raise InputError unless the cheap representation scores the whole pool by itself."""
-    by = context.config.method(cascade.by)
-    if by.gives == "ordering" or by.cascade(context.config.settings_of(by)) is not None:
-        raise InputError(
-            f"{cascade.field}.by: {cascade.by} does not score the whole pool; give a cheap "
-            "representation that does"
-        )
-
-
 def kept_rows(cascade: Cascade, cheap: Artifact, context: Context) -> np.ndarray:
     """Return the pool rows that the cheap representation keeps, ascending, from its scores."""
     config = context.config

@@ -8,6 +8,7 @@ import numpy as np
 
 from tis_ray.errors import InputError
 from tis_ray.log import peak_mb
+from tis_ray.methods import READY
 from tis_ray.representations import Representation
 from tis_ray.representations.given import Given
 from tis_ray.stages.constrain import Constrainer
@@ -18,27 +19,20 @@ from tis_ray.store.given_files import read_ordering
 from tis_ray.store.sides import Side
 
 VERSION = 1
-SELECTOR = "given"
-"""What stands in place of a selector's name."""
 
 
 def given_ordering(method: Representation, context: Context, pool: Side) -> StudyOrdering:
     """Return a ready ordering, filled to the study's budgets under its constraints.
 
-    A radius needs features, which an ordering has none of. Raises InputError where the file is
-    shorter than the budgets, or names rows that the study does not use.
+    Raises InputError where the file is shorter than the budgets, or names rows that the study does
+    not use.
     """
     assert isinstance(method, Given)
     config, key = context.config, method.key("ordering")
     constrainer = Constrainer(config, pool)
-    if config.constraints.radius is not None:
-        raise InputError(
-            f"constraints.radius compares features, and {method.name} is a ready ordering that has "
-            "none; drop one of the two"
-        )
     artifact = Artifact(
         context.root,
-        f"ordering-{method.name}-{SELECTOR}",
+        f"ordering-{method.name}-{READY}",
         {
             "method": method.identity(config.settings_of(method)),
             "pool": pool.tokens.fingerprint,
@@ -46,7 +40,7 @@ def given_ordering(method: Representation, context: Context, pool: Side) -> Stud
         },
         VERSION,
     )
-    ordering = StudyOrdering(method.name, SELECTOR, artifact)
+    ordering = StudyOrdering(method.name, READY, artifact)
     reused = artifact.complete
     if not reused:
         clock = artifact.clock()
@@ -56,7 +50,8 @@ def given_ordering(method: Representation, context: Context, pool: Side) -> Stud
             for facts in [pool.token_facts(shard).select(["id", "row"]).to_pydict()]
             for name, row in zip(facts["id"], facts["row"], strict=True)
         }
-        ranked, given_scores = read_ordering(str(method.files.ordering), key, row_of)
+        lost = {row["id"]: row["reason"] for row in pool.quarantined()}
+        ranked, given_scores = read_ordering(str(method.files.ordering), key, row_of, lost)
         if config.budget_unit == "examples" and max(config.budget) > len(ranked):
             raise InputError(
                 f"{key}: holds {len(ranked)} rows, but the largest budget is {max(config.budget)}; "
@@ -66,9 +61,9 @@ def given_ordering(method: Representation, context: Context, pool: Side) -> Stud
         score_of = dict(zip(ranked.tolist(), given_scores, strict=True))
         scores = [score_of.get(row) for row in rows.tolist()]
         nothing = np.full(len(rows), -1)
-        table = ordering_table(pool, rows, scores, nothing, [None] * len(rows), SELECTOR)
+        table = ordering_table(pool, rows, scores, nothing, [None] * len(rows), READY)
         write_parquet(ordering.file, table)
         write_json(artifact / "budgets.json", [asdict(entry) for entry in filled])
         artifact.commit(rows=len(rows), seconds=clock.seconds, peak_mb=peak_mb())
-    context.log.made("ordering", f"{method.name} {SELECTOR}", artifact, reused)
+    context.log.made("ordering", f"{method.name} {READY}", artifact, reused)
     return ordering

@@ -126,7 +126,7 @@ class _Orderer:
         """The features that near-duplicates are told by, if any are to be kept out."""
         if self.config.constraints.radius is None:
             return None
-        return self._pool_features("constraints.radius")
+        return self._pool_features
 
     def _fill(
         self, selector: Selector, params: Mapping[str, Any]
@@ -142,13 +142,16 @@ class _Orderer:
         candidates = len(self.columns_N)
         if "target" in params:
             candidates = len(params["target"])
-        rows, filled = self.constrainer.fill(ranked, candidates, self._spacing_features)
+        try:
+            rows, filled = self.constrainer.fill(ranked, candidates, self._spacing_features)
+        except InputError as error:
+            raise InputError(f"{self.representation} {selector.name}: {error}") from None
         return rows, filled, longest[0]
 
     def _provided(self, selector: Selector, seed: int | None) -> dict[str, Provided]:
         """Return what the selector needs beside scores and settings, by the parameters' names."""
         providers: dict[str, Callable[[], Provided]] = {
-            "features": lambda: self._features_for(f"selector: {selector.name}"),
+            "features": self._features,
             "groups": lambda: self._groups(selector),
             "lengths": self._lengths,
             "target": self._target,
@@ -166,17 +169,12 @@ class _Orderer:
             )
         return {**provided, "weights": (weights_M, weights_M.tolist())}
 
-    def _features_for(self, field: str) -> Provided:
-        features = self._pool_features(field)
-        return features, features.identity
+    def _features(self) -> Provided:
+        return self._pool_features, self._pool_features.identity
 
-    def _pool_features(self, field: str) -> PoolFeatures:
-        if self.features is None:
-            raise InputError(
-                f"{field} compares pool rows with each other and needs their features; "
-                f"{self.representation} keeps none; set {self.representation}.scoring to `store` if it "
-                f"has that setting, or drop {field}"
-            )
+    @cached_property
+    def _pool_features(self) -> PoolFeatures:
+        assert self.features is not None  # the config was checked
         return PoolFeatures(self.features, self.columns_N)
 
     def _groups(self, selector: Selector) -> Provided:

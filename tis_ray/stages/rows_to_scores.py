@@ -17,7 +17,6 @@ from tis_ray.analysis.recorded import CascadeRecall
 from tis_ray.representations import Cascade, Representation
 from tis_ray.stages.cascade import (
     cascade_recall,
-    check_cascade,
     kept_rows,
     recall_sample,
 )
@@ -97,7 +96,6 @@ class Representer:
         scored: bool,
     ) -> Represented:
         """Represent the rows that the cheap representation keeps."""
-        check_cascade(cascade, self.context)
         cheap = self.represent(cascade.by).scores
         assert cheap is not None
         kept = kept_rows(cascade, cheap, self.context)

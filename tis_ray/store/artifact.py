@@ -105,7 +105,10 @@ def read_manifest(folder: Path) -> Manifest:
     path = folder / "manifest.json"
     content = read_json(path)
     try:
-        return Manifest(**content)
+        manifest = Manifest(**content)
+        if manifest.schema_version != SCHEMA_VERSION:
+            raise TypeError(f"it has schema {manifest.schema_version}, not {SCHEMA_VERSION}")
+        return manifest
     except TypeError as error:
         reason = str(error).replace("Manifest.__init__()", "it")
         raise InputError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -151,21 +151,22 @@ class GivenVectors:
 
 
 def read_ordering(
-    path: str, key: str, row_of: dict[str, int]
+    path: str, key: str, row_of: Mapping[str, int], lost: Mapping[str, str]
 ) -> tuple[np.ndarray, list[float | None]]:
     """Return an ordering's pool rows, best first, and their scores.
 
-    row_of: row number of each usable pool row by id. Rows of the file that the study does not use
-    (not in the pool, or set aside) are an error, since training on others would go unnoticed.
+    row_of: row number of each usable pool row by id. lost: why each other row is not usable. Rows of
+    the file that the study does not use are an error, since training on others would go unnoticed.
     """
     table = _table(path, key, None)
     ids = list(_unique(table, path, key))
     missing = [name for name in ids if name not in row_of]
     if missing:
-        named = ", ".join(repr(name) for name in missing[:MOST_MISSING])
+        reasons = (f"{name!r}: {lost.get(name, 'no such id')}" for name in missing[:MOST_MISSING])
         raise InputError(
             f"{key}: {path}: {len(missing)} of {len(ids)} ids are not usable rows of the pool "
-            f"({named}{', ...' if len(missing) > MOST_MISSING else ''}); see the pool's quarantine"
+            f"({', '.join(reasons)}{', ...' if len(missing) > MOST_MISSING else ''}); take them out "
+            "of the file"
         )
     scores = table["score"].to_pylist() if "score" in table.column_names else [None] * len(ids)
     return np.array([row_of[name] for name in ids], np.int64), scores

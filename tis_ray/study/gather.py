@@ -159,11 +159,11 @@ def _overlaps(screen: Screen) -> Overlaps:
 
 
 def _near_duplicates(alike: Likeness, rank: int) -> SelectedRow:
-    nearest = int(alike.kin.nearest[rank])
+    nearest = int(alike.near.nearest[rank])
     return {
-        "duplicates": int(alike.kin.counts[rank]),
+        "duplicates": int(alike.near.counts[rank]),
         "nearest_rank": nearest if nearest >= 0 else None,
-        "nearest_cosine": float(alike.kin.cosines[rank]),
+        "nearest_cosine": float(alike.near.cosines[rank]),
     }
 
 

@@ -7,22 +7,15 @@ from collections.abc import Iterable
 from tis_ray.analysis import Legend, Metric
 from tis_ray.config import Config
 from tis_ray.metrics import METRICS
-from tis_ray.representations import REPRESENTATIONS
 from tis_ray.selectors import BASELINE, SELECTORS
 
 
 def legend_of(config: Config) -> Legend:
     """Return the labels of all methods of a study, and how its metrics are read."""
-    representations = [config.method(name) for name in config.representation]
-    cheap = [
-        REPRESENTATIONS.find(cascade.by)
-        for method in representations
-        if (cascade := method.cascade(config.settings_of(method)))
-    ]
     selectors = {BASELINE, *(s for name in config.representation for s in config.selectors(name))}
     return Legend(
-        {method.name: method.label for method in [*representations, *cheap]},
-        {rule.name: rule.label for rule in map(SELECTORS.find, sorted(selectors))},
+        {method.name: method.label for method in config.representations()},
+        {(rule := SELECTORS.find(name)).name: rule.label for name in sorted(selectors)},
         known_metrics(config.evaluation.metrics),
     )
 

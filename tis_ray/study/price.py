@@ -184,7 +184,10 @@ def _training_prices(
         tried = rows * each * config.finetune.epochs
         losses = trials * config.finetune.epochs * query * facts["loss"]
         yield StagePrice("search", rows, tried, tried * facts["finetune"] + losses)
-    methods = 1 + sum(len(config.selectors(name)) for name in config.representation)
+    methods = 1 + sum(
+        1 if config.method(name).gives == "ordering" else len(config.selectors(name))
+        for name in config.representation
+    )
     trained = round(methods * len(config.seed) * sum(config.budget) / size)
     models = methods * len(config.seed) * len(config.budget)
     if config.quantiles is not None:

@@ -20,7 +20,7 @@ from tis_ray.evaluation import example_losses, generate
 from tis_ray.models.loading import load_model
 from tis_ray.models.lora import attach_lora, trainable_parameters
 from tis_ray.models.training import train
-from tis_ray.representations import REPRESENTATIONS, Build, Representation
+from tis_ray.representations import Build, Representation
 from tis_ray.settings import TrainingConfig
 from tis_ray.stages.tokens import Tokenise
 from tis_ray.store import Artifact, TableRow
@@ -33,16 +33,8 @@ ANSWERS = 4
 
 
 def methods_of(config: Config) -> list[Representation]:
-    """Return the representations that are computed, each after the cheap one of its cascade."""
-    methods: dict[str, Representation] = {}
-    for method in map(config.method, config.representation):
-        if method.gives == "ordering":
-            continue  # it is ready
-        cascade = method.cascade(config.settings_of(method))
-        cheap = [REPRESENTATIONS.find(cascade.by)] if cascade else []
-        for each in (*cheap, method):
-            methods.setdefault(each.name, each)
-    return list(methods.values())
+    """Return the representations that are computed, each after the cheap one that goes before it."""
+    return [method for method in config.representations() if method.gives != "ordering"]
 
 
 class Measured(TypedDict):

@@ -22,7 +22,6 @@ from tis_ray.log import RunLog
 from tis_ray.models.loading import model_identity
 from tis_ray.report import StudyRecord, build_report
 from tis_ray.report.study_results import RECORD
-from tis_ray.representations import REPRESENTATIONS
 from tis_ray.settings import ModelConfig
 from tis_ray.stages.cell_evaluation import check_evaluation
 from tis_ray.stages.cells import CellPlan, plan_cells, sweep
@@ -63,14 +62,8 @@ def checked_rows(config: Config, log: RunLog) -> Rows:
 
 def _models(config: Config) -> list[ModelConfig]:
     """Return the language models of a study: the one that is trained, and those that read the rows."""
-    models = [config.model]
-    for method in map(config.method, config.representation):
-        cascade = method.cascade(config.settings_of(method))
-        cheap = [REPRESENTATIONS.find(cascade.by)] if cascade else []
-        for each in (method, *cheap):
-            if (model := reading_model(each, config)) not in models:
-                models.append(model)
-    return models
+    models = [config.model, *(reading_model(method, config) for method in config.representations())]
+    return [model for place, model in enumerate(models) if model not in models[:place]]
 
 
 @dataclass

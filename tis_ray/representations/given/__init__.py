@@ -27,17 +27,12 @@ class Given(Representation[Section]):
 
     files: GivenConfig
 
-    @property
-    def paths(self) -> dict[str, str]:
-        """Its files by what they hold."""
-        kinds = ("scores", "features", "queries", "ordering")
-        return {kind: path for kind in kinds if (path := getattr(self.files, kind)) is not None}
-
     def digests(self) -> dict[str, str]:
         """Return what names the files' content. Raises InputError for a file that is not there."""
         from tis_ray.store.given_files import content_digest
 
-        return {kind: content_digest(path, self.key(kind)) for kind, path in self.paths.items()}
+        paths = self.files.paths()
+        return {kind: content_digest(path, self.key(kind)) for kind, path in paths.items()}
 
     def key(self, kind: str) -> str:
         """Return the config key of a file, for messages."""
@@ -104,7 +99,7 @@ def given_method(name: str, files: GivenConfig) -> Given:
         gives = "ordering"
     return Given(
         name=name,
-        label=files.label,
+        label=files.label or name,
         gives=gives,
         cosines=files.cosines or files.features is not None,
         made_of="scores from a file",

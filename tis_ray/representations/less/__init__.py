@@ -95,7 +95,7 @@ class LessSettings(Section):
     scores. So does `exact`, without any projection: the gold standard for few queries."""
     exact_gb: float = Field(4.0, gt=0)
     """Most memory an actor may spend on the queries' gradients when scoring is `exact`."""
-    dtype: FeatureType | Literal["int4", "int2"] = "float16"
+    dtype: Literal[FeatureType, "int4", "int2"] = "float16"
     """Type of stored pool features. Below 8 bits they are rotated first; queries stay float32."""
     cascade: CascadeSettings | None = None
     """Rank only the part of the pool that a cheap representation keeps; null ranks all of it."""

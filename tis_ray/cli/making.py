@@ -1,0 +1,195 @@
+"""The verbs that make something: a study and its steps, scores, a selection, a merged model, a job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from tis_ray.cli.options import ConfigFile, Overrides, app, console, load, say
+from tis_ray.errors import InputError
+
+
+@app.command()
+def run(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Measure 64 rows and print what the study would cost.")
+    ] = False,
+) -> None:
+    """Run a whole study: select, fine-tune, evaluate against random and zero-shot, report.
+
+    The same command again continues a stopped run and reuses what is done.
+
+    Example: tis-ray run --config examples/quickstart.yaml --set seed=[0,1,2]
+
+    Example: tis-ray run --config examples/quickstart.yaml --dry-run
+    """
+    loaded = load(config, overrides)
+    if dry_run:
+        from tis_ray.study.price import price, print_price
+
+        print_price(price(loaded), Console(width=console.width))
+        return
+    from tis_ray.study.run import PartsFailedError
+    from tis_ray.study.run import run as run_study
+    from tis_ray.study.summary import print_summary
+
+    try:
+        result = run_study(loaded, console=console)
+    except PartsFailedError as error:
+        if error.result.parts:
+            print_summary(error.result, loaded, config, console)
+        raise
+    print_summary(result, loaded, config, console)
+
+
+@app.command()
+def featurize(config: ConfigFile, overrides: Overrides = None) -> None:
+    """Compute the features of the pool and the query set, and stop there.
+
+    Example: tis-ray featurize --config examples/quickstart.yaml --set representation=less
+    """
+    loaded = load(config, overrides)
+    from tis_ray.study.run import run as run_study
+
+    result = run_study(loaded, until="featurize", console=console)
+    for study in result.studies:
+        say(f"features: {study.run_dir / 'features'}")
+    say(f"next: tis-ray select --config {config}")
+
+
+@app.command()
+def score(
+    pool: Annotated[Path, typer.Option(help="A `features-*` artifact with a pool side.")],
+    query: Annotated[Path, typer.Option(help="A `features-*` artifact with the queries.")],
+    out: Annotated[Path, typer.Option(help="Folder for the scores.")],
+) -> None:
+    """Score one run's pool against another run's queries, without a model.
+
+    Both must be of one feature space (model, checkpoints, template, sketch, ...).
+
+    Example: tis-ray score --pool runs/a/features/less --query runs/b/features/less --out scores/
+    """
+    from tis_ray.stages.scores import score_folders
+
+    matrix = score_folders(pool, query, out)
+    say(f"scores: {matrix}")
+    say(f"next: tis-ray select --scores {matrix} --selector round_robin --budget 500 --out picked/")
+
+
+@app.command()
+def select(
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="YAML file of the study.")
+    ] = None,
+    overrides: Overrides = None,
+    scores: Annotated[
+        Path | None,
+        typer.Option(help="A bare .npy matrix instead of a study: queries x candidates."),
+    ] = None,
+    selector: Annotated[str, typer.Option(help="Selector for --scores.")] = "round_robin",
+    budget: Annotated[int | None, typer.Option(help="Budget for --scores, in examples.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed, for --selector random.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder for --scores' ordering.parquet.")] = None,
+) -> None:
+    """Rank the pool: of a study, or of a bare score matrix.
+
+    Example: tis-ray select --config examples/quickstart.yaml
+
+    Example: tis-ray select --scores S.npy --selector round_robin --budget 500 --out picked/
+    """
+    if (config is None) == (scores is None):
+        raise InputError("select: give either --config FILE or --scores FILE.npy")
+    if config is not None:
+        loaded = load(config, overrides)
+        from tis_ray.study.run import run as run_study
+
+        result = run_study(loaded, until="select", console=console)
+        for ordering in (one for study in result.studies for one in study.orderings):
+            say(f"{ordering.name}: {ordering.file}")
+        say(f"next: tis-ray finetune --config {config}")
+        return
+    if budget is None or out is None:
+        raise InputError("select --scores: --budget and --out are needed too")
+    from tis_ray.finished.select_scores import select_matrix
+
+    assert scores is not None
+    params = {"seed": seed} if selector == "random" else {}
+    chosen = select_matrix(scores, selector, budget, out, **params)
+    say(f"{len(chosen)} candidates by {selector}: {out / 'ordering.parquet'}")
+
+
+@app.command()
+def finetune(config: ConfigFile, overrides: Overrides = None) -> None:
+    """Fine-tune and evaluate every cell of the study, without the report.
+
+    Each model lies in its cell's artifact: `adapter/`, a standard PEFT folder, or after full
+    fine-tuning `model/`, a standard transformers folder.
+
+    Example: tis-ray finetune --config examples/quickstart.yaml --set budget=100 --set seed=0
+    """
+    loaded = load(config, overrides)
+    from tis_ray.study.run import run as run_study
+
+    result = run_study(loaded, until="evaluate", console=console)
+    for cell in (one for study in result.studies for one in study.cells):
+        if cell.model:
+            name = f"{cell.method.representation} B={cell.budget} seed {cell.seed}"
+            say(f"{name}: {cell.artifact}/{cell.model}")
+    say(f"next: tis-ray evaluate --config {config}")
+
+
+@app.command()
+def evaluate(config: ConfigFile, overrides: Overrides = None) -> None:
+    """Print the losses and exact match of every cell (trains what is missing).
+
+    Example: tis-ray evaluate --config examples/quickstart.yaml
+    """
+    loaded = load(config, overrides)
+    from tis_ray.study.labels import legend_of
+    from tis_ray.study.run import run as run_study
+    from tis_ray.study.summary import results_tables
+
+    result = run_study(loaded, until="evaluate", console=console)
+    for study in result.studies:
+        Console(width=console.width).print(*results_tables(study.cells, legend_of(loaded)))
+
+
+@app.command()
+def export(
+    config: ConfigFile,
+    adapter: Annotated[Path, typer.Option(help="An adapter that `finetune` named.")],
+    out: Annotated[Path, typer.Option(help="Folder to make.")],
+    overrides: Overrides = None,
+) -> None:
+    """Merge a trained adapter into the base model: a plain transformers folder with its tokenizer.
+
+    Example: tis-ray export -c examples/quickstart.yaml --adapter artifacts/cell-0a1b/adapter --out my-model
+    """
+    loaded = load(config, overrides)
+    from tis_ray.finished.export import export_adapter
+
+    say(f"model: {export_adapter(loaded, adapter, out)}")
+
+
+@app.command()
+def submit(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    address: Annotated[
+        str, typer.Option(help="Job server of the cluster.")
+    ] = "http://127.0.0.1:8265",
+    follow: Annotated[bool, typer.Option(help="Show the job's log until it ends.")] = True,
+) -> None:
+    """Send a study to a Ray cluster as a job (what `ray job submit -- python -m tis_ray.cli run` does).
+
+    Example: tis-ray submit -c examples/quickstart.yaml --set runs=/shared/runs --set artifacts=/shared/artifacts
+    """
+    loaded = load(config, overrides)
+    from tis_ray.distributed.submit import submit_study
+
+    raise typer.Exit(submit_study(loaded, address, follow, console))

@@ -1,0 +1,44 @@
+"""What every verb uses: the program, its options, and how it prints. Imports no other part of the package."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from tis_ray.config import Config
+
+app = typer.Typer(
+    name="tis-ray",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="Choose fine-tuning data for your task, and prove that the choice was worth it.",
+)
+# A pipe has no width; 110 columns hold the tables.
+console = Console(stderr=True, width=None if sys.stderr.isatty() else 110)
+
+ConfigFile = Annotated[
+    Path, typer.Option("--config", "-c", help="YAML file of the study.", show_default=False)
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Override a field: `--set budget=500 --set less.seed=1`."),
+]
+
+
+def load(config: Path, overrides: list[str] | None) -> Config:
+    """Read the config; verbs do this before they import Ray, which takes seconds."""
+    from tis_ray.config import load_config
+
+    return load_config(config, overrides)
+
+
+def say(line: str) -> None:
+    """Print a line about the work as it is: paths are neither wrapped nor coloured."""
+    console.print(line, soft_wrap=True, highlight=False, markup=False)

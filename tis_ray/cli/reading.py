@@ -1,0 +1,162 @@
+"""The verbs that read: finished studies, the methods that there are, this machine. None needs Ray."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from tis_ray.cli.options import ConfigFile, Overrides, app, console, load, say
+from tis_ray.version import __version__
+
+
+@app.command()
+def report(config: ConfigFile, overrides: Overrides = None) -> None:
+    """Draw the report of a finished study again, from its `record.json`; of several, the page of all too.
+
+    Example: tis-ray report --config examples/quickstart.yaml
+    """
+    loaded = load(config, overrides)
+    from tis_ray.finished.redraw import redrawn
+
+    for page in redrawn(loaded):
+        say(f"report: {page}")
+
+
+@app.command()
+def analyze(
+    folders: Annotated[
+        list[Path],
+        typer.Argument(
+            help="The paper's published results, or run folders of finished studies, each a task.",
+            metavar="FOLDER...",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for tables.json, the figures and index.html.")],
+) -> None:
+    """Tables, figures and statistics of finished results: the paper's, or your own studies'.
+
+    Example: tis-ray analyze plot_data_tulu --out analysis/
+
+    Example: tis-ray analyze runs/gsm8k runs/bbh --out analysis/
+    """
+    from tis_ray.report.analyze import analyze as analyze_folders
+
+    page = analyze_folders(folders, out)
+    say(f"analysis: {page}")
+    say(f"tables: {out / 'tables.json'}")
+
+
+@app.command()
+def explain(
+    config: ConfigFile,
+    example: Annotated[
+        str | None,
+        typer.Argument(help="Id of a pool row; without it, all selected rows.", metavar="ID"),
+    ] = None,
+    overrides: Overrides = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the tables; by default `explain/` in the run's.")
+    ] = None,
+    near: Annotated[
+        float, typer.Option(min=-1, max=1, help="Cosine from which two rows are near-duplicates.")
+    ] = 0.95,  # analysis.choice.NEAR, without loading what it needs
+) -> None:
+    """Say why rows were chosen: rank, score, query, margin, checkpoints, near-duplicates, source.
+
+    With an ID: where that row stands in each ordering. Without: a table of all selected rows of each
+    ordering, as .parquet and .csv; its first rows are printed.
+
+    Example: tis-ray explain --config examples/quickstart.yaml
+
+    Example: tis-ray explain --config examples/quickstart.yaml reverse-casual-000017
+    """
+    loaded = load(config, overrides)
+    from tis_ray.finished.explain import explain_orderings, explain_row, first_rows, not_selected
+
+    if example is not None:
+        for line in explain_row(loaded, example, near):
+            typer.echo(line)
+        return
+    for method, table, path in explain_orderings(loaded, out, near):
+        Console(width=console.width).print(first_rows(method, table))
+        say(f"{method}: {path} and .csv")
+    for name in not_selected(loaded):
+        say(f"{name}: no ordering yet; `tis-ray select` makes it")
+
+
+@app.command()
+def recommend(
+    pilots: Annotated[
+        list[Path], typer.Argument(help="Run folders of a pilot study, one for each target task.")
+    ],
+    budget: Annotated[int, typer.Option(min=1, help="The budget you plan, in examples.")],
+    pool_rows: Annotated[
+        int | None,
+        typer.Option(min=1, help="Rows of the pool you plan to use; by default the pilot's."),
+    ] = None,
+    metric: Annotated[str, typer.Option(help="What is to be improved.")] = "test_loss",
+) -> None:
+    """Say which method to use at a budget, from a small pilot: expected gain, interval, price.
+
+    A pilot is a study on a part of the pool (`data.pool.sample`) with two or more small budgets.
+
+    Example: tis-ray recommend runs/study --budget 5000 --pool-rows 200000
+    """
+    from tis_ray.report.advice import advice
+
+    for line in advice(pilots, budget, pool_rows, metric):
+        typer.echo(line)
+
+
+@app.command()
+def status(config: ConfigFile, overrides: Overrides = None) -> None:
+    """Say what of a run is done, running or failed, from its `events.jsonl`.
+
+    Example: tis-ray status --config examples/quickstart.yaml
+    """
+    loaded = load(config, overrides)
+    from tis_ray.finished.status import status_lines
+
+    for line in status_lines(loaded):
+        typer.echo(line)
+
+
+@app.command()
+def methods() -> None:
+    """List representations, selectors and metrics: ours and those of installed packages, with settings.
+
+    Example: tis-ray methods
+    """
+    from tis_ray.study.catalogue import catalogue
+
+    for line in catalogue():
+        typer.echo(line)
+
+
+@app.command()
+def doctor() -> None:
+    """Check this machine: versions, devices, optional packages, Ray, disk.
+
+    Example: tis-ray doctor
+    """
+    from tis_ray.study.doctor import checks
+
+    failed = False
+    for check in checks():
+        failed |= check.problem
+        mark = "[red]✗[/red]" if check.problem else "[green]✓[/green]"
+        console.print(f"{mark} {check.name:<24} {escape(check.found)}", highlight=False)
+    raise typer.Exit(1 if failed else 0)
+
+
+@app.command()
+def version() -> None:
+    """Print the version.
+
+    Example: tis-ray version
+    """
+    typer.echo(__version__)
