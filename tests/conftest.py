@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-import tests.properties  # the profiles of hypothesis
+from tests.properties import load_profiles
 from tests.small import small_study
 
 for _name, _value in {
@@ -29,6 +29,8 @@ for _name, _value in {
     "OMP_NUM_THREADS": "1",
 }.items():
     os.environ.setdefault(_name, _value)
+
+load_profiles()
 
 GOLDEN = Path(__file__).parent / "golden"
 

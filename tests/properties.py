@@ -12,10 +12,15 @@ from hypothesis import HealthCheck, settings
 ALL = 100
 """Cases of a property that names no number, under the profile `all`."""
 
-# No deadline: how long a case takes depends on what else the machine does.
-settings.register_profile("loop", max_examples=ALL // 4, derandomize=True, deadline=None)
-settings.register_profile("all", max_examples=ALL, deadline=None, print_blob=True)
-settings.load_profile("loop")  # `pytest --hypothesis-profile all` loads the other one
+
+def load_profiles() -> None:
+    """Make the inner loop the default; `pytest --hypothesis-profile all` tries every case.
+
+    Without deadlines: how long a case takes depends on what else the machine does.
+    """
+    settings.register_profile("loop", max_examples=ALL // 4, derandomize=True, deadline=None)
+    settings.register_profile("all", max_examples=ALL, deadline=None, print_blob=True)
+    settings.load_profile("loop")
 
 
 def tries(count: int, suppress: Sequence[HealthCheck] = ()) -> settings:
