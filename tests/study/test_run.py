@@ -152,7 +152,11 @@ def test_batch_size_and_pool_order_move_scores_by_less_than_1e_6(undisturbed, tm
     order = np.random.default_rng(batch).permutation(len(rows))
     pool = tmp_path / "pool.jsonl"
     pool.write_text("\n".join(json.dumps(rows[i]) for i in order))
-    run(small_study(tmp_path, data__pool=str(pool), batch__examples=batch), until="select")
+    study = small_study(tmp_path, data__pool=str(pool), batch__examples=batch)
+    if batch == 7:  # once is enough: the warm-up has batches of its own
+        (warmup,) = (undisturbed / "artifacts").glob("warmup-*")
+        study["less"]["warmup"]["checkpoints"] = str(warmup)
+    run(study, until="select")
     expected, found = scores_by_id(undisturbed), scores_by_id(tmp_path)
     assert expected.keys() == found.keys()
     worst = max(np.abs(expected[name] - found[name]).max() for name in expected)
@@ -197,6 +201,7 @@ def test_unusable_rows_are_quarantined_counted_and_never_selected(ray_cluster, t
         representation=methods,
         overlap__test="keep",  # among so few rows, the wording of some looks like repetition
         finetune__epochs=1,
+        finetune__batch_size=32,
         evaluation__metrics=[],
     )
     result = run(study, until="report")
