@@ -249,7 +249,7 @@ def test_reports_of_several_studies_are_drawn_and_the_page_of_all(tis: Tis, stud
     names = ["tiny-finetune.epochs-1", "tiny-finetune.epochs-2"]
     for name, epochs in zip(names, (1, 2), strict=True):
         record = make_record()
-        record.name, record.config["setting"] = name, {"finetune.epochs": epochs}
+        record.name, record.setting = name, {"finetune.epochs": epochs}
         record.save(Path("runs", name, "report", "record.json"))
     done = tis("report", "--config", study)
     pages = [Path("runs", name, "report", "index.html").absolute() for name in [*names, "tiny"]]

@@ -14,7 +14,9 @@ from tis_ray.analysis.ranks import exchange_p
 
 
 def rank_tables(cells, metric):
-    return ranks.rank_tables([Cell.from_json(cell) for cell in cells], describe(metric))
+    about = describe(metric)
+    runs = ranks.ranked_runs([Cell.from_json(cell) for cell in cells], about)
+    return ranks.rank_tables(runs, lower_is_better=about.lower_is_better)
 
 
 def cells(losses):
@@ -43,7 +45,7 @@ def test_ranks_by_hand_with_a_tie():
         ("zero_shot", None): {(0, None): 0.0},
     }
     (found,) = rank_tables(cells(losses), "test_loss")
-    assert (found.of, found.within, found.comparisons, found.seeds) == (
+    assert (found.of, found.within, found.comparisons, found.blocks) == (
         "selector", ("less",), 4, 2
     )  # fmt: skip
     means = {line.name: line.rank.mean for line in found.ranks}
@@ -54,7 +56,7 @@ def test_ranks_by_hand_with_a_tie():
     # about 4. Of the six ways to give the second seed's ranks to names, two have a at 2.25 (1.625 both
     # times), two a at 1.25 (4.625) and two a at 2.5 (0.875): four spread as far.
     assert found.p_value == pytest.approx(4 / 6)
-    assert not found.told
+    assert not found.differ
     # Student's interval of two seed means reaches beyond the ranks that there are.
     assert (found.ranks[0].rank.low, found.ranks[0].rank.high) == (1.0, 3.0)
     assert found.ranks[2].rank.low is None
@@ -109,7 +111,7 @@ def test_equal_rankings_have_the_lowest_p(methods, seeds):
     (found,) = rank_tables(cells(rows), "test_loss")
     assert found.p_value == pytest.approx(found.lowest_p)
     assert found.lowest_p == pytest.approx(math.factorial(methods) ** (1 - seeds))
-    assert found.told == ((methods, seeds) in [(2, 6), (3, 3), (4, 2)])
+    assert found.differ == ((methods, seeds) in [(2, 6), (3, 3), (4, 2)])
 
 
 def test_random_ways_agree_with_all_ways(monkeypatch):
@@ -133,7 +135,7 @@ def test_a_null_study_says_that_they_differ_in_at_most_5_of_100():
             for a in range(4)
         }
         (found,) = rank_tables(cells(losses), "test_loss")
-        told += found.told
+        told += found.differ
     assert told / 400 <= 0.05 + 0.022  # two errors
 
 

@@ -66,7 +66,7 @@ def test_figures_reach_for_nothing_outside(drawn):
 def test_no_method_is_left_out_whatever_its_result(make):
     methods = [(r, s) for r in ("less", "rds", "embed") for s in ("round_robin", "uot", "knn")]
     rows = make(methods=methods, gain=-0.4).table()
-    for figure in (budget_curve(rows, TEST_LOSS), comparison(rows, TEST_LOSS)):
+    for figure in (budget_curve(rows, TEST_LOSS), comparison("difference", rows, TEST_LOSS)):
         for name in ("LESS", "RDS+", "EMBED"):
             for selector in ("round robin", "UOT", "KNN"):
                 assert f"{name} + {selector}" in figure

@@ -82,7 +82,7 @@ def test_what_was_not_computed_here_makes_the_cost_a_lower_bound(cascaded):
         "the warm-up was given",
     )
     (table,) = gain_tables(cascaded, cascaded.table())
-    assert [row["cost"] for row in table["rows"]] == ["3.2 s", "at least 66 s", "at least 72 s"]
+    assert [row.cost for row in table.rows] == ["3.2 s", "at least 66 s", "at least 72 s"]
     drawn = drawings(cascaded, cascaded.table())["gain_test_loss"].svg
     assert "LESS + KNN (at least)" in drawn
 
@@ -108,18 +108,18 @@ def test_gains_point_up():
 def test_the_table_is_cheapest_first_with_the_gain_at_each_budget(record):
     rows = record.table()
     tables = gain_tables(record, rows)
-    assert [table["name"] for table in tables] == ["Test loss", "Query loss", "Exact match"]
+    assert [table.name for table in tables] == ["Test loss", "Query loss", "Exact match"]
     first = tables[0]
-    assert first["budgets"] == ["100", "500"]
-    assert first["training"] == ["2.0 s", "10 s"]  # 1/50 s a row in the made-up study
-    less = next(row for row in first["rows"] if row["method"] == "LESS + round robin")
-    assert less["cost"] == "5 min"
-    assert less["stages"] == "features less 5 min, less round_robin 2.0 s"
+    assert first.budgets == ["100", "500"]
+    assert first.training == ["2.0 s", "10 s"]  # 1/50 s a row in the made-up study
+    less = next(row for row in first.rows if row.method == "LESS + round robin")
+    assert less.cost == "5 min"
+    assert less.stages == "features less 5 min, less round_robin 2.0 s"
     versus = (
         next(r for r in rows if r.method.representation == "less").metrics["test_loss"].vs_random
     )
-    assert less["gains"][0]["gain"] == f"+{-versus.difference:.2f}"
-    assert less["gains"][0]["tone"] == "better"
+    assert less.gains[0].gain == f"+{-versus.difference:.2f}"
+    assert less.gains[0].tone == "better"
 
 
 def test_a_method_without_a_comparison_has_an_empty_place(cascaded):
@@ -127,8 +127,8 @@ def test_a_method_without_a_comparison_has_an_empty_place(cascaded):
         c for c in cascaded.cells if (c.method.selector, c.budget) != ("knn", 20)
     ]  # fmt: skip
     (table,) = gain_tables(cascaded, cascaded.table())
-    assert table["rows"][-1]["gains"][1] is None
-    assert all(row["gains"][0] for row in table["rows"])
+    assert table.rows[-1].gains[1] is None
+    assert all(row.gains[0] for row in table.rows)
     cascaded.cells = [c for c in cascaded.cells if not c.method.is_random]
     assert gain_tables(cascaded, cascaded.table()) == []
 

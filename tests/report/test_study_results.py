@@ -9,8 +9,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.report.conftest import changed
+from tests.report.conftest import changed, with_two_zero_shots
 from tis_ray.analysis import Cell, Method
+from tis_ray.analysis.pooled import pooled_rows
 from tis_ray.errors import InputError
 from tis_ray.paper.tables import all_tables
 from tis_ray.report.analyze import analyze
@@ -117,10 +118,10 @@ def test_metrics_of_tasks_are_measures_too(tmp_path, make):
 
     record.cells = changed(record, measure)
     record.save(tmp_path / "report" / "record.json")
-    measure = study_results([tmp_path]).measure("gsm8k/numeric_match")
-    assert (measure.words, measure.scale, measure.lower_is_better) == (
+    metric = study_results([tmp_path]).about("gsm8k/numeric_match")
+    assert (metric.words, metric.share, metric.lower_is_better) == (
         "gsm8k: numeric match",
-        100.0,
+        True,
         False,
     )
 
@@ -208,3 +209,42 @@ def test_two_points_have_no_p_and_the_page_says_so(saved, tmp_path, make):
     assert (counts["n_exact_expected"], counts["n_sig_bh_wrong"]) == (None, None)
     assert "too few points for a test" in page
     assert "2 points are too few for a test of the correlation." in page
+
+
+def test_the_table_of_one_study_is_the_same_by_both_ways(tmp_path, make):
+    record = with_two_zero_shots(make())
+    record.save(tmp_path / "report" / "record.json")
+    results = study_results([tmp_path])
+    pooled = {(row.method, row.budget): row for row in pooled_rows(results, (0,))}
+    own = [row for row in record.table() if not row.method.is_zero_shot]
+    assert {(row.method, row.budget) for row in own} < set(pooled)
+    for row in own:
+        other = pooled[row.method, row.budget]
+        assert other.label == row.label
+        for name, summary in row.metrics.items():
+            found = other.metrics[name]
+            assert found.value == summary.value
+            assert found.vs_random == summary.vs_random
+            assert summary.vs_zero_shot is not None
+            assert found.vs_zero_shot is not None
+            assert replace(found.vs_zero_shot, p_holm=None) == summary.vs_zero_shot
+
+
+def test_cells_are_the_pairs_of_several_studies(tmp_path, make):
+    folders = []
+    for i, name in enumerate("abcdef"):
+        record = make(budgets=(100,), gain=0.2 + 0.01 * i)
+        record.name = name
+        record.save(tmp_path / name / "report" / "record.json")
+        folders.append(tmp_path / name)
+    results = study_results(folders)
+    (less,) = [r for r in pooled_rows(results, (0,)) if r.label == "LESS + round robin"]
+    versus = less.metrics["test_loss"].vs_random
+    means_JA = results.means("test_loss")[0, :, :, 0]
+    a = results.position("LESS + round robin")
+    assert (versus.n, versus.pairs, versus.verdict) == (6, "cells", "better")
+    assert versus.difference == pytest.approx((means_JA[:, a] - means_JA[:, 0]).mean())
+    assert versus.p_value == 2 / 2**6  # all six differences have one sign
+    text = analyze(folders, tmp_path / "out").read_text()
+    assert "over 6 cells" in text
+    assert '<th scope="col" class="n">Cells</th>' in text

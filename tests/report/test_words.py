@@ -5,13 +5,8 @@ import pytest
 from tests.report.conftest import LEGEND, changed, with_two_zero_shots
 from tis_ray.analysis import Interval, Method, describe
 from tis_ray.analysis.cells import POOL, QUERIES, Part
-from tis_ray.report.words import (
-    duration,
-    headline,
-    interval,
-    number,
-    probability,
-)
+from tis_ray.report.headline import headline
+from tis_ray.report.words import duration, interval, number, probability
 
 
 @pytest.fixture

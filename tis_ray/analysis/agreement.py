@@ -17,9 +17,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from itertools import combinations
-from typing import Any
 
 import numpy as np
+
+from tis_ray.analysis.cells import Method
+from tis_ray.analysis.recorded import Agreement
 
 PERSISTENCE = 0.99
 """The p used where none is given: the first 100 ranks have 85% of the weight."""
@@ -75,13 +77,10 @@ def weight_of_top(depth: int, p: float = PERSISTENCE) -> float:
     return 1 - p ** (depth - 1) + (1 - p) / p * depth * rest
 
 
-def pairwise_agreement(
-    rankings: Mapping[Any, np.ndarray], candidates: int
-) -> dict[str, Any] | None:
+def pairwise_agreement(rankings: Mapping[Method, np.ndarray], candidates: int) -> Agreement | None:
     """Compare rankings of `candidates` candidates, each pair once; None if there is no pair.
 
-    All are cut to the rows of the shortest. Returns names (the keys), pairs (left, right: places in
-    names; jaccard, rank_biased), rows, candidates, random (`random_jaccard`) and p.
+    All are cut to the rows of the shortest. `random` is `random_jaccard`.
     """
     if len(rankings) < 2:
         return None

@@ -27,7 +27,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 from scipy.spatial.distance import pdist, squareform
@@ -72,7 +71,7 @@ class BoundTerms:
         fixed = self.pool_query.upper + self.subset_query.upper
         return constant * self.sampling + self.deviation + fixed
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return the fields as plain JSON values."""
         return asdict(self)
 

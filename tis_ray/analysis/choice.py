@@ -12,7 +12,6 @@ score decided: mass (UOT, KNN), a mean over queries, or a condition of the study
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 
@@ -35,7 +34,7 @@ class ScoreFacts:
     median: float
     highest: float
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return the fields as plain JSON values."""
         return asdict(self)
 

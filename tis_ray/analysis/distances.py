@@ -22,7 +22,7 @@ the squared distance of unit vectors. It is no metric: `tis_ray.analysis.bounds`
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -77,7 +77,7 @@ class Distances:
     mmd: Mmd | None
     """None without features: scores do not tell distances within a side."""
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return the fields as plain JSON values."""
         return asdict(self)
 

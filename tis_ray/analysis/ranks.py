@@ -1,18 +1,19 @@
-"""Which selector, and which representation, comes first: mean ranks over the runs of one study.
+"""Which selector, and which representation, comes first: mean ranks over seeds or cells.
 
 **Ranks.** Methods are ranked where they are alike in all else: selectors within one representation,
-budget and seed; representations within one selector, budget and seed. 1 is best, ties share their
-mean rank. Only methods that meet everywhere are ranked together: each set of selectors that some
-representation has makes a table, over all representations that have the whole set (and the other
-way round). Comparisons in which one of the set has no result are left out.
+budget and block; representations within one selector, budget and block. The blocks of one study are
+its seeds, those of several studies their cells (one model and task each). 1 is best, ties share
+their mean rank. Only methods that meet everywhere are ranked together: each set of selectors that
+some representation has makes a table, over all representations that have the whole set (and the
+other way round). Comparisons in which one of the set has no result are left out.
 
-**Interval.** Runs of one seed at several budgets share their initial weights, and their subsets are
-nested, so seeds count and budgets do not: a seed's mean rank is one value, and the interval is that
-of the mean over seeds (Student), cut to the ranks that there are.
+**Interval.** Runs of one block at several budgets share their initial weights, and their subsets are
+nested, so blocks count and budgets do not: a block's mean rank is one value, and the interval is
+that of the mean over blocks (Student), cut to the ranks that there are.
 
 **Test.** Friedman's statistic, Σ (mean rank - (A+1)/2)² over A methods, against all ways to exchange
-the methods' names seed by seed. It holds for few seeds, where chi-square does not. S seeds of two
-methods reach p = 2^(1-S), so that two methods cannot be told apart with fewer than six seeds.
+the methods' names block by block. It holds for few blocks, where chi-square does not. S blocks of
+two methods reach p = 2^(1-S), so that two methods cannot be told apart with fewer than six.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ DRAWS = 9999
 
 @dataclass(frozen=True)
 class MeanRank:
-    """One competitor: its mean rank with the interval over seeds, and in how many comparisons it is best."""
+    """One competitor: its mean rank with the interval over blocks, and in how many comparisons it is best."""
 
     name: str
     rank: Interval
@@ -59,46 +60,52 @@ class RankTable:
     within: tuple[str, ...]
     """The representations (selectors) under which these selectors (representations) met."""
     comparisons: int
-    """Rankings of all competitors: those of `within`, budgets and seeds that are complete."""
-    seeds: int
+    """Rankings of all competitors: those of `within`, budgets and blocks that are complete."""
+    blocks: int
     p_value: float
     """Of ranks as far apart as these, if the names meant nothing."""
 
     @property
-    def told(self) -> bool:
+    def differ(self) -> bool:
         """Whether the ranks differ by more than noise."""
         return self.p_value < 1 - CONFIDENCE
 
     @property
     def lowest_p(self) -> float:
-        """The p of equal rankings in all seeds, below which none can be."""
-        return float(math.factorial(len(self.ranks)) ** (1 - self.seeds))
+        """The p of equal rankings in all blocks, below which none can be."""
+        return float(math.factorial(len(self.ranks)) ** (1 - self.blocks))
 
 
-def rank_tables(cells: Iterable[Cell], metric: Metric) -> list[RankTable]:
-    """Return the tables of selectors, then of representations, by one metric of a study's cells.
+Run = tuple[str, str, int, int]
+"""Representation, selector, budget and block."""
 
-    Random and zero-shot are not ranked. A study with one representation and one selector has no
-    table.
+
+def rank_tables(values: Mapping[Run, float], *, lower_is_better: bool) -> list[RankTable]:
+    """Return the tables of selectors, then of representations, by one metric's values (NaN: missing).
+
+    With one representation and one selector there is no table.
     """
-    values: dict[tuple[str, str, int, int], float] = {}
-    for cell in cells:
-        method, value = cell.method, cell.metrics.get(metric.name)
-        if cell.seed is None or method.is_baseline or method.selector is None:
-            continue
-        key = (method.representation, method.selector, cell.budget, cell.seed)
-        values[key] = math.nan if value is None else float(value)
     tables = (
-        _table(values, metric.lower_is_better, of, competitors, within)
+        _table(values, lower_is_better, of, competitors, within)
         for of in _AXES
         for competitors, within in _meetings(values, _AXES[of])
     )
     return [table for table in tables if table]
 
 
-def _meetings(
-    runs: Iterable[tuple[str, str, int, int]], axis: int
-) -> list[tuple[list[str], list[str]]]:
+def ranked_runs(cells: Iterable[Cell], metric: Metric) -> dict[Run, float]:
+    """Return what `rank_tables` ranks of one study: the blocks are seeds, baselines are left out."""
+    values: dict[Run, float] = {}
+    for cell in cells:
+        method, value = cell.method, cell.metrics.get(metric.name)
+        if cell.seed is None or method.is_baseline or method.selector is None:
+            continue
+        key = (method.representation, method.selector, cell.budget, cell.seed)
+        values[key] = math.nan if value is None else float(value)
+    return values
+
+
+def _meetings(runs: Iterable[Run], axis: int) -> list[tuple[list[str], list[str]]]:
     """Return each set of at least two competitors, with all under which the whole set met."""
     sets: dict[str, dict[str, None]] = {}
     for representation, selector, *_ in runs:
@@ -112,7 +119,7 @@ def _meetings(
 
 
 def _table(
-    values: Mapping[tuple[str, str, int, int], float],
+    values: Mapping[Run, float],
     lower: bool,
     of: Axis,
     competitors: Sequence[str],
@@ -120,15 +127,15 @@ def _table(
 ) -> RankTable | None:
     budgets = sorted({key[2] for key in values})
 
-    def value(name: str, other: str, budget: int, seed: int) -> float:
+    def value(name: str, other: str, budget: int, block: int) -> float:
         method = (other, name) if of == "selector" else (name, other)
-        return values.get((*method, budget, seed), math.nan)
+        return values.get((*method, budget, block), math.nan)
 
     rows_SA, complete = [], []
-    for seed in sorted({key[3] for key in values}):
+    for block in sorted({key[3] for key in values}):
         values_CA = np.array(
             [
-                [value(name, other, budget, seed) for name in competitors]
+                [value(name, other, budget, block) for name in competitors]
                 for other in within
                 for budget in budgets
             ]
@@ -165,9 +172,9 @@ def exchange_p(ranks_SA: np.ndarray, *, seed: int = 0) -> float:
 
     All ways count up to `EXACT_WAYS`; beyond, `seed` draws some.
     """
-    seeds, methods = ranks_SA.shape
+    blocks, methods = ranks_SA.shape
     # Only how the rankings lie to each other matters, so the first keeps its names.
-    if math.factorial(methods) ** (seeds - 1) <= EXACT_WAYS:
+    if math.factorial(methods) ** (blocks - 1) <= EXACT_WAYS:
         sums_WA = ranks_SA[:1]
         for row in ranks_SA[1:]:
             orders_OA = row[list(permutations(range(methods)))]

@@ -16,27 +16,11 @@ from typing import Literal
 import numpy as np
 
 from tis_ray.analysis.cells import Method
+from tis_ray.analysis.legend import Legend
+from tis_ray.analysis.metrics import Metric
 
 RANDOM = "Random"
 """The name of the baseline in `Results.methods`, always the first."""
-
-
-@dataclass(frozen=True)
-class Measure:
-    """A number that is reported for each run."""
-
-    name: str
-    """Its key in tables, and its column in the paper's files."""
-    words: str
-    lower_is_better: bool
-    scale: float = 1.0
-    """What it is multiplied by for reading: 100 where a share is shown in percent."""
-    places: int = 3
-    """Decimals for reading."""
-    figure: str = ""
-    """How the paper's plotting script names it in file names; figures are drawn where it is set."""
-    quantile_figure: str = ""
-    """The same in the names of the quantile figures."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +48,7 @@ class Family:
 
 @dataclass(frozen=True)
 class Results:
-    """Budget curves, zero-shot values and quantile curves, by measure name."""
+    """Budget curves, zero-shot values and quantile curves, by the name of their metric."""
 
     name: str
     models: tuple[str, ...]
@@ -72,26 +56,32 @@ class Results:
     methods: tuple[Labelled, ...]
     budgets: tuple[int, ...]
     seeds: tuple[int, ...]
-    measures: tuple[Measure, ...]
+    metrics: tuple[Metric, ...]
     loss: str
-    """Which measure is the query loss, and which the task's metric."""
+    """Which metric is the query loss, and which the task's own."""
     metric: str
     runs: dict[str, np.ndarray]
-    """values_LJABS of each measure."""
+    """values_LJABS of each metric."""
     zero_shot: dict[str, np.ndarray]
-    """values_LJ of each measure."""
+    """values_LJ of each metric."""
     reference: Method
     """Whose representation and whose selector others are compared with, besides random."""
     representations: tuple[str, ...] = ()
     """Names of the methods that the quantile curves are of."""
+    figure_names: dict[str, str] = field(default_factory=dict)
+    """Metric → its name in figures' file names, for the metrics that figures and pages show."""
+    quantile_figure_names: dict[str, str] = field(default_factory=dict)
+    """The same for the quantile figures."""
     quantiles: dict[str, np.ndarray] = field(default_factory=dict)
-    """values_LJRQ of each measure: a run, or the mean of some, for each part of the pool by distance."""
+    """values_LJRQ of each metric: a run, or the mean of some, for each part of the pool by distance."""
     quantile_seeds: int = 1
     """How many runs are behind each point of these curves, at least."""
     first_quantile_repeats: bool = False
     """Whether the first quantile's run is the smallest budget's, trained again with the same seed."""
     subquantiles: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
-    """Model → measure → values_JRQ: the first quantile cut again, for the models that have it."""
+    """Model → metric → values_JRQ: the first quantile cut again, for the models that have it."""
+    legend: Legend = field(default_factory=Legend)
+    """The labels of representations and selectors."""
     metric_words: dict[str, str] = field(default_factory=dict)
     """What the metric is, by task, where tasks differ."""
     scopes: dict[str, tuple[int, ...]] = field(default_factory=dict)
@@ -99,13 +89,23 @@ class Results:
     doubtful_tasks: tuple[str, ...] = ()
     """Tasks that some means leave out, as their measurement is in doubt."""
 
-    def measure(self, name: str) -> Measure:
-        """Return the measure of this name."""
-        return next(measure for measure in self.measures if measure.name == name)
+    def about(self, name: str) -> Metric:
+        """Return how the metric of this name is read."""
+        return next(metric for metric in self.metrics if metric.name == name)
 
-    def means(self, measure: str) -> np.ndarray:
+    @property
+    def shown(self) -> list[Metric]:
+        """The metrics that figures and pages show."""
+        return [metric for metric in self.metrics if metric.name in self.figure_names]
+
+    @property
+    def scope(self) -> str:
+        """The widest scope: all models, or the only one."""
+        return "all_models" if "all_models" in self.scopes else self.models[0]
+
+    def means(self, metric: str) -> np.ndarray:
         """Return means over seeds (L, J, A, B); NaN where no seed has a result."""
-        return mean_over_last(self.runs[measure])
+        return mean_over_last(self.runs[metric])
 
     def position(self, name: str) -> int | None:
         """Return where a method stands in `methods`."""

@@ -248,9 +248,15 @@ def _metric_flags(
     metric: Metric, row: TableRow, runs: Runs, rows: Sequence[TableRow]
 ) -> Iterable[Flag]:
     """Yield what is wrong with one metric of a row."""
-    name, words = metric.name, metric.words
+    name = metric.name
     if (lost := len(runs) - len(_finite(runs, name))) and any(name in r.metrics for r in rows):
-        yield Flag("missing_metric", f"{words} missing in {lost} of {len(runs)}", name)
+        yield Flag("missing_metric", f"{metric.words} missing in {lost} of {len(runs)}", name)
+    yield from summary_flags(metric, row, rows)
+
+
+def summary_flags(metric: Metric, row: TableRow, rows: Sequence[TableRow]) -> Iterable[Flag]:
+    """Yield what a reader must know before believing one metric of a row of the table `rows`."""
+    name, words = metric.name, metric.words
     if name not in row.metrics:
         return
     summary = row.metrics[name]

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tis_ray.analysis.paired import Comparison, compare_complete, with_holm
+from tis_ray.analysis.pooled import Place, comparisons
 from tis_ray.analysis.ranks import mean_ranks, wins
 from tis_ray.analysis.results import Family, Results, mean_over_last, sd_over_last
 
@@ -62,38 +62,6 @@ def zero_shot_table(results: Results) -> Table:
     }
 
 
-def comparisons(
-    results: Results,
-    measure: str,
-    models: Sequence[int],
-    methods: Sequence[int],
-    baseline: int | str,
-) -> dict[tuple[str, str], Comparison]:
-    """Return (method, budget) → difference to a baseline method, or to "zero_shot".
-
-    Pairs are cells. Where the models and tasks make one cell only, they are its seeds. Holm's
-    correction is over all that is returned.
-    """
-    values_LJABS = results.runs[measure][list(models)]
-    one_cell = values_LJABS.shape[0] * values_LJABS.shape[1] == 1
-    pairs_PAB = _cells(values_LJABS if one_cell else results.means(measure)[list(models)], one_cell)
-    found: dict[tuple[str, str], Comparison | None] = {}
-    for b, budget in enumerate(results.budgets):
-        for a in methods:
-            if baseline == "zero_shot":
-                other = results.zero_shot[measure][list(models)].ravel()
-                other = np.broadcast_to(other, len(pairs_PAB)) if one_cell else other
-            else:
-                other = pairs_PAB[:, int(baseline), b]
-            found[results.methods[a].name, str(budget)] = compare_complete(
-                pairs_PAB[:, a, b],
-                other,
-                lower_is_better=results.measure(measure).lower_is_better,
-                pairs="seeds" if one_cell else "cells",
-            )
-    return with_holm({key: c for key, c in found.items() if c is not None})
-
-
 def comparison_tables(results: Results) -> Table:
     """Return every comparison of a scope: scope → measure → method → budget → numbers.
 
@@ -104,9 +72,9 @@ def comparison_tables(results: Results) -> Table:
     tables: Table = {}
     for scope, models in results.scopes.items():
         for measure in results.runs:
-            against: list[tuple[str, Sequence[int], int | str]] = [
+            against: list[tuple[str, Sequence[int], int | None]] = [
                 ("difference_to_random", methods[1:], 0),
-                ("difference_to_zero_shot", methods, "zero_shot"),
+                ("difference_to_zero_shot", methods, None),
             ]
             for family in results.families():
                 if family.reference is not None:
@@ -118,9 +86,9 @@ def comparison_tables(results: Results) -> Table:
                 found = comparisons(results, measure, models, chosen, baseline)
                 leaf = tables.setdefault(name, {}).setdefault(scope, {}).setdefault(measure, {})
                 relative = _relative(results, measure, models, baseline)
-                for (method, budget), comparison in found.items():
-                    numbers = asdict(comparison) | {"relative": relative.get((method, budget))}
-                    leaf.setdefault(method, {})[budget] = numbers
+                for (a, b), comparison in found.items():
+                    numbers = asdict(comparison) | {"relative": relative[a, b]}
+                    leaf.setdefault(results.methods[a].name, {})[str(results.budgets[b])] = numbers
     return tables
 
 
@@ -160,7 +128,7 @@ def _by_method(results: Results, leaf: Any) -> Table:
 
 
 def _summary(results: Results, family: Family, measure: str, models: list[int]) -> Table:
-    lower = results.measure(measure).lower_is_better
+    lower = results.about(measure).lower_is_better
     cells_CAB = _cells(results.means(measure)[models])
     zero_C = results.zero_shot[measure][models].ravel()
     sign = -1 if lower else 1
@@ -189,24 +157,21 @@ def _summary(results: Results, family: Family, measure: str, models: list[int]) 
 
 
 def _relative(
-    results: Results, measure: str, models: Sequence[int], baseline: int | str
-) -> dict[tuple[str, str], float | None]:
-    """Return (method, budget) → mean over cells of (value - baseline) / baseline."""
+    results: Results, measure: str, models: Sequence[int], baseline: int | None
+) -> dict[Place, float | None]:
+    """Return (method, budget) → mean over cells of (value - baseline) / baseline; None is zero-shot."""
     cells_CAB = _cells(results.means(measure)[list(models)])
+    zero_C = results.zero_shot[measure][list(models)].ravel()
     found = {}
-    for a, method in enumerate(results.methods):
-        for b, budget in enumerate(results.budgets):
-            zero_C = results.zero_shot[measure][list(models)].ravel()
-            other_C = zero_C if baseline == "zero_shot" else cells_CAB[:, int(baseline), b]
-            ratio = _ratio(cells_CAB[:, a, b], other_C)
-            found[method.name, str(budget)] = None if ratio is None else ratio - 1
+    for a, b in np.ndindex(cells_CAB.shape[1:]):
+        other_C = zero_C if baseline is None else cells_CAB[:, baseline, b]
+        ratio = _ratio(cells_CAB[:, a, b], other_C)
+        found[a, b] = None if ratio is None else ratio - 1
     return found
 
 
-def _cells(values: np.ndarray, by_seed: bool = False) -> np.ndarray:
-    """Return (models x tasks, A, B), or (seeds, A, B) of the one cell there is."""
-    if by_seed:
-        return np.moveaxis(values[0, 0], -1, 0)
+def _cells(values: np.ndarray) -> np.ndarray:
+    """Return (models x tasks, A, B)."""
     return values.reshape(-1, *values.shape[2:])
 
 

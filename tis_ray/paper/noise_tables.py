@@ -7,16 +7,12 @@ budget?
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from tis_ray.analysis.correlation import spearman
 from tis_ray.analysis.intervals import CONFIDENCE
 from tis_ray.analysis.results import Results, sd_over_last
-from tis_ray.paper.budget_tables import plain
-
-Table = dict[str, Any]
+from tis_ray.paper.budget_tables import Table, plain
 
 
 def seed_noise_table(results: Results) -> Table:
@@ -139,7 +135,7 @@ def gap_tables(results: Results, method: str) -> tuple[Table, Table]:
             }
         gains_CB = gaps_LJB.reshape(-1, gaps_LJB.shape[-1])
         gains_CB = gains_CB[np.isfinite(gains_CB).all(axis=1)]
-        gains_CB = gains_CB if results.measure(measure).lower_is_better else -gains_CB
+        gains_CB = gains_CB if results.about(measure).lower_is_better else -gains_CB
         rho = [spearman(results.budgets, row.tolist()).rho or 0.0 for row in gains_CB]
         counts[measure] = {
             "pairs": len(gains_CB),
@@ -153,7 +149,7 @@ def best_table(results: Results) -> Table:
     """Return model → task → the best mean metric of any method and budget, beside zero-shot."""
     metric = results.metric
     means_LJAB = results.means(metric)
-    sign = -1 if results.measure(metric).lower_is_better else 1
+    sign = -1 if results.about(metric).lower_is_better else 1
     table: Table = {}
     for i, model in enumerate(results.models):
         for j, task in enumerate(results.tasks):

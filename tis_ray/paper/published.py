@@ -37,8 +37,9 @@ from typing import Any
 
 import numpy as np
 
-from tis_ray.analysis import Method
-from tis_ray.analysis.results import RANDOM, Labelled, Measure, Results, scopes_of
+from tis_ray.analysis import Method, Metric
+from tis_ray.analysis.cells import RANDOM_METHOD
+from tis_ray.analysis.results import RANDOM, Labelled, Results, scopes_of
 from tis_ray.errors import InputError
 from tis_ray.store import read_text
 
@@ -65,20 +66,16 @@ METRICS = {
     "tydiqa": "Average F1",
     "mmlu_pro": "Exact Match",
 }
-MEASURES = (
-    Measure("dev", "query loss", True, places=3, figure="ce_loss_dev", quantile_figure="ce_loss"),
-    Measure("test", "test loss", True, places=3),
-    Measure(
-        "true_metric",
-        "test metric",
-        False,
-        places=2,
-        figure="true_metric",
-        quantile_figure="true_metric",
-    ),
+PUBLISHED = (
+    Metric("dev", "query loss", lower_is_better=True, share=False),
+    Metric("test", "test loss", lower_is_better=True, share=False),
+    Metric("true_metric", "test metric", lower_is_better=False, share=False),
 )
+FIGURE_NAMES = {"dev": "ce_loss_dev", "true_metric": "true_metric"}
+QUANTILE_FIGURE_NAMES = {"dev": "ce_loss", "true_metric": "true_metric"}
+"""How the plotting script names its files; it draws no test loss."""
 FILES = {"ce_loss": ("dev", "test"), "true_metric": ("true_metric",)}
-"""Which measures are columns of which files."""
+"""Which metrics are columns of which files."""
 
 Rows = list[dict[str, Any]]
 
@@ -132,7 +129,9 @@ def read_published(folder: str | Path) -> Results:
         methods=tuple(_method(name) for name in names),
         budgets=tuple(axes["num_samples"]),
         seeds=tuple(axes["seed"]),
-        measures=MEASURES,
+        metrics=PUBLISHED,
+        figure_names=FIGURE_NAMES,
+        quantile_figure_names=QUANTILE_FIGURE_NAMES,
         reference=REFERENCE,
         loss="dev",
         metric="true_metric",
@@ -168,6 +167,8 @@ def _model_folders(folder: Path) -> dict[str, Path]:
 
 def _method(name: str) -> Labelled:
     """Split a name such as "LESS (KNN-KDE)" into representation and selector, as the files call them."""
+    if name == RANDOM:
+        return Labelled(RANDOM_METHOD, RANDOM, RANDOM)
     representation, _, selector = name.partition(" (")
     return Labelled(
         Method(representation, selector.removesuffix(")") or None), name, representation

@@ -9,7 +9,6 @@ each point, so ρ over the quantiles is all that can be tested in one cell.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -18,8 +17,8 @@ from tis_ray.analysis.correlation import EXACT_POINTS, critical_rho, spearman
 from tis_ray.analysis.intervals import CONFIDENCE, bootstrap_interval, holm
 from tis_ray.analysis.paired import wilcoxon_p
 from tis_ray.analysis.results import Results
+from tis_ray.paper.budget_tables import Table
 
-Table = dict[str, Any]
 TESTS = ("sig", "sig_bh", "critical", "exact", "holm")
 
 
@@ -78,7 +77,7 @@ def _curves(results: Results, model: int, values: dict[str, np.ndarray]) -> Tabl
         for r, representation in enumerate(results.representations):
             leaf = table.setdefault(task, {}).setdefault(representation, {})
             for name, values_JRQ in values.items():
-                leaf[name] = curve(values_JRQ[j, r], results.measure(name).lower_is_better)
+                leaf[name] = curve(values_JRQ[j, r], results.about(name).lower_is_better)
             if not {results.loss, results.metric} <= set(values):
                 continue
             loss_Q, metric_Q = (values[m][j, r] for m in (results.loss, results.metric))
@@ -93,17 +92,16 @@ def _curves(results: Results, model: int, values: dict[str, np.ndarray]) -> Tabl
 
 def heatmap_table(results: Results, curves: Table) -> Table:
     """Return model → `ce_loss` or `true_metric` → representation → task → ρ, as the script draws."""
-    shown = [m for m in results.measures if m.quantile_figure and m.name in results.quantiles]
+    shown = {m: n for m, n in results.quantile_figure_names.items() if m in results.quantiles}
     return {
         model: {
-            measure.quantile_figure: {
+            figure_name: {
                 representation: {
-                    task: by_task[task][representation][measure.name]["spearman"]
-                    for task in by_task
+                    task: by_task[task][representation][metric]["spearman"] for task in by_task
                 }
                 for representation in results.representations
             }
-            for measure in shown
+            for metric, figure_name in shown.items()
         }
         for model, by_task in curves.items()
     }
@@ -113,7 +111,7 @@ def summary_table(results: Results, curves: Table) -> Table:
     """Return measure → representation → `all`, `by_model`, `by_task` → counts and means of ρ."""
     table: Table = {}
     for measure in results.quantiles:
-        sign = 1 if results.measure(measure).lower_is_better else -1
+        sign = 1 if results.about(measure).lower_is_better else -1
         for representation in results.representations:
             cells = {
                 (model, task): curves[model][task][representation][measure]
@@ -204,7 +202,7 @@ def pairwise_table(results: Results, curves: Table, reference: str) -> Table:
     table: Table = {}
     others = [r for r in results.representations if r != reference]
     for measure in results.quantiles:
-        sign = 1 if results.measure(measure).lower_is_better else -1
+        sign = 1 if results.about(measure).lower_is_better else -1
         rho = {
             r: np.array(
                 [

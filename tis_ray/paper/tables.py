@@ -74,7 +74,7 @@ def _meta(results: Results) -> dict[str, Any]:
         },
         "measures": {
             m.name: {"words": m.words, "lower_is_better": m.lower_is_better}
-            for m in results.measures
+            for m in results.metrics
         },
         "left_out": list(results.doubtful_tasks),
     }

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
+from tis_ray.analysis import TableRow
+from tis_ray.analysis.pooled import pooled_rows
 from tis_ray.analysis.results import Results
 from tis_ray.errors import InputError
+from tis_ray.paper.budget_tables import Table
 from tis_ray.paper.published import read_published
 from tis_ray.paper.tables import all_tables
-from tis_ray.report.figures import Drawing
-from tis_ray.report.findings import (
-    budget_words,
-    pairs_words,
-    quantile_words,
-    scope_of,
-    shown,
-)
-from tis_ray.report.paper_figures import budget_figure, difference_figure
-from tis_ray.report.paper_page import build_page
-from tis_ray.report.quantile_figures import quantile_figure
+from tis_ray.report.analysis_page import build_page
+from tis_ray.report.figures import Drawing, difference_drawing, difference_name
+from tis_ray.report.findings import budget_words, quantile_words
 from tis_ray.report.study_results import is_study, study_results
+from tis_ray.report.task_figures import budget_figure, quantile_figure
 from tis_ray.store import write_bytes, write_json
 
 
@@ -34,13 +29,22 @@ def analyze(folders: str | Path | Sequence[str | Path], out: str | Path) -> Path
     given = [folders] if isinstance(folders, str | Path) else folders
     results = read_results([Path(folder) for folder in given])
     tables = all_tables(results)
-    figures = {"": _differences(results, tables)} | {
+    rows = pooled_rows(results, results.scopes[results.scope])
+    model_figures = {
         model: list(_model_figures(results, tables, i)) for i, model in enumerate(results.models)
     }
+    drawings = [*_differences(results, rows), *(d for of in model_figures.values() for d in of)]
     write_json(Path(out) / "tables.json", tables)
-    for drawing in (d for found in figures.values() for d in found):
+    for drawing in drawings:
         write_bytes(Path(out) / f"{drawing.name}.svg", drawing.svg.encode())
-    return build_page(results, tables, figures, out)
+    return build_page(
+        results,
+        tables,
+        rows,
+        {drawing.name: drawing for drawing in drawings},
+        {model: [drawing.name for drawing in of] for model, of in model_figures.items()},
+        out,
+    )
 
 
 def read_results(folders: Sequence[Path]) -> Results:
@@ -58,33 +62,32 @@ def read_results(folders: Sequence[Path]) -> Results:
     return read_published(folders[0])
 
 
-def _differences(results: Results, tables: dict[str, Any]) -> list[Drawing]:
-    """Return the figures over all models."""
-    of = tables["difference_to_random"][scope_of(results)]
-    return [
-        difference_figure(results, measure, of[measure.name], pairs_words(results))
-        for measure in shown(results)
-        if of[measure.name]
-    ]
+def _differences(results: Results, rows: Sequence[TableRow]) -> Iterator[Drawing]:
+    """Yield the figures over all models."""
+    for metric in results.shown:
+        name = difference_name(results.figure_names[metric.name])
+        drawing = difference_drawing(name, rows, metric)
+        if drawing.svg:
+            yield drawing
 
 
-def _model_figures(results: Results, tables: dict[str, Any], i: int) -> Iterator[Drawing]:
+def _model_figures(results: Results, tables: Table, i: int) -> Iterator[Drawing]:
     """Yield the figures of the paper's script for one model, and those of its sub-quantiles."""
     model = results.models[i]
     for family in results.families():
-        for measure in shown(results):
-            caption = budget_words(results, tables, model, family, measure)
-            yield budget_figure(results, i, family, measure, caption)
+        for metric in results.shown:
+            caption = budget_words(results, tables, model, family, metric)
+            yield budget_figure(results, i, family, metric, caption)
     kinds = [("binning", "quantile", {m: v[i] for m, v in results.quantiles.items()})]
     kinds += [("sub_bin0_focus", "subquantile_of_q1", results.subquantiles.get(model, {}))]
     for kind, table, values in kinds:
-        for measure in shown(results):
-            if measure.name not in values or not measure.quantile_figure:
+        for metric in results.shown:
+            if metric.name not in values or metric.name not in results.quantile_figure_names:
                 continue
             curves = tables[table][model]
             rho = {
-                r: {task: curves[task][r][measure.name]["spearman"] for task in results.tasks}
+                r: {task: curves[task][r][metric.name]["spearman"] for task in results.tasks}
                 for r in results.representations
             }
-            caption = quantile_words(results, curves, measure)
-            yield quantile_figure(results, model, measure, values[measure.name], rho, kind, caption)
+            caption = quantile_words(results, curves, metric)
+            yield quantile_figure(results, model, metric, values[metric.name], rho, kind, caption)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tis_ray.analysis import Method
 from tis_ray.analysis.agreement import weight_of_top
 from tis_ray.analysis.choice import NEAR
-from tis_ray.report.record import SelectedRow, StudyRecord
+from tis_ray.analysis.recorded import SelectedRow
+from tis_ray.report.record import StudyRecord
 from tis_ray.report.words import MINUS
 
 _TOP = 100  # ranks whose weight is told
 
 
-def agreement_table(record: StudyRecord) -> dict[str, Any] | None:
+def agreement_table(record: StudyRecord) -> dict[str, object] | None:
     """Return the matrix of all orderings: Jaccard below the diagonal, rank-biased overlap above."""
     found = record.agreement
     if not found:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import fmean
-from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -12,16 +11,25 @@ from matplotlib.ticker import MaxNLocator
 
 from tis_ray.analysis import Legend, Method, TableRow, describe
 from tis_ray.analysis.cells import RANDOM_METHOD
+from tis_ray.analysis.recorded import RepresentationDistances, SubsetDistances
 from tis_ray.report import svg
-from tis_ray.report.record import RepresentationDistances, StudyRecord, SubsetDistances
+from tis_ray.report.record import StudyRecord
 from tis_ray.report.words import decimals, number
 
 _LOSS = describe("test_loss")
-_PLAIN = ("assignment", "query_to_subset", "subset_to_query", "chamfer", "mmd", "sampling", "chord")
+_PLAIN: dict[str, Callable[[SubsetDistances], float | None]] = {
+    "assignment": lambda cell: cell["assignment"],
+    "query_to_subset": lambda cell: cell["query_to_subset"],
+    "subset_to_query": lambda cell: cell["subset_to_query"],
+    "chamfer": lambda cell: cell["chamfer"],
+    "mmd": lambda cell: None if (found := cell.get("mmd")) is None else found["rbf"],
+    "sampling": lambda cell: cell.get("sampling"),
+    "chord": lambda cell: cell["chord"]["value"],
+}
 """Columns after W1: those that are one number a row."""
 
 
-def distance_tables(record: StudyRecord, rows: Sequence[TableRow]) -> list[dict[str, Any]]:
+def distance_tables(record: StudyRecord, rows: Sequence[TableRow]) -> list[dict[str, object]]:
     """Return each representation's table as texts, or why it has none.
 
     A line is the mean over seeds; most selectors give them all one subset.
@@ -36,7 +44,7 @@ def distance_tables(record: StudyRecord, rows: Sequence[TableRow]) -> list[dict[
 
 def _table(
     found: RepresentationDistances, rows: Sequence[TableRow], legend: Legend
-) -> dict[str, Any]:
+) -> dict[str, object]:
     losses = {
         (r.method, r.budget): number(_LOSS, r.metrics[_LOSS.name].value.mean, decimals(rows, _LOSS))
         for r in rows
@@ -85,17 +93,8 @@ def _facts(found: RepresentationDistances) -> str:
     )
 
 
-def _line(cells: Sequence[SubsetDistances], random: Sequence[SubsetDistances]) -> dict[str, Any]:
+def _line(cells: Sequence[SubsetDistances], random: Sequence[SubsetDistances]) -> dict[str, object]:
     """Return the texts of one row, each the mean over its subsets."""
-    flat: list[dict[str, Any]] = [
-        {**cell, "mmd": (cell.get("mmd") or {}).get("rbf"), "chord": cell["chord"]["value"]}
-        for cell in cells
-    ]
-    known = {name: [cell[name] for cell in flat if cell.get(name) is not None] for name in _PLAIN}
-    means = {
-        name: f"{fmean(parts):.3f}" if len(parts) == len(flat) else "–"
-        for name, parts in known.items()
-    }
     w1 = fmean(cell["w1"]["value"] for cell in cells)
     sinkhorn = any(cell["w1"]["method"] == "sinkhorn" for cell in cells)
     upper = fmean(cell["w1"]["upper"] for cell in cells)
@@ -103,13 +102,19 @@ def _line(cells: Sequence[SubsetDistances], random: Sequence[SubsetDistances]) -
     short = min(cells, key=lambda cell: cell["candidates"])
     lost = short["candidates"] < short.get("rows", 0)
     return {
-        **means,
+        **{name: _mean([read(cell) for cell in cells]) for name, read in _PLAIN.items()},
         "w1": f"{w1:.3f}",
         "range": f"[{w1:.3f}, {upper:.3f}]" if sinkhorn else "",
         "random": f"{w1 / yardstick:.0%} of random" if yardstick > 0 else "",
         "subsets": len({cell.get("digest") for cell in cells}),
         "short": f"{short['candidates']:,} of {short['rows']:,} rows have a score" if lost else "",
     }
+
+
+def _mean(values: Sequence[float | None]) -> str:
+    """Return the mean as text, a dash where one is missing."""
+    known = [value for value in values if value is not None]
+    return f"{fmean(known):.3f}" if known and len(known) == len(values) else "–"
 
 
 def distance_figure(record: StudyRecord) -> str:

@@ -6,23 +6,21 @@ dashed line, random in grey. No figure leaves out a method, whatever its result.
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
-from matplotlib.transforms import ScaledTranslation
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from tis_ray.analysis import Interval, Method, Metric, TableRow
 from tis_ray.analysis.statistics import best_zero_shot
 from tis_ray.report import svg
 from tis_ray.report.closeness import distance_figure
+from tis_ray.report.curves import BASELINE, Curve, Look, Panel, draw_curves, method_look
 from tis_ray.report.gains import gain_figure
 from tis_ray.report.lengths import length_figure
 from tis_ray.report.pool_figures import (
@@ -59,18 +57,15 @@ def drawings(record: StudyRecord, rows: Sequence[TableRow]) -> dict[str, Drawing
             f"Mean and 95% interval over seeds; {better} is better. The dashed line is zero-shot."
         )
         found.append(
-            Drawing(figure_name("budget", metric), title, caption, budget_curve(rows, about))
+            Drawing(svg.figure_name("budget", metric), title, caption, budget_curve(rows, about))
         )
-        title = f"Difference to random: {about.words}"
-        caption = "Each seed is paired with the same seed of random; bars are 95% intervals."
-        name = figure_name("difference", metric)
-        found.append(Drawing(name, title, caption, comparison(rows, about)))
+        found.append(difference_drawing(difference_name(metric), rows, about))
         title = f"Cost against gain: {about.words}"
         caption = (
             "Difference to random, turned so that up is better, with its 95% interval; hollow where"
             " the data cannot tell. Dots of nearly the same cost are drawn side by side."
         )
-        name = figure_name("gain", metric)
+        name = svg.figure_name("gain", metric)
         found.append(Drawing(name, title, caption, gain_figure(name, record, rows, about)))
     caption = map_caption(record)
     found.append(Drawing("map", "Map of pool, queries and subsets", caption, pool_map(record)))
@@ -109,13 +104,11 @@ def write_figures(record: StudyRecord, folder: str | Path) -> dict[str, Path]:
     return paths
 
 
-def figure_name(kind: str, metric: str) -> str:
-    """Return a figure's name, which is also that of its file."""
-    return f"{kind}_{re.sub(r'[^A-Za-z0-9_-]', '-', metric)}"
-
-
 def budget_curve(rows: Sequence[TableRow], metric: Metric) -> str:
-    """Draw mean and interval against budget, a line a method; one budget gives a dot plot."""
+    """Draw mean and interval against budget, a line a method; one budget gives a dot plot.
+
+    Where methods are more than colours, each representation has a panel of its own.
+    """
     shown = [row for row in rows if metric.name in row.metrics and not row.method.is_zero_shot]
     budgets = sorted({row.budget for row in shown})
     if not shown:
@@ -123,57 +116,65 @@ def budget_curve(rows: Sequence[TableRow], metric: Metric) -> str:
     zero = _zero_shot(rows, metric)
     if len(budgets) == 1:
         return _dot_plot(shown, metric, zero)
-    methods = _methods(shown)
-    facets = [methods]
+    methods = list(dict.fromkeys(row.method for row in shown if not row.method.is_baseline))
+    panels = [methods]
     if len(methods) > len(svg.METHOD_COLOURS):
         by_representation = defaultdict(list)
         for method in methods:
             by_representation[method.representation].append(method)
-        facets = list(by_representation.values())
-    styles = {m: i % len(svg.METHOD_COLOURS) for facet in facets for i, m in enumerate(facet)}
+        panels = list(by_representation.values())
+    baselines = list(dict.fromkeys(row.method for row in shown if row.method.is_baseline))
 
-    def paint(figure: Figure) -> None:
-        panels = figure.subplots(len(facets), 1, squeeze=False, sharey=True)[:, 0]
-        for axes, facet in zip(panels, facets, strict=True):
-            drawn = [*dict.fromkeys(r.method for r in shown if r.method.is_baseline), *facet]
-            for position, method in enumerate(drawn):
-                line = [r for r in shown if r.method == method]
-                offset = 1.035 ** (position - (len(drawn) - 1) / 2)  # bars side by side
-                i = styles.get(method)
-                colour = svg.OPEN if i is None else svg.METHOD_COLOURS[i]
-                axes.errorbar(
-                    [r.budget * offset for r in line],
-                    [r.metrics[metric.name].value.mean for r in line],
-                    yerr=_arms([r.metrics[metric.name].value for r in line]),
-                    color=colour,
-                    marker="o" if i is None else svg.MARKERS[i],
-                    linestyle=(0, (4, 2)) if i is None else "-",
-                    markersize=5,
-                    linewidth=1.5,
-                    elinewidth=1.1,
-                    label=line[0].label,
-                    zorder=2 if i is None else 3,
-                )
-            if zero is not None:
-                label, height = zero
-                axes.axhline(
-                    height, color=svg.INK, linestyle=(0, (2, 2)), linewidth=1.1, label=label
-                )
-            axes.set_xscale("log")
-            axes.set_xticks(budgets, [f"{b:,}" for b in budgets])
-            axes.xaxis.set_minor_locator(NullLocator())
-            axes.set_xlabel("budget")
-            axes.set_ylabel(metric.words)
-            _percent(axes.yaxis, metric)
-            _legend_below(axes, figure)
+    def curve(method: Method, look: Look) -> Curve:
+        line = [row for row in shown if row.method == method]
+        values = [row.metrics[metric.name].value for row in line]
+        spans = [None if v.low is None or v.high is None else (v.low, v.high) for v in values]
+        return Curve(
+            line[0].label, look, [row.budget for row in line], [v.mean for v in values], spans
+        )
 
-    summary = "; ".join(_line_words(shown, method, metric) for method in methods)
-    height = sum(2.8 + 0.22 * ((len(facet) + 3) // 2) for facet in facets)
-    title = f"{metric.words} by budget"
-    return svg.draw(figure_name("budget", metric.name), title, summary, height, paint)
+    return draw_curves(
+        svg.figure_name("budget", metric.name),
+        f"{metric.words} by budget",
+        "; ".join(_line_words(shown, method, metric) for method in methods),
+        [
+            Panel(
+                panel[0].representation if panel else "",
+                [
+                    *(curve(method, BASELINE) for method in baselines),
+                    *(curve(method, method_look(i)) for i, method in enumerate(panel)),
+                ],
+                zero[1] if zero else None,
+            )
+            for panel in panels
+        ],
+        x_label="budget",
+        y_label=metric.words,
+        budgets=budgets,
+        level_label=zero[0] if zero else "",
+        percent=metric.share,
+    )
 
 
-def comparison(rows: Sequence[TableRow], metric: Metric) -> str:
+def difference_name(metric: str) -> str:
+    """Return the name of the figure of a metric's differences to random."""
+    return svg.figure_name("difference", metric)
+
+
+def difference_drawing(name: str, rows: Sequence[TableRow], metric: Metric) -> Drawing:
+    """Return the figure of each row's difference to random."""
+    compared = (row.metrics[metric.name].vs_random for row in rows if metric.name in row.metrics)
+    over = {versus.pairs for versus in compared if versus}
+    caption = (
+        "Each cell, one model and task, is paired with random in the same cell; bars are 95% intervals."
+        if over == {"cells"}
+        else "Each seed is paired with the same seed of random; bars are 95% intervals."
+    )
+    title = f"Difference to random: {metric.words}"
+    return Drawing(name, title, caption, comparison(name, rows, metric))
+
+
+def comparison(name: str, rows: Sequence[TableRow], metric: Metric) -> str:
     """Draw each row's paired difference to random, sorted within its budget, with intervals."""
     sign = 1 if metric.lower_is_better else -1
     pairs = [
@@ -231,7 +232,7 @@ def comparison(rows: Sequence[TableRow], metric: Metric) -> str:
     budgets = len({row.budget for row, _ in pairs})
     height = 0.9 + 0.24 * len(pairs) + 0.12 * budgets
     title = f"Difference to random in {metric.words}"
-    return svg.draw(figure_name("difference", metric.name), title, "; ".join(words), height, paint)
+    return svg.draw(name, title, "; ".join(words), height, paint)
 
 
 def _dot_plot(shown: Sequence[TableRow], metric: Metric, zero: tuple[str, float] | None) -> str:
@@ -263,13 +264,14 @@ def _dot_plot(shown: Sequence[TableRow], metric: Metric, zero: tuple[str, float]
         axes.tick_params(axis="y", length=0)
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.set_xlabel(f"{_axis_words(metric)} at budget {ranked[0].budget:,}")
-        _percent(axes.xaxis, metric)
+        if metric.share:
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f}%"))
 
     summary = "; ".join(
         f"{r.label}: {number(metric, r.metrics[metric.name].value.mean, 3)}" for r in ranked
     )
     height = 1.0 + 0.3 * len(ranked)
-    return svg.draw(figure_name("budget", metric.name), metric.words, summary, height, paint)
+    return svg.draw(svg.figure_name("budget", metric.name), metric.words, summary, height, paint)
 
 
 def _zero_shot(rows: Sequence[TableRow], metric: Metric) -> tuple[str, float] | None:
@@ -278,10 +280,6 @@ def _zero_shot(rows: Sequence[TableRow], metric: Metric) -> tuple[str, float] | 
     values = {method: r.metrics[metric.name].value.mean for method, r in measured.items()}
     best = best_zero_shot(values, metric.lower_is_better)
     return (measured[best].label, values[best]) if best else None
-
-
-def _methods(rows: Sequence[TableRow]) -> list[Method]:
-    return list(dict.fromkeys(row.method for row in rows if not row.method.is_baseline))
 
 
 def _line_words(rows: Sequence[TableRow], method: Method, metric: Metric) -> str:
@@ -294,20 +292,7 @@ def _axis_words(metric: Metric) -> str:
     return f"{metric.words} ({'lower' if metric.lower_is_better else 'higher'} is better)"
 
 
-def _percent(axis: object, metric: Metric) -> None:
-    if metric.share:
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f}%"))  # type: ignore[attr-defined]
-
-
 def _arms(values: Sequence[Interval]) -> np.ndarray:
     """Return the lengths below and above each mean (2, n); zero where there is no interval."""
     lows = [0.0 if v.low is None else v.mean - v.low for v in values]
     return np.array([lows, [0.0 if v.high is None else v.high - v.mean for v in values]])
-
-
-def _legend_below(axes: Axes, figure: Figure) -> None:
-    """Put the legend 38 points under the axes, below tick labels and axis label."""
-    below = axes.transAxes + ScaledTranslation(0, -40 / 72, figure.dpi_scale_trans)
-    axes.legend(
-        loc="upper left", bbox_to_anchor=(0, 0), bbox_transform=below, ncols=2, borderaxespad=0
-    )

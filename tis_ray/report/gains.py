@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -68,7 +67,7 @@ def method_costs(record: StudyRecord) -> dict[Method, MethodCost]:
     stages: dict[str, StageCost] = {}
     needed_by: dict[str, set[Method]] = {}
     for stage in record.stages:
-        # An artifact is told again where a second method finds it.
+        # An artifact is logged again where a second method finds it.
         stages.setdefault(stage.artifact, stage)
         needed_by.setdefault(stage.artifact, set()).update(stage.needed_by)
     costs = {}
@@ -101,8 +100,42 @@ def gain(metric: Metric, versus: Comparison) -> Interval:
     return Interval(-versus.difference, low, high, versus.n)
 
 
-def gain_tables(record: StudyRecord, rows: Sequence[TableRow]) -> list[dict[str, Any]]:
-    """Return cost and gains as texts, a table a metric, a line a method, the cheapest first."""
+@dataclass(frozen=True)
+class Gain:
+    """A difference to random turned so that more is better, as texts."""
+
+    gain: str
+    interval: str
+    tone: str
+
+
+@dataclass(frozen=True)
+class GainLine:
+    """A method's cost, and its gain at each budget."""
+
+    method: str
+    cost: str
+    stages: str
+    lacking: str
+    gains: list[Gain | None]
+
+
+@dataclass(frozen=True)
+class GainTable:
+    """Cost and gains by one metric, a line a method, the cheapest first.
+
+    training: how long the training of one model took at each budget.
+    """
+
+    figure: str
+    name: str
+    budgets: list[str]
+    training: list[str]
+    rows: list[GainLine]
+
+
+def gain_tables(record: StudyRecord, rows: Sequence[TableRow]) -> list[GainTable]:
+    """Return cost and gains as texts, a table a metric."""
     costs = method_costs(record)
     tables = []
     for metric in metrics_of(rows):
@@ -112,29 +145,26 @@ def gain_tables(record: StudyRecord, rows: Sequence[TableRow]) -> list[dict[str,
         budgets = sorted({budget for _, budget in compared})
         methods = dict.fromkeys(method for method, _ in compared)
         places = decimals(rows, metric)
+        lines = [
+            GainLine(
+                method=record.legend.method(method),
+                cost=costs[method].words,
+                stages=", ".join(
+                    f"{stage.stage} {duration(stage.seconds)}" for stage in costs[method].stages
+                ),
+                lacking="; ".join(costs[method].lacking),
+                gains=[_gain(metric, compared.get((method, b)), places) for b in budgets],
+            )
+            for method in sorted(methods, key=lambda m: costs[m].seconds)
+        ]
         tables.append(
-            {
-                "metric": metric.name,
-                "name": sentence(metric.words),
-                "budgets": [f"{budget:,}" for budget in budgets],
-                "training": [_training(record, budget) for budget in budgets],
-                "rows": [
-                    {
-                        "method": record.legend.method(method),
-                        "cost": costs[method].words,
-                        "stages": ", ".join(
-                            f"{stage.stage} {duration(stage.seconds)}"
-                            for stage in costs[method].stages
-                        ),
-                        "lacking": "; ".join(costs[method].lacking),
-                        "gains": [
-                            _told(metric, compared.get((method, budget)), places)
-                            for budget in budgets
-                        ],
-                    }
-                    for method in sorted(methods, key=lambda m: costs[m].seconds)
-                ],
-            }
+            GainTable(
+                svg.figure_name("gain", metric.name),
+                sentence(metric.words),
+                [f"{budget:,}" for budget in budgets],
+                [_training(record, budget) for budget in budgets],
+                lines,
+            )
         )
     return tables
 
@@ -153,15 +183,15 @@ def _compared(
     }
 
 
-def _told(metric: Metric, versus: Comparison | None, places: int) -> dict[str, str] | None:
+def _gain(metric: Metric, versus: Comparison | None, places: int) -> Gain | None:
     if versus is None:
         return None
-    found = gain(metric, versus)
-    return {
-        "gain": number(metric, found.mean, places, signed=True),
-        "interval": interval(metric, found, places, signed=True),
-        "tone": versus.verdict.replace(" ", "-"),
-    }
+    turned = gain(metric, versus)
+    return Gain(
+        gain=number(metric, turned.mean, places, signed=True),
+        interval=interval(metric, turned, places, signed=True),
+        tone=versus.verdict.replace(" ", "-"),
+    )
 
 
 def _training(record: StudyRecord, budget: int) -> str:
@@ -198,8 +228,7 @@ def gain_figure(name: str, record: StudyRecord, rows: Sequence[TableRow], metric
                 if found.low is not None and found.high is not None:
                     bar = [scale * found.low, scale * found.high]
                     axes.plot([x, x], bar, color=colour, linewidth=1.4)
-                told = versus.verdict != "cannot tell"
-                fill = colour if told else svg.GROUND
+                fill = svg.GROUND if versus.verdict == "cannot tell" else colour
                 axes.plot(
                     x, scale * found.mean, marker, color=colour, markerfacecolor=fill, markersize=6
                 )

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from tis_ray.report import svg
 from tis_ray.report.figures import Drawing
-from tis_ray.report.words import Headline
+from tis_ray.report.headline import Headline
 from tis_ray.store import write_bytes
 
 
@@ -40,14 +39,12 @@ class Section:
 class Page:
     """What stands around the sections.
 
-    kind: "report" of one study, or "analysis" of several. folder: where the sections' templates are,
-    each named by its anchor. warnings: what to know first, with what it is about. script: JavaScript
-    of the page's own, the only one that may run.
+    kind: "report" of one study, or "analysis" of several. warnings: what to know first, with what it
+    is about. script: JavaScript of the page's own, the only one that may run.
     """
 
     title: str
     kind: str
-    folder: str
     facts: Sequence[str]
     headline: Headline
     sections: Sequence[Section]
@@ -56,7 +53,7 @@ class Page:
     version: str = ""
 
 
-def write_page(page: Page, out_dir: str | Path, content: dict[str, Any]) -> Path:
+def write_page(page: Page, out_dir: str | Path, content: Mapping[str, object]) -> Path:
     """Write `out_dir/index.html` atomically and return its path. Equal input, equal bytes."""
     environment = Environment(
         loader=PackageLoader("tis_ray.report", package_path="templates"),
@@ -66,7 +63,7 @@ def write_page(page: Page, out_dir: str | Path, content: dict[str, Any]) -> Path
         lstrip_blocks=True,
     )
     sections = [
-        replace(section, template=f"{page.folder}/{section.anchor}.html.j2")
+        replace(section, template=f"sections/{section.anchor}.html.j2")
         for section in page.sections
         if section.shown
     ]

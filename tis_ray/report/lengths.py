@@ -7,14 +7,14 @@ Gradients of short rows are large and noisy, and a selector may prefer short row
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from tis_ray.analysis.cells import POOL
+from tis_ray.analysis.recorded import Lengths
 from tis_ray.report import svg
-from tis_ray.report.record import Lengths, StudyRecord
+from tis_ray.report.record import StudyRecord
 
 SHARES = (0.05, 0.25, 0.5, 0.75, 0.95)
 """Of the rows, this share is no longer than the quantile of the same place."""
@@ -77,6 +77,6 @@ def length_figure(record: StudyRecord) -> str:
     return svg.draw("lengths", "Length of responses", summary, height, paint)
 
 
-def _spread(quantiles: Sequence[Any]) -> str:
+def _spread(quantiles: Sequence[float]) -> str:
     low, _, middle, _, high = quantiles
     return f"{middle:,.0f} [{low:,.0f}, {high:,.0f}]"

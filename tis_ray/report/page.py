@@ -1,4 +1,4 @@
-"""The report of one study: what stands in which section, as texts for the templates in `study/`."""
+"""The report of one study: what stands in which section, as texts for its template."""
 
 from __future__ import annotations
 
@@ -6,34 +6,28 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 
-from tis_ray.analysis import Comparison, Legend, Method, Metric, StageCost, TableRow
+from tis_ray.analysis import Legend, Method, StageCost, TableRow
 from tis_ray.analysis.cells import POOL
+from tis_ray.analysis.ranks import rank_tables, ranked_runs
+from tis_ray.analysis.recorded import RecordedCertificate
+from tis_ray.report import svg
 from tis_ray.report.clarity import agreement_table, clarity, score_lines
 from tis_ray.report.closeness import distance_tables
-from tis_ray.report.figures import drawings, figure_name
+from tis_ray.report.figures import difference_name, drawings
 from tis_ray.report.gains import gain_tables
+from tis_ray.report.headline import headline
 from tis_ray.report.html import Page, Section, write_page
 from tis_ray.report.lengths import length_table
-from tis_ray.report.quantile_section import quantile_table
+from tis_ray.report.quantile_section import study_lines
 from tis_ray.report.rank_section import rank_lines
-from tis_ray.report.record import Exactness, StudyRecord
+from tis_ray.report.record import StudyRecord
+from tis_ray.report.results_section import results_table, warnings_of
 from tis_ray.report.subsets import effective_budgets, overlap_lines
 from tis_ray.report.tried_settings import search_table
-from tis_ray.report.words import (
-    decimals,
-    duration,
-    headline,
-    interval,
-    metrics_of,
-    number,
-    probability,
-    sentence,
-    with_template,
-)
+from tis_ray.report.words import duration, metrics_of
 
 MOST_EXAMPLES = 50
 """Rows shown of each ordering."""
@@ -65,12 +59,24 @@ def build_report(record: StudyRecord, out_dir: str | Path) -> Path:
     content = {
         "record": record,
         "figures": figures,
-        "tables": [_table(rows, metric) for metric in metrics_of(rows)],
-        "gains": [
-            table | {"figure": figure_name("gain", table["metric"])}
-            for table in gain_tables(record, rows)
+        "tables": [
+            results_table(
+                rows,
+                metric,
+                [svg.figure_name("budget", metric.name), difference_name(metric.name)],
+            )
+            for metric in metrics_of(rows)
         ],
-        "ranks": rank_lines(record, rows),
+        "gains": gain_tables(record, rows),
+        "ranks": rank_lines(
+            {
+                metric: rank_tables(
+                    ranked_runs(record.cells, metric), lower_is_better=metric.lower_is_better
+                )
+                for metric in metrics_of(rows)
+            },
+            record.legend,
+        ),
         "agreement": agreement_table(record),
         "scores": score_lines(record),
         "examples": _examples(record),
@@ -78,7 +84,8 @@ def build_report(record: StudyRecord, out_dir: str | Path) -> Path:
         "shares": _shares(record),
         "lengths": length_table(record),
         "distances": distance_tables(record, rows),
-        "quantiles": quantile_table(record),
+        "quantiles": study_lines(record),
+        "quantile_figures": ["quantiles"],
         "search": search_table(record),
         "budgets": effective_budgets(record),
         "overlaps": overlap_lines(record),
@@ -90,16 +97,17 @@ def build_report(record: StudyRecord, out_dir: str | Path) -> Path:
         "config": yaml.safe_dump(record.config, sort_keys=False, allow_unicode=True),
         "command": record.command or "tis-ray run config.yaml",
         "duration": duration,
+        "pairs": "seeds",
+        "one_study": True,
     }
     has = {name for name, value in content.items() if value} | set(figures)
     selected = {"shares", "lengths", "map", "scores", "overlaps", "budgets"}
     page = Page(
         title=record.name,
         kind="report",
-        folder="study",
         facts=_facts(record, rows),
         headline=headline(rows),
-        warnings=_warnings(rows),
+        warnings=warnings_of(rows),
         sections=(
             Section("results", "Results", "tables" in has),
             Section("gains", "Cost against gain", "gains" in has),
@@ -109,7 +117,7 @@ def build_report(record: StudyRecord, out_dir: str | Path) -> Path:
             Section("selected", "What was selected", bool(selected & has)),
             Section("orderings", "Orderings", bool(content["scores"] or content["agreement"])),
             Section("distances", "Distances", bool(content["distances"])),
-            Section("trust", "Exactness", "trust" in has),
+            Section("trust", "RecordedCertificate", "trust" in has),
             Section("examples", "Selected examples", "examples" in has),
             Section("cost", "Cost", "costs" in has),
             Section("quarantine", "Quarantine"),
@@ -141,90 +149,7 @@ def _listed(word: str, values: Sequence[str]) -> str:
     return f"{word}{'s' if len(values) > 1 else ''} {', '.join(values)}" if values else ""
 
 
-_WARNINGS = {
-    "below_zero_shot": "on average worse than zero-shot, on some metric: as if training had hurt",
-    "few_steps": "after 16 optimizer steps or fewer: they show the first few updates, little more",
-    "short_subset": "from fewer rows than the budget: compare at the effective budget",
-    "one_seed": "from one seed: no interval, no verdict",
-    "missing_metric": "with runs that gave no finite metric: those runs are not in the mean",
-    "unreadable": "where half of the answers or more could not be read: a matter of form, not of skill",
-    "wide_spread": "whose seeds disagree far more than usual: look for a broken run",
-    "many_comparisons": "with a verdict, on some metric, that the number of comparisons alone could explain",
-}
-
-
-def _warnings(rows: Sequence[TableRow]) -> list[tuple[str, list[str]]]:
-    """Return each kind of flag in words with the rows that carry it."""
-    found: dict[str, list[str]] = defaultdict(list)
-    for row in rows:
-        label = f"{row.label} @ {row.budget:,}"
-        for code in dict.fromkeys(flag.code for flag in row.flags):
-            found[code].append(label)
-    return [(words, found[code]) for code, words in _WARNINGS.items() if code in found]
-
-
-def _table(rows: Sequence[TableRow], metric: Metric) -> dict[str, Any]:
-    """Return one metric's table as texts; a row without a result is listed, not left out."""
-    places, name = decimals(rows, metric), metric.name
-    return {
-        "figures": [figure_name(kind, name) for kind in ("budget", "difference")],
-        "name": sentence(metric.words),
-        "direction": "lower" if metric.lower_is_better else "higher",
-        "parsed": any(
-            row.metrics[name].parse_failures is not None for row in rows if name in row.metrics
-        ),
-        "rows": [_line(row, metric, places) for row in rows],
-    }
-
-
-def _line(row: TableRow, metric: Metric, places: int) -> dict[str, Any]:
-    summary = row.metrics.get(metric.name)
-    line: dict[str, Any] = {
-        "method": row.label,
-        "baseline": row.method.is_baseline,
-        "budget": f"{row.budget:,}" if row.budget else "none",
-        "flags": [f.message for f in row.flags if f.metric in (None, metric.name)],
-        "mean": "no result",
-        "seeds": "0",
-        "interval": "",
-        "note": "",
-        "parse_failures": "",
-        "random": None,
-        "zero_shot": None,
-        "which": "",
-    }
-    if summary is None:
-        return line
-    single = "" if row.seeds == (None,) else summary.value.note
-    return line | {
-        "mean": number(metric, summary.value.mean, places),
-        "interval": interval(metric, summary.value, places),
-        "note": single,
-        "parse_failures": ""
-        if summary.parse_failures is None
-        else f"{100 * summary.parse_failures:.1f}%",
-        "seeds": "–" if row.seeds == (None,) else str(summary.value.n),
-        "random": _versus(summary.vs_random, metric, places),
-        "zero_shot": _versus(summary.vs_zero_shot, metric, places),
-        "which": with_template(summary.zero_shot),
-    }
-
-
-def _versus(versus: Comparison | None, metric: Metric, places: int) -> dict[str, str] | None:
-    if versus is None:
-        return None
-    return {
-        "difference": number(metric, versus.difference, places, signed=True),
-        "interval": interval(metric, versus, places, signed=True),
-        "note": versus.note,
-        "p": probability(versus.p_value),
-        "p_holm": probability(versus.p_holm),
-        "verdict": versus.verdict,
-        "tone": versus.verdict.replace(" ", "-"),
-    }
-
-
-def _examples(record: StudyRecord) -> list[dict[str, Any]]:
+def _examples(record: StudyRecord) -> list[dict[str, object]]:
     """Return the first selected rows of each ordering, texts cut to fit the page."""
     shown = sum(min(len(ordering["rows"]), MOST_EXAMPLES) for ordering in record.orderings)
     most = max(300, min(4000, int(TEXT_BUDGET / 1.5 / max(shown, 1))))
@@ -256,7 +181,7 @@ def _cut(text: str | None, most: int) -> str:
     return f"{text[:most]}… [{len(text) - most:,} more characters]"
 
 
-def _shares(record: StudyRecord) -> dict[str, Any] | None:
+def _shares(record: StudyRecord) -> dict[str, object] | None:
     """Return the composition as a table: a source a line, counts and percent of each column."""
     columns = {part: c for part, c in record.composition.items() if sum(c.values())}
     if not columns:
@@ -281,33 +206,31 @@ def _shares(record: StudyRecord) -> dict[str, Any] | None:
     }
 
 
-def _trust(found: Exactness, legend: Legend) -> dict[str, Any]:
+def _trust(found: RecordedCertificate, legend: Legend) -> dict[str, str]:
     """Return in words how far scores are from exact, and what a cascade kept and lost."""
     name = legend.representation(found["representation"])
-    line: dict[str, Any] = {"name": name, "scored": found.get("kind", ""), "lost": ""}
+    noise = "no projection: exact"
     if found.get("projection"):
         overlaps = found.get("predicted_overlap") or {}
         agree = ", ".join(f"top {float(p):.0%}: {share:.0%}" for p, share in overlaps.items())
-        line["noise"] = (
+        noise = (
             f"estimated error {found['noise_within_query']:.4f} (scores of a query spread by "
             f"{found['spread']:.4f}); predicted agreement with exact scores, {agree}"
         )
-    else:
-        line["noise"] = "no projection: exact"
-    cascade = found.get("cascade")
-    if cascade:
+    lost = ""
+    if cascade := found.get("cascade"):
         by = legend.representation(cascade["by"])
-        line["lost"] = f"{by} kept {cascade['kept']:,} of {cascade['pool']:,} rows"
+        lost = f"{by} kept {cascade['kept']:,} of {cascade['pool']:,} rows"
         for entry in cascade.get("recall", [])[:1]:
-            line["lost"] += (
+            lost += (
                 f"; of the {entry['rows']} rows that full {name} would take from a sample of "
                 f"{cascade['sample']:,}, {entry['kept']} were kept: recall "
                 f"{entry['kept'] / entry['rows']:.0%} [{entry['low']:.0%}, {entry['high']:.0%}]"
             )
-    return line
+    return {"name": name, "scored": found.get("kind", ""), "noise": noise, "lost": lost}
 
 
-def _costs(stages: Iterable[StageCost]) -> list[dict[str, Any]]:
+def _costs(stages: Iterable[StageCost]) -> list[dict[str, object]]:
     """Return one line a stage: its artifacts added up."""
     groups: dict[str, list[StageCost]] = defaultdict(list)
     for stage in stages:

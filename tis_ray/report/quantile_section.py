@@ -1,75 +1,110 @@
-"""The distance-quantile experiment on the page: curves, and how steadily they rise."""
+"""The distance-quantile experiment on the page: how steadily a metric follows distance, and curves."""
 
 from __future__ import annotations
 
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from dataclasses import dataclass
 
-from tis_ray.analysis import Metric, measured
+from tis_ray.analysis import measured
 from tis_ray.analysis.correlation import FEWEST
 from tis_ray.analysis.quantiles import quantile_curves
+from tis_ray.analysis.results import Results
 from tis_ray.analysis.statistics import best_of_zero_shots
-from tis_ray.report import svg
+from tis_ray.paper.budget_tables import Table
+from tis_ray.report.curves import Curve, Panel, draw_curves, method_look
 from tis_ray.report.record import StudyRecord
-from tis_ray.report.words import plain_number, probability
+from tis_ray.report.words import counted, p_words, plain_number, span
 
 
-def quantile_table(record: StudyRecord) -> list[dict[str, str]]:
-    """Return Spearman's ρ between quantile and metric as texts, a line a curve."""
+@dataclass(frozen=True)
+class QuantileLine:
+    """Spearman's ρ of one representation and metric as texts: of one curve, or of many cells'."""
+
+    name: str
+    metric: str
+    over: str
+    rho: str
+    interval: str
+    significant: str
+
+
+def study_lines(record: StudyRecord) -> list[QuantileLine]:
+    """Return a line for each curve of one study."""
+    metrics = [record.legend.metric(n) for n in measured(c.metrics for c in record.quantiles)]
     lines = []
-    for curve in quantile_curves(record.quantiles, _metrics(record)):
-        found = curve.correlation
+    for curve in quantile_curves(record.quantiles, metrics):
+        rank = curve.correlation
+        part = "parts of the first quantile" if curve.focus else "quantiles"
         lines.append(
-            {
-                "method": record.legend.representation(curve.method.representation),
-                "metric": curve.metric.words,
-                "part": "parts of the first quantile" if curve.focus else "quantiles",
-                "points": str(found.n),
-                "seeds": str(curve.seeds),
-                "rho": "constant" if found.rho is None else plain_number(found.rho, 2),
-                "interval": ""
-                if found.low is None or found.high is None
-                else f"[{plain_number(found.low, 2)}, {plain_number(found.high, 2)}]",
-                "p": probability(found.p_value) or ("too few points" if found.n < FEWEST else ""),
-            }
+            QuantileLine(
+                name=record.legend.representation(curve.method.representation),
+                metric=curve.metric.words,
+                over=f"{rank.n} {part}, {counted(curve.seeds, 'seed')}",
+                rho="constant" if rank.rho is None else plain_number(rank.rho, 2),
+                interval=span(rank.low, rank.high, 2),
+                significant="too few points"
+                if rank.n < FEWEST
+                else p_words(rank.p_value)
+                if rank.p_value is not None
+                else "–",
+            )
         )
     return lines
+
+
+def cell_lines(results: Results, summary: Table) -> list[QuantileLine]:
+    """Return a line for each metric and representation over the cells of several studies.
+
+    summary: metric → representation → `all` → the counts of `paper.quantile_tables`.
+    """
+    return [
+        QuantileLine(
+            name=name,
+            metric=metric.words,
+            over=counted(found["n"], "cell"),
+            rho=f"mean {plain_number(found['mean_spearman'], 2)}",
+            interval=span(found["mean_spearman_low"], found["mean_spearman_high"], 2),
+            significant=_significant(found),
+        )
+        for metric in results.shown
+        for name, scopes in summary.get(metric.name, {}).items()
+        if name in results.representations and "mean_spearman" in (found := scopes["all"])
+    ]
+
+
+def _significant(found: Table) -> str:
+    """Return in how many cells ρ is significant, in brackets after Holm's correction."""
+    nearest = f"the nearest quantile is best in {found['n_q1_best']}"
+    if found["n_exact_expected"] is None:
+        return f"too few points for a test; {nearest}"
+    return (
+        f"{found['n_exact_expected']} as expected ({found['n_holm_expected']}),"
+        f" {found['n_exact_wrong']} reversed ({found['n_holm_wrong']}); {nearest}"
+    )
 
 
 def quantile_figure(record: StudyRecord) -> str:
     """Draw query loss by quantile, a line a representation, beside zero-shot."""
     loss = record.legend.metric("query_loss")
-    curves = [c for c in quantile_curves(record.quantiles, [loss]) if not c.focus]
+    curves = [
+        Curve(
+            record.legend.representation(curve.method.representation),
+            method_look(i),
+            [quantile[-1] for quantile in curve.quantiles],
+            curve.values,
+        )
+        for i, curve in enumerate(
+            curve for curve in quantile_curves(record.quantiles, [loss]) if not curve.focus
+        )
+    ]
     if not curves:
         return ""
-    labels = [record.legend.representation(curve.method.representation) for curve in curves]
     zero = best_of_zero_shots(record.cells, loss)
-
-    def paint(figure: Figure) -> None:
-        axes = figure.subplots()
-        for i, curve in enumerate(curves):
-            axes.plot(
-                [q[-1] for q in curve.quantiles],
-                curve.values,
-                marker=svg.MARKERS[i % len(svg.MARKERS)],
-                color=svg.METHOD_COLOURS[i % len(svg.METHOD_COLOURS)],
-                label=labels[i],
-            )
-        if zero is not None:
-            method, height = zero
-            label = record.legend.method(method)
-            axes.axhline(height, color=svg.OPEN, linestyle="--", label=label)
-        axes.set_xlabel("quantile of the pool, nearest to the queries first")
-        axes.set_ylabel("query loss")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        figure.legend(loc="outside lower center", ncols=3)
-
-    summary = "; ".join(
-        f"{label}: {', '.join(f'{value:.3f}' for value in curve.values)}"
-        for label, curve in zip(labels, curves, strict=True)
+    return draw_curves(
+        "quantiles",
+        "Query loss by distance quantile",
+        "; ".join(f"{c.label}: {', '.join(f'{y:.3f}' for y in c.y)}" for c in curves),
+        [Panel("", curves, zero[1] if zero else None)],
+        x_label="quantile of the pool, nearest to the queries first",
+        y_label="query loss",
+        level_label=record.legend.method(zero[0]) if zero else "",
     )
-    return svg.draw("quantiles", "Query loss by distance quantile", summary, 3.4, paint)
-
-
-def _metrics(record: StudyRecord) -> list[Metric]:
-    return [record.legend.metric(n) for n in measured(cell.metrics for cell in record.quantiles)]

@@ -11,168 +11,26 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal
 
 from tis_ray.analysis import Cell, Legend, Method, StageCost, TableRow, summarise
 from tis_ray.analysis.cells import POOL, Part
+from tis_ray.analysis.recorded import (
+    Agreement,
+    Lengths,
+    Overlaps,
+    PoolMap,
+    QuarantinedRow,
+    RecordedCertificate,
+    RepresentationDistances,
+    Search,
+    SelectedRows,
+    Settings,
+)
 from tis_ray.errors import InputError
 from tis_ray.store import read_text, write_bytes
 
-SCHEMA_VERSION = 2
-
-
-class Lengths(TypedDict):
-    """How long some rows are: sums of tokens, and the 5%, 25%, 50%, 75% and 95% quantiles."""
-
-    rows: int
-    tokens: int
-    response_tokens: int
-    quantiles: list[float]
-    response_quantiles: list[float]
-
-
-class Search(TypedDict):
-    """A search for fine-tuning settings: `best`, the `epochs` of a whole trial, and of each trial its
-    `settings`, the `query_loss` after each epoch, why it `diverged` (or None) and its `peak_mb`."""
-
-    best: dict[str, Any]
-    epochs: int
-    trials: list[dict[str, Any]]
-
-
-class Overlaps(TypedDict, total=False):
-    """Pool rows that repeat query or test rows: counts by side and kind, dropped rows by reason, and
-    the strongest pairs."""
-
-    counts: dict[str, dict[str, int]]
-    dropped: dict[str, int]
-    rows: list[dict[str, Any]]
-
-
-class SelectedRow(TypedDict, total=False):
-    """One selected example and the query that pulled it (ranks count from 0).
-
-    `margin` is that of `analysis.choice`; near-duplicates are those among the rows of the record.
-    """
-
-    rank: int
-    index: int
-    id: str
-    source: str
-    score: float
-    query: int
-    query_id: str
-    text: str
-    query_text: str
-    margin: float | None
-    duplicates: int | None
-    nearest_rank: int | None
-    nearest_cosine: float | None
-
-
-class SelectedRows(TypedDict, total=False):
-    """The first rows of one ordering; `budget` is the ordering's full length.
-
-    `scores`: ties and range of the whole ordering (`analysis.choice`), None if they are not known.
-    """
-
-    representation: str
-    selector: str
-    budget: int
-    rows: list[SelectedRow]
-    scores: dict[str, Any] | None
-
-
-class Agreement(TypedDict):
-    """How much the orderings' first `rows` agree, each pair once: `left` and `right` are their places.
-
-    `random` is the Jaccard index that two random subsets of `candidates` are expected to have.
-    """
-
-    names: list[Method]
-    pairs: list[dict[str, Any]]
-    rows: int
-    candidates: int
-    random: float
-    p: float
-
-
-class PoolMap(TypedDict, total=False):
-    """A plane in which near points have similar features.
-
-    `selected` holds each method's positions in `pool_xy`.
-    """
-
-    representation: str
-    pool_xy: list[list[float]]
-    pool_source: list[str]
-    query_xy: list[list[float]]
-    selected: dict[Method, list[int]]
-
-
-class QuarantinedRow(TypedDict, total=False):
-    """A row that could not be used, and why."""
-
-    side: str
-    id: str
-    reason: str
-    file: str
-    line: int
-
-
-class Exactness(TypedDict, total=False):
-    """How far one representation's scores are from exact (`analysis.fidelity`), and what a cascade lost."""
-
-    representation: str
-    projection: bool
-    kind: str
-    noise: float
-    noise_within_query: float
-    spread: float
-    predicted_overlap: dict[str, float]
-    columns: int
-    queries: int
-    cascade: dict[str, Any]
-
-
-class SubsetDistances(TypedDict, total=False):
-    """How far one subset is from the queries (`analysis.distances`, `analysis.bounds`).
-
-    `digest` names the subset; equal subsets have the same. `candidates` of its `rows` have a score. `chord` is Wasserstein-1
-    over the chord, the cost of the bounds.
-    """
-
-    representation: str
-    selector: str
-    budget: int
-    seed: int | None
-    digest: str
-    rows: int
-    queries: int
-    candidates: int
-    w1: dict[str, Any]
-    assignment: float | None
-    query_to_subset: float
-    subset_to_query: float
-    chamfer: float
-    mmd: dict[str, float] | None
-    chord: dict[str, Any]
-    sampling: float | None
-    deviation: float | None
-
-
-class RepresentationDistances(TypedDict, total=False):
-    """The distances in one representation: of its subsets, of random's, of the pool.
-
-    `reason` says why there are none.
-    """
-
-    representation: str
-    reason: str
-    columns: int
-    pool: SubsetDistances
-    dimension: dict[str, Any] | None
-    subsets: list[SubsetDistances]
+SCHEMA_VERSION = 3
 
 
 @dataclass
@@ -183,6 +41,10 @@ class StudyRecord:
     created: str = ""
     """When the study ended, ISO 8601."""
     config: dict[str, Any] = field(default_factory=dict)
+    task: str | None = None
+    """Which of a file's tasks this is."""
+    setting: Settings = field(default_factory=dict)
+    """The study's place in a grid: its values by the dotted name of their field."""
     cells: list[Cell] = field(default_factory=list)
     quantiles: list[Cell] = field(default_factory=list)
     legend: Legend = field(default_factory=Legend)
@@ -192,7 +54,7 @@ class StudyRecord:
     orderings: list[SelectedRows] = field(default_factory=list)
     agreement: Agreement | None = None
     map: PoolMap | None = None
-    certificates: list[Exactness] = field(default_factory=list)
+    certificates: list[RecordedCertificate] = field(default_factory=list)
     distances: list[RepresentationDistances] = field(default_factory=list)
     composition: dict[Part, dict[str, int]] = field(default_factory=dict)
     """Source → count, of the pool and of each subset."""

@@ -12,14 +12,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from tis_ray.analysis import Cell, Legend, Method, Metric, measured
 from tis_ray.analysis.cells import RANDOM_METHOD
 from tis_ray.analysis.quantiles import QuantileCurve, quantile_curves
-from tis_ray.analysis.results import RANDOM, Labelled, Measure, Results, scopes_of
+from tis_ray.analysis.recorded import Settings
+from tis_ray.analysis.results import RANDOM, Labelled, Results, scopes_of
 from tis_ray.analysis.statistics import best_of_zero_shots
 from tis_ray.errors import InputError
 from tis_ray.report.record import StudyRecord
@@ -102,7 +102,10 @@ def study_results(folders: Sequence[Path]) -> Results:
         methods=tuple(_labelled(method, legend) for method in methods),
         budgets=tuple(budgets),
         seeds=tuple(seeds),
-        measures=tuple(map(_measure, metrics.values())),
+        metrics=tuple(metrics.values()),
+        figure_names={name: name for name in names},
+        quantile_figure_names={name: name for name in names},
+        legend=legend,
         loss="query_loss" if "query_loss" in names else names[0],
         metric=next((n for n, metric in metrics.items() if not metric.lower_is_better), names[0]),
         runs=runs,
@@ -115,10 +118,9 @@ def study_results(folders: Sequence[Path]) -> Results:
     )
 
 
-def _of_model(record: StudyRecord) -> dict[str, Any]:
+def _of_model(record: StudyRecord) -> Settings:
     """Return what of the study's place in a grid names its model."""
-    setting = record.config.get("setting") or {}
-    return {key: value for key, value in setting.items() if key.startswith("model.")}
+    return {key: value for key, value in record.setting.items() if key.startswith("model.")}
 
 
 def _model(record: StudyRecord) -> str:
@@ -129,11 +131,11 @@ def _model(record: StudyRecord) -> str:
 
 def _task(record: StudyRecord) -> str:
     """Return the study's name without what is said of its model."""
-    setting, own = record.config.get("setting") or {}, _of_model(record)
+    own = _of_model(record)
     if not own:
         return record.name
-    rest = label({key: value for key, value in setting.items() if key not in own})
-    return "-".join(part for part in (record.name.removesuffix(f"-{label(setting)}"), rest) if part)
+    rest = label({key: value for key, value in record.setting.items() if key not in own})
+    return "-".join(part for part in (record.name.removesuffix(f"-{label(record.setting)}"), rest) if part)
 
 
 def _quantiles(
@@ -191,18 +193,6 @@ def _labelled(method: Method, legend: Legend) -> Labelled:
 def _reference() -> Method:
     """Return the representation that the paper prefers, with the selector that all have."""
     return Method(next(found.name for found in REPRESENTATIONS if found.prior), BASELINE)
-
-
-def _measure(metric: Metric) -> Measure:
-    return Measure(
-        metric.name,
-        metric.words,
-        metric.lower_is_better,
-        scale=100.0 if metric.share else 1.0,
-        places=1 if metric.share else 3,
-        figure=metric.name,
-        quantile_figure=metric.name,
-    )
 
 
 def _value(cell: Cell, name: str) -> float | None:

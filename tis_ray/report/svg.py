@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
+import zlib
 from collections.abc import Callable
 from xml.etree import ElementTree
 
@@ -94,6 +95,7 @@ _VARIABLES = {
     QUERY: "query",
     **{colour: f"m{i}" for i, colour in enumerate(METHOD_COLOURS)},
 }
+_LONGEST_PREFIX = 30
 _SVG = "http://www.w3.org/2000/svg"
 _LINK = "{http://www.w3.org/1999/xlink}href"
 
@@ -119,7 +121,14 @@ def draw(
         buffer = io.BytesIO()
         nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
         figure.savefig(buffer, format="svg", dpi=dpi, metadata=nothing)
-    return _clean(buffer.getvalue(), name, title, summary)
+    # Every id in the figure begins with its name: a long one would double the file.
+    prefix = name if len(name) <= _LONGEST_PREFIX else f"f{zlib.crc32(name.encode()):x}"
+    return _clean(buffer.getvalue(), prefix, title, summary)
+
+
+def figure_name(kind: str, metric: str) -> str:
+    """Return a figure's name, which is also that of its file."""
+    return f"{kind}_{re.sub(r'[^A-Za-z0-9_-]', '-', metric)}"
 
 
 def themed(svg: str) -> str:

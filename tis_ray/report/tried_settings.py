@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tis_ray.analysis import describe
+from tis_ray.analysis.recorded import Settings, Trial
 from tis_ray.report.record import StudyRecord
 from tis_ray.report.words import number
 
@@ -26,13 +25,13 @@ def search_table(record: StudyRecord) -> list[dict[str, str]]:
     ]
 
 
-def _place(trial: dict[str, Any], best: dict[str, Any]) -> tuple[bool, int, float]:
+def _place(trial: Trial, best: Settings) -> tuple[bool, int, float]:
     losses = trial["query_loss"]
     last = losses[-1] if losses and losses[-1] is not None else float("inf")
     return trial["settings"] != best, -len(losses), last
 
 
-def _last(trial: dict[str, Any]) -> str:
+def _last(trial: Trial) -> str:
     losses = trial["query_loss"]
     return (
         number(describe("query_loss"), losses[-1], 3)
@@ -41,7 +40,7 @@ def _last(trial: dict[str, Any]) -> str:
     )
 
 
-def _outcome(trial: dict[str, Any], best: dict[str, Any], epochs: int) -> str:
+def _outcome(trial: Trial, best: Settings, epochs: int) -> str:
     if trial["settings"] == best:
         return "chosen"
     if trial["diverged"]:

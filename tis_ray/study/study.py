@@ -202,11 +202,9 @@ class Study(Context):
         changed = record is None
         if record is None:
             record = self._new_record()
-        if self.part.task or self.part.setting:
-            place = {"task": self.part.task, "setting": self.part.setting}
-            changed |= any(record.config.get(key) != value for key, value in place.items())
-            record.config |= place
-        if changed:
+        place = self.part.task, self.part.setting
+        if changed or (record.task, record.setting) != place:
+            record.task, record.setting = place
             record.save(path)
             build_report(record, path.parent)
         return record
