@@ -247,7 +247,7 @@ def test_distances_without_features_say_what_is_missing(make, tmp_path):
 def test_a_study_without_certificates_or_map_has_neither_section(make, tmp_path):
     record = make()
     record.certificates, record.map = [], None
-    assert 'id="trust"' not in html_of(record, tmp_path)
+    assert 'id="certificates"' not in html_of(record, tmp_path)
 
 
 def test_tasks_have_tables_with_the_share_of_unreadable_answers(make, tmp_path):

@@ -56,7 +56,7 @@ def test_save_and_load(tmp_path):
         ("[]", "no `name`"),
         ('{"name": "s", "schema_version": 99}', "schema_version is 99"),
         ('{"name": "s", "schema_version": 1}', "`tis-ray run` again"),
-        ('{"name": "s", "schema_version": 2, "extra": 1}', "unknown field `extra`"),
+        ('{"name": "s", "schema_version": 3, "extra": 1}', "unknown field `extra`"),
     ],
 )
 def test_a_bad_record_is_named_in_one_line(tmp_path, text, message):

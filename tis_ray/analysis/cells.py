@@ -1,4 +1,4 @@
-"""What a study leaves as values: its methods, its cells, and what its stages cost.
+"""`Method`, `Part`, `Cell` and `StageCost`: what a study leaves, as typed values.
 
 They are made where something is measured and read wherever it is shown. `to_json` gives plain
 values, `from_json` takes them back, and takes the flat dicts of the stages too.

@@ -1,4 +1,4 @@
-"""How clear the choice of each selected row was: its margin, its ties, its near-duplicates.
+"""Margins, ties and near-duplicates of selected rows: how clear each choice was.
 
 A row j of rank r was pulled by a query q, with score S_qj. Its **margin** is
 

@@ -1,4 +1,4 @@
-"""Means with their intervals, and p-values of many tests at once.
+"""Confidence intervals of means (the 95% level is set here), and Holm's correction of many tests.
 
 **Seeds.** Over the n seeds of a row (one representation, selector and budget) the mean has a 95%
 Student interval, mean ± t(0.975, n-1) · sd / √n. The paper draws mean ± one standard error

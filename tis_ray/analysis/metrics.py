@@ -1,4 +1,6 @@
-"""The metrics of a cell by name: which way they improve, how they are read, and in what order.
+"""How each metric is read, lm-eval's too: lower or higher is better, in percent or not, in what order.
+
+Of our own metrics of answers this is decided by their spec (`tis_ray.metrics`), which comes first.
 
 A metric of the study's own query and test rows has a bare name (`test_loss`, `exact_match`); one of
 a task carries the task's: `gsm8k/numeric_match`. Beside a metric that is read out of generated

@@ -1,4 +1,4 @@
-"""Comparisons pair by pair: differences with their interval, test, counts and verdict.
+"""Whether a method is better or worse than its baseline, or the data cannot tell: paired tests.
 
 **Pairs of seeds.** A row and random at the same budget ran with the same seeds, so each seed gives one
 difference (row minus random), and the interval and the p-value (paired t-test) are those of the

@@ -1,4 +1,4 @@
-"""A plane to look at features in: the two leading principal components."""
+"""Principal components: the plane in which the map of the pool shows features."""
 
 from __future__ import annotations
 

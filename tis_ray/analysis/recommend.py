@@ -1,4 +1,6 @@
-"""From a small pilot to the method to use at the budget that is meant.
+"""The method to use at a budget that no pilot has tried, read off a pilot at smaller ones.
+
+`tis_ray.report.advice` puts it in words; `tis_ray.study.price` says what a study will cost.
 
 **Gain.** Of each run of a method, its metric beside that of random at the same budget and seed (and
 task). Both follow straight lines in log2(budget), by least squares, on a scale without ends: the

@@ -1,4 +1,4 @@
-"""The table of a study: one row per representation, selector and budget, with its flags.
+"""The table of one study: a row per method and budget over seeds, with flags that warn the reader.
 
 `tis_ray.analysis.intervals` and `paired` say how means, intervals and verdicts are made. This module groups
 cells into rows, pairs each row with random at the same budget (by seed) and with zero-shot, and

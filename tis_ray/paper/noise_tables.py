@@ -1,4 +1,4 @@
-"""Tables about what can be trusted: noise, and whether loss stands for the metric.
+"""Tables of seed noise, of repeated runs, and of how well the loss stands for the metric.
 
 How much do seeds differ; how much does the same run differ when it is trained again; does a method
 with a lower query loss have a better metric; does selection's gain over random shrink with the

@@ -1,4 +1,4 @@
-"""`tis-ray recommend`: the recommendation in words, with what it would cost."""
+"""What `tis-ray recommend` prints: the method of `tis_ray.analysis.recommend`, and its cost."""
 
 from __future__ import annotations
 

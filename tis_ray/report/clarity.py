@@ -1,4 +1,4 @@
-"""Orderings on the page: how much they agree, and how clear their choices were."""
+"""The section on orderings: how much they agree, ties and score ranges, and each row's margin."""
 
 from __future__ import annotations
 

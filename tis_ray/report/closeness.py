@@ -1,4 +1,4 @@
-"""Distances on the page: a table for each representation, and distance against test loss."""
+"""The section on distances to the queries: a table for each representation, and a figure against loss."""
 
 from __future__ import annotations
 

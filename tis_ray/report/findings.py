@@ -1,4 +1,4 @@
-"""Sentences on what the tables of several studies say: details of the headline, and captions."""
+"""Sentences for the page of several studies: details of the headline, and captions of figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cost against gain on the page: what each method took beyond random, and what that bought.
+"""The section on cost against gain: what each method took beyond random, and what that bought.
 
 The cost is the wall time of the stages that the method cannot do without and random can: warm-up,
 features, scores, ordering. Each counts as if made for this method alone, and at its first making,

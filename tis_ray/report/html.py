@@ -1,4 +1,4 @@
-"""One HTML file that needs nothing else: no network, no fonts, no other file.
+"""Writes a page from its templates: one HTML file that needs no network, no fonts, no other file.
 
 Texts of pool and queries, and names of models, tasks and methods, come from files. They reach the page
 only through the templates' auto-escaping, and a content security policy allows no script but the

@@ -1,4 +1,4 @@
-"""Lengths on the page: how long the rows of the pool, of the queries and of each subset are.
+"""The section on lengths: how long the rows of the pool, of the queries and of each subset are.
 
 Gradients of short rows are large and noisy, and a selector may prefer short rows for that alone
 (the paper's own confound): a gain that comes with other lengths is not yet a gain of relevance.

@@ -89,7 +89,7 @@ def build_report(record: StudyRecord, out_dir: str | Path) -> Path:
         "search": search_table(record),
         "budgets": effective_budgets(record),
         "overlaps": overlap_lines(record),
-        "trust": [_trust(found, record.legend) for found in record.certificates],
+        "certificates": [_certificate(found, record.legend) for found in record.certificates],
         "costs": _costs(record.stages),
         "total": _total(record.stages),
         "quarantined": _quarantined(record),
@@ -117,7 +117,7 @@ def build_report(record: StudyRecord, out_dir: str | Path) -> Path:
             Section("selected", "What was selected", bool(selected & has)),
             Section("orderings", "Orderings", bool(content["scores"] or content["agreement"])),
             Section("distances", "Distances", bool(content["distances"])),
-            Section("trust", "RecordedCertificate", "trust" in has),
+            Section("certificates", "Exactness", "certificates" in has),
             Section("examples", "Selected examples", "examples" in has),
             Section("cost", "Cost", "costs" in has),
             Section("quarantine", "Quarantine"),
@@ -206,7 +206,7 @@ def _shares(record: StudyRecord) -> dict[str, object] | None:
     }
 
 
-def _trust(found: RecordedCertificate, legend: Legend) -> dict[str, str]:
+def _certificate(found: RecordedCertificate, legend: Legend) -> dict[str, str]:
     """Return in words how far scores are from exact, and what a cascade kept and lost."""
     name = legend.representation(found["representation"])
     noise = "no projection: exact"

@@ -1,4 +1,4 @@
-"""The distance-quantile experiment on the page: how steadily a metric follows distance, and curves."""
+"""The section on distance quantiles: how steadily each metric follows distance, and curves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mean ranks on the page: selectors under the representations they share, and the other way round."""
+"""The section on mean ranks: selectors under the representations they share, and the reverse."""
 
 from __future__ import annotations
 

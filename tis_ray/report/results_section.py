@@ -1,4 +1,4 @@
-"""The results on the page: a table for each metric, and what to know before believing it.
+"""The section on results: a table for each metric, and what to know before believing it.
 
 The rows are those of one study (over seeds) or of several (over cells).
 """

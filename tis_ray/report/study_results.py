@@ -135,7 +135,9 @@ def _task(record: StudyRecord) -> str:
     if not own:
         return record.name
     rest = label({key: value for key, value in record.setting.items() if key not in own})
-    return "-".join(part for part in (record.name.removesuffix(f"-{label(record.setting)}"), rest) if part)
+    return "-".join(
+        part for part in (record.name.removesuffix(f"-{label(record.setting)}"), rest) if part
+    )
 
 
 def _quantiles(

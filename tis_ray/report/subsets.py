@@ -1,4 +1,4 @@
-"""What each budget came to, and what of the pool repeats queries or test rows, as texts."""
+"""The section on budgets as they were filled, and on pool rows that repeat query or test rows."""
 
 from __future__ import annotations
 

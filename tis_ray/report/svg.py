@@ -1,4 +1,4 @@
-"""The look of the figures, and clean SVG: fixed bytes, unique ids, light and dark colours.
+"""The style of all figures, and their SVG: fixed bytes, unique ids, light and dark colours.
 
 Figures are drawn in one set of colours. `themed` replaces each by a CSS variable with that colour
 as its fallback, so that a page can show the same drawing on a dark ground. All are 5.2 inches wide

@@ -1,4 +1,4 @@
-"""The search for fine-tuning settings, as a table."""
+"""The section on the search for fine-tuning settings: a line for each trial."""
 
 from __future__ import annotations
 
