@@ -19,15 +19,16 @@ $(VENV)/.dev: $(VENV)/.run
 demo: $(VENV)/.run ## select, fine-tune, compare with random and zero-shot; ends with a page of pictures
 	$(BIN)/tis-ray run --config examples/quickstart.yaml
 
-# What needs no cluster runs in two processes; what starts one has the machine to itself.
+# Two processes share the tests, and each that needs Ray has a cluster of its own; slow tests, which
+# kill processes and measure memory, have the machine to themselves.
 check: $(VENV)/.dev lint type ## the inner loop: all that needs no Ray cluster, in some 3 minutes
 	$(BIN)/python -m pytest -m "not ray and not slow" -n 2 --dist worksteal
 
 test: check ## what must hold, in some 12 minutes
-	$(BIN)/python -m pytest -m "ray and not slow"
+	$(BIN)/python -m pytest -m "ray and not slow" -n 2 --dist worksteal
 
-test-all: test ## the slow tests too: kills and restarts, jobs on a cluster, several workers, a browser, the built package
-	$(BIN)/python -m pytest -m slow
+test-all: test ## the slow tests too: kills and restarts, jobs on a cluster, several workers, a browser, the built package; every case of a property
+	$(BIN)/python -m pytest -m "slow or hypothesis" --hypothesis-profile all
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

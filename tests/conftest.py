@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import gc
 import os
 import shutil
 from collections.abc import Iterator
@@ -10,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.properties import load_profiles
 from tests.small import small_study
 
 for _name, _value in {
@@ -27,7 +30,15 @@ for _name, _value in {
 }.items():
     os.environ.setdefault(_name, _value)
 
+load_profiles()
+
 GOLDEN = Path(__file__).parent / "golden"
+
+
+def pytest_collection_finish() -> None:
+    """Keep what is loaded out of every later collection of garbage: some of them take seconds."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -55,11 +66,18 @@ def ray_cluster() -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def undisturbed(ray_cluster, tmp_path_factory) -> Path:
-    """The folder of one finished study: what every disturbed run must equal."""
+    """The folder of one finished study, which every disturbed run must equal; never written to.
+
+    The processes that share the tests share the study: one trains it, the others find it finished.
+    """
     from tis_ray.study.run import run
 
-    folder = tmp_path_factory.mktemp("undisturbed")
-    run(small_study(folder))
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "undisturbed"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        run(small_study(folder, compute__actors=2))  # others run with one, and must equal it
     return folder
 
 

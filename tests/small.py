@@ -26,7 +26,7 @@ SMALL: dict[str, Any] = {
     "finetune": {"epochs": 2, "batch_size": 4, "learning_rate": 1e-3, "workers": 0},
     "evaluation": {"max_new_tokens": 8},
     "batch": {"shard_rows": 40},
-    "compute": {"actors": 2},  # each loads the libraries; more would wait for the two cores
+    "compute": {"actors": 1},  # each loads the libraries, which takes longer than its work here
     "tracking": {"enabled": False},
 }
 

@@ -248,7 +248,7 @@ def test_reports_of_several_studies_are_drawn_and_the_page_of_all(tis: Tis, stud
     study.write_text(f"{STUDY}grid: {{finetune.epochs: [1, 2]}}\n")
     names = ["tiny-finetune.epochs-1", "tiny-finetune.epochs-2"]
     for name, epochs in zip(names, (1, 2), strict=True):
-        record = make_record()
+        record = make_record(budgets=(100,), methods=[("less", "round_robin")])
         record.name, record.setting = name, {"finetune.epochs": epochs}
         record.save(Path("runs", name, "report", "record.json"))
     done = tis("report", "--config", study)

@@ -132,7 +132,7 @@ class Methods(Generic[S]):
     @property
     def installed(self) -> dict[str, importlib.metadata.EntryPoint]:
         """Entry points of installed packages by name."""
-        return {point.name: point for point in importlib.metadata.entry_points(group=self.group)}
+        return _installed(self.group, tuple(sys.path))
 
     @property
     def names(self) -> list[str]:
@@ -228,6 +228,12 @@ class Methods(Generic[S]):
 
     def _specs(self, module: Any) -> list[S]:
         return [value for value in vars(module).values() if isinstance(value, self.spec)]
+
+
+@functools.cache
+def _installed(group: str, path: tuple[str, ...]) -> dict[str, importlib.metadata.EntryPoint]:
+    """Return the entry points on a path by name: kept, for the metadata of every package is read."""
+    return {point.name: point for point in importlib.metadata.entry_points(group=group)}
 
 
 def settings_of(

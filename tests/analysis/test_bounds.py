@@ -9,10 +9,11 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
+from tests.properties import tries
 from tis_ray.analysis.bounds import (
     bound_terms,
     chord_cost,
@@ -54,7 +55,7 @@ def test_one_minus_cosine_breaks_the_triangle_that_the_chord_keeps() -> None:
         assert (c[0, 2] <= c[0, 1] + c[1, 2]) == holds
 
 
-@settings(max_examples=40, deadline=None)
+@tries(40)
 @given(st.integers(0, 10**6), st.tuples(*[st.integers(1, 8)] * 3))
 def test_chords_give_a_w1_with_the_triangle_inequality(
     seed: int, sizes: tuple[int, int, int]

@@ -6,9 +6,10 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.properties import tries
 from tis_ray.analysis import choice
 from tis_ray.analysis.choice import kin, margins, score_facts
 from tis_ray.selectors import select
@@ -34,7 +35,6 @@ def test_no_query_and_no_other_candidate_have_no_margin() -> None:
     assert np.isnan(margins(scores, np.array([-1, -1]), np.array([0.1]))).all()
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_margins_are_those_of_a_plain_loop(data: st.DataObject) -> None:
     queries, candidates = data.draw(st.integers(1, 4)), data.draw(st.integers(2, 12))
@@ -56,7 +56,7 @@ def test_margins_are_those_of_a_plain_loop(data: st.DataObject) -> None:
             assert found[rank] == pytest.approx(expected, abs=1e-7)
 
 
-@settings(deadline=None, max_examples=30)
+@tries(30)
 @given(st.integers(0, 10**6), st.integers(1, 30))
 def test_round_robin_never_passes_over_its_query_s_best(seed: int, budget: int) -> None:
     scores_MN = np.random.default_rng(seed).integers(0, 9, (3, 30)).astype(np.float32)

@@ -10,11 +10,12 @@ from random import Random
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.optimize import linprog
 
+from tests.properties import tries
 from tis_ray.analysis import distances
 from tis_ray.analysis.distances import (
     EXACT_LIMIT,
@@ -27,7 +28,7 @@ from tis_ray.analysis.distances import (
 
 sizes = st.tuples(st.integers(1, 4), st.integers(1, 6))
 costs = sizes.flatmap(lambda shape: arrays(np.float64, shape, elements=st.floats(0, 2, width=32)))
-fast = settings(max_examples=60, deadline=None)
+fast = tries(60)
 
 
 def unit(count: int, width: int, seed: int = 0) -> np.ndarray:

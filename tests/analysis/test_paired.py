@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -63,7 +63,6 @@ def test_few_cells_cannot_reach_a_verdict() -> None:
     assert found.verdict == "cannot tell"
 
 
-@settings(deadline=None)
 @given(st.lists(numbers, min_size=1, max_size=8), st.data())
 def test_swapping_sides_mirrors_the_difference(values, data) -> None:
     others = data.draw(st.lists(numbers, min_size=len(values), max_size=len(values)))

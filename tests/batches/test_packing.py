@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from tests.properties import tries
 from tis_ray.batches import batch_losses, check_packing, collate, packing
 from tis_ray.batches.segments import Segments
 from tis_ray.errors import InputError
@@ -50,7 +51,7 @@ def with_lora(base, targets: Any = "all-linear", rank: int = 4):
 # --- the same gradients -----------------------------------------------------------------------
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@tries(30, [HealthCheck.too_slow])
 @given(
     seed=st.integers(0, 2**31),
     lengths=LENGTHS,
@@ -72,7 +73,7 @@ def test_packed_gradients_equal_the_loop_and_the_padded_ones(
     assert lab.relative_error(found, per_example_gradients(model, examples)) <= TIGHT
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@tries(15, [HealthCheck.too_slow])
 @given(
     seed=st.integers(0, 2**31),
     lengths=LENGTHS,
@@ -164,7 +165,7 @@ def test_rows_without_a_batch_dimension_are_taken_too(lab, seeds):
 # --- no example reaches another ---------------------------------------------------------------
 
 
-@settings(max_examples=20, deadline=None)
+@tries(20)
 @given(
     seed=st.integers(0, 2**31),
     lengths=st.lists(st.integers(2, 24), min_size=2, max_size=6),

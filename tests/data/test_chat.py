@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer
 
+from tests.properties import tries
 from tis_ray.data import (
     TULU_JINJA,
     Message,
@@ -130,7 +131,7 @@ dialogues = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=150)
+@tries(150)
 @given(messages=dialogues, max_length=st.integers(2, 60), bos=st.booleans())
 def test_mask_equals_the_literal_rule(messages: Any, max_length: int, bos: bool) -> None:
     tokenizer = WITH_BOS if bos else TOKENIZER

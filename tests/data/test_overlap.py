@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.properties import tries
 from tis_ray.data import Row
 from tis_ray.data.overlap import (
     Overlap,
@@ -322,7 +323,7 @@ def rows_of(prefix: str, texts: list[str]) -> list[Row]:
     return [row(f"{prefix}{i}", text, text[:9], source=text[:3]) for i, text in enumerate(texts)]
 
 
-@settings(deadline=None, max_examples=60)
+@tries(60)
 @given(
     st.lists(TEXTS, min_size=1, max_size=8),
     st.lists(TEXTS, max_size=6),
@@ -343,7 +344,7 @@ def test_order_and_shards_of_the_pool_do_not_matter(
     assert sorted(again, key=lambda o: order[o.pool_id]) == whole
 
 
-@settings(deadline=None, max_examples=60)
+@tries(60)
 @given(st.lists(st.text(max_size=60), min_size=1, max_size=5))
 def test_a_row_overlaps_itself_if_it_says_anything(texts: list[str]) -> None:
     rows = [row(f"r{i}", text, "") for i, text in enumerate(texts)]
@@ -355,7 +356,7 @@ def test_a_row_overlaps_itself_if_it_says_anything(texts: list[str]) -> None:
     assert all(o.value == 1 and o.kind == "exact" for o in overlaps if o.pool_id == o.target_id)
 
 
-@settings(deadline=None, max_examples=60)
+@tries(60)
 @given(st.lists(TEXTS, max_size=5), st.lists(TEXTS, max_size=5))
 def test_no_overlap_between_disjoint_vocabularies(pool: list[str], targets: list[str]) -> None:
     elsewhere = [" ".join(f"x{word}" for word in text.split()) for text in targets]

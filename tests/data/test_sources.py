@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tis_ray.data import Rejected, content_fingerprint, read_rows
@@ -177,7 +177,6 @@ def test_unreadable_files_are_one_line_errors(tmp_path: Path) -> None:
     assert "found id, text" in one_line_error(other)
 
 
-@settings(deadline=None)
 @given(
     values=st.lists(st.integers() | st.floats(allow_nan=False) | st.text(max_size=30), max_size=9)
 )
@@ -201,7 +200,6 @@ mixed_lines = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(mixed_lines, st.randoms(use_true_random=False))
 def test_every_line_is_accounted_for_in_any_order(
     tmp_path_factory: pytest.TempPathFactory, values: list[Any], rng: random.Random

@@ -4,12 +4,13 @@ import math
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from peft.tuners.lora import LoraLayer
 from torch import nn
 
 from tests.gradients.integer_hash import digest_words, grid_word
+from tests.properties import tries
 from tis_ray.batches import collate
 from tis_ray.errors import InputError
 from tis_ray.gradients import backward_per_example, dropout, per_example_gradients
@@ -35,7 +36,7 @@ def test_the_masks_never_change():
     assert found == GOLDEN_MASK
 
 
-@settings(deadline=None, max_examples=30)
+@tries(30)
 @given(
     seeds=st.lists(st.integers(-(2**70), 2**70), min_size=1, max_size=3),
     rate=st.floats(0.01, 0.99),
@@ -117,7 +118,7 @@ def masked_loop(lab, model, examples, seeds):
     return torch.cat(rows), torch.cat(losses)
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@tries(20, [HealthCheck.too_slow])
 @given(
     seed=st.integers(0, 2**31),
     lengths=st.lists(st.integers(2, 24), min_size=1, max_size=5),
@@ -162,7 +163,7 @@ def test_flattened_rows_have_the_masks_of_their_tokens(lab):
     assert torch.equal(per_example_gradients(model, examples, dropout_seeds=[1, 2]), truth)
 
 
-@settings(max_examples=15, deadline=None)
+@tries(15)
 @given(
     seed=st.integers(0, 2**31),
     lengths=st.lists(st.integers(2, 24), min_size=2, max_size=6),

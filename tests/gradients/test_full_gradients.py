@@ -4,10 +4,11 @@ import weakref
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from torch import nn
 
+from tests.properties import tries
 from tis_ray.batches import collate
 from tis_ray.gradients import backward_per_example, per_example_gradients
 
@@ -19,7 +20,7 @@ SOLID = ["llama", "llama, tied", "qwen2", "gpt_neox", "phi"]
 # --- equal to the loop ------------------------------------------------------------------------
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@tries(40, [HealthCheck.too_slow])
 @given(
     seed=st.integers(0, 2**31),
     lengths=LENGTHS,
@@ -36,7 +37,7 @@ def test_batched_gradients_equal_the_loop(lab, seed, lengths, kind, token_budget
     assert lab.relative_error(found, truth) <= TIGHT
 
 
-@settings(max_examples=25, deadline=None)
+@tries(25)
 @given(
     seed=st.integers(0, 2**31),
     kind=st.sampled_from(SOLID),
@@ -136,7 +137,7 @@ def test_bfloat16_is_as_accurate_as_one_at_a_time(lab):
 # --- invariances ------------------------------------------------------------------------------
 
 
-@settings(max_examples=15, deadline=None)
+@tries(15)
 @given(
     seed=st.integers(0, 2**31),
     lengths=LENGTHS,

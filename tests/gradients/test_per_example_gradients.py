@@ -4,7 +4,7 @@ import weakref
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from peft import (
     AdaLoraConfig,
@@ -22,6 +22,7 @@ from transformers import (
     GPT2LMHeadModel,
 )
 
+from tests.properties import tries
 from tis_ray.batches import collate
 from tis_ray.errors import InputError
 from tis_ray.gradients import backward_per_example, per_example_gradients
@@ -31,7 +32,7 @@ TIGHT = 2e-6
 LENGTHS = st.lists(st.integers(2, 24), min_size=1, max_size=7)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@tries(40, [HealthCheck.too_slow])
 @given(
     seed=st.integers(0, 2**31),
     lengths=LENGTHS,
@@ -55,7 +56,7 @@ def test_batched_gradients_equal_the_loop(
     assert lab.relative_error(found, truth) <= TIGHT
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@tries(25, [HealthCheck.too_slow])
 @given(
     seed=st.integers(0, 2**31),
     lengths=LENGTHS,
@@ -161,7 +162,7 @@ def test_golden_losses(golden, recorder):
     torch.testing.assert_close(losses.double(), torch.from_numpy(golden.loss), rtol=1e-6, atol=0)
 
 
-@settings(max_examples=15, deadline=None)
+@tries(15)
 @given(seed=st.integers(0, 2**31), lengths=LENGTHS, order=st.randoms(use_true_random=False))
 def test_an_example_does_not_depend_on_its_batch(lab, seed, lengths, order):
     model = lab.cached_model(32, 2, 8, lab.attention, False, False)

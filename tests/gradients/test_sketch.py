@@ -4,10 +4,11 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.gradients.integer_hash import digest_words, fmix32, grid_word
+from tests.properties import tries
 from tis_ray.errors import InputError
 from tis_ray.gradients import Sketch, checkpoint_seed, unit_rows, unusable_rows
 from tis_ray.gradients import sketch as sketch_module
@@ -98,7 +99,7 @@ def test_a_dense_sketch_takes_any_width(monkeypatch):
     torch.testing.assert_close(found.double(), block.double() @ matrix.T, **LOOSE)
 
 
-@settings(deadline=None, max_examples=30)
+@tries(30)
 @given(
     kind=st.sampled_from(KINDS),
     seed=st.integers(0, 2**63),

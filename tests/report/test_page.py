@@ -103,7 +103,7 @@ def test_negative_results_lead_too(tmp_path, make):
 
 
 def test_a_row_without_a_result_is_listed_not_left_out(tmp_path, make):
-    record = make()
+    record = make(budgets=(100,))
 
     def fail(cell):
         if cell["representation"] == "embed":
@@ -245,13 +245,13 @@ def test_distances_without_features_say_what_is_missing(make, tmp_path):
 
 
 def test_a_study_without_certificates_or_map_has_neither_section(make, tmp_path):
-    record = make()
+    record = make(budgets=(100,))
     record.certificates, record.map = [], None
     assert 'id="certificates"' not in html_of(record, tmp_path)
 
 
 def test_tasks_have_tables_with_the_share_of_unreadable_answers(make, tmp_path):
-    record = make()
+    record = make(budgets=(100,))
 
     def measure(cell):
         cell["gsm8k/numeric_match"] = cell["exact_match"]
@@ -264,11 +264,11 @@ def test_tasks_have_tables_with_the_share_of_unreadable_answers(make, tmp_path):
     assert "where half of the answers or more could not be read" in text
 
 
-def test_which_zero_shot_a_row_is_compared_with_is_said(make, tmp_path):
+def test_which_zero_shot_a_row_is_compared_with_is_said(html, make, tmp_path):
     text = " ".join(Page(html_of(with_two_zero_shots(make()), tmp_path)).text)
     assert "Zero-shot, no template" in text
     assert text.count("without template") > 4  # a row each in the table of test loss
-    assert "with template" not in " ".join(Page(html_of(make(), tmp_path)).text)
+    assert "with template" not in " ".join(Page(html).text)
 
 
 def test_cost_stands_beside_gain(html):

@@ -16,7 +16,7 @@ from itertools import pairwise
 import bm25s
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tis_ray.representations.bm25 import Bm25Settings
@@ -71,7 +71,6 @@ def test_scores_are_those_of_the_formula(k1: float, b: float) -> None:
 
 
 @given(pool=st.lists(TEXTS, max_size=6), queries=st.lists(TEXTS, max_size=4))
-@settings(deadline=None)
 def test_scores_of_any_texts_are_those_of_the_formula(pool: list[str], queries: list[str]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # no 0/0 on the way

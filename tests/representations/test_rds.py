@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
+from tests.properties import tries
 from tis_ray.errors import InputError
 from tis_ray.models.loading import load_model
 from tis_ray.representations import Features
@@ -104,7 +105,7 @@ def test_each_feature_has_length_one_and_both_sides_are_alike(lab: SimpleNamespa
     assert np.array_equal(query.values_ECK, lab.whole.values_ECK)
 
 
-@settings(max_examples=25, deadline=None)
+@tries(25)
 @given(
     order=st.lists(st.integers(0, 15), min_size=1, unique=True),
     examples=st.none() | st.integers(1, 16),

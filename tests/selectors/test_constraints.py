@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.properties import tries
 from tis_ray.errors import InputError
 from tis_ray.selectors.constraints import Filled, Limits, Spacing, fill_budgets
 
@@ -72,7 +73,7 @@ def feasible(there: dict[str, int], limits: Limits, budget: int) -> bool:
     return sum(most.values()) >= budget and all(q <= most[s] for s, q in quota.items())
 
 
-@settings(max_examples=60)
+@tries(60)
 @given(st.lists(st.sampled_from("ab"), min_size=1, max_size=9), st.data())
 def test_no_other_choice_holds_better_ranks(sources: list[str], data: st.DataObject) -> None:
     budget = data.draw(st.integers(1, len(sources)))

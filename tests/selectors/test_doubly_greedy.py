@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.properties import tries
 from tis_ray.selectors import select
 
 
@@ -18,7 +19,7 @@ def test_full_ordering_equals_the_reference_up_to_exact_ties(golden):
         assert set(ordering.indices[ordering.scores == key]) == set(expected[best[expected] == key])
 
 
-@settings(max_examples=200, deadline=None)
+@tries(200)
 @given(
     seed=st.integers(0, 2**32),
     shape=st.tuples(st.integers(1, 9), st.integers(1, 70)),

@@ -3,9 +3,10 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.properties import tries
 from tests.selectors.strategies import tied_scores
 from tis_ray.selectors.heads import merged_heads
 from tis_ray.selectors.protocol import Layout, TopShard, answer_locally, drive
@@ -28,7 +29,7 @@ def heads(scores_MN, cuts, length, used=()):
     return *drive(merged_heads(layout, length, used=used), answer), shipped
 
 
-@settings(max_examples=300, deadline=None)
+@tries(300)
 @given(case=tied_scores(), data=st.data())
 def test_heads_of_any_shards_equal_a_sort(case, data):
     scores_MN, cuts, length = case

@@ -4,9 +4,10 @@ import heapq
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.properties import tries
 from tis_ray.errors import InputError
 from tis_ray.selectors import select
 from tis_ray.selectors.neighbours import Shard
@@ -135,7 +136,7 @@ def test_tiny_pools_work(candidates):
         np.testing.assert_allclose(probabilities(ordering), expected, rtol=1e-5, atol=1e-9)
 
 
-@settings(max_examples=60, deadline=None)
+@tries(60)
 @given(
     seed=st.integers(0, 2**32),
     queries=st.integers(1, 30),

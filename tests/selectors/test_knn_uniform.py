@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.properties import tries
 from tests.selectors.strategies import tied_cosines, tied_scores
 from tis_ray.errors import InputError
 from tis_ray.selectors import select
@@ -82,7 +83,7 @@ def test_default_ties_go_by_mean_score_and_the_tail_by_best_score():
     assert paper.queries.tolist() == [0, 0, 1, 1, -1, -1]
 
 
-@settings(max_examples=200, deadline=None)
+@tries(200)
 @given(
     case=tied_cosines(),
     neighbours=st.integers(1, 70),
@@ -98,7 +99,7 @@ def test_any_shards_equal_one_and_budgets_nest(case, neighbours, alpha, ties, se
     np.testing.assert_allclose(full.scores.sum(), 1)
 
 
-@settings(max_examples=50, deadline=None)
+@tries(50)
 @given(seed=st.integers(0, 2**32), neighbours=st.integers(1, 40))
 def test_permuting_the_pool_permutes_the_ordering(seed, neighbours):
     rng = np.random.default_rng(seed)
@@ -109,7 +110,7 @@ def test_permuting_the_pool_permutes_the_ordering(seed, neighbours):
     np.testing.assert_array_equal(order[after.indices], before.indices)
 
 
-@settings(max_examples=50, deadline=None)
+@tries(50)
 @given(case=tied_scores(), neighbours=st.integers(1, 20))
 def test_the_query_is_the_nearest_of_those_that_vote(case, neighbours):
     scores_MN, _, budget = case

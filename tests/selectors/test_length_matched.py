@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.properties import tries
 from tis_ray.errors import InputError
 from tis_ray.selectors import Ordering, select
 
@@ -39,7 +40,7 @@ def test_every_prefix_has_the_lengths_of_the_target(short):
     assert len(np.intersect1d(ordering.indices, target.indices)) < 600
 
 
-@settings(max_examples=100, deadline=None)
+@tries(100)
 @given(
     seed=st.integers(0, 2**32),
     candidates=st.integers(1, 80),

@@ -8,9 +8,10 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.properties import tries
 from tests.selectors.strategies import tied_cosines, tied_scores
 from tis_ray.errors import InputError
 from tis_ray.selectors import SELECTORS, select
@@ -18,7 +19,7 @@ from tis_ray.selectors.query_weights import relative
 from tis_ray.selectors.round_robin import turns
 
 WEIGHTED = ["round_robin", "uot", "knn_uniform", "knn_kde", "subtask"]
-SETTINGS = settings(max_examples=60, deadline=None)
+SETTINGS = tries(60)
 
 
 def needed(selector: str, scores_MN: np.ndarray) -> dict:

@@ -5,15 +5,16 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.properties import tries
 from tests.selectors.strategies import tied_scores
 from tis_ray.selectors import select
 from tis_ray.selectors.protocol import Layout, TopShard, answer_locally, best_positions, drive
 from tis_ray.selectors.round_robin import coordinate
 
-SETTINGS = settings(max_examples=300, deadline=None)
+SETTINGS = tries(300)
 
 
 def test_full_ordering_equals_the_reference(golden):
@@ -66,7 +67,7 @@ def test_smaller_budget_is_a_prefix(case, same):
     same(select(scores_MN, "round_robin", budget), full.prefix(budget))
 
 
-@settings(max_examples=50, deadline=None)
+@tries(50)
 @given(seed=st.integers(0, 2**32), queries=st.integers(1, 8), candidates=st.integers(1, 80))
 def test_permuting_the_pool_permutes_the_ordering(seed, queries, candidates):
     rng = np.random.default_rng(seed)
@@ -86,7 +87,7 @@ def test_scores_and_queries_tell_who_pulled(case):
     assert ordering.scores.dtype == scores_MN.dtype
 
 
-@settings(max_examples=60, deadline=None)
+@tries(60)
 @given(case=tied_scores())
 def test_shards_ship_little_more_than_their_own_game_walks(case):
     """The coreset bound: shard s needs to ship at most d[i, s] entries of query i's list."""

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.properties import tries
 from tests.selectors.strategies import tied_scores
 from tis_ray.errors import InputError
 from tis_ray.selectors import select
@@ -37,7 +38,7 @@ def test_one_subtask_is_the_mean_and_one_for_each_query_is_doubly_greedy(golden)
     np.testing.assert_array_equal(apart.queries, greedy.queries)
 
 
-@settings(max_examples=200, deadline=None)
+@tries(200)
 @given(case=tied_scores(), data=st.data())
 def test_any_shards_equal_the_definition_and_budgets_nest(case, data, select_sharded, same):
     scores_MN, cuts, budget = case
@@ -54,7 +55,7 @@ def test_any_shards_equal_the_definition_and_budgets_nest(case, data, select_sha
     assert (np.diff(full.indices)[level] > 0).all()
 
 
-@settings(max_examples=50, deadline=None)
+@tries(50)
 @given(seed=st.integers(0, 2**32))
 def test_permuting_pool_or_query_set_permutes_the_ordering(seed):
     rng = np.random.default_rng(seed)

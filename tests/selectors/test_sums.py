@@ -4,9 +4,10 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.properties import tries
 from tis_ray.selectors import sums
 from tis_ray.selectors.sums import FixedPoint, Floating, column_sums, rounded, settled
 
@@ -45,7 +46,7 @@ def test_float32_columns_are_added_in_float32_128_rows_at_a_time(rows):
     np.testing.assert_allclose(total, exact, rtol=1e-5)
 
 
-@settings(max_examples=60, deadline=None)
+@tries(60)
 @given(
     seed=st.integers(0, 2**32),
     terms=st.integers(1, 3000),
@@ -88,7 +89,7 @@ def test_rounded_numbers_have_28_bits():
     ]
 
 
-@settings(max_examples=60, deadline=None)
+@tries(60)
 @given(
     seed=st.integers(0, 2**32),
     terms=st.integers(1, 3000),

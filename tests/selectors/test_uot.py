@@ -6,10 +6,11 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import logsumexp
 
+from tests.properties import tries
 from tests.selectors.strategies import tied_cosines
 from tis_ray.errors import InputError
 from tis_ray.selectors import select, sums, transport, uot
@@ -114,7 +115,7 @@ def test_masses_queries_and_iterations_equal_the_reference_solver(reg, marginals
     np.testing.assert_allclose(sent, plan.max(axis=0)[ordering.indices], rtol=1e-9)
 
 
-@settings(max_examples=60, deadline=None)
+@tries(60)
 @given(
     seed=st.integers(0, 2**32),
     shape=st.tuples(st.integers(1, 40), st.integers(1, 120)),
@@ -178,7 +179,7 @@ def test_both_ways_to_iterate_agree(golden, monkeypatch):
     assert iterations(scores_MN) == steps
 
 
-@settings(max_examples=150, deadline=None)
+@tries(150)
 @given(
     case=tied_cosines(),
     params=st.sampled_from(
@@ -227,7 +228,7 @@ def test_a_step_that_was_taken_for_the_last_goes_on(monkeypatch, same):
             same(select(scores_MN.astype(dtype), "uot", 300), whole)
 
 
-@settings(max_examples=100, deadline=None)
+@tries(100)
 @given(
     seed=st.integers(0, 2**32),
     shape=st.tuples(st.integers(1, 200), st.integers(1, 300)),
@@ -245,7 +246,7 @@ def test_in_float32_masses_are_settled_where_the_iteration_ends(seed, shape, spr
     assert iterations(scores_MN, **params) <= iterations(scores_MN.astype(float), **params)
 
 
-@settings(max_examples=100, deadline=None)
+@tries(100)
 @given(case=tied_cosines(), share=st.sampled_from([1e-3, 0.1, 0.5]))
 def test_the_heaviest_of_the_likely_are_the_heaviest_of_all(case, share, select_sharded, same):
     """What shards do where they keep no kernels: masses of few columns, in any number of shards."""
@@ -292,7 +293,7 @@ def test_neither_the_block_width_nor_what_is_kept_changes_anything(
     same(select(scores_MN, "uot", scores_MN.shape[1]), whole)
 
 
-@settings(max_examples=40, deadline=None)
+@tries(40)
 @given(case=tied_cosines(), seed=st.integers(0, 2**32))
 def test_permuting_the_pool_permutes_the_masses_exactly(case, seed):
     scores_MN, _, _ = case

@@ -144,6 +144,7 @@ def test_the_other_representations_a_proxy_and_a_cascade(undisturbed, tmp_path, 
         data__max_length=256,  # the proxy reads bytes
         seed=0,
         finetune__epochs=1,
+        evaluation__metrics=[],
     )
     result = run(study)
     assert [o.representation for o in result.orderings] == ["rds", "bm25", "less"]

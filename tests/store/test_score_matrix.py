@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
+from tests.properties import tries
 from tis_ray.store import score_matrix as matrix_module
 from tis_ray.store.score_matrix import ScoreMatrix
 
@@ -24,9 +25,7 @@ def written(folder: Path, scores_MN: np.ndarray, cuts: list[int]) -> ScoreMatrix
     return ScoreMatrix(folder)
 
 
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@tries(40, [HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_any_cut_gives_the_same_columns_and_blocks(tmp_path: Path, data: st.DataObject) -> None:
     queries, columns = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 30))
