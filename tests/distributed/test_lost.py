@@ -18,6 +18,7 @@ from tis_ray.distributed import held_scores, shards
 from tis_ray.distributed.connect import Cluster
 from tis_ray.distributed.held_scores import ShardRef, select_distributed
 from tis_ray.distributed.shards import map_shards
+from tis_ray.distributed.worker_group import run_training
 from tis_ray.errors import FailedError, InputError
 from tis_ray.log import RunLog
 
@@ -93,6 +94,23 @@ def test_an_actor_with_scores_that_keeps_dying_ends_the_run_in_a_line(
         "selecting by round_robin: a worker process was killed without a message"
     )
     assert "compute.actors: 1" in str(failed.value)
+    assert "\n" not in str(failed.value)
+
+
+def die(order: None) -> None:
+    """A training that is killed."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_a_training_whose_worker_is_killed_too_often_ends_in_a_line(
+    ray_cluster: Any, tmp_path: Path
+) -> None:
+    cluster = Cluster(4, 0, 1, 0, actors=1, max_failures=0)
+    with pytest.raises(FailedError) as failed:
+        run_training("warmup-1", die, None, 1, cluster, tmp_path)
+    assert str(failed.value).startswith("warmup-1: a worker process was killed without a message")
+    assert "finetune.micro_tokens" in str(failed.value)
     assert "\n" not in str(failed.value)
 
 

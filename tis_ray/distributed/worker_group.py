@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import ray.train
-from ray.train import WorkerGroupError
+from ray.train import TrainingFailedError
 from ray.train.torch import TorchTrainer
 
 from tis_ray.distributed.connect import Cluster
@@ -51,7 +51,7 @@ def run_training(
     )
     try:
         trainer.fit()
-    except WorkerGroupError as error:
+    except TrainingFailedError as error:
         why = killed_for_memory(str(error))
         if why is None:  # what the loop itself raised
             raise

@@ -82,32 +82,25 @@ class Representer:
             usable = self._usable_rows(sides)
             if method.gives == "scores":
                 return Represented(method, None, score_rows(method, sides, self.context))
-            if cascade is not None:
-                return self._cascaded(cascade, method, sides, usable, scored)
+            if cascade is None:
+                recipe = make_recipe(method, self.context, sides["pool"])
+                return self._scored(recipe, sides, usable, scored)
+            kept = self._kept(cascade, usable)
             recipe = make_recipe(method, self.context, sides["pool"])
-            return self._scored(recipe, sides, usable, scored)
-
-    def _cascaded(
-        self,
-        cascade: Cascade,
-        method: Representation,
-        sides: dict[str, Side],
-        usable: np.ndarray | None,
-        scored: bool,
-    ) -> Represented:
-        """Represent the rows that the cheap representation keeps."""
-        cheap = self.represent(cascade.by).scores
-        assert cheap is not None
-        kept = kept_rows(cascade, cheap, self.context)
-        if usable is not None:
-            kept = kept[np.isin(kept, usable)]
-        recipe = make_recipe(method, self.context, sides["pool"])
-        represented = self._scored(recipe, sides, kept, scored)
+            represented = self._scored(recipe, sides, kept, scored)
         if not scored:
             return represented
+        # The sample shows what the cascade loses; the method does without it.
         candidates = _row_numbers(sides["pool"]) if usable is None else usable
         facts = self._cascade_facts(cascade, recipe, kept, candidates, sides)
         return replace(represented, cascade=facts)
+
+    def _kept(self, cascade: Cascade, usable: np.ndarray | None) -> np.ndarray:
+        """Return the usable pool rows that the cheap representation keeps."""
+        cheap = self.represent(cascade.by).scores
+        assert cheap is not None
+        kept = kept_rows(cascade, cheap, self.context)
+        return kept if usable is None else kept[np.isin(kept, usable)]
 
     def _cascade_facts(
         self,
