@@ -154,7 +154,6 @@ def python(environment: dict[str, str], *arguments: object) -> str:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
