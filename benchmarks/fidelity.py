@@ -17,16 +17,16 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from tis_ray.analysis.fidelity import certificate, top_overlap
+from tis_ray.analysis.certificate import certificate, top_overlap
 from tis_ray.config import Config, load_config
 from tis_ray.data import Row, count_response_tokens
 from tis_ray.gradients import Sketch, checkpoint_seed, unit_rows
-from tis_ray.models.checkpoints import checkpoints
 from tis_ray.representations.less.features import Gradients, checkpoint_weights
 from tis_ray.representations.similarity import QuerySide
 from tis_ray.stages.tokens import Tokenise, read_side
 from tis_ray.store.codec import decode, encode
 from tis_ray.store.sides import SideName, row_dicts
+from tis_ray.training.checkpoints import checkpoints
 
 WIDTHS = (1024, 2048, 4096, 8192, 16384, 32768)
 TYPES = ("float32", "float16", "int8", "int4", "int2")

@@ -22,10 +22,10 @@ from tis_ray.batches import Batch, collate, needed_length, plan_batches
 from tis_ray.data import builtin, encode_messages
 from tis_ray.models.loading import load_model, load_tokenizer
 from tis_ray.models.lora import attach_lora
-from tis_ray.models.training import train
 from tis_ray.representations.less import LessSettings
 from tis_ray.representations.less.features import Gradients, Less
 from tis_ray.settings import BatchConfig, LoraConfig, ModelConfig, TrainingConfig
+from tis_ray.training.loop import train
 
 PACKAGES = ("torch", "transformers", "peft", "numpy", "ray", "traker")
 WARM_UP_ROWS = 12

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from tis_ray.analysis.cells import Method, StageCost
+from tis_ray.analysis.study_values import Method, StageCost
 from tis_ray.log import RunLog, peak_mb
 
 

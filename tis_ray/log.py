@@ -15,7 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tis_ray.analysis.cells import Kind, Method, StageCost
+from tis_ray.analysis.study_values import Kind, Method, StageCost
 from tis_ray.background import in_background
 from tis_ray.store import Artifact, append_line
 

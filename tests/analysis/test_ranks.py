@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tis_ray.analysis import Cell, describe, ranks
+from tis_ray.analysis import Cell, ranks
 from tis_ray.analysis.ranks import exchange_p
+from tis_ray.metrics.reading import describe
 
 
 def rank_tables(cells, metric):

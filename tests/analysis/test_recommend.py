@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tis_ray.analysis import Cell, Method, describe
+from tis_ray.analysis import Cell, Method
 from tis_ray.analysis.recommend import Recommendation
 from tis_ray.analysis.recommend import recommend as pure_recommend
 from tis_ray.errors import InputError
-from tis_ray.report.advice import preferred
+from tis_ray.metrics.reading import describe
+from tis_ray.report.recommendation import preferred
 
 PREFERRED = preferred()
 

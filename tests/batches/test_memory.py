@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tis_ray.batches.memory import in_halves, is_out_of_memory
+from tis_ray.batches.out_of_memory import in_halves, is_out_of_memory
 from tis_ray.errors import InputError
 
 ERRORS = [

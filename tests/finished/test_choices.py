@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.small import small_study
-from tis_ray.analysis.choice import kin
+from tis_ray.analysis.margins import kin
 from tis_ray.config import parse_config
 from tis_ray.errors import InputError
 from tis_ray.finished import choices as chosen_module

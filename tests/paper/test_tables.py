@@ -13,7 +13,7 @@ from scipy import stats
 
 from tests.paper.published import write_published
 from tis_ray.analysis import Method
-from tis_ray.analysis.results import Labelled, Results
+from tis_ray.analysis.result_arrays import Labelled, Results
 from tis_ray.paper import quantile_tables
 from tis_ray.paper.published import read_published
 from tis_ray.paper.tables import all_tables

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from tis_ray.analysis import Cell, Legend, Method, StageCost
-from tis_ray.analysis.cells import POOL, QUERIES, Part
+from tis_ray.analysis.study_values import POOL, QUERIES, Part
 from tis_ray.report import StudyRecord
-from tis_ray.report.lengths import length_facts
+from tis_ray.report.lengths_section import length_facts
 from tis_ray.representations import REPRESENTATIONS
 from tis_ray.selectors import SELECTORS
 from tis_ray.study.labels import known_metrics

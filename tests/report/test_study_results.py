@@ -11,7 +11,7 @@ import pytest
 
 from tests.report.conftest import changed, with_two_zero_shots
 from tis_ray.analysis import Cell, Method
-from tis_ray.analysis.pooled import pooled_rows
+from tis_ray.analysis.pooled_table import pooled_rows
 from tis_ray.errors import InputError
 from tis_ray.paper.tables import all_tables
 from tis_ray.report.analyze import analyze

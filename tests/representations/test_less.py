@@ -25,12 +25,12 @@ from tis_ray.gradients import (
 )
 from tis_ray.models.loading import load_model
 from tis_ray.models.lora import attach_lora, with_adapter, without_wrapper
-from tis_ray.models.training import train
 from tis_ray.representations import Features
 from tis_ray.representations.less import LessSettings, SketchSettings
 from tis_ray.representations.less.exact import ExactLess
 from tis_ray.representations.less.features import Gradients, Less, checkpoint_weights
 from tis_ray.settings import BatchConfig, LoraConfig, ModelConfig, TrainingConfig
+from tis_ray.training.loop import train
 
 SKETCH = SketchSettings(width=256, seed=5)
 

@@ -24,7 +24,6 @@ from tis_ray.distributed.connect import Cluster
 from tis_ray.distributed.lost import killed_for_memory
 from tis_ray.log import RunLog
 from tis_ray.models.builtin import PATH
-from tis_ray.models.training import UnmovedError
 from tis_ray.stages.cell_evaluation import Evaluation
 from tis_ray.stages.cell_training import CellOrder, cell_loop
 from tis_ray.stages.cells import CellPlan, _order, cell_artifact, plan_cells
@@ -33,6 +32,7 @@ from tis_ray.stages.tokens import prepare_side, read_side
 from tis_ray.stages.training_rows import LostRowsError
 from tis_ray.store.sides import SIDES
 from tis_ray.study.run import run
+from tis_ray.training.loop import UnmovedError
 
 
 def orders_of(folder: Path, **changes: Any) -> list[CellOrder]:

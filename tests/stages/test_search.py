@@ -15,9 +15,9 @@ from tis_ray.errors import InputError
 from tis_ray.evaluation import example_losses
 from tis_ray.models.loading import load_model
 from tis_ray.models.lora import attach_lora
-from tis_ray.models.training import train
 from tis_ray.stages.search import with_point
 from tis_ray.study.run import run
+from tis_ray.training.loop import train
 
 pytestmark = pytest.mark.ray
 

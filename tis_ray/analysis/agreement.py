@@ -20,8 +20,8 @@ from itertools import combinations
 
 import numpy as np
 
-from tis_ray.analysis.cells import Method
 from tis_ray.analysis.recorded import Agreement
+from tis_ray.analysis.study_values import Method
 
 PERSISTENCE = 0.99
 """The p used where none is given: the first 100 ranks have 85% of the weight."""

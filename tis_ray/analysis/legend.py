@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from tis_ray.analysis.cells import ZERO_SHOT_PLAIN, Method, Part
-from tis_ray.analysis.metrics import Metric, describe
+from tis_ray.analysis.study_values import ZERO_SHOT_PLAIN, Method, Part
 from tis_ray.methods import READY
+from tis_ray.metrics.reading import MetricReading, describe
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Legend:
 
     representations: dict[str, str] = field(default_factory=dict)
     selectors: dict[str, str] = field(default_factory=dict)
-    metrics: dict[str, Metric] = field(default_factory=dict)
+    metrics: dict[str, MetricReading] = field(default_factory=dict)
 
     def representation(self, name: str) -> str:
         """Return the label of a representation."""
@@ -49,7 +49,7 @@ class Legend:
             return part.side.capitalize()
         return f"{self.method(part.method)} @ {part.budget:,}"
 
-    def metric(self, name: str) -> Metric:
+    def metric(self, name: str) -> MetricReading:
         """Return how a metric is read."""
         return describe(name, self.metrics)
 
@@ -60,5 +60,7 @@ class Legend:
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Legend:
         """Read what `to_json` gave."""
-        metrics = {name: Metric(**found) for name, found in content.get("metrics", {}).items()}
+        metrics = {
+            name: MetricReading(**found) for name, found in content.get("metrics", {}).items()
+        }
         return cls(content.get("representations", {}), content.get("selectors", {}), metrics)

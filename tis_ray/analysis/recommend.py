@@ -1,6 +1,6 @@
 """The method to use at a budget that no pilot has tried, read off a pilot at smaller ones.
 
-`tis_ray.report.advice` puts it in words; `tis_ray.study.price` says what a study will cost.
+`tis_ray.report.recommendation` puts it in words; `tis_ray.study.price` says what a study will cost.
 
 **Gain.** Of each run of a method, its metric beside that of random at the same budget and seed (and
 task). Both follow straight lines in log2(budget), by least squares, on a scale without ends: the
@@ -33,10 +33,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special, stats
 
-from tis_ray.analysis.cells import RANDOM_METHOD, Cell, Method
 from tis_ray.analysis.intervals import CONFIDENCE
-from tis_ray.analysis.metrics import Metric
+from tis_ray.analysis.study_values import RANDOM_METHOD, Cell, Method
 from tis_ray.errors import InputError
+from tis_ray.metrics.reading import MetricReading
 
 LARGE_SHARE = 0.025
 """Share of the pool from which a budget is large: 5,000 of the paper's 197,000."""
@@ -98,7 +98,7 @@ class Recommendation:
     choice: None where random is as good. alike: methods that cannot be told from the best.
     """
 
-    metric: Metric
+    metric: MetricReading
     budget: int
     choice: Gain | None
     best: Gain
@@ -117,7 +117,7 @@ def recommend(
     budget: int,
     *,
     pool_rows: int,
-    metric: Metric,
+    metric: MetricReading,
     preferred: Preferred,
 ) -> Recommendation:
     """Return the method to use at `budget` of `pool_rows` rows.
@@ -171,7 +171,7 @@ def recommend(
 
 
 def _gains(
-    pilots: Mapping[str, Sequence[Cell]], metric: Metric
+    pilots: Mapping[str, Sequence[Cell]], metric: MetricReading
 ) -> tuple[Scale, dict[Method, Runs]]:
     """Return the scale, and each method's runs beside random's on it."""
     values: dict[Method, dict[Run, float]] = {}

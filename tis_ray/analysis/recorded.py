@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal, TypedDict
 
-from tis_ray.analysis.cells import Method
+from tis_ray.analysis.study_values import Method
 
 
 class Lengths(TypedDict):
@@ -65,7 +65,7 @@ class Overlaps(TypedDict, total=False):
 class SelectedRow(TypedDict, total=False):
     """One selected example and the query that pulled it (ranks count from 0).
 
-    `margin` is that of `analysis.choice`; near-duplicates are those among the rows of the record.
+    `margin` is that of `analysis.margins`; near-duplicates are those among the rows of the record.
     """
 
     rank: int
@@ -84,7 +84,7 @@ class SelectedRow(TypedDict, total=False):
 
 
 class ScoreRange(TypedDict):
-    """Ties and range of what an ordering ranked by (`analysis.choice.ScoreFacts`)."""
+    """Ties and range of what an ordering ranked by (`analysis.margins.ScoreFacts`)."""
 
     rows: int
     tied: int
@@ -176,7 +176,7 @@ class CascadeRecall(TypedDict, total=False):
 
 
 class RecordedCertificate(TypedDict, total=False):
-    """How far one representation's scores are from exact (`analysis.fidelity.Certificate`)."""
+    """How far one representation's scores are from exact (`analysis.certificate.Certificate`)."""
 
     representation: str
     projection: bool

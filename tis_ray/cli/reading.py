@@ -106,7 +106,7 @@ def recommend(
 
     Example: tis-ray recommend runs/study --budget 5000 --pool-rows 200000
     """
-    from tis_ray.report.advice import advice
+    from tis_ray.report.recommendation import advice
 
     for line in advice(pilots, budget, pool_rows, metric):
         typer.echo(line)

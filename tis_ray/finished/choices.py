@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from tis_ray.analysis.choice import NEAR, Kin, ScoreFacts, kin, margins, score_facts
+from tis_ray.analysis.margins import NEAR, Kin, ScoreFacts, kin, margins, score_facts
 from tis_ray.finished.lineage import Lineage
 from tis_ray.store.feature_views import SideFeatures
 from tis_ray.store.score_matrix import BLOCK_VALUES, ScoreMatrix
@@ -88,7 +88,7 @@ def explained(lineage: Lineage, near: float = NEAR) -> pa.Table:
     """Return an ordering's table with all that is known of its rows.
 
     Added, where scores or features are there: query_score (of the query that pulled the row), margin
-    (see `tis_ray.analysis.choice`), checkpoint_1 and so on (what each adds to query_score),
+    (see `tis_ray.analysis.margins`), checkpoint_1 and so on (what each adds to query_score),
     duplicates (selected rows with a cosine of `near` or more), nearest_id and nearest_cosine (of the
     nearest selected row).
     """

@@ -12,7 +12,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from tis_ray.analysis.choice import NEAR
+from tis_ray.analysis.margins import NEAR
 from tis_ray.config import Config, plan, together
 from tis_ray.errors import InputError
 from tis_ray.finished.choices import choices, duplicates_in_pool, explained, likeness

@@ -1,1 +1,1 @@
-"""Base models and LoRA adapters: loading, training, checkpoints, saving, and the model that ships."""
+"""Base models and LoRA adapters: loading, attaching, saving whole, and the model that ships."""

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from tis_ray.analysis.pooled import Place, comparisons
+from tis_ray.analysis.pooled_table import Place, comparisons
 from tis_ray.analysis.ranks import mean_ranks, wins
-from tis_ray.analysis.results import Family, Results, mean_over_last, sd_over_last
+from tis_ray.analysis.result_arrays import Family, Results, mean_over_last, sd_over_last
 
 Table = dict[str, Any]
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from tis_ray.analysis.correlation import spearman
 from tis_ray.analysis.intervals import CONFIDENCE
-from tis_ray.analysis.results import Results, sd_over_last
+from tis_ray.analysis.result_arrays import Results, sd_over_last
 from tis_ray.paper.budget_tables import Table, plain
 
 

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
+from tis_ray.analysis.comparison import wilcoxon_p
 from tis_ray.analysis.correlation import EXACT_POINTS, critical_rho, spearman
 from tis_ray.analysis.intervals import CONFIDENCE, bootstrap_interval, holm
-from tis_ray.analysis.paired import wilcoxon_p
-from tis_ray.analysis.results import Results
+from tis_ray.analysis.result_arrays import Results
 from tis_ray.paper.budget_tables import Table
 
 TESTS = ("sig", "sig_bh", "critical", "exact", "holm")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tis_ray.analysis.results import Results
+from tis_ray.analysis.result_arrays import Results
 from tis_ray.paper import budget_tables, noise_tables, quantile_tables
 
 

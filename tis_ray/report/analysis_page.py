@@ -6,20 +6,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tis_ray.analysis import Metric, TableRow
-from tis_ray.analysis.paired import Pairs
-from tis_ray.analysis.pooled import comparisons, is_one_cell, pooled_runs
+from tis_ray.analysis import TableRow
+from tis_ray.analysis.comparison import Pairs
+from tis_ray.analysis.pooled_table import comparisons, is_one_cell, pooled_runs
 from tis_ray.analysis.ranks import rank_tables
-from tis_ray.analysis.results import Family, Results
+from tis_ray.analysis.result_arrays import Family, Results
+from tis_ray.metrics.reading import MetricReading
 from tis_ray.paper.budget_tables import Table
 from tis_ray.report.figures import Drawing, difference_name
 from tis_ray.report.findings import details
+from tis_ray.report.formatting import counted, decimals, decimals_of, number, sentence
 from tis_ray.report.headline import headline
 from tis_ray.report.html import Page, Section, write_page
-from tis_ray.report.quantile_section import cell_lines
-from tis_ray.report.rank_section import rank_lines
+from tis_ray.report.quantiles_section import cell_lines
+from tis_ray.report.ranks_section import rank_lines
 from tis_ray.report.results_section import Difference, difference, results_table, warnings_of
-from tis_ray.report.words import counted, decimals, decimals_of, number, sentence
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def build_page(
 ) -> Path:
     """Write `out_dir/index.html` atomically and return its path. Equal input, equal bytes.
 
-    rows: the table of `analysis.pooled` over the widest scope. figures: all, by file name.
+    rows: the table of `analysis.pooled_table` over the widest scope. figures: all, by file name.
     model_figures: model → the names of its own.
     """
     models = results.scopes[results.scope]
@@ -111,7 +112,9 @@ def _facts(results: Results) -> list[str]:
     ]
 
 
-def _against_reference(results: Results, family: Family, metric: Metric) -> AgainstReference | None:
+def _against_reference(
+    results: Results, family: Family, metric: MetricReading
+) -> AgainstReference | None:
     """Return what the family's other selectors gain over its reference, if it has one."""
     if family.reference is None:
         return None

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tis_ray.analysis import TableRow
-from tis_ray.analysis.pooled import pooled_rows
-from tis_ray.analysis.results import Results
+from tis_ray.analysis.pooled_table import pooled_rows
+from tis_ray.analysis.result_arrays import Results
 from tis_ray.errors import InputError
 from tis_ray.paper.budget_tables import Table
 from tis_ray.paper.published import read_published

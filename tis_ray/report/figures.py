@@ -16,13 +16,15 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from tis_ray.analysis import Interval, Method, Metric, TableRow
-from tis_ray.analysis.statistics import best_zero_shot
+from tis_ray.analysis import Interval, Method, TableRow
+from tis_ray.analysis.study_table import best_zero_shot
+from tis_ray.metrics.reading import MetricReading
 from tis_ray.report import svg
-from tis_ray.report.closeness import distance_figure
 from tis_ray.report.curves import BASELINE, Curve, Look, Panel, draw_curves, method_look
-from tis_ray.report.gains import gain_figure
-from tis_ray.report.lengths import length_figure
+from tis_ray.report.distances_section import distance_figure
+from tis_ray.report.formatting import metrics_of, number, sentence
+from tis_ray.report.gains_section import gain_figure
+from tis_ray.report.lengths_section import length_figure
 from tis_ray.report.pool_figures import (
     composition,
     map_caption,
@@ -30,9 +32,8 @@ from tis_ray.report.pool_figures import (
     score_by_rank,
     stage_cost,
 )
-from tis_ray.report.quantile_section import quantile_figure
+from tis_ray.report.quantiles_section import quantile_figure
 from tis_ray.report.record import StudyRecord
-from tis_ray.report.words import metrics_of, number, sentence
 from tis_ray.store import write_bytes
 
 
@@ -104,7 +105,7 @@ def write_figures(record: StudyRecord, folder: str | Path) -> dict[str, Path]:
     return paths
 
 
-def budget_curve(rows: Sequence[TableRow], metric: Metric) -> str:
+def budget_curve(rows: Sequence[TableRow], metric: MetricReading) -> str:
     """Draw mean and interval against budget, a line a method; one budget gives a dot plot.
 
     Where methods are more than colours, each representation has a panel of its own.
@@ -161,7 +162,7 @@ def difference_name(metric: str) -> str:
     return svg.figure_name("difference", metric)
 
 
-def difference_drawing(name: str, rows: Sequence[TableRow], metric: Metric) -> Drawing:
+def difference_drawing(name: str, rows: Sequence[TableRow], metric: MetricReading) -> Drawing:
     """Return the figure of each row's difference to random."""
     compared = (row.metrics[metric.name].vs_random for row in rows if metric.name in row.metrics)
     over = {versus.pairs for versus in compared if versus}
@@ -174,7 +175,7 @@ def difference_drawing(name: str, rows: Sequence[TableRow], metric: Metric) -> D
     return Drawing(name, title, caption, comparison(name, rows, metric))
 
 
-def comparison(name: str, rows: Sequence[TableRow], metric: Metric) -> str:
+def comparison(name: str, rows: Sequence[TableRow], metric: MetricReading) -> str:
     """Draw each row's paired difference to random, sorted within its budget, with intervals."""
     sign = 1 if metric.lower_is_better else -1
     pairs = [
@@ -235,7 +236,9 @@ def comparison(name: str, rows: Sequence[TableRow], metric: Metric) -> str:
     return svg.draw(name, title, "; ".join(words), height, paint)
 
 
-def _dot_plot(shown: Sequence[TableRow], metric: Metric, zero: tuple[str, float] | None) -> str:
+def _dot_plot(
+    shown: Sequence[TableRow], metric: MetricReading, zero: tuple[str, float] | None
+) -> str:
     """Draw one budget: a line of dots and intervals, best on top."""
     sign = 1 if metric.lower_is_better else -1
     ranked = sorted(shown, key=lambda r: sign * r.metrics[metric.name].value.mean)
@@ -274,7 +277,7 @@ def _dot_plot(shown: Sequence[TableRow], metric: Metric, zero: tuple[str, float]
     return svg.draw(svg.figure_name("budget", metric.name), metric.words, summary, height, paint)
 
 
-def _zero_shot(rows: Sequence[TableRow], metric: Metric) -> tuple[str, float] | None:
+def _zero_shot(rows: Sequence[TableRow], metric: MetricReading) -> tuple[str, float] | None:
     """Return label and value of the better zero-shot."""
     measured = {r.method: r for r in rows if r.method.is_zero_shot and metric.name in r.metrics}
     values = {method: r.metrics[metric.name].value.mean for method, r in measured.items()}
@@ -282,13 +285,13 @@ def _zero_shot(rows: Sequence[TableRow], metric: Metric) -> tuple[str, float] | 
     return (measured[best].label, values[best]) if best else None
 
 
-def _line_words(rows: Sequence[TableRow], method: Method, metric: Metric) -> str:
+def _line_words(rows: Sequence[TableRow], method: Method, metric: MetricReading) -> str:
     line = [r for r in rows if r.method == method]
     values = (f"{r.budget}: {number(metric, r.metrics[metric.name].value.mean, 3)}" for r in line)
     return f"{line[0].label}: {', '.join(values)}"
 
 
-def _axis_words(metric: Metric) -> str:
+def _axis_words(metric: MetricReading) -> str:
     return f"{metric.words} ({'lower' if metric.lower_is_better else 'higher'} is better)"
 
 

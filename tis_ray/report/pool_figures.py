@@ -14,8 +14,8 @@ from matplotlib.ticker import MaxNLocator
 
 from tis_ray.analysis import Method
 from tis_ray.report import svg
+from tis_ray.report.formatting import duration
 from tis_ray.report.record import StudyRecord
-from tis_ray.report.words import duration
 
 VECTOR_POINTS = 5000
 """Above this many drawn pool points, the map holds them as one embedded picture."""

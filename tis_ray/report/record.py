@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tis_ray.analysis import Cell, Legend, Method, StageCost, TableRow, summarise
-from tis_ray.analysis.cells import POOL, Part
 from tis_ray.analysis.recorded import (
     Agreement,
     Lengths,
@@ -27,6 +26,7 @@ from tis_ray.analysis.recorded import (
     SelectedRows,
     Settings,
 )
+from tis_ray.analysis.study_values import POOL, Part
 from tis_ray.errors import InputError
 from tis_ray.store import read_text, write_bytes
 

@@ -9,9 +9,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from tis_ray.analysis import Comparison, Metric, TableRow
-from tis_ray.analysis.paired import Pairs
-from tis_ray.report.words import (
+from tis_ray.analysis import Comparison, TableRow
+from tis_ray.analysis.comparison import Pairs
+from tis_ray.metrics.reading import MetricReading
+from tis_ray.report.formatting import (
     decimals,
     interval,
     number,
@@ -87,7 +88,7 @@ class ResultsTable:
 
 
 def results_table(
-    rows: Sequence[TableRow], metric: Metric, figures: Sequence[str], pairs: Pairs = "seeds"
+    rows: Sequence[TableRow], metric: MetricReading, figures: Sequence[str], pairs: Pairs = "seeds"
 ) -> ResultsTable:
     """Return one metric's table as texts; a row without a result is listed, not left out."""
     places = decimals(rows, metric)
@@ -102,7 +103,7 @@ def results_table(
     )
 
 
-def _line(row: TableRow, metric: Metric, places: int) -> Line:
+def _line(row: TableRow, metric: MetricReading, places: int) -> Line:
     summary = row.metrics.get(metric.name)
     line = Line(
         method=row.label,
@@ -127,7 +128,7 @@ def _line(row: TableRow, metric: Metric, places: int) -> Line:
     )
 
 
-def difference(versus: Comparison | None, metric: Metric, places: int) -> Difference | None:
+def difference(versus: Comparison | None, metric: MetricReading, places: int) -> Difference | None:
     """Return a comparison as texts."""
     if versus is None:
         return None

@@ -15,13 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
-from tis_ray.analysis import Cell, Legend, Method, Metric, measured
-from tis_ray.analysis.cells import RANDOM_METHOD
+from tis_ray.analysis import Cell, Legend, Method
 from tis_ray.analysis.quantiles import QuantileCurve, quantile_curves
 from tis_ray.analysis.recorded import Settings
-from tis_ray.analysis.results import RANDOM, Labelled, Results, scopes_of
-from tis_ray.analysis.statistics import best_of_zero_shots
+from tis_ray.analysis.result_arrays import RANDOM, Labelled, Results, scopes_of
+from tis_ray.analysis.study_table import best_of_zero_shots
+from tis_ray.analysis.study_values import RANDOM_METHOD
 from tis_ray.errors import InputError
+from tis_ray.metrics.reading import MetricReading, measured
 from tis_ray.report.record import StudyRecord
 from tis_ray.representations import REPRESENTATIONS
 from tis_ray.selectors import BASELINE
@@ -144,7 +145,7 @@ def _quantiles(
     records: Mapping[tuple[str, str], StudyRecord],
     models: Sequence[str],
     tasks: Sequence[str],
-    metrics: Sequence[Metric],
+    metrics: Sequence[MetricReading],
 ) -> tuple[dict[str, np.ndarray], list[Method], int]:
     """Return measure → values_LJRQ, the curves' methods, and the fewest runs of a point.
 

@@ -13,7 +13,8 @@ from typing_extensions import TypeVar
 from tis_ray.errors import InputError
 from tis_ray.methods import Method, Methods
 from tis_ray.section import Section
-from tis_ray.settings.model import BatchConfig, LoraConfig, ModelConfig, TrainingConfig
+from tis_ray.settings.model import BatchConfig, LoraConfig, ModelConfig
+from tis_ray.settings.training import TrainingConfig
 
 if TYPE_CHECKING:
     from tis_ray.data import StoredRow

@@ -5,6 +5,7 @@ config is `tis_ray.config.Config`.
 """
 
 from tis_ray.section import Section, Seed, Stop
+from tis_ray.settings.compute import ComputeConfig, TrackingConfig
 from tis_ray.settings.data import (
     AnySource,
     BuiltinSource,
@@ -14,22 +15,9 @@ from tis_ray.settings.data import (
     TaskConfig,
 )
 from tis_ray.settings.evaluation import EvaluationConfig, HarnessTask
-from tis_ray.settings.model import (
-    BatchConfig,
-    FeatureType,
-    LoraConfig,
-    ModelConfig,
-    TrainingConfig,
-)
-from tis_ray.settings.study import (
-    ComputeConfig,
-    ConstraintsConfig,
-    FinetuneConfig,
-    OverlapConfig,
-    QuantilesConfig,
-    SearchConfig,
-    TrackingConfig,
-)
+from tis_ray.settings.model import BatchConfig, FeatureType, LoraConfig, ModelConfig
+from tis_ray.settings.subset import ConstraintsConfig, OverlapConfig, QuantilesConfig
+from tis_ray.settings.training import FinetuneConfig, SearchConfig, TrainingConfig
 
 __all__ = [
     "AnySource",

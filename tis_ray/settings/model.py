@@ -1,4 +1,4 @@
-"""Models, adapters and training runs; batches of rows."""
+"""Sections on models: the base model, its adapter, and the batches it is given."""
 
 from __future__ import annotations
 
@@ -50,28 +50,6 @@ class LoraConfig(Section):
         "o_proj",
     ]
     """Modules that get an adapter: one name, a list of names, or `all-linear`."""
-
-
-class TrainingConfig(Section):
-    """One training run: AdamW, linear schedule, mean loss over the batch's response tokens."""
-
-    epochs: int = Field(2, ge=1)
-    """Passes over the rows."""
-    learning_rate: float = Field(2e-5, ge=1e-37)
-    """Peak learning rate. No smaller than float32 can hold: nothing would move."""
-    batch_size: int = Field(128, ge=1)
-    """Examples per optimizer step, over all workers."""
-    warmup_ratio: float = Field(0.03, ge=0, le=1)
-    """Share of the steps in which the learning rate rises from zero."""
-    weight_decay: float = Field(0.0, ge=0)
-    """AdamW weight decay."""
-    max_grad_norm: float = Field(1.0, gt=0)
-    """Gradients are clipped to this norm."""
-    micro_tokens: int = Field(4096, ge=1)
-    """Tokens (with padding) in one forward pass; bounds memory, not the result."""
-    packed: bool | None = None
-    """Lay a pass's examples end to end instead of padding them; null: packed on a GPU (unless the
-    model cannot be), padded on a CPU. The result is the same."""
 
 
 class BatchConfig(Section):

@@ -21,8 +21,6 @@ from tis_ray.log import peak_mb
 from tis_ray.models.loading import lent_model, load_model, load_tokenizer
 from tis_ray.models.lora import attach_lora, detach_lora, load_adapter, save_adapter
 from tis_ray.models.saving import save_model
-from tis_ray.models.sharding import gather_weights, set_weights, shard_model
-from tis_ray.models.training import train
 from tis_ray.settings import LoraConfig, ModelConfig, TrainingConfig
 from tis_ray.stages.cell_evaluation import (
     NO_TEMPLATE,
@@ -32,6 +30,8 @@ from tis_ray.stages.cell_evaluation import (
 )
 from tis_ray.stages.training_rows import Subset, progress_writer
 from tis_ray.store import Artifact, Clock, read_json, write_json
+from tis_ray.training.fsdp import gather_weights, set_weights, shard_model
+from tis_ray.training.loop import train
 
 TRAINING = ("train_rows", "train_tokens", "optimizer_steps", "train_loss", "seconds_train")
 """What is known of a training, whatever its model is measured on."""

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tis_ray.analysis.cells import ZERO_SHOT, ZERO_SHOT_PLAIN, Cell, StageCost
 from tis_ray.analysis.quantiles import Quantile
+from tis_ray.analysis.study_values import ZERO_SHOT, ZERO_SHOT_PLAIN, Cell, StageCost
 from tis_ray.config import Config
 from tis_ray.distributed.connect import Cluster
 from tis_ray.distributed.lost import killed_for_memory

@@ -18,7 +18,6 @@ import numpy as np
 from tis_ray.config import Config
 from tis_ray.data import Template
 from tis_ray.errors import InputError
-from tis_ray.models.checkpoints import Checkpoint, checkpoints
 from tis_ray.models.loading import model_identity
 from tis_ray.representations import Build, Features, Featuriser, Representation, Warmup
 from tis_ray.settings import ModelConfig
@@ -26,6 +25,7 @@ from tis_ray.stages.context import Context
 from tis_ray.stages.warmup import warm_up, warmup_artifact
 from tis_ray.store.codec import VERSION as CODEC_VERSION
 from tis_ray.store.sides import Side
+from tis_ray.training.checkpoints import Checkpoint, checkpoints
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tis_ray.analysis.cells import Method
+from tis_ray.analysis.study_values import Method
 from tis_ray.distributed.held_scores import HeldScores, hold_scores, score_shards
 from tis_ray.errors import InputError
 from tis_ray.log import peak_mb

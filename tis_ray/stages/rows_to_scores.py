@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tis_ray.analysis.cells import Method
 from tis_ray.analysis.recorded import CascadeRecall
+from tis_ray.analysis.study_values import Method
 from tis_ray.representations import Cascade, Representation
 from tis_ray.stages.cascade import (
     cascade_recall,

@@ -19,7 +19,7 @@ from typing import ClassVar, Protocol
 import numpy as np
 import pyarrow as pa
 
-from tis_ray.analysis.fidelity import certificate
+from tis_ray.analysis.certificate import certificate
 from tis_ray.analysis.recorded import RecordedCertificate
 from tis_ray.distributed.shards import ShardWorker, map_shards, pending
 from tis_ray.errors import InputError

@@ -25,7 +25,6 @@ from tis_ray.distributed.trials import asha, report_trial, run_trials
 from tis_ray.evaluation import example_losses
 from tis_ray.log import peak_mb
 from tis_ray.models.loading import model_identity
-from tis_ray.models.training import train
 from tis_ray.settings import FinetuneConfig, SearchConfig
 from tis_ray.settings.grid import Point, label, placed, points
 from tis_ray.stages.cell_training import TrainingOrder, ordered_model
@@ -33,6 +32,7 @@ from tis_ray.stages.context import Context
 from tis_ray.stages.training_rows import Subset, sample_rows
 from tis_ray.store import Artifact, find_json, read_json, write_json
 from tis_ray.store.sides import Side
+from tis_ray.training.loop import train
 
 RESULTS = "search.json"
 """The file of an artifact that holds what every trial came to, and the best."""

@@ -17,7 +17,6 @@ from typing import TypedDict
 import numpy as np
 
 from tis_ray.analysis.bounds import bound_terms, chord_cost, effective_dimension
-from tis_ray.analysis.cells import RANDOM
 from tis_ray.analysis.distances import (
     EXACT_LIMIT,
     Wasserstein,
@@ -32,6 +31,7 @@ from tis_ray.analysis.recorded import (
     RepresentationDistances,
     SubsetDistances,
 )
+from tis_ray.analysis.study_values import RANDOM
 from tis_ray.distributed.shards import ShardFacts, map_shards, pending
 from tis_ray.stages.cells import CellPlan
 from tis_ray.stages.context import Context

@@ -16,8 +16,8 @@ from typing import Any, cast
 
 import pyarrow as pa
 
-from tis_ray.analysis.cells import StageCost
 from tis_ray.analysis.recorded import QuarantinedRow
+from tis_ray.analysis.study_values import StageCost
 from tis_ray.config import Config
 from tis_ray.data import (
     Encoded,

@@ -7,9 +7,7 @@ from functools import partial
 from tis_ray.batches.threads import cpu_threads
 from tis_ray.distributed.worker_group import report_epoch, run_training
 from tis_ray.log import peak_mb
-from tis_ray.models.checkpoints import checkpoints
 from tis_ray.models.loading import model_identity
-from tis_ray.models.training import train
 from tis_ray.representations import Warmup
 from tis_ray.settings import ModelConfig
 from tis_ray.stages.cell_training import TrainingOrder, ordered_model
@@ -17,6 +15,8 @@ from tis_ray.stages.context import Context
 from tis_ray.stages.training_rows import Subset, progress_writer, sample_rows, training_progress
 from tis_ray.store import Artifact, read_json, write_json
 from tis_ray.store.sides import Side
+from tis_ray.training.checkpoints import checkpoints
+from tis_ray.training.loop import train
 
 VERSION = 2
 """Of the warm-up; 2: a single step has the peak learning rate."""

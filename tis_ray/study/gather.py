@@ -14,8 +14,7 @@ import pyarrow.compute as pc
 
 from tis_ray.analysis import Method
 from tis_ray.analysis.agreement import pairwise_agreement
-from tis_ray.analysis.cells import POOL, QUERIES, Part
-from tis_ray.analysis.projection import principal_plane
+from tis_ray.analysis.pca import principal_plane
 from tis_ray.analysis.recorded import (
     Overlaps,
     PoolMap,
@@ -25,10 +24,11 @@ from tis_ray.analysis.recorded import (
     SelectedRow,
     SelectedRows,
 )
+from tis_ray.analysis.study_values import POOL, QUERIES, Part
 from tis_ray.finished.choices import Likeness, choices, likeness
 from tis_ray.finished.lineage import trace
 from tis_ray.report import StudyRecord
-from tis_ray.report.lengths import length_facts
+from tis_ray.report.lengths_section import length_facts
 from tis_ray.stages.ordering_artifact import StudyOrdering
 from tis_ray.stages.rows_to_scores import Represented
 from tis_ray.stages.scores import read_certificate

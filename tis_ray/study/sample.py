@@ -19,12 +19,12 @@ from tis_ray.data import Row, TemplateError, count_response_tokens
 from tis_ray.evaluation import example_losses, generate
 from tis_ray.models.loading import load_model
 from tis_ray.models.lora import attach_lora, trainable_parameters
-from tis_ray.models.training import train
 from tis_ray.representations import Build, Representation
 from tis_ray.settings import TrainingConfig
 from tis_ray.stages.tokens import Tokenise
 from tis_ray.store import Artifact, TableRow
 from tis_ray.store.sides import SideName, row_dicts
+from tis_ray.training.loop import train
 
 SAMPLE = 64
 """Pool rows that are measured."""

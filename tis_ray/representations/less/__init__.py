@@ -17,7 +17,8 @@ from tis_ray.representations.spec import (
     Warmup,
 )
 from tis_ray.section import Section, Seed
-from tis_ray.settings.model import FeatureType, LoraConfig, ModelConfig, TrainingConfig
+from tis_ray.settings.model import FeatureType, LoraConfig, ModelConfig
+from tis_ray.settings.training import TrainingConfig
 
 if TYPE_CHECKING:
     from tis_ray.data import StoredRow

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from tis_ray.batches import collate, needed_length, packs, plan_batches
-from tis_ray.batches.memory import in_halves
+from tis_ray.batches.out_of_memory import in_halves
 from tis_ray.batches.threads import float32_products
 from tis_ray.gradients import (
     Sink,
@@ -29,12 +29,12 @@ from tis_ray.gradients import (
     unit_rows,
     unusable_rows,
 )
-from tis_ray.models.checkpoints import Checkpoint
 from tis_ray.models.loading import load_model
 from tis_ray.models.lora import load_adapter, with_adapter, without_wrapper
 from tis_ray.representations.less import LessSettings
 from tis_ray.representations.spec import Build, Features
 from tis_ray.settings import BatchConfig, ModelConfig
+from tis_ray.training.checkpoints import Checkpoint
 
 if TYPE_CHECKING:
     from tis_ray.data import StoredRow

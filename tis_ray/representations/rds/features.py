@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from tis_ray.batches import plan_batches
-from tis_ray.batches.memory import in_halves
+from tis_ray.batches.out_of_memory import in_halves
 from tis_ray.errors import InputError
 from tis_ray.gradients import unit_rows, unusable_rows
 from tis_ray.models.loading import load_model

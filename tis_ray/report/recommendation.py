@@ -1,0 +1,124 @@
+"""What `tis-ray recommend` prints: the method of `tis_ray.analysis.recommend`, and its cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tis_ray.analysis import Legend, Method
+from tis_ray.analysis.recommend import Gain, Preferred, Recommendation, recommend
+from tis_ray.analysis.study_values import Kind
+from tis_ray.errors import InputError
+from tis_ray.metrics.reading import MetricReading
+from tis_ray.report.formatting import duration, number
+from tis_ray.report.gains_section import MethodCost, method_costs
+from tis_ray.report.record import StudyRecord
+from tis_ray.representations import REPRESENTATIONS
+from tis_ray.selectors import SELECTORS
+
+_PER_POOL_ROW: set[Kind] = {"features", "scores", "kept", "warm-up"}
+"""Stages whose work grows with the pool (the warm-up takes a share of it).
+
+Reading the pool and screening it are not among them: random pays those too.
+"""
+
+
+def preferred() -> Preferred:
+    """Return the methods that the paper prefers for small and for large budgets, by their specs."""
+    representations = [found.name for found in REPRESENTATIONS if found.prior]
+
+    def by_place(i: int) -> list[Method]:
+        placed = [(place, s.name) for s in SELECTORS if (place := s.prior[i]) is not None]
+        return [Method(r, name) for _, name in sorted(placed) for r in representations]
+
+    return Preferred(by_place(0), by_place(1))
+
+
+def advice(
+    folders: Sequence[Path], budget: int, pool_rows: int | None, metric: str
+) -> Iterator[str]:
+    """Yield the recommendation line by line, from the run folders of a pilot (a task each).
+
+    pool_rows: of the pool that is meant; None takes the pilot's own. Raises InputError where a
+    folder holds no finished study.
+    """
+    records = {
+        str(folder): StudyRecord.load(folder / "report" / "record.json") for folder in folders
+    }
+    for folder, record in records.items():
+        if record.budget_unit != "examples":
+            raise InputError(f"{folder}: recommend reads pilots whose budgets count examples")
+    first = next(iter(records.values()))
+    legend, about, pilot_rows = first.legend, first.legend.metric(metric), first.pool_rows
+    pool_rows = pool_rows or pilot_rows
+    if budget > pool_rows:
+        raise InputError(
+            f"--budget: {budget:,} exceeds the pool of {pool_rows:,} rows; give the pool that is "
+            "meant with --pool-rows"
+        )
+    cells = {folder: record.cells for folder, record in records.items()}
+    found = recommend(cells, budget, pool_rows=pool_rows, metric=about, preferred=preferred())
+    yield from _words(found, legend)
+    yield _price_words(first, found, pool_rows, pilot_rows)
+    yield ""
+    yield f"expected {about.words} gained over random at {budget:,}, positive is better:"
+    for gain in found.gains:
+        yield f"  {legend.method(gain.method):<28} {_gain(gain, about)}   {gain.runs} runs"
+
+
+def _words(found: Recommendation, legend: Legend) -> Iterator[str]:
+    scope = f"{found.seeds} seed(s), budgets {', '.join(f'{b:,}' for b in found.budgets)}"
+    scope += f", {found.tasks} tasks" if found.tasks > 1 else ""
+    if found.choice is None:
+        yield (
+            f"random is as good: the best method, {legend.method(found.best.method)}, is expected to gain "
+            f"{_gain(found.best, found.metric)} at {found.budget:,} ({scope}), which may be nothing"
+        )
+    else:
+        yield (
+            f"use {legend.method(found.choice.method)} at {found.budget:,}: expected gain over random "
+            f"{_gain(found.choice, found.metric)} {found.metric.words} ({scope})"
+        )
+    chosen = (found.choice or found.best).method
+    others = [method for method in (found.best.method, *found.alike) if method != chosen]
+    if others:
+        decides = (
+            "; the paper's finding decides: gradients with round robin for small budgets, with "
+            "optimal transport for large ones"
+        )
+        yield (
+            f"the pilot cannot tell it from {', '.join(map(legend.method, others))}"
+            + (decides if found.by_prior else "")
+        )
+    if found.extrapolated:
+        yield (
+            f"{found.budget:,} lies outside the pilot's budgets: the gain is read off a line in "
+            "log(budget), and its interval does not say how wrong the line may be"
+        )
+
+
+def _gain(gain: Gain, metric: MetricReading) -> str:
+    places = 1 if metric.share else 3
+    words = number(metric, gain.expected, places, signed=True)
+    if gain.low is None or gain.high is None:
+        return f"{words} (no interval)"
+    ends = (number(metric, end, places, signed=True) for end in (gain.low, gain.high))
+    return f"{words} [{', '.join(end.removesuffix(' points') for end in ends)}]"
+
+
+def _price_words(
+    record: StudyRecord, found: Recommendation, pool_rows: int, pilot_rows: int
+) -> str:
+    """Say what selecting and training would take on the machine of the pilot."""
+    scale = pool_rows / max(pilot_rows, 1)
+    cost = method_costs(record).get((found.choice or found.best).method, MethodCost(()))
+    grows = [stage.seconds for stage in cost.stages if stage.kind in _PER_POOL_ROW]
+    selecting = ("at least " if cost.lacking else "") + duration(scale * sum(grows))
+    times = [
+        (cell.seconds_train or 0.0) / cell.train_rows for cell in record.cells if cell.train_rows
+    ]
+    training = found.budget * sum(times) / max(len(times), 1)
+    return (
+        f"price, at the pilot's speed: {selecting} of stage time to select from {pool_rows:,} "
+        f"rows, {duration(training)} to train on {found.budget:,} once; random pays the training alone"
+    )

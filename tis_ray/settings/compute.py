@@ -1,0 +1,31 @@
+"""Sections on the machine: workers and devices, and the tracker."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from tis_ray.section import Section
+
+
+class ComputeConfig(Section):
+    """How the work is laid over the machine or cluster. Changes speed, not results."""
+
+    address: str | None = None
+    """Ray cluster to join; null uses RAY_ADDRESS when it is set, else starts Ray on this machine."""
+    actors: int | None = Field(None, ge=1)
+    """Actors of a stage; null takes as many as the cluster has room for."""
+    gpus_per_actor: float | None = Field(None, ge=0)
+    """GPUs of each actor; null takes one when the cluster has any."""
+    max_failures: int = Field(3, ge=0)
+    """How often a training run is restarted after a worker is lost."""
+
+
+class TrackingConfig(Section):
+    """MLflow."""
+
+    enabled: bool = True
+    """Record the study in MLflow."""
+    uri: str | None = None
+    """Tracking server or database; null is a SQLite file beside the runs."""
+    experiment: str = "tis-ray"
+    """Experiment name."""
