@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.properties import tries
-from tis_ray.analysis import choice
-from tis_ray.analysis.margins import kin, margins, score_facts
+from tis_ray.analysis import margins as margins_module
+from tis_ray.analysis.margins import margins, near_duplicates, score_facts
 from tis_ray.selectors import select
 
 # Two queries, six candidates; candidates 0, 1, 2 and 4 were selected, in this order.
@@ -88,10 +88,10 @@ def unit(rows: int, width: int, seed: int) -> np.ndarray:
 def test_near_duplicates_are_those_of_a_plain_loop(
     tile: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(choice, "_TILE", tile)
+    monkeypatch.setattr(margins_module, "_TILE", tile)
     features = unit(11, 3, seed=0)
     features[7] = features[2]
-    found = kin(features, 0.8)
+    found = near_duplicates(features, 0.8)
     cosines = features @ features.T
     np.fill_diagonal(cosines, -2)
     assert found.counts.tolist() == (cosines >= 0.8).sum(axis=1).tolist()
@@ -101,6 +101,6 @@ def test_near_duplicates_are_those_of_a_plain_loop(
 
 
 def test_a_row_alone_has_no_kin() -> None:
-    found = kin(unit(1, 4, seed=0))
+    found = near_duplicates(unit(1, 4, seed=0))
     assert (found.counts.tolist(), found.nearest.tolist()) == ([0], [-1])
     assert math.isnan(found.cosines[0])

@@ -20,7 +20,7 @@ def number_fields(section: type[Section], path: str = "") -> Iterator[Any]:
     """Yield every field that holds numbers, and those of the sections inside."""
     for name, field in section.model_fields.items():
         kinds = _kinds(field.annotation)
-        for kind in kinds:
+        for kind in sorted(kinds, key=str):
             if isinstance(kind, type) and issubclass(kind, Section):
                 yield from number_fields(kind, f"{path}{name}.")
         if kinds & {int, float}:

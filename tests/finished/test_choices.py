@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.small import small_study
-from tis_ray.analysis.margins import kin
+from tis_ray.analysis.margins import near_duplicates
 from tis_ray.config import parse_config
 from tis_ray.errors import InputError
 from tis_ray.finished import choices as chosen_module
-from tis_ray.finished.choices import choices, duplicates_in_pool, explained, likeness
+from tis_ray.finished.choices import choices, duplicates_in_pool, explained, feature_facts
 from tis_ray.finished.explain import explain_row
 from tis_ray.finished.lineage import Lineage, trace
 from tis_ray.report import StudyRecord
@@ -79,7 +79,7 @@ def test_near_duplicates_among_the_selected_and_in_the_pool(lineage: Lineage) ->
     np.fill_diagonal(cosines, -2)
     near = float(np.sort(cosines[picked[0]])[-3]) - 1e-5  # so that there are three
     table = explained(lineage, near)
-    expected = kin(pool_ND[picked], near)
+    expected = near_duplicates(pool_ND[picked], near)
     assert table["duplicates"].to_pylist() == expected.counts.tolist()
     assert table["nearest_id"].to_pylist() == [ids[place] for place in expected.nearest]
     found = duplicates_in_pool(lineage, int(picked[0]), near)
@@ -88,7 +88,7 @@ def test_near_duplicates_among_the_selected_and_in_the_pool(lineage: Lineage) ->
     nearest = np.argsort(-cosines[picked[0]])[:3]
     assert [name for name, _ in found] == [names[row] for row in nearest]
     assert [value for _, value in found] == pytest.approx(cosines[picked[0], nearest], abs=1e-5)
-    alone = likeness(lineage, slice(2, 3))
+    alone = feature_facts(lineage, slice(2, 3))
     assert alone is not None
     assert alone.near.nearest.tolist() == [-1]
 

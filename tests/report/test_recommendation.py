@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.report.conftest import LEGEND
-from tests.report.test_gains import stage
+from tests.report.test_gains_section import stage
 from tis_ray.analysis import Cell, Method
 from tis_ray.analysis.study_values import POOL
 from tis_ray.errors import InputError

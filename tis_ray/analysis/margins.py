@@ -40,7 +40,7 @@ class ScoreFacts:
 
 
 @dataclass(frozen=True)
-class Kin:
+class NearDuplicates:
     """For each of B rows its near-duplicates among the others."""
 
     counts: np.ndarray
@@ -87,7 +87,7 @@ def score_facts(ranked_B: np.ndarray, own_B: np.ndarray, outside_B: np.ndarray) 
     )
 
 
-def kin(features_BD: np.ndarray, threshold: float = NEAR) -> Kin:
+def near_duplicates(features_BD: np.ndarray, threshold: float = NEAR) -> NearDuplicates:
     """Return the near-duplicates of unit vectors among themselves, tile by tile.
 
     Takes B² D multiplications, and memory for two tiles: the features may be memory-mapped.
@@ -108,4 +108,4 @@ def kin(features_BD: np.ndarray, threshold: float = NEAR) -> Kin:
             nearest_B[tile][closer] = other + place[closer]
             cosines_B[tile][closer] = best[closer]
     cosines_B[nearest_B < 0] = np.nan
-    return Kin(counts_B, nearest_B, cosines_B)
+    return NearDuplicates(counts_B, nearest_B, cosines_B)

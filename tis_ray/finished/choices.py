@@ -12,7 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from tis_ray.analysis.margins import NEAR, Kin, ScoreFacts, kin, margins, score_facts
+from tis_ray.analysis.margins import (
+    NEAR,
+    NearDuplicates,
+    ScoreFacts,
+    margins,
+    near_duplicates,
+    score_facts,
+)
 from tis_ray.finished.lineage import Lineage
 from tis_ray.store.feature_views import SideFeatures
 from tis_ray.store.score_matrix import BLOCK_VALUES, ScoreMatrix
@@ -28,14 +35,14 @@ class Choices:
 
 
 @dataclass(frozen=True)
-class Likeness:
+class FeatureFacts:
     """Of B selected rows: what each checkpoint adds to `own_B`, and their near-duplicates.
 
     contributions_BC: w_c <query_c, row_c>, NaN where no query pulled the row.
     """
 
     contributions_BC: np.ndarray
-    near: Kin
+    near: NearDuplicates
 
 
 def choices(lineage: Lineage) -> Choices | None:
@@ -60,7 +67,9 @@ def choices(lineage: Lineage) -> Choices | None:
     return Choices(own_B, margin_B, score_facts(ranked_B, own_B, outside_B))
 
 
-def likeness(lineage: Lineage, rows: slice = slice(None), near: float = NEAR) -> Likeness | None:
+def feature_facts(
+    lineage: Lineage, rows: slice = slice(None), near: float = NEAR
+) -> FeatureFacts | None:
     """Return contributions and near-duplicates of some rows of an ordering, these among themselves.
 
     None if the pool's features were not kept.
@@ -81,7 +90,7 @@ def likeness(lineage: Lineage, rows: slice = slice(None), near: float = NEAR) ->
             pullers_ECK = query_MCK[pulled_B[mine[pulled]]]
             products_EC = np.einsum("eck,eck->ec", values_ECK[pulled], pullers_ECK)
             contributions_BC[mine[pulled]] = products_EC * features.weights_C
-        return Likeness(contributions_BC, kin(unit_BD, near))
+        return FeatureFacts(contributions_BC, near_duplicates(unit_BD, near))
 
 
 def explained(lineage: Lineage, near: float = NEAR) -> pa.Table:
@@ -93,18 +102,18 @@ def explained(lineage: Lineage, near: float = NEAR) -> pa.Table:
     nearest selected row).
     """
     table = lineage.table.drop_columns(["index", "query"])
-    why, alike = choices(lineage), likeness(lineage, near=near)
+    why, facts = choices(lineage), feature_facts(lineage, near=near)
     if why is not None:
         table = _added(table, "query_score", why.own_B)
         table = _added(table, "margin", why.margin_B)
-    if alike is not None:
-        for c, part_B in enumerate(alike.contributions_BC.T, start=1):
+    if facts is not None:
+        for c, part_B in enumerate(facts.contributions_BC.T, start=1):
             table = _added(table, f"checkpoint_{c}", part_B)
         ids = lineage.table["id"].to_pylist()
-        names = [ids[place] if place >= 0 else None for place in alike.near.nearest.tolist()]
-        table = table.append_column("duplicates", pa.array(alike.near.counts))
+        names = [ids[place] if place >= 0 else None for place in facts.near.nearest.tolist()]
+        table = table.append_column("duplicates", pa.array(facts.near.counts))
         table = table.append_column("nearest_id", pa.array(names, pa.string()))
-        table = _added(table, "nearest_cosine", alike.near.cosines)
+        table = _added(table, "nearest_cosine", facts.near.cosines)
     return table
 
 

@@ -15,7 +15,7 @@ from rich.table import Table
 from tis_ray.analysis.margins import NEAR
 from tis_ray.config import Config, plan, together
 from tis_ray.errors import InputError
-from tis_ray.finished.choices import choices, duplicates_in_pool, explained, likeness
+from tis_ray.finished.choices import choices, duplicates_in_pool, explained, feature_facts
 from tis_ray.finished.lineage import Lineage, has_orderings, lineages
 from tis_ray.store import write_csv, write_parquet
 from tis_ray.store.feature_store import DamagedShardError
@@ -115,19 +115,19 @@ def first_rows(method: str, table: pa.Table, most: int = 10) -> Table:
 def _chosen(lineage: Lineage, place: int) -> str:
     """Return what is known of a selected row, by its place in the ordering."""
     row = lineage.table.slice(place, 1).to_pylist()[0]
-    why, alike = choices(lineage), likeness(lineage, slice(place, place + 1))
-    facts = [f"{lineage.method}: rank {row['rank'] + 1} of {lineage.table.num_rows}"]
+    why, facts = choices(lineage), feature_facts(lineage, slice(place, place + 1))
+    parts = [f"{lineage.method}: rank {row['rank'] + 1} of {lineage.table.num_rows}"]
     if row["score"] is not None:
-        facts.append(f"score {row['score']:.4f}")
+        parts.append(f"score {row['score']:.4f}")
     query = row["query_id"]
-    facts.append("pulled by no query" if query is None else f"pulled by query {query}")
+    parts.append("pulled by no query" if query is None else f"pulled by query {query}")
     if why is not None and np.isfinite(why.margin_B[place]):
-        facts.append(f"margin {why.margin_B[place]:.4f}")
-    if alike is not None and query is not None:
-        parts_C = alike.contributions_BC[0]
+        parts.append(f"margin {why.margin_B[place]:.4f}")
+    if facts is not None and query is not None:
+        parts_C = facts.contributions_BC[0]
         terms = " + ".join(f"{part:.4f}" for part in parts_C).replace("+ -", "- ")
-        facts.append(f"checkpoints {terms} = {parts_C.sum():.4f}")
-    return f"{', '.join(facts)}; source {row['source']}"
+        parts.append(f"checkpoints {terms} = {parts_C.sum():.4f}")
+    return f"{', '.join(parts)}; source {row['source']}"
 
 
 def _near_line(

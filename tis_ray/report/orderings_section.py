@@ -9,7 +9,7 @@ from tis_ray.analysis.recorded import SelectedRow
 from tis_ray.report.formatting import MINUS
 from tis_ray.report.record import StudyRecord
 
-_TOP = 100  # ranks whose weight is told
+_TOP = 100  # ranks whose share of the weight is given
 
 
 def agreement_table(record: StudyRecord) -> dict[str, object] | None:

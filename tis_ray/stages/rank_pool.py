@@ -123,7 +123,7 @@ class _Orderer:
 
     @cached_property
     def _spacing_features(self) -> PoolFeatures | None:
-        """The features that near-duplicates are told by, if any are to be kept out."""
+        """The features that near-duplicates are found by, if any are to be kept out."""
         if self.config.constraints.radius is None:
             return None
         return self._pool_features

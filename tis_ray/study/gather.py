@@ -25,7 +25,7 @@ from tis_ray.analysis.recorded import (
     SelectedRows,
 )
 from tis_ray.analysis.study_values import POOL, QUERIES, Part
-from tis_ray.finished.choices import Likeness, choices, likeness
+from tis_ray.finished.choices import FeatureFacts, choices, feature_facts
 from tis_ray.finished.lineage import trace
 from tis_ray.report import StudyRecord
 from tis_ray.report.lengths_section import length_facts
@@ -115,7 +115,7 @@ def _selected_rows(
     """Return the first rows of an ordering with their texts, margins and near-duplicates."""
     table = ordering.table()
     lineage = trace(ordering.artifact.path, ordering.name)
-    chosen, alike = choices(lineage), likeness(lineage, slice(SHOWN_ROWS))
+    chosen, alike = choices(lineage), feature_facts(lineage, slice(SHOWN_ROWS))
     rows: list[SelectedRow] = [
         {
             **row,
@@ -158,7 +158,7 @@ def _overlaps(screen: Screen) -> Overlaps:
     }
 
 
-def _near_duplicates(alike: Likeness, rank: int) -> SelectedRow:
+def _near_duplicates(alike: FeatureFacts, rank: int) -> SelectedRow:
     nearest = int(alike.near.nearest[rank])
     return {
         "duplicates": int(alike.near.counts[rank]),
