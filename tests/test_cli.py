@@ -167,7 +167,7 @@ def test_the_seed_decides_a_random_ordering(tis: Tis, scores: Path) -> None:
     ("arguments", "message"),
     [
         ("--scores S.npy --budget 21 --out o", "budget 21 exceeds the pool of 20 usable candid"),
-        ("--scores S.npy --budget 0 --out o", "budget 0 is too small: ask for at least 1"),
+        ("--scores S.npy --budget 0 --out o", "budget 0 is too small; give at least 1 example"),
         ("--scores S.npy --budget 5", "select --scores: --budget and --out are needed too"),
         ("--scores S.npy --out o", "select --scores: --budget and --out are needed too"),
         ("--scores none.npy --budget 5 --out o", "scores: none.npy does not exist; give an .npy"),

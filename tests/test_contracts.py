@@ -44,7 +44,7 @@ ALLOWED = {
     "evaluation/sandbox_child.py": {"open": "the folder that a generated program is locked into"},
     "finished/choices.py": {"memmap": "main memory that may be swapped, in a file without a name"},
     "models/builtin/train.py": {"save_pretrained": "the script that made the shipped model"},
-    "models/checkpoints.py": {
+    "training/checkpoints.py": {
         "load_file": "safetensors maps weights into memory from a folder",
         "save_file": "the same, into a folder that is renamed when it is whole",
     },

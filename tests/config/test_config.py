@@ -278,7 +278,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         ({"name": "a/b"}, "`name`: String should match pattern"),
         (
             {"less": {"sketch": {"width": 1000}}},
-            "`less.sketch`: a rotation sketch needs a power of two from 4; found 1000",
+            "`less.sketch`: a rotation sketch needs a power of two, at least 4; found 1000",
         ),
         ({"less": {"sketch": {"width": 2}}}, "`less.sketch`: a rotation sketch needs a power of"),
         ({"less": {"lora": {"targets": []}}}, "`less.lora.targets`: give `all-linear`, one module"),
