@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tis_ray.analysis import Cell
 from tis_ray.analysis.quantiles import quantile_curves, quantile_slices
 from tis_ray.errors import InputError
-from tis_ray.metrics.reading import describe
+from tis_ray.metrics.description import describe
 
 
 def test_slices_by_hand_as_in_the_paper() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tis_ray.analysis import Cell, ranks
 from tis_ray.analysis.ranks import exchange_p
-from tis_ray.metrics.reading import describe
+from tis_ray.metrics.description import describe
 
 
 def rank_tables(cells, metric):

@@ -12,7 +12,7 @@ from tis_ray.analysis import Cell, Method
 from tis_ray.analysis.recommend import Recommendation
 from tis_ray.analysis.recommend import recommend as pure_recommend
 from tis_ray.errors import InputError
-from tis_ray.metrics.reading import describe
+from tis_ray.metrics.description import describe
 from tis_ray.report.recommendation import preferred
 
 PREFERRED = preferred()

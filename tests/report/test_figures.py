@@ -9,7 +9,7 @@ import pytest
 from tests.report.conftest import changed, with_two_zero_shots
 from tis_ray.analysis import Cell, Method
 from tis_ray.analysis.study_values import POOL, Part
-from tis_ray.metrics.reading import MetricReading, describe
+from tis_ray.metrics.description import MetricDescription, describe
 from tis_ray.report import StudyRecord, svg, write_figures
 from tis_ray.report.figures import budget_curve, comparison, drawings
 from tis_ray.report.pool_figures import composition, map_caption, pool_map
@@ -194,7 +194,7 @@ def test_the_quantile_figure_has_the_better_zero_shot_too(make):
 def test_a_metric_that_no_list_knows_is_drawn_and_shown_as_its_spec_says(make):
     record = make(budgets=(100,))
     record.cells = changed(record, lambda cell: cell.update(mine=cell["exact_match"]))
-    mine = MetricReading("mine", "my own", lower_is_better=True, share=True)
+    mine = MetricDescription("mine", "my own", lower_is_better=True, share=True)
     record.legend = replace(record.legend, metrics={"mine": mine})
     drawn = drawings(record, record.table())
     assert drawn["budget_mine"].title == "My own by budget"

@@ -5,7 +5,7 @@ import pytest
 from tests.report.conftest import LEGEND, changed, with_two_zero_shots
 from tis_ray.analysis import Interval, Method
 from tis_ray.analysis.study_values import POOL, QUERIES, Part
-from tis_ray.metrics.reading import describe
+from tis_ray.metrics.description import describe
 from tis_ray.report.formatting import duration, interval, number, probability
 from tis_ray.report.headline import headline
 

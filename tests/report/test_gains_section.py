@@ -9,7 +9,7 @@ import pytest
 
 from tests.report.conftest import LEGEND
 from tis_ray.analysis import Cell, Comparison, Method, StageCost
-from tis_ray.metrics.reading import describe
+from tis_ray.metrics.description import describe
 from tis_ray.report import StudyRecord
 from tis_ray.report.figures import drawings
 from tis_ray.report.gains_section import (

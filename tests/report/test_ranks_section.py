@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.report.conftest import changed
 from tis_ray.analysis.ranks import rank_tables, ranked_runs
-from tis_ray.metrics.reading import describe
+from tis_ray.metrics.description import describe
 from tis_ray.report.ranks_section import rank_lines
 
 METHODS = [(r, s) for r in ("less", "rds") for s in ("round_robin", "uot", "knn_kde")]

@@ -8,7 +8,7 @@ import pytest
 from tis_ray.analysis import Cell, Legend, Method, StageCost
 from tis_ray.analysis.study_values import POOL, QUERIES, Part
 from tis_ray.errors import InputError
-from tis_ray.metrics.reading import MetricReading
+from tis_ray.metrics.description import MetricDescription
 from tis_ray.report.lengths_section import length_facts
 from tis_ray.report.record import StudyRecord
 
@@ -21,7 +21,9 @@ def test_json_round_trip_keeps_everything():
         config={"budget": [100]},
         cells=[Cell(LESS, 100, 0, {"test_loss": 0.5}, subset={"rows": 100}, train_rows=100)],
         quantiles=[Cell(LESS, 50, 1, {"f1": None}, (1, 3))],
-        legend=Legend({"less": "LESS"}, {}, {"mine": MetricReading("mine", "my own", True, False)}),
+        legend=Legend(
+            {"less": "LESS"}, {}, {"mine": MetricDescription("mine", "my own", True, False)}
+        ),
         map={"representation": "less", "pool_xy": [[0.0, 1.0]], "selected": {LESS: [0]}},
         composition={POOL: {"a": 3}, Part(method=LESS, budget=100): {"a": 1}},
         lengths={QUERIES: length_facts(np.array([3, 5]), np.array([1, 2]))},

@@ -12,7 +12,7 @@ from typing import Any
 
 from tis_ray.analysis.study_values import ZERO_SHOT_PLAIN, Method, Part
 from tis_ray.methods import READY
-from tis_ray.metrics.reading import MetricReading, describe
+from tis_ray.metrics.description import MetricDescription, describe
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Legend:
 
     representations: dict[str, str] = field(default_factory=dict)
     selectors: dict[str, str] = field(default_factory=dict)
-    metrics: dict[str, MetricReading] = field(default_factory=dict)
+    metrics: dict[str, MetricDescription] = field(default_factory=dict)
 
     def representation(self, name: str) -> str:
         """Return the label of a representation."""
@@ -49,7 +49,7 @@ class Legend:
             return part.side.capitalize()
         return f"{self.method(part.method)} @ {part.budget:,}"
 
-    def metric(self, name: str) -> MetricReading:
+    def metric(self, name: str) -> MetricDescription:
         """Return how a metric is read."""
         return describe(name, self.metrics)
 
@@ -61,6 +61,6 @@ class Legend:
     def from_json(cls, content: Mapping[str, Any]) -> Legend:
         """Read what `to_json` gave."""
         metrics = {
-            name: MetricReading(**found) for name, found in content.get("metrics", {}).items()
+            name: MetricDescription(**found) for name, found in content.get("metrics", {}).items()
         }
         return cls(content.get("representations", {}), content.get("selectors", {}), metrics)

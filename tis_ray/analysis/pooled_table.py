@@ -17,7 +17,7 @@ from tis_ray.analysis.ranks import Run
 from tis_ray.analysis.result_arrays import Results
 from tis_ray.analysis.study_table import MetricSummary, TableRow, summary_flags
 from tis_ray.analysis.study_values import ZERO_SHOT, Method
-from tis_ray.metrics.reading import MetricReading
+from tis_ray.metrics.description import MetricDescription
 
 Place = tuple[int, int]
 """Positions of a method and a budget."""
@@ -109,7 +109,7 @@ def paired_values(results: Results, metric: str, models: Sequence[int]) -> np.nd
 
 def _summary(
     results: Results,
-    metric: MetricReading,
+    metric: MetricDescription,
     models: Sequence[int],
     place: Place,
     vs_random: dict[Place, Comparison],

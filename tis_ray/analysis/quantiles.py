@@ -17,7 +17,7 @@ import numpy as np
 from tis_ray.analysis.correlation import RankCorrelation, spearman
 from tis_ray.analysis.study_values import Cell, Method
 from tis_ray.errors import InputError
-from tis_ray.metrics.reading import MetricReading
+from tis_ray.metrics.description import MetricDescription
 
 Quantile = tuple[int, ...]
 """(3,) is the third quantile, (1, 3) the third part of the first."""
@@ -31,7 +31,7 @@ class QuantileCurve:
     """
 
     method: Method
-    metric: MetricReading
+    metric: MetricDescription
     focus: bool
     quantiles: tuple[Quantile, ...]
     values: tuple[float, ...]
@@ -64,7 +64,9 @@ def _cut(start: int, count: int, bins: int, rows: int, what: str) -> list[slice]
     return [slice(start + k * size, start + k * size + rows) for k in range(bins)]
 
 
-def quantile_curves(cells: Sequence[Cell], metrics: Sequence[MetricReading]) -> list[QuantileCurve]:
+def quantile_curves(
+    cells: Sequence[Cell], metrics: Sequence[MetricDescription]
+) -> list[QuantileCurve]:
     """Return a curve for each method, metric and kind of quantile that cells have.
 
     Cells without the metric are left out; a curve has at least two quantiles.

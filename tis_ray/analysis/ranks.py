@@ -29,7 +29,7 @@ from scipy import stats
 
 from tis_ray.analysis.intervals import CONFIDENCE, Interval, mean_interval
 from tis_ray.analysis.study_values import Cell
-from tis_ray.metrics.reading import MetricReading
+from tis_ray.metrics.description import MetricDescription
 
 Axis = Literal["selector", "representation"]
 
@@ -93,7 +93,7 @@ def rank_tables(values: Mapping[Run, float], *, lower_is_better: bool) -> list[R
     return [table for table in tables if table]
 
 
-def ranked_runs(cells: Iterable[Cell], metric: MetricReading) -> dict[Run, float]:
+def ranked_runs(cells: Iterable[Cell], metric: MetricDescription) -> dict[Run, float]:
     """Return what `rank_tables` ranks of one study: the blocks are seeds, baselines are left out."""
     values: dict[Run, float] = {}
     for cell in cells:

@@ -36,7 +36,7 @@ from scipy import special, stats
 from tis_ray.analysis.intervals import CONFIDENCE
 from tis_ray.analysis.study_values import RANDOM_METHOD, Cell, Method
 from tis_ray.errors import InputError
-from tis_ray.metrics.reading import MetricReading
+from tis_ray.metrics.description import MetricDescription
 
 LARGE_SHARE = 0.025
 """Share of the pool from which a budget is large: 5,000 of the paper's 197,000."""
@@ -98,7 +98,7 @@ class Recommendation:
     choice: None where random is as good. alike: methods that cannot be told from the best.
     """
 
-    metric: MetricReading
+    metric: MetricDescription
     budget: int
     choice: Gain | None
     best: Gain
@@ -117,7 +117,7 @@ def recommend(
     budget: int,
     *,
     pool_rows: int,
-    metric: MetricReading,
+    metric: MetricDescription,
     preferred: Preferred,
 ) -> Recommendation:
     """Return the method to use at `budget` of `pool_rows` rows.
@@ -171,7 +171,7 @@ def recommend(
 
 
 def _gains(
-    pilots: Mapping[str, Sequence[Cell]], metric: MetricReading
+    pilots: Mapping[str, Sequence[Cell]], metric: MetricDescription
 ) -> tuple[Scale, dict[Method, Runs]]:
     """Return the scale, and each method's runs beside random's on it."""
     values: dict[Method, dict[Run, float]] = {}

@@ -17,7 +17,7 @@ import numpy as np
 
 from tis_ray.analysis.legend import Legend
 from tis_ray.analysis.study_values import Method
-from tis_ray.metrics.reading import MetricReading
+from tis_ray.metrics.description import MetricDescription
 
 RANDOM = "Random"
 """The name of the baseline in `Results.methods`, always the first."""
@@ -56,7 +56,7 @@ class Results:
     methods: tuple[Labelled, ...]
     budgets: tuple[int, ...]
     seeds: tuple[int, ...]
-    metrics: tuple[MetricReading, ...]
+    metrics: tuple[MetricDescription, ...]
     loss: str
     """Which metric is the query loss, and which the task's own."""
     metric: str
@@ -69,7 +69,7 @@ class Results:
     representations: tuple[str, ...] = ()
     """Names of the methods that the quantile curves are of."""
     figure_names: dict[str, str] = field(default_factory=dict)
-    """MetricReading → its name in figures' file names, for the metrics that figures and pages show."""
+    """MetricDescription → its name in figures' file names, for the metrics that figures and pages show."""
     quantile_figure_names: dict[str, str] = field(default_factory=dict)
     """The same for the quantile figures."""
     quantiles: dict[str, np.ndarray] = field(default_factory=dict)
@@ -89,12 +89,12 @@ class Results:
     doubtful_tasks: tuple[str, ...] = ()
     """Tasks that some means leave out, as their measurement is in doubt."""
 
-    def about(self, name: str) -> MetricReading:
+    def about(self, name: str) -> MetricDescription:
         """Return how the metric of this name is read."""
         return next(metric for metric in self.metrics if metric.name == name)
 
     @property
-    def shown(self) -> list[MetricReading]:
+    def shown(self) -> list[MetricDescription]:
         """The metrics that figures and pages show."""
         return [metric for metric in self.metrics if metric.name in self.figure_names]
 

@@ -24,7 +24,7 @@ from tis_ray.analysis.intervals import Interval, mean_interval
 from tis_ray.analysis.legend import Legend
 from tis_ray.analysis.study_values import ZERO_SHOT, ZERO_SHOT_PLAIN, Cell, Method
 from tis_ray.errors import InputError
-from tis_ray.metrics.reading import PARSE_FAILURES, MetricReading, measured
+from tis_ray.metrics.description import PARSE_FAILURES, MetricDescription, measured
 
 Runs = Mapping[int | None, Cell]
 """The cells of one row by seed."""
@@ -42,7 +42,7 @@ UNREADABLE = 0.5
 class MetricSummary:
     """One metric of one row: its mean, and its comparisons where the baselines exist."""
 
-    about: MetricReading
+    about: MetricDescription
     value: Interval
     baseline: Interval | None = None
     """Random's mean over the same seeds: what `vs_random` subtracts."""
@@ -150,7 +150,9 @@ def best_zero_shot(values: Mapping[Method, float], lower_is_better: bool) -> Met
     )
 
 
-def best_of_zero_shots(cells: Iterable[Cell], metric: MetricReading) -> tuple[Method, float] | None:
+def best_of_zero_shots(
+    cells: Iterable[Cell], metric: MetricDescription
+) -> tuple[Method, float] | None:
     """Return the better zero-shot of a study on one metric with its value, if it was measured."""
     values = {
         cell.method: float(value)
@@ -168,7 +170,7 @@ def _filled(
     runs: Runs,
     random_runs: Runs,
     zero_shots: Mapping[Method, Runs],
-    known: Sequence[MetricReading],
+    known: Sequence[MetricDescription],
 ) -> TableRow:
     """Summarise the runs of one row against the runs of random at the same budget."""
     metrics = {}
@@ -201,7 +203,7 @@ def _filled(
 
 
 def _versus_zero_shot(
-    values: Mapping[int | None, float], zero_shots: Mapping[Method, Runs], metric: MetricReading
+    values: Mapping[int | None, float], zero_shots: Mapping[Method, Runs], metric: MetricDescription
 ) -> tuple[Comparison | None, Method | None]:
     """Compare with the better zero-shot, as a constant; name it where there are two."""
     means = {m: _mean(_finite(runs, metric.name).values()) for m, runs in zero_shots.items()}
@@ -215,7 +217,9 @@ def _versus_zero_shot(
     return versus, best if len(constants) > 1 else None
 
 
-def _correct_for_many(rows: Sequence[TableRow], metrics: Sequence[MetricReading]) -> list[TableRow]:
+def _correct_for_many(
+    rows: Sequence[TableRow], metrics: Sequence[MetricDescription]
+) -> list[TableRow]:
     """Fill `p_holm` of every comparison with random, metric by metric."""
     result = [replace(row, metrics=dict(row.metrics)) for row in rows]
     for name in (metric.name for metric in metrics):
@@ -245,7 +249,7 @@ def _run_flags(row: TableRow, runs: Runs, budget_unit: str) -> Iterable[Flag]:
 
 
 def _metric_flags(
-    metric: MetricReading, row: TableRow, runs: Runs, rows: Sequence[TableRow]
+    metric: MetricDescription, row: TableRow, runs: Runs, rows: Sequence[TableRow]
 ) -> Iterable[Flag]:
     """Yield what is wrong with one metric of a row."""
     name = metric.name
@@ -254,7 +258,9 @@ def _metric_flags(
     yield from summary_flags(metric, row, rows)
 
 
-def summary_flags(metric: MetricReading, row: TableRow, rows: Sequence[TableRow]) -> Iterable[Flag]:
+def summary_flags(
+    metric: MetricDescription, row: TableRow, rows: Sequence[TableRow]
+) -> Iterable[Flag]:
     """Yield what a reader must know before believing one metric of a row of the table `rows`."""
     name, words = metric.name, metric.words
     if name not in row.metrics:

@@ -95,7 +95,7 @@ class Cell:
     """One training run, or the untrained model, and its metrics.
 
     metrics: losses in nats, shares from 0 to 1; None or NaN is a metric that is missing. Shares of
-    unreadable answers stand among them (`metrics.reading`).
+    unreadable answers stand among them (`metrics.description`).
     """
 
     method: Method

@@ -31,7 +31,7 @@ from tis_ray.data import TULU_JINJA, PromptTemplate, end_tokens
 from tis_ray.errors import InputError
 from tis_ray.evaluation.generation import only_settings
 from tis_ray.evaluation.grading import Column, Measured
-from tis_ray.metrics.reading import PARSE_FAILURES
+from tis_ray.metrics.description import PARSE_FAILURES
 from tis_ray.models.lora import CausalLM, without_wrapper
 from tis_ray.models.saving import save_model
 from tis_ray.settings import EvaluationConfig, HarnessTask

@@ -41,7 +41,7 @@ from tis_ray.analysis import Method
 from tis_ray.analysis.result_arrays import RANDOM, Labelled, Results, scopes_of
 from tis_ray.analysis.study_values import RANDOM_METHOD
 from tis_ray.errors import InputError
-from tis_ray.metrics.reading import MetricReading
+from tis_ray.metrics.description import MetricDescription
 from tis_ray.store import read_text
 
 MODELS = ("llama2-7b", "llama3.2-3b", "smollm3-3b-base", "qwen3-4b-base", "olmo3-7b")
@@ -68,9 +68,9 @@ METRICS = {
     "mmlu_pro": "Exact Match",
 }
 PUBLISHED = (
-    MetricReading("dev", "query loss", lower_is_better=True, share=False),
-    MetricReading("test", "test loss", lower_is_better=True, share=False),
-    MetricReading("true_metric", "test metric", lower_is_better=False, share=False),
+    MetricDescription("dev", "query loss", lower_is_better=True, share=False),
+    MetricDescription("test", "test loss", lower_is_better=True, share=False),
+    MetricDescription("true_metric", "test metric", lower_is_better=False, share=False),
 )
 FIGURE_NAMES = {"dev": "ce_loss_dev", "true_metric": "true_metric"}
 QUANTILE_FIGURE_NAMES = {"dev": "ce_loss", "true_metric": "true_metric"}

@@ -11,7 +11,7 @@ from tis_ray.analysis.comparison import Pairs
 from tis_ray.analysis.pooled_table import comparisons, is_one_cell, pooled_runs
 from tis_ray.analysis.ranks import rank_tables
 from tis_ray.analysis.result_arrays import Family, Results
-from tis_ray.metrics.reading import MetricReading
+from tis_ray.metrics.description import MetricDescription
 from tis_ray.paper.budget_tables import Table
 from tis_ray.report.figures import Drawing, difference_name
 from tis_ray.report.findings import details
@@ -113,7 +113,7 @@ def _facts(results: Results) -> list[str]:
 
 
 def _against_reference(
-    results: Results, family: Family, metric: MetricReading
+    results: Results, family: Family, metric: MetricDescription
 ) -> AgainstReference | None:
     """Return what the family's other selectors gain over its reference, if it has one."""
     if family.reference is None:

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from tis_ray.analysis import Legend, Method, TableRow
 from tis_ray.analysis.recorded import RepresentationDistances, SubsetDistances
 from tis_ray.analysis.study_values import RANDOM_METHOD
-from tis_ray.metrics.reading import describe
+from tis_ray.metrics.description import describe
 from tis_ray.report import svg
 from tis_ray.report.formatting import decimals, number
 from tis_ray.report.record import StudyRecord

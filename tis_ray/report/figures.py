@@ -18,7 +18,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from tis_ray.analysis import Interval, Method, TableRow
 from tis_ray.analysis.study_table import best_zero_shot
-from tis_ray.metrics.reading import MetricReading
+from tis_ray.metrics.description import MetricDescription
 from tis_ray.report import svg
 from tis_ray.report.curves import BASELINE, Curve, Look, Panel, draw_curves, method_look
 from tis_ray.report.distances_section import distance_figure
@@ -105,7 +105,7 @@ def write_figures(record: StudyRecord, folder: str | Path) -> dict[str, Path]:
     return paths
 
 
-def budget_curve(rows: Sequence[TableRow], metric: MetricReading) -> str:
+def budget_curve(rows: Sequence[TableRow], metric: MetricDescription) -> str:
     """Draw mean and interval against budget, a line a method; one budget gives a dot plot.
 
     Where methods are more than colours, each representation has a panel of its own.
@@ -162,7 +162,7 @@ def difference_name(metric: str) -> str:
     return svg.figure_name("difference", metric)
 
 
-def difference_drawing(name: str, rows: Sequence[TableRow], metric: MetricReading) -> Drawing:
+def difference_drawing(name: str, rows: Sequence[TableRow], metric: MetricDescription) -> Drawing:
     """Return the figure of each row's difference to random."""
     compared = (row.metrics[metric.name].vs_random for row in rows if metric.name in row.metrics)
     over = {versus.pairs for versus in compared if versus}
@@ -175,7 +175,7 @@ def difference_drawing(name: str, rows: Sequence[TableRow], metric: MetricReadin
     return Drawing(name, title, caption, comparison(name, rows, metric))
 
 
-def comparison(name: str, rows: Sequence[TableRow], metric: MetricReading) -> str:
+def comparison(name: str, rows: Sequence[TableRow], metric: MetricDescription) -> str:
     """Draw each row's paired difference to random, sorted within its budget, with intervals."""
     sign = 1 if metric.lower_is_better else -1
     pairs = [
@@ -237,7 +237,7 @@ def comparison(name: str, rows: Sequence[TableRow], metric: MetricReading) -> st
 
 
 def _dot_plot(
-    shown: Sequence[TableRow], metric: MetricReading, zero: tuple[str, float] | None
+    shown: Sequence[TableRow], metric: MetricDescription, zero: tuple[str, float] | None
 ) -> str:
     """Draw one budget: a line of dots and intervals, best on top."""
     sign = 1 if metric.lower_is_better else -1
@@ -277,7 +277,7 @@ def _dot_plot(
     return svg.draw(svg.figure_name("budget", metric.name), metric.words, summary, height, paint)
 
 
-def _zero_shot(rows: Sequence[TableRow], metric: MetricReading) -> tuple[str, float] | None:
+def _zero_shot(rows: Sequence[TableRow], metric: MetricDescription) -> tuple[str, float] | None:
     """Return label and value of the better zero-shot."""
     measured = {r.method: r for r in rows if r.method.is_zero_shot and metric.name in r.metrics}
     values = {method: r.metrics[metric.name].value.mean for method, r in measured.items()}
@@ -285,13 +285,13 @@ def _zero_shot(rows: Sequence[TableRow], metric: MetricReading) -> tuple[str, fl
     return (measured[best].label, values[best]) if best else None
 
 
-def _line_words(rows: Sequence[TableRow], method: Method, metric: MetricReading) -> str:
+def _line_words(rows: Sequence[TableRow], method: Method, metric: MetricDescription) -> str:
     line = [r for r in rows if r.method == method]
     values = (f"{r.budget}: {number(metric, r.metrics[metric.name].value.mean, 3)}" for r in line)
     return f"{line[0].label}: {', '.join(values)}"
 
 
-def _axis_words(metric: MetricReading) -> str:
+def _axis_words(metric: MetricDescription) -> str:
     return f"{metric.words} ({'lower' if metric.lower_is_better else 'higher'} is better)"
 
 

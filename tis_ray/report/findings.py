@@ -8,7 +8,7 @@ import numpy as np
 
 from tis_ray.analysis import TableRow
 from tis_ray.analysis.result_arrays import Family, Results
-from tis_ray.metrics.reading import MetricReading
+from tis_ray.metrics.description import MetricDescription
 from tis_ray.paper.budget_tables import Table
 from tis_ray.report.formatting import decimals, number, plain_number, probability, span
 
@@ -27,7 +27,7 @@ def details(results: Results, tables: Table, rows: Sequence[TableRow]) -> Iterab
     yield from _noise_words(results, tables)
 
 
-def quantile_words(results: Results, curves: Table, metric: MetricReading) -> str:
+def quantile_words(results: Results, curves: Table, metric: MetricDescription) -> str:
     """Return the caption of a quantile figure: which correlations one model's tasks show."""
     sign = 1 if metric.lower_is_better else -1
     way = "rises" if metric.lower_is_better else "falls"
@@ -46,7 +46,7 @@ def quantile_words(results: Results, curves: Table, metric: MetricReading) -> st
 
 
 def budget_words(
-    results: Results, tables: Table, model: str, family: Family, m: MetricReading
+    results: Results, tables: Table, model: str, family: Family, m: MetricDescription
 ) -> str:
     """Return the caption of a budget figure: who is best, and who beats random and zero-shot."""
     summary = tables["budget_summary"][model][family.name][m.name]
@@ -113,7 +113,7 @@ def _one_cell_words(results: Results, rows: Sequence[TableRow]) -> Iterable[str]
         )
 
 
-def _distance_words(results: Results, tables: Table, metric: MetricReading) -> str:
+def _distance_words(results: Results, tables: Table, metric: MetricDescription) -> str:
     parts = []
     for name in results.representations:
         counts = tables["quantile_summary"][metric.name][name]["all"]

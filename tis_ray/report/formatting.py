@@ -8,7 +8,7 @@ from statistics import median
 
 from tis_ray.analysis import Comparison, Interval, Method, TableRow
 from tis_ray.analysis.study_values import ZERO_SHOT_PLAIN
-from tis_ray.metrics.reading import MetricReading, measured
+from tis_ray.metrics.description import MetricDescription, measured
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -20,7 +20,7 @@ def with_template(zero_shot: Method | None) -> str:
     return "without template" if zero_shot == Method(ZERO_SHOT_PLAIN) else "with template"
 
 
-def metrics_of(rows: Sequence[TableRow]) -> list[MetricReading]:
+def metrics_of(rows: Sequence[TableRow]) -> list[MetricDescription]:
     """Return the metrics of a table in the order of the report; the first one leads."""
     about = {name: summary.about for row in rows for name, summary in row.metrics.items()}
     return [about[name] for name in measured(row.metrics for row in rows)]
@@ -31,13 +31,13 @@ def sentence(words: str) -> str:
     return words if ": " in words else words[:1].upper() + words[1:]
 
 
-def decimals(rows: Sequence[TableRow], metric: MetricReading) -> int:
+def decimals(rows: Sequence[TableRow], metric: MetricDescription) -> int:
     """Return how many decimals the table of a metric needs: one digit of the typical interval."""
     summaries = [row.metrics[metric.name] for row in rows if metric.name in row.metrics]
     return decimals_of(metric, [s.vs_random or s.value for s in summaries])
 
 
-def decimals_of(metric: MetricReading, values: Sequence[Interval | Comparison]) -> int:
+def decimals_of(metric: MetricDescription, values: Sequence[Interval | Comparison]) -> int:
     """Return how many decimals show one digit of the typical interval of these values."""
     if metric.share:
         return 1
@@ -46,7 +46,7 @@ def decimals_of(metric: MetricReading, values: Sequence[Interval | Comparison]) 
     return min(max(math.ceil(-math.log10(typical)), 2), 5) if typical > 0 else 3
 
 
-def number(metric: MetricReading, value: float, places: int, *, signed: bool = False) -> str:
+def number(metric: MetricDescription, value: float, places: int, *, signed: bool = False) -> str:
     """Return a metric's value or difference: losses in nats, shares of rows in percent."""
     text = plain_number((100 if metric.share else 1) * value, places)
     unit = (" points" if signed else "%") if metric.share else ""
@@ -60,7 +60,7 @@ def plain_number(value: float, places: int) -> str:
 
 
 def interval(
-    metric: MetricReading, value: Interval | Comparison, places: int, *, signed: bool = False
+    metric: MetricDescription, value: Interval | Comparison, places: int, *, signed: bool = False
 ) -> str:
     """Return "[low, high]" in the metric's format, or nothing where there is no interval."""
     if value.low is None or value.high is None:

@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from scipy.optimize import isotonic_regression
 
 from tis_ray.analysis import Comparison, Interval, Method, StageCost, TableRow
-from tis_ray.metrics.reading import MetricReading
+from tis_ray.metrics.description import MetricDescription
 from tis_ray.report import svg
 from tis_ray.report.formatting import (
     decimals,
@@ -93,7 +93,7 @@ def _lacking(record: StudyRecord, method: Method, stages: Sequence[StageCost]) -
     return words
 
 
-def gain(metric: MetricReading, versus: Comparison) -> Interval:
+def gain(metric: MetricDescription, versus: Comparison) -> Interval:
     """Return a difference to random turned so that more is better."""
     if not metric.lower_is_better:
         return Interval(versus.difference, versus.low, versus.high, versus.n)
@@ -171,7 +171,7 @@ def gain_tables(record: StudyRecord, rows: Sequence[TableRow]) -> list[GainTable
 
 
 def _compared(
-    rows: Sequence[TableRow], metric: MetricReading, costs: dict[Method, MethodCost]
+    rows: Sequence[TableRow], metric: MetricDescription, costs: dict[Method, MethodCost]
 ) -> dict[tuple[Method, int], Comparison]:
     """Return (method, budget) → comparison with random, of the methods whose cost is known."""
     return {
@@ -184,7 +184,7 @@ def _compared(
     }
 
 
-def _gain(metric: MetricReading, versus: Comparison | None, places: int) -> Gain | None:
+def _gain(metric: MetricDescription, versus: Comparison | None, places: int) -> Gain | None:
     if versus is None:
         return None
     turned = gain(metric, versus)
@@ -204,7 +204,7 @@ def _training(record: StudyRecord, budget: int) -> str:
 
 
 def gain_figure(
-    name: str, record: StudyRecord, rows: Sequence[TableRow], metric: MetricReading
+    name: str, record: StudyRecord, rows: Sequence[TableRow], metric: MetricDescription
 ) -> str:
     """Draw gain over random against cost, a dot a method, a panel a budget."""
     costs = method_costs(record)

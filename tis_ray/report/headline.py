@@ -12,7 +12,7 @@ from typing import Literal
 
 from tis_ray.analysis import Comparison, TableRow
 from tis_ray.analysis.comparison import Verdict
-from tis_ray.metrics.reading import MetricReading
+from tis_ray.metrics.description import MetricDescription
 from tis_ray.report.formatting import (
     counted,
     decimals,
@@ -78,7 +78,7 @@ _VERDICTS: tuple[Verdict, ...] = ("better", "cannot tell", "worse")
 
 
 def _details(
-    metric: MetricReading, compared: Sequence[TableRow], groups: dict[Verdict, list[TableRow]]
+    metric: MetricDescription, compared: Sequence[TableRow], groups: dict[Verdict, list[TableRow]]
 ) -> Iterable[str]:
     """Yield what qualifies the headline: never only the good half."""
     best = _best(groups["better"] or compared, metric)
@@ -131,7 +131,7 @@ def _zero_shots(rows: Sequence[TableRow]) -> Iterable[str]:
         yield f"Zero-shot is the better of two, with the study's template and without ({each})."
 
 
-def _difference(row: TableRow, metric: MetricReading, places: int) -> str:
+def _difference(row: TableRow, metric: MetricDescription, places: int) -> str:
     """Return "test loss 0.28 vs 0.48, difference −0.20 [−0.24, −0.16] over 3 seeds"."""
     summary, versus = row.metrics[metric.name], _versus(row, metric)
     other = summary.baseline.mean if summary.baseline else summary.value.mean - versus.difference
@@ -150,17 +150,17 @@ def _row_list(rows: Sequence[TableRow], most: int = 6) -> str:
     return ", ".join(names) + (f" and {len(rows) - most} more" if len(rows) > most else "")
 
 
-def _best(rows: Sequence[TableRow], metric: MetricReading) -> TableRow:
+def _best(rows: Sequence[TableRow], metric: MetricDescription) -> TableRow:
     """Return the row with the largest gain over random."""
     sign = -1 if metric.lower_is_better else 1
     return max(rows, key=lambda row: sign * _versus(row, metric).difference)
 
 
-def _compared(row: TableRow, metric: MetricReading) -> bool:
+def _compared(row: TableRow, metric: MetricDescription) -> bool:
     return metric.name in row.metrics and row.metrics[metric.name].vs_random is not None
 
 
-def _versus(row: TableRow, metric: MetricReading) -> Comparison:
+def _versus(row: TableRow, metric: MetricDescription) -> Comparison:
     versus = row.metrics[metric.name].vs_random
     assert versus is not None, "callers keep only the rows that were compared"
     return versus

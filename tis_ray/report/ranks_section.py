@@ -9,7 +9,7 @@ from tis_ray.analysis import Legend
 from tis_ray.analysis.comparison import Pairs
 from tis_ray.analysis.intervals import CONFIDENCE
 from tis_ray.analysis.ranks import MeanRank, RankTable
-from tis_ray.metrics.reading import MetricReading
+from tis_ray.metrics.description import MetricDescription
 from tis_ray.report.formatting import counted, p_words, sentence
 
 
@@ -45,13 +45,15 @@ class RankLines:
 
 
 def rank_lines(
-    tables: Mapping[MetricReading, Sequence[RankTable]], legend: Legend, pairs: Pairs = "seeds"
+    tables: Mapping[MetricDescription, Sequence[RankTable]], legend: Legend, pairs: Pairs = "seeds"
 ) -> list[RankLines]:
     """Return the tables of all metrics, those of the same competitors side by side.
 
     pairs: what the blocks are that the ranks are over.
     """
-    groups: dict[tuple[str, tuple[str, ...], frozenset[str]], dict[MetricReading, RankTable]] = {}
+    groups: dict[
+        tuple[str, tuple[str, ...], frozenset[str]], dict[MetricDescription, RankTable]
+    ] = {}
     for metric, of_metric in tables.items():
         for table in of_metric:
             key = (table.of, table.within, frozenset(line.name for line in table.ranks))
@@ -59,7 +61,9 @@ def rank_lines(
     return [_lines(by_metric, legend, pairs[:-1]) for by_metric in groups.values()]
 
 
-def _lines(by_metric: Mapping[MetricReading, RankTable], legend: Legend, block: str) -> RankLines:
+def _lines(
+    by_metric: Mapping[MetricDescription, RankTable], legend: Legend, block: str
+) -> RankLines:
     first = next(iter(by_metric.values()))
     places = {m: {line.name: line for line in t.ranks} for m, t in by_metric.items()}
     label, other = legend.selector, legend.representation

@@ -9,7 +9,7 @@ from tis_ray.analysis import Legend, Method
 from tis_ray.analysis.recommend import Gain, Preferred, Recommendation, recommend
 from tis_ray.analysis.study_values import Kind
 from tis_ray.errors import InputError
-from tis_ray.metrics.reading import MetricReading
+from tis_ray.metrics.description import MetricDescription
 from tis_ray.report.formatting import duration, number
 from tis_ray.report.gains_section import MethodCost, method_costs
 from tis_ray.report.record import StudyRecord
@@ -97,7 +97,7 @@ def _words(found: Recommendation, legend: Legend) -> Iterator[str]:
         )
 
 
-def _gain(gain: Gain, metric: MetricReading) -> str:
+def _gain(gain: Gain, metric: MetricDescription) -> str:
     places = 1 if metric.share else 3
     words = number(metric, gain.expected, places, signed=True)
     if gain.low is None or gain.high is None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from tis_ray.analysis import Comparison, TableRow
 from tis_ray.analysis.comparison import Pairs
-from tis_ray.metrics.reading import MetricReading
+from tis_ray.metrics.description import MetricDescription
 from tis_ray.report.formatting import (
     decimals,
     interval,
@@ -88,7 +88,10 @@ class ResultsTable:
 
 
 def results_table(
-    rows: Sequence[TableRow], metric: MetricReading, figures: Sequence[str], pairs: Pairs = "seeds"
+    rows: Sequence[TableRow],
+    metric: MetricDescription,
+    figures: Sequence[str],
+    pairs: Pairs = "seeds",
 ) -> ResultsTable:
     """Return one metric's table as texts; a row without a result is listed, not left out."""
     places = decimals(rows, metric)
@@ -103,7 +106,7 @@ def results_table(
     )
 
 
-def _line(row: TableRow, metric: MetricReading, places: int) -> Line:
+def _line(row: TableRow, metric: MetricDescription, places: int) -> Line:
     summary = row.metrics.get(metric.name)
     line = Line(
         method=row.label,
@@ -128,7 +131,9 @@ def _line(row: TableRow, metric: MetricReading, places: int) -> Line:
     )
 
 
-def difference(versus: Comparison | None, metric: MetricReading, places: int) -> Difference | None:
+def difference(
+    versus: Comparison | None, metric: MetricDescription, places: int
+) -> Difference | None:
     """Return a comparison as texts."""
     if versus is None:
         return None

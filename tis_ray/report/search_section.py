@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tis_ray.analysis.recorded import Settings, Trial
-from tis_ray.metrics.reading import describe
+from tis_ray.metrics.description import describe
 from tis_ray.report.formatting import number
 from tis_ray.report.record import StudyRecord
 

@@ -22,7 +22,7 @@ from tis_ray.analysis.result_arrays import RANDOM, Labelled, Results, scopes_of
 from tis_ray.analysis.study_table import best_of_zero_shots
 from tis_ray.analysis.study_values import RANDOM_METHOD
 from tis_ray.errors import InputError
-from tis_ray.metrics.reading import MetricReading, measured
+from tis_ray.metrics.description import MetricDescription, measured
 from tis_ray.report.record import StudyRecord
 from tis_ray.representations import REPRESENTATIONS
 from tis_ray.selectors import BASELINE
@@ -145,7 +145,7 @@ def _quantiles(
     records: Mapping[tuple[str, str], StudyRecord],
     models: Sequence[str],
     tasks: Sequence[str],
-    metrics: Sequence[MetricReading],
+    metrics: Sequence[MetricDescription],
 ) -> tuple[dict[str, np.ndarray], list[Method], int]:
     """Return measure → values_LJRQ, the curves' methods, and the fewest runs of a point.
 

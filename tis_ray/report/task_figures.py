@@ -17,7 +17,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from tis_ray.analysis.result_arrays import Family, Results, mean_over_last, sd_over_last
-from tis_ray.metrics.reading import MetricReading
+from tis_ray.metrics.description import MetricDescription
 from tis_ray.report import svg
 from tis_ray.report.curves import BASELINE, Curve, Foot, Look, Panel, draw_curves, method_look
 from tis_ray.report.figures import Drawing
@@ -43,7 +43,7 @@ def file_name(*parts: str) -> str:
 
 
 def budget_figure(
-    results: Results, model: int, family: Family, metric: MetricReading, caption: str
+    results: Results, model: int, family: Family, metric: MetricDescription, caption: str
 ) -> Drawing:
     """Draw mean and standard error against budget, a panel a task, a line a method of the family."""
     values_JABS = results.runs[metric.name][model]
@@ -101,7 +101,7 @@ def budget_figure(
 def quantile_figure(
     results: Results,
     model: str,
-    metric: MetricReading,
+    metric: MetricDescription,
     values_JRQ: np.ndarray,
     rho: Rho,
     kind: str,
@@ -167,7 +167,7 @@ def _heatmap(axes: Axes, names: Sequence[str], tasks: Sequence[str], rho: Rho) -
     axes.set_title("Spearman's ρ of quantile and value")
 
 
-def _panel_title(results: Results, j: int, metric: MetricReading) -> str:
+def _panel_title(results: Results, j: int, metric: MetricDescription) -> str:
     """Return the task's name, with what its metric is where tasks differ in it."""
     task = results.tasks[j]
     words = results.metric_words.get(task, "") if metric.name == results.metric else ""

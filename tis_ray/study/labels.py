@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from tis_ray.analysis import Legend
 from tis_ray.config import Config
 from tis_ray.metrics import METRICS
-from tis_ray.metrics.reading import MetricReading
+from tis_ray.metrics.description import MetricDescription
 from tis_ray.selectors import BASELINE, SELECTORS
 
 
@@ -21,10 +21,10 @@ def legend_of(config: Config) -> Legend:
     )
 
 
-def known_metrics(references: Iterable[str]) -> dict[str, MetricReading]:
+def known_metrics(references: Iterable[str]) -> dict[str, MetricDescription]:
     """Return how metrics are read, by name: ours, those of installed packages, and these."""
     specs = [*METRICS, *map(METRICS.find, references)]
     return {
-        spec.name: MetricReading(spec.name, spec.label, spec.lower_is_better, spec.share)
+        spec.name: MetricDescription(spec.name, spec.label, spec.lower_is_better, spec.share)
         for spec in specs
     }

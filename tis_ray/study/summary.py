@@ -10,7 +10,7 @@ from rich.table import Table
 
 from tis_ray.analysis import Cell, Legend, TableRow, summarise
 from tis_ray.config import Config
-from tis_ray.metrics.reading import MetricReading
+from tis_ray.metrics.description import MetricDescription
 from tis_ray.report.formatting import interval, metrics_of, number
 from tis_ray.study.labels import legend_of
 from tis_ray.study.run import StudyResult
@@ -84,7 +84,7 @@ def default_tracking_uri(config: Config) -> str:
     return f"sqlite:///{Path(config.runs).absolute() / 'mlflow.db'}"
 
 
-def _cells(row: TableRow, metric: MetricReading) -> tuple[str, str]:
+def _cells(row: TableRow, metric: MetricDescription) -> tuple[str, str]:
     """Return a metric's mean with its interval, and the same of its difference to random."""
     summary = row.metrics.get(metric.name)
     if summary is None:
@@ -102,6 +102,6 @@ def _cells(row: TableRow, metric: MetricReading) -> tuple[str, str]:
     return mean, f"{difference}\n{interval(metric, versus, places, signed=True)}".strip()
 
 
-def _verdict(row: TableRow, metric: MetricReading) -> str:
+def _verdict(row: TableRow, metric: MetricDescription) -> str:
     summary = row.metrics.get(metric.name)
     return summary.vs_random.verdict if summary and summary.vs_random else ""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tis_ray.metrics.reading import MetricReading, describe, measured
+from tis_ray.metrics.description import MetricDescription, describe, measured
 from tis_ray.study.labels import known_metrics
 
 
@@ -25,9 +25,9 @@ def test_a_name_says_direction_and_scale(name, words, lower, share):
 
 
 def test_a_spec_decides_what_its_name_cannot_say():
-    mine = {"my_own": MetricReading("my_own", "mine", lower_is_better=True, share=True)}
-    assert describe("t/my_own", mine) == MetricReading("t/my_own", "t: mine", True, True)
-    assert describe("my_own") == MetricReading("my_own", "my own", False, False)
+    mine = {"my_own": MetricDescription("my_own", "mine", lower_is_better=True, share=True)}
+    assert describe("t/my_own", mine) == MetricDescription("t/my_own", "t: mine", True, True)
+    assert describe("my_own") == MetricDescription("my_own", "my own", False, False)
 
 
 def test_metrics_stand_in_the_order_of_the_report_and_those_of_tasks_follow():

@@ -24,7 +24,7 @@ _BESIDE = {"unfinished", "cut_prompts", "rows", "seconds"}
 
 
 @dataclass(frozen=True)
-class MetricReading:
+class MetricDescription:
     """How one metric is read."""
 
     name: str
@@ -35,7 +35,7 @@ class MetricReading:
     """Whether it is a share of rows, 0 to 1, which is shown in percent."""
 
 
-def describe(name: str, known: Mapping[str, MetricReading] | None = None) -> MetricReading:
+def describe(name: str, known: Mapping[str, MetricDescription] | None = None) -> MetricDescription:
     """Return what is known of a metric, from its spec (`known`, by name) or from its name.
 
     Names of other makers (lm-eval's) are understood by their own conventions: perplexities and
@@ -43,7 +43,7 @@ def describe(name: str, known: Mapping[str, MetricReading] | None = None) -> Met
     """
     task, _, own = name.rpartition("/")
     base = own.partition(".")[0]
-    found = (known or {}).get(own) or MetricReading(
+    found = (known or {}).get(own) or MetricDescription(
         own,
         own.replace("_at_", "@").replace("_", " "),
         base.endswith(("loss", "perplexity")) or base in _LOWER,
