@@ -23,7 +23,6 @@ from tis_ray.data.overlap import (
     best,
     counts,
     embedding_overlaps,
-    overlapping_ids,
     strongest,
 )
 from tis_ray.errors import InputError
@@ -268,10 +267,6 @@ def test_one_record_a_pair_and_the_best_a_row() -> None:
         "query": {"exact": 1, "ngram": 1, "embedding": 0, "targets": 1},
         "test": {"exact": 1, "ngram": 1, "embedding": 0, "targets": 2},
     }
-    only_query = [o for o in overlaps if o.side == "query"]
-    assert overlapping_ids(overlaps) == {"p", "q"}
-    assert overlapping_ids(only_query) == set()
-    assert overlapping_ids(only_query, {"query"}) == {"p", "q"}
 
 
 def test_embeddings_overlap_from_the_threshold_on_in_blocks_of_any_size() -> None:

@@ -1,4 +1,4 @@
-"""Display labels of representations, selectors, methods and metrics.
+"""The legend: what people read in place of the names of methods and metrics.
 
 A study's record carries its legend, made from the specs when the study was recorded: a page can be
 drawn where the methods of the study are not installed.

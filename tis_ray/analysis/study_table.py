@@ -1,6 +1,6 @@
 """The table of one study: a row per method and budget over seeds, with flags that warn the reader.
 
-`tis_ray.analysis.intervals` and `paired` say how means, intervals and verdicts are made. This module groups
+`intervals` and `comparison` say how means, intervals and verdicts are made. This module groups
 cells into rows, pairs each row with random at the same budget (by seed) and with zero-shot, and
 flags what a reader must know before believing a number: a model worse than no training at all, a
 handful of optimizer steps, a subset shorter than its budget, runs without a result, answers that

@@ -1,4 +1,4 @@
-"""A file of several studies, read as the first of them: what `tasks` and `grid` say of it is filled in."""
+"""The first study of a file of several, by which the file is checked: `tis_ray.config.plan` makes all."""
 
 from __future__ import annotations
 

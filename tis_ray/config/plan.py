@@ -1,4 +1,4 @@
-"""From a file to its studies: one for each task and each combination of `grid`.
+"""From a file to its studies, and the names of their run folders: one for each task and grid point.
 
 Every verb asks here which studies a file means, so `run`, `status`, `report`, the price and the rest
 never disagree. A study's config is a file of its own: it plans to itself, under the same name.

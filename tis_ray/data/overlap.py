@@ -1,5 +1,7 @@
 """Detection of pool rows that repeat a query or test row, so that no score is earned by memorising.
 
+`tis_ray.stages.screen` decides which of them are dropped.
+
 The small sides (query and test) are indexed, and the pool streams by in any order and any shards.
 Words are compared: `\\w+` after NFKC and case folding, so that case, punctuation and white space do
 not count. A script without spaces is compared by whole runs only. System turns are left out.
@@ -267,13 +269,6 @@ def counts(overlaps: Collection[Overlap]) -> dict[TargetSide, dict[str, int]]:
         targets = {o.target_id for o in overlaps if o.side == side}
         by_side[side] = {**{kind: kinds[kind] for kind in _KINDS}, "targets": len(targets)}
     return by_side
-
-
-def overlapping_ids(
-    overlaps: Iterable[Overlap], sides: Collection[TargetSide] = frozenset({"test"})
-) -> set[str]:
-    """Return the ids of the pool rows to drop: those that overlap with one of `sides`."""
-    return {o.pool_id for o in overlaps if o.side in sides}
 
 
 def _first_of_each(overlaps: Iterable[Overlap], *fields: str) -> list[Overlap]:

@@ -1,4 +1,7 @@
-"""Lost workers: how often Ray starts one again, and the line that a run ends with when that is over."""
+"""Lost actors: how often Ray starts one again, and the line that a run ends with when that is over.
+
+A worker of a training is started again by `worker_group` (`compute.max_failures`), a trial by `trials`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The spec of a metric, the registry of metrics, and checks of references.
+"""The spec of a metric (how it scores, which way it improves, in percent or not), and their registry.
 
 Every metric reads something in the answer and compares it with the references, any of which may be
 right. If there is nothing to read, the answer counts as wrong *and* as a parse failure: a model that

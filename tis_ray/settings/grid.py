@@ -1,4 +1,4 @@
-"""Several values for one setting: `{finetune.learning_rate: [1.0e-3, 2.0e-3]}`, and their combinations."""
+"""Grids: several values for a setting, their combinations, and how these are written in a name."""
 
 from __future__ import annotations
 

@@ -1,5 +1,8 @@
 """An artifact: one stage's output folder `<stage>-<fingerprint>/`, with `manifest.json` and `_SUCCESS`.
 
+The fingerprint is a hash of the stage's name and version, the schema, and the inputs that the stage
+lists: what is in the list decides whether an artifact is reused or made again.
+
 A stage asks `complete` first. If it is not, the stage writes its shards (each atomically), then
 calls `commit`, which writes the manifest and, last of all, the marker. Whoever finds the marker
 may trust every file beside it; whoever does not continues from the shards that exist.

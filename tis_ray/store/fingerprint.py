@@ -1,4 +1,4 @@
-"""Names for content: a hash of everything that can change an artifact, and of nothing else."""
+"""Hashes of values, files and folders. What an artifact's is made of: `tis_ray.store.artifact`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The training loop, for LESS's warm-up and for fine-tuning, of adapters or of every weight.
+"""The training loop and its learning-rate schedule, for LESS's warm-up and for fine-tuning.
 
 The loop keeps no hidden state: the order of an epoch and the dropout masks of a step are functions
 of (seed, epoch, step), so a run that continues from an epoch's checkpoint ends in the same weights
