@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
@@ -412,11 +413,17 @@ def one_of_two(rank: int, folder: Path) -> None:
         torch.distributed.destroy_process_group()
 
 
+def second_of_two(folder: Path) -> None:
+    """Be the second worker; an exception ends the process with another code than 0."""
+    one_of_two(1, folder)
+    os._exit(0)  # at the interpreter's end gloo's threads sometimes abort the process
+
+
 @pytest.fixture(scope="module")
 def two_workers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("two")
     other = torch.multiprocessing.get_context("spawn").Process(
-        target=one_of_two, args=(1, folder), daemon=True
+        target=second_of_two, args=(folder,), daemon=True
     )
     other.start()
     one_of_two(0, folder)
