@@ -27,7 +27,7 @@ BY_STAGE = {
     "screen": ("screen", "VERSION"),
     "features-less": ("featurize", "VERSION"),
     "scores-less": ("scores", "VERSION"),
-    "ordering-less-round_robin": ("orderings", "VERSION"),
+    "ordering-less-round_robin": ("rank_pool", "VERSION"),
 }
 """The stages before the cells, each with the module and the constant that hold its version."""
 
