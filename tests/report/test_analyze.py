@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import pytest
 
 from tests.paper.published import write_published
+from tests.report.page_reader import Page
 from tis_ray.analysis import Cell, Method
 from tis_ray.errors import InputError
 from tis_ray.paper.published import read_published
@@ -20,35 +20,7 @@ SIX = {
     for measure in ("ce_loss_dev", "true_metric")
     for family in ("data_representation", "sel_alg")
 } | {f"binning_{measure}_grid_and_spearman_heatmap" for measure in ("ce_loss", "true_metric")}
-VOID = {"meta", "br"}
 HOSTILE = '<script>alert(1)</script> $x$ & "q"'
-
-
-class Page(HTMLParser):
-    """Reads a page; fails on unbalanced tags."""
-
-    def __init__(self, html):
-        super().__init__()
-        self.stack, self.tags, self.attributes, self.text = [], [], [], []
-        self.feed(html)
-        assert self.stack == []
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.attributes.extend((tag, key, value or "") for key, value in attrs)
-        if tag not in VOID:
-            self.stack.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append(tag)
-        self.attributes.extend((tag, key, value or "") for key, value in attrs)
-
-    def handle_endtag(self, tag):
-        assert self.stack.pop() == tag
-
-    def handle_data(self, data):
-        if self.stack and self.stack[-1] != "style":
-            self.text.append(data)
 
 
 @pytest.fixture(scope="module")

@@ -57,6 +57,19 @@ class Panel:
 
 
 @dataclass(frozen=True)
+class Labels:
+    """What the axes say. `budgets` are the ticks of a logarithmic axis; without them x counts."""
+
+    x: str
+    y: str
+    budgets: Sequence[int] = ()
+    level: str = "Zero-shot"
+    """The dashed line."""
+    percent: bool = False
+    """Whether values are shares of 1, shown in percent."""
+
+
+@dataclass(frozen=True)
 class Foot:
     """What stands below the panels: `height` in inches, and what paints it."""
 
@@ -75,15 +88,10 @@ def draw_curves(
     title: str,
     summary: str,
     panels: Sequence[Panel],
-    *,
-    x_label: str,
-    y_label: str,
-    budgets: Sequence[int] = (),
-    level_label: str = "Zero-shot",
-    percent: bool = False,
+    says: Labels,
     foot: Foot | None = None,
 ) -> str:
-    """Return the figure as SVG. `budgets` are the ticks of a logarithmic axis; without them x counts."""
+    """Return the figure as SVG."""
     curves = [curve for panel in panels for curve in panel.curves]
     labels = {curve.label: curve.look for curve in curves}
     shared = len(set(labels.values())) == len(labels)
@@ -93,7 +101,7 @@ def draw_curves(
     handles = [_handle(label, look) for label, look in labels.items()]
     if any(panel.level is not None for panel in panels):
         handles.append(
-            Line2D([], [], color=svg.INK, ls=(0, (2, 2)), lw=1.1, label=svg.short(level_label))
+            Line2D([], [], color=svg.INK, ls=(0, (2, 2)), lw=1.1, label=svg.short(says.level))
         )
 
     def paint(figure: Figure) -> None:
@@ -105,11 +113,11 @@ def draw_curves(
                 grid[divmod(j, columns)], sharey=first if columns == 1 else None
             )
             first = first or axes
-            _paint(axes, panel, budgets, percent, title=len(panels) > 1)
+            _paint(axes, panel, says, title=len(panels) > 1)
             if j >= len(panels) - columns or not shared:
-                axes.set_xlabel(x_label)
+                axes.set_xlabel(says.x)
             if columns == 1:
-                axes.set_ylabel(y_label)
+                axes.set_ylabel(says.y)
             if not shared:
                 own = [_handle(curve.label, curve.look) for curve in panel.curves]
                 _legend_below(axes, figure, [*own, *handles[len(labels) :]])
@@ -129,10 +137,10 @@ def draw_curves(
     return svg.draw(name, title, summary, tall, paint)
 
 
-def _paint(axes: Axes, panel: Panel, budgets: Sequence[int], percent: bool, title: bool) -> None:
+def _paint(axes: Axes, panel: Panel, says: Labels, title: bool) -> None:
     middle = (len(panel.curves) - 1) / 2
     for position, curve in enumerate(panel.curves):
-        beside = _APART ** (position - middle) if budgets else 1.0
+        beside = _APART ** (position - middle) if says.budgets else 1.0
         x = [beside * place for place in curve.x]
         style = DASHED if curve.look.dashed else "-"
         axes.plot(x, curve.y, color=curve.look.colour, marker=curve.look.marker, ls=style, lw=1.4, ms=4)  # fmt: skip
@@ -144,11 +152,11 @@ def _paint(axes: Axes, panel: Panel, budgets: Sequence[int], percent: bool, titl
     if title:
         axes.set_title(svg.short(panel.title, 27))
     axes.yaxis.set_major_locator(MaxNLocator(4))
-    if percent:
+    if says.percent:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f}%"))
-    if budgets:
+    if says.budgets:
         axes.set_xscale("log")
-        axes.set_xticks(budgets, [_thousands(budget) for budget in budgets])
+        axes.set_xticks(says.budgets, [_thousands(budget) for budget in says.budgets])
         axes.xaxis.set_minor_locator(NullLocator())
     else:
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))

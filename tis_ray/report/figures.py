@@ -20,7 +20,7 @@ from tis_ray.analysis import Interval, Method, TableRow
 from tis_ray.analysis.study_table import best_zero_shot
 from tis_ray.metrics.description import MetricDescription
 from tis_ray.report import svg
-from tis_ray.report.curves import BASELINE, Curve, Look, Panel, draw_curves, method_look
+from tis_ray.report.curves import BASELINE, Curve, Labels, Look, Panel, draw_curves, method_look
 from tis_ray.report.distances_section import distance_figure
 from tis_ray.report.formatting import metrics_of, number, sentence
 from tis_ray.report.gains_section import gain_figure
@@ -149,11 +149,7 @@ def budget_curve(rows: Sequence[TableRow], metric: MetricDescription) -> str:
             )
             for panel in panels
         ],
-        x_label="budget",
-        y_label=metric.words,
-        budgets=budgets,
-        level_label=zero[0] if zero else "",
-        percent=metric.share,
+        Labels("budget", metric.words, budgets, zero[0] if zero else "", metric.share),
     )
 
 

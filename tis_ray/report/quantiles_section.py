@@ -10,7 +10,7 @@ from tis_ray.analysis.result_arrays import Results
 from tis_ray.analysis.study_table import best_of_zero_shots
 from tis_ray.metrics.description import measured
 from tis_ray.paper.budget_tables import Table
-from tis_ray.report.curves import Curve, Panel, draw_curves, method_look
+from tis_ray.report.curves import Curve, Labels, Panel, draw_curves, method_look
 from tis_ray.report.formatting import counted, p_words, plain_number, span
 from tis_ray.report.record import StudyRecord
 
@@ -104,7 +104,9 @@ def quantile_figure(record: StudyRecord) -> str:
         "Query loss by distance quantile",
         "; ".join(f"{c.label}: {', '.join(f'{y:.3f}' for y in c.y)}" for c in curves),
         [Panel("", curves, zero[1] if zero else None)],
-        x_label="quantile of the pool, nearest to the queries first",
-        y_label="query loss",
-        level_label=record.legend.method(zero[0]) if zero else "",
+        Labels(
+            "quantile of the pool, nearest to the queries first",
+            "query loss",
+            level=record.legend.method(zero[0]) if zero else "",
+        ),
     )

@@ -19,7 +19,16 @@ from matplotlib.axes import Axes
 from tis_ray.analysis.result_arrays import Family, Results, mean_over_last, sd_over_last
 from tis_ray.metrics.description import MetricDescription
 from tis_ray.report import svg
-from tis_ray.report.curves import BASELINE, Curve, Foot, Look, Panel, draw_curves, method_look
+from tis_ray.report.curves import (
+    BASELINE,
+    Curve,
+    Foot,
+    Labels,
+    Look,
+    Panel,
+    draw_curves,
+    method_look,
+)
 from tis_ray.report.figures import Drawing
 from tis_ray.report.formatting import number, sentence
 
@@ -90,10 +99,7 @@ def budget_figure(
         title,
         f"At the largest budget: {summary}",
         panels,
-        x_label="budget",
-        y_label=metric.words,
-        budgets=results.budgets,
-        percent=metric.share,
+        Labels("budget", metric.words, results.budgets, percent=metric.share),
     )
     return Drawing(name, title, f"Mean and one standard error over seeds. {caption}", drawing)
 
@@ -138,10 +144,8 @@ def quantile_figure(
         title,
         f"Spearman's correlation. {words}",
         panels,
-        x_label="quantile",
-        y_label=metric.words,
-        percent=metric.share,
-        foot=Foot(0.9 + 0.28 * len(names), lambda axes: _heatmap(axes, names, results.tasks, rho)),
+        Labels("quantile", metric.words, percent=metric.share),
+        Foot(0.9 + 0.28 * len(names), lambda axes: _heatmap(axes, names, results.tasks, rho)),
     )
     runs = "One run" if results.quantile_seeds == 1 else f"Mean of {results.quantile_seeds} runs"
     return Drawing(name, title, f"{runs} a point, nearest rows first. {caption}", drawing)
