@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import ceil
 
 from matplotlib.axes import Axes
@@ -20,8 +21,9 @@ from tis_ray.report import svg
 
 DASHED = (0, (4, 2))
 """The line style of baselines."""
-_APART = 1.035
-"""Factor between neighbouring methods on an axis of budgets, so that bars stand side by side."""
+_APART, _CROWD = 1.035, 0.3
+"""Methods at one budget stand side by side: a factor apart, or less where all of them would take more
+than this share of the way to the next budget."""
 
 
 @dataclass(frozen=True)
@@ -138,9 +140,11 @@ def draw_curves(
 
 
 def _paint(axes: Axes, panel: Panel, says: Labels, title: bool) -> None:
-    middle = (len(panel.curves) - 1) / 2
+    middle, apart = (len(panel.curves) - 1) / 2, _APART
+    for budget, following in pairwise(says.budgets):
+        apart = min(apart, (following / budget) ** (_CROWD / len(panel.curves)))
     for position, curve in enumerate(panel.curves):
-        beside = _APART ** (position - middle) if says.budgets else 1.0
+        beside = apart ** (position - middle) if says.budgets else 1.0
         x = [beside * place for place in curve.x]
         style = DASHED if curve.look.dashed else "-"
         axes.plot(x, curve.y, color=curve.look.colour, marker=curve.look.marker, ls=style, lw=1.4, ms=4)  # fmt: skip

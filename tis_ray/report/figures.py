@@ -140,7 +140,7 @@ def budget_curve(rows: Sequence[TableRow], metric: MetricDescription) -> str:
         "; ".join(_line_words(shown, method, metric) for method in methods),
         [
             Panel(
-                panel[0].representation if panel else "",
+                "",
                 [
                     *(curve(method, BASELINE) for method in baselines),
                     *(curve(method, method_look(i)) for i, method in enumerate(panel)),

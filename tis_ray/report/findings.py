@@ -10,7 +10,7 @@ from tis_ray.analysis import TableRow
 from tis_ray.analysis.result_arrays import Family, Results
 from tis_ray.metrics.description import MetricDescription
 from tis_ray.paper.budget_tables import Table
-from tis_ray.report.formatting import decimals, number, plain_number, probability, span
+from tis_ray.report.formatting import decimals, number, plain_number, probability, rho_span
 
 
 def details(results: Results, tables: Table, rows: Sequence[TableRow]) -> Iterable[str]:
@@ -119,7 +119,7 @@ def _distance_words(results: Results, tables: Table, metric: MetricDescription) 
         counts = tables["quantile_summary"][metric.name][name]["all"]
         if "mean_spearman" not in counts:
             continue
-        ends = span(counts["mean_spearman_low"], counts["mean_spearman_high"], 2)
+        ends = rho_span(counts["mean_spearman_low"], counts["mean_spearman_high"])
         tested = (
             "too few points for a test"
             if counts["n_exact_expected"] is None
@@ -134,6 +134,7 @@ def _distance_words(results: Results, tables: Table, metric: MetricDescription) 
 def _selector_words(results: Results, tables: Table, rows: Sequence[TableRow]) -> Iterable[str]:
     if "selector_vs_rr" not in tables:
         return
+    parts = []
     for metric in results.shown:
         by_method = tables["selector_vs_rr"][results.scope][metric.name]
         places = decimals(rows, metric) + 1
@@ -145,8 +146,8 @@ def _selector_words(results: Results, tables: Table, rows: Sequence[TableRow]) -
             for budget, n in by_budget.items()
             if n["verdict"] != "cannot tell"
         ]
-        listed = "; ".join(differ) or "none is shown to differ"
-        yield f"Selectors against round robin on the {metric.words}: {listed}."
+        parts.append(f"on the {metric.words} {', '.join(differ) or 'none is shown to differ'}")
+    yield f"Selectors against round robin: {'; '.join(parts)}."
 
 
 def _proxy_words(results: Results, tables: Table) -> Iterable[str]:

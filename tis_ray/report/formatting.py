@@ -100,8 +100,8 @@ def counted(count: int, word: str) -> str:
     return f"{count:,} {word}{'' if count == 1 else 's'}"
 
 
-def span(low: float | None, high: float | None, places: int) -> str:
-    """Return "[low, high]" of a plain number, or nothing where there is no interval."""
+def rho_span(low: float | None, high: float | None) -> str:
+    """Return "[low, high]" of a correlation, cut to [-1, 1], or nothing where there is no interval."""
     if low is None or high is None:
         return ""
-    return f"[{plain_number(low, places)}, {plain_number(high, places)}]"
+    return f"[{plain_number(max(low, -1.0), 2)}, {plain_number(min(high, 1.0), 2)}]"

@@ -11,7 +11,7 @@ from tis_ray.analysis.study_table import best_of_zero_shots
 from tis_ray.metrics.description import measured
 from tis_ray.paper.budget_tables import Table
 from tis_ray.report.curves import Curve, Labels, Panel, draw_curves, method_look
-from tis_ray.report.formatting import counted, p_words, plain_number, span
+from tis_ray.report.formatting import counted, p_words, plain_number, rho_span
 from tis_ray.report.record import StudyRecord
 
 
@@ -40,7 +40,7 @@ def study_lines(record: StudyRecord) -> list[QuantileLine]:
                 metric=curve.metric.words,
                 over=f"{rank.n} {part}, {counted(curve.seeds, 'seed')}",
                 rho="constant" if rank.rho is None else plain_number(rank.rho, 2),
-                interval=span(rank.low, rank.high, 2),
+                interval=rho_span(rank.low, rank.high),
                 significant="too few points"
                 if rank.n < FEWEST
                 else p_words(rank.p_value)
@@ -62,7 +62,7 @@ def cell_lines(results: Results, summary: Table) -> list[QuantileLine]:
             metric=metric.words,
             over=counted(found["n"], "cell"),
             rho=f"mean {plain_number(found['mean_spearman'], 2)}",
-            interval=span(found["mean_spearman_low"], found["mean_spearman_high"], 2),
+            interval=rho_span(found["mean_spearman_low"], found["mean_spearman_high"]),
             significant=_significant(found),
         )
         for metric in results.shown
