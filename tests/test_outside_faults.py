@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from importlib.metadata import EntryPoint
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from tis_ray.section import Section
 from tis_ray.selectors import SELECTORS, select
 from tis_ray.selectors.ordering import Ordering
 from tis_ray.stages.feature_recipe import _Checked
+from tis_ray.study.labels import known_metrics
 from tis_ray.study.run import run
 
 WIDE = """
@@ -233,3 +235,71 @@ def test_scores_have_a_row_for_every_query(ray_cluster: Any, modules: Path) -> N
     raw = small_study(modules, representation="wide_scores:WIDE", tracking={"enabled": False})
     with pytest.raises(InputError, match=r"wide: scores have shape \(9, \d+\) for 4 queries"):
         run(parse_config(raw), until="select")
+
+
+RULE = "def rule(scores_MN, budget):\n    return range({0}, {0} + budget)\n"
+
+
+def test_a_file_that_changed_since_it_was_imported_is_refused(modules: Path) -> None:
+    (modules / "edited_rule.py").write_text(RULE.format(0))
+    SELECTORS.find("edited_rule:rule")
+    (modules / "edited_rule.py").write_text(RULE.format(1))
+    with pytest.raises(
+        InputError, match="edited_rule was changed while it was in use; start again"
+    ):
+        SELECTORS.find("edited_rule:rule")
+
+
+def test_code_without_a_file_has_no_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("typed_in")
+    exec(RULE.format(0), vars(module))
+    monkeypatch.setitem(sys.modules, "typed_in", module)
+    with pytest.raises(InputError, match="'typed_in:rule': the code of typed_in is in no file"):
+        SELECTORS.find("typed_in:rule")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("*, w: Sequence = ()", "type of its setting `w` is not there at run time"),
+        ("*, w: np.ndarray = None", "its settings cannot stand in a config: "),
+    ],
+)
+def test_settings_that_no_config_can_hold_are_one_line(
+    modules: Path, text: str, reason: str
+) -> None:
+    (modules / "odd_settings.py").write_text(
+        "from __future__ import annotations\n"
+        "from typing import TYPE_CHECKING\nimport numpy as np\n"
+        "if TYPE_CHECKING:\n    from collections.abc import Sequence\n"
+        f"def rule(scores_MN: Sequence, budget, {text}):\n    return range(budget)\n"
+    )
+    with pytest.raises(InputError) as caught:
+        SELECTORS.find("odd_settings:rule")
+    assert reason in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["row", "id"])
+def test_no_column_replaces_what_names_a_row(name: str) -> None:
+    features = Features(np.ones((2, 1, 1), np.float32), {}, {name: np.zeros(2)})
+    with pytest.raises(InputError, match=f"a column of features is called '{name}'"):
+        features.checked(2, "mine")
+
+
+def test_a_broken_package_is_passed_over_by_those_who_do_not_use_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    broken = EntryPoint("broken", "no_such_module:METRIC", METRICS.group)
+    monkeypatch.setattr("tis_ray.methods._installed", lambda group, path: {"broken": broken})
+    assert {metric.name for metric in METRICS.usable()} == set(METRICS.own)
+    assert set(known_metrics(["exact_match"])) == set(METRICS.own)
+    with pytest.raises(InputError, match="cannot be imported"):
+        METRICS.find("broken")
+
+
+def test_two_methods_that_look_alike_are_refused(modules: Path) -> None:
+    np.save(modules / "S.npy", np.zeros((2, 2)))
+    given = {"one": {"scores": str(modules / "S.npy"), "label": "Random"}}
+    with pytest.raises(InputError, match="'one' and 'random' are both labelled 'Random'"):
+        parse_config(small_study(modules, representation=["less", "one"], given=given))

@@ -19,6 +19,7 @@ import pkgutil
 import re
 import sys
 from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import cached_property
@@ -26,7 +27,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from pydantic import create_model
+from pydantic import PydanticUserError, create_model
 from pydantic_core import PydanticCustomError
 
 from tis_ray.errors import InputError
@@ -92,6 +93,19 @@ class Method:
         }
         return named if self.code is None else {**named, "code": vars(self.code)}
 
+    def require_same_code(self) -> None:
+        """Raise InputError where this process has imported other code than the one that is named."""
+        if self.code is None:
+            return
+        thing: Any = importlib.import_module(self.code.module)
+        for part in self.code.attribute.split("."):
+            thing = getattr(thing, part)
+        if code_of(self.code.module, self.code.attribute, thing) != self.code:
+            raise InputError(
+                f"{self.name}: the file of {self.code.module} was changed while it was in use; start "
+                "again (in a notebook, restart Python first)"
+            )
+
 
 S = TypeVar("S", bound=Method)
 
@@ -142,6 +156,12 @@ class Methods(Generic[S]):
     def __iter__(self) -> Iterator[S]:
         return (self.find(name) for name in self.names)
 
+    def usable(self) -> Iterator[S]:
+        """Yield ours, and those of installed packages that can be imported."""
+        for name in self.names:
+            with suppress(InputError):  # a broken package is nobody's concern who does not use it
+                yield self.find(name)
+
     def find(self, reference: str) -> S:
         """Return a method by name or by `module:attribute`.
 
@@ -149,13 +169,14 @@ class Methods(Generic[S]):
         the name, or where what is there is no method of this kind.
         """
         if reference in self._others:
+            self._others[reference].require_same_code()
             return self._others[reference]
         point = self.installed.get(reference)
         if reference in self.own:
             if point is not None:
                 raise InputError(
                     f"{self.kind} {reference!r} is ours, and an installed package has an entry point "
-                    f"of that name too ({point.value}); name that one as `{point.value}`"
+                    f"of that name too ({point.value}); uninstall that package, or rename its method"
                 )
             return self.own[reference]
         if point is not None:
@@ -224,7 +245,10 @@ class Methods(Generic[S]):
             raise InputError(
                 f"{self.kind} {reference!r}: its name {spec.name!r} is one of ours; rename it"
             )
-        return replace(spec, code=code_of(module_name, attribute, thing))
+        try:
+            return replace(spec, code=code_of(module_name, attribute, thing))
+        except InputError as error:
+            raise InputError(f"{self.kind} {reference!r}: {error}") from None
 
     def _specs(self, module: Any) -> list[S]:
         return [value for value in vars(module).values() if isinstance(value, self.spec)]
@@ -243,11 +267,29 @@ def settings_of(
     own = [argument for argument in keyword_only(function) if argument.name not in provided]
     if not own:
         return NoSettings
-    hints = inspect.get_annotations(function, eval_str=True)
     fields: dict[str, Any] = {
-        a.name: (hints.get(a.name, Any), ... if a.default is a.empty else a.default) for a in own
+        a.name: (_annotation(function, a, name), ... if a.default is a.empty else a.default)
+        for a in own
     }
-    return create_model(f"{name}_settings", __base__=Section, **fields)
+    try:
+        return create_model(f"{name}_settings", __base__=Section, **fields)
+    except (PydanticUserError, TypeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"{name}: its settings cannot stand in a config: {reason}") from None
+
+
+def _annotation(function: Callable[..., Any], argument: inspect.Parameter, name: str) -> Any:
+    """Return an argument's type; Any where it has none."""
+    if not isinstance(argument.annotation, str):
+        return Any if argument.annotation is argument.empty else argument.annotation
+    try:
+        scope = getattr(inspect.unwrap(function), "__globals__", {})
+        return eval(argument.annotation, scope)  # noqa: S307 - the method's own source
+    except NameError as error:
+        raise InputError(
+            f"{name}: the type of its setting `{argument.name}` is not there at run time ({error}); "
+            "import it outside of TYPE_CHECKING"
+        ) from None
 
 
 def keyword_only(function: Callable[..., Any]) -> list[inspect.Parameter]:
@@ -274,7 +316,12 @@ def code_of(module_name: str, attribute: str, thing: object) -> Code:
     digest = blake2b(digest_size=8)
     for home in homes:
         file = getattr(sys.modules.get(home), "__file__", None)
-        digest.update(Path(file).read_bytes() if file and Path(file).exists() else b"")
+        if not file or not Path(file).exists():
+            raise InputError(
+                f"the code of {home} is in no file (a notebook, standard input, a zip), so a changed one "
+                "could not be told from it; put it in a module of its own"
+            )
+        digest.update(Path(file).read_bytes())
     return Code(module_name, attribute, digest.hexdigest())
 
 

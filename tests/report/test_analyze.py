@@ -96,7 +96,7 @@ def test_page_says_what_the_tables_say(html):
         "EMBED (RR) mean ρ −1.00, significant as expected in 0 of 4 cells and reversed in 4" in text
     )
     assert "The same training run twice (8 pairs) differs by a median of 0.0000" in text
-    assert "Best at most of the 4 points: LESS (UOT) (4)." in text
+    assert "Most often best: LESS (UOT) (4 of 4 points)." in text
 
 
 def test_same_folder_gives_the_same_bytes(out, tmp_path):

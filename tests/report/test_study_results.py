@@ -248,3 +248,46 @@ def test_cells_are_the_pairs_of_several_studies(tmp_path, make):
     text = analyze(folders, tmp_path / "out").read_text()
     assert "over 6 cells" in text
     assert '<th scope="col" class="n">Cells</th>' in text
+
+
+def test_methods_of_one_label_have_a_place_each(tmp_path, make):
+    record = make()
+    record.legend = replace(record.legend, representations={"less": "Same", "embed": "Same"},
+                            selectors={"round_robin": "rule", "uot": "rule"})  # fmt: skip
+    record.save(tmp_path / "report" / "record.json")
+    results = study_results([tmp_path])
+    names = [method.name for method in results.methods]
+    assert names == ["Random", "Same + rule (less, round_robin)", "Same + rule (embed, uot)"]
+    assert set(all_tables(results)["budget"]["model"][record.name]) == set(names)
+
+
+def test_models_whose_names_look_alike_have_figures_each(tmp_path, make):
+    folders = []
+    for i, name in enumerate(("org/m", "org-m")):
+        record = make(budgets=(100, 200), gain=0.1 * i)
+        record.name, record.setting = f"s-{i}", {"model.name": name}
+        record.config["model"] = {"name": name}
+        record.name = f"t-model.name-{name}"
+        record.save(tmp_path / str(i) / "report" / "record.json")
+        folders.append(tmp_path / str(i))
+    analyze(folders, tmp_path / "out")
+    names = {path.stem for path in (tmp_path / "out").glob("org-m*test_loss*.svg")}
+    assert {name.partition("-budget")[0] for name in names} == {"org-m-1", "org-m-2"}
+
+
+def test_studies_that_count_other_things_are_refused(tmp_path, make):
+    folders = []
+    for name, unit in (("a", "tokens"), ("b", "examples")):
+        record = make()
+        record.name, record.budget_unit = name, unit
+        record.save(tmp_path / name / "report" / "record.json")
+        folders.append(tmp_path / name)
+    with pytest.raises(InputError, match="different things cannot be pooled: a in tokens, b in ex"):
+        study_results(folders)
+
+
+def test_what_a_study_says_of_its_runs_is_said_of_several_too(saved):
+    folders = saved("a", "b", budgets=(100,))
+    rows = pooled_rows(study_results(folders), (0,))
+    messages = {f.message for row in rows for f in row.flags if f.code == "few_steps"}
+    assert messages == {"only 12 optimizer steps (in 2 of 2 cells)"}

@@ -73,11 +73,15 @@ def pooled_rows(results: Results, models: Sequence[int]) -> list[TableRow]:
                 if (summary := _summary(results, metric, models, (a, b), *against[metric]))
             }
             if metrics:
+                own = results.flags.get((a, b), ())
                 rows.append(
-                    TableRow(labelled.method, labelled.name, budget, results.seeds, metrics)
+                    TableRow(labelled.method, labelled.name, budget, results.seeds, metrics, own)
                 )
     return [
-        replace(row, flags=tuple(f for m in results.shown for f in summary_flags(m, row, rows)))
+        replace(
+            row,
+            flags=(*row.flags, *(f for m in results.shown for f in summary_flags(m, row, rows))),
+        )
         for row in rows
     ]
 

@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 
 from tis_ray.analysis.legend import Legend
+from tis_ray.analysis.study_table import Flag
 from tis_ray.analysis.study_values import Method
 from tis_ray.metrics.description import MetricDescription
 
@@ -84,6 +85,8 @@ class Results:
     """The labels of representations and selectors."""
     metric_words: dict[str, str] = field(default_factory=dict)
     """What the metric is, by task, where tasks differ."""
+    flags: dict[tuple[int, int], tuple[Flag, ...]] = field(default_factory=dict)
+    """What to know of the runs behind a method and budget, by their positions."""
     scopes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     """Name → positions of the models that are summed up together; `scopes_of` makes the usual."""
     doubtful_tasks: tuple[str, ...] = ()

@@ -30,6 +30,8 @@ def check_methods(config: StudyConfig) -> None:
     _require_names("representation", config.representation, config.method, baselines)
     _require_names("selector", selectors, SELECTORS.find, (ZERO_SHOT, READY))
     _require_names("evaluation.metrics", config.evaluation.metrics, METRICS.find, baselines)
+    _require_labels("representation", compared)
+    _require_labels("selector", [SELECTORS.find(name) for name in selectors])
     _require_valid_settings(config, compared)
     for method in compared:
         _require_cheap_one(config, method)
@@ -60,6 +62,17 @@ def _require_names(
         if first.setdefault(name, reference) != reference:
             raise InputError(
                 f"{kind}: {first[name]!r} and {reference!r} are both called {name!r}; rename one"
+            )
+
+
+def _require_labels(kind: str, methods: Iterable[Method]) -> None:
+    """Refuse two methods that people could not tell apart, or one that looks like a baseline."""
+    names: dict[str, str] = {"random": RANDOM, "zero-shot": ZERO_SHOT}
+    for method in methods:
+        other = names.setdefault(method.label.casefold(), method.name)
+        if other != method.name:
+            raise InputError(
+                f"{kind}: {method.name!r} and {other!r} are both labelled {method.label!r}; change a label"
             )
 
 

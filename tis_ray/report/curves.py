@@ -157,7 +157,7 @@ def _paint(axes: Axes, panel: Panel, says: Labels, title: bool) -> None:
         axes.set_title(svg.short(panel.title, 27))
     axes.yaxis.set_major_locator(MaxNLocator(4))
     if says.percent:
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f}%"))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g}%"))
     if says.budgets:
         axes.set_xscale("log")
         axes.set_xticks(says.budgets, [_thousands(budget) for budget in says.budgets])

@@ -50,29 +50,36 @@ def budget_words(
 ) -> str:
     """Return the caption of a budget figure: who is best, and who beats random and zero-shot."""
     summary = tables["budget_summary"][model][family.name][m.name]
-    points = summary["n_cells"] * len(results.budgets)
-    names = [results.methods[a].name for a in family.methods]
-    best = {name: sum(summary["wins"][name].values()) for name in names}
-    over = {
-        name: sum(c["cells_better_than_random"] for c in summary["agg"][name].values())
-        for name in names[1:]
+    random = results.methods[0].name
+    points = {
+        name: sum(cell["n"] for cell in summary["agg"][name].values())
+        for name in (results.methods[a].name for a in family.methods)
     }
-    words = f"Best at most of the {points} points: {max(best, key=lambda n: best[n])}"
-    words += f" ({max(best.values())}). Better than random: "
-    words += ", ".join(f"{name} {count}" for name, count in over.items()) + "."
+    names = [name for name, count in points.items() if count]
+    best = {name: sum(summary["wins"][name].values()) for name in names}
+    most = max(best.values(), default=0)
+    leaders = ", ".join(name for name in names if best[name] == most)
+    words = f"Most often best: {leaders} ({most} of {max(points.values())} points)." if most else ""
+    if points[random]:
+        over = {
+            name: sum(c["cells_better_than_random"] for c in summary["agg"][name].values())
+            for name in names
+            if name != random
+        }
+        words += f" Better than random: {', '.join(f'{n} {count}' for n, count in over.items())}."
     if family.name == "data_representation" and np.isfinite(results.zero_shot[m.name]).any():
         under = [
-            f"{name} {points - count}"
+            f"{name} {points[name] - count}"
             for name in names
             if (
                 count := sum(
                     c["cells_better_than_zero_shot"] for c in summary["agg"][name].values()
                 )
             )
-            < points
+            < points[name]
         ]
         words += f" Not better than zero-shot: {', '.join(under) or 'none'}."
-    return words
+    return words.strip()
 
 
 def _one_cell_words(results: Results, rows: Sequence[TableRow]) -> Iterable[str]:

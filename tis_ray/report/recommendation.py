@@ -25,10 +25,10 @@ Reading the pool and screening it are not among them: random pays those too.
 
 def preferred() -> Preferred:
     """Return the methods that the paper prefers for small and for large budgets, by their specs."""
-    representations = [found.name for found in REPRESENTATIONS if found.prior]
+    representations = [found.name for found in REPRESENTATIONS.usable() if found.prior]
 
     def by_place(i: int) -> list[Method]:
-        placed = [(place, s.name) for s in SELECTORS if (place := s.prior[i]) is not None]
+        placed = [(place, s.name) for s in SELECTORS.usable() if (place := s.prior[i]) is not None]
         return [Method(r, name) for _, name in sorted(placed) for r in representations]
 
     return Preferred(by_place(0), by_place(1))

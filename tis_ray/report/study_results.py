@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from tis_ray.analysis import Cell, Legend, Method
 from tis_ray.analysis.quantiles import QuantileCurve, quantile_curves
 from tis_ray.analysis.recorded import Settings
 from tis_ray.analysis.result_arrays import RANDOM, Labelled, Results, scopes_of
-from tis_ray.analysis.study_table import best_of_zero_shots
+from tis_ray.analysis.study_table import Flag, best_of_zero_shots
 from tis_ray.analysis.study_values import RANDOM_METHOD
 from tis_ray.errors import InputError
 from tis_ray.metrics.description import MetricDescription, measured
@@ -29,6 +30,8 @@ from tis_ray.selectors import BASELINE
 from tis_ray.settings.grid import label
 
 RECORD = Path("report") / "record.json"
+RUN_FLAGS = ("few_steps", "short_subset", "one_seed", "missing_metric", "unreadable")
+"""Flags of a study's own table that hold for the pooled table too."""
 
 
 def is_study(folder: Path) -> bool:
@@ -95,12 +98,13 @@ def study_results(folders: Sequence[Path]) -> Results:
             for name in names:
                 if (value := _value(cell, name)) is not None:
                     runs[name][place] = value
+    _require_one_unit(records)
     curves, of_curves, per_point = _quantiles(records, models, tasks, list(metrics.values()))
     return Results(
         name=", ".join(tasks),
         models=tuple(models),
         tasks=tuple(tasks),
-        methods=tuple(_labelled(method, legend) for method in methods),
+        methods=_labelled(methods, legend),
         budgets=tuple(budgets),
         seeds=tuple(seeds),
         metrics=tuple(metrics.values()),
@@ -112,9 +116,10 @@ def study_results(folders: Sequence[Path]) -> Results:
         runs=runs,
         zero_shot=zero_shot,
         reference=_reference(),
-        representations=tuple(map(legend.method, of_curves)),
+        representations=tuple(labelled.name for labelled in _labelled(of_curves, legend)),
         quantiles=curves,
         quantile_seeds=per_point,
+        flags=_flags(records, methods, budgets),
         scopes=scopes_of(models),
     )
 
@@ -176,9 +181,17 @@ def _quantiles(
 
 
 def _merged(legends: Iterable[Legend]) -> Legend:
-    """Return one legend for several studies; of two labels of a name the first study's holds."""
+    """Return one legend for several studies; of two labels of a name the first study's holds.
+
+    Raises InputError where studies read one metric in two ways.
+    """
     merged = Legend()
     for legend in legends:
+        for name, metric in legend.metrics.items():
+            if (known := merged.metrics.get(name, metric)) != metric:
+                raise InputError(
+                    f"`{name}`: studies of one analysis read it in two ways ({known} and {metric})"
+                )
         merged = Legend(
             legend.representations | merged.representations,
             legend.selectors | merged.selectors,
@@ -187,15 +200,64 @@ def _merged(legends: Iterable[Legend]) -> Legend:
     return merged
 
 
-def _labelled(method: Method, legend: Legend) -> Labelled:
-    if method.is_random:
-        return Labelled(method, RANDOM, RANDOM)
-    return Labelled(method, legend.method(method), legend.representation(method.representation))
+def _labelled(methods: Sequence[Method], legend: Legend) -> tuple[Labelled, ...]:
+    """Return methods with labels of which no two are the same: tables are keyed by them."""
+    labels = [RANDOM if method.is_random else legend.method(method) for method in methods]
+    return tuple(
+        Labelled(
+            method,
+            label
+            if labels.count(label) == 1 or method.is_random
+            else f"{label} ({method.representation}, {method.selector})",
+            RANDOM if method.is_random else legend.representation(method.representation),
+        )
+        for method, label in zip(methods, labels, strict=True)
+    )
+
+
+def _require_one_unit(records: Mapping[tuple[str, str], StudyRecord]) -> None:
+    """Raise InputError where budgets count examples in one study and tokens in another."""
+    units = {record.budget_unit: record.name for record in records.values()}
+    if len(units) > 1:
+        listed = ", ".join(f"{name} in {unit}" for unit, name in units.items())
+        raise InputError(f"studies whose budgets count different things cannot be pooled: {listed}")
+
+
+def _flags(
+    records: Mapping[tuple[str, str], StudyRecord],
+    methods: Sequence[Method],
+    budgets: Sequence[int],
+) -> dict[tuple[int, int], tuple[Flag, ...]]:
+    """Return what each study's own table says of its runs, once for each kind."""
+    found: dict[tuple[int, int], dict[tuple[str, str | None], list[Flag]]] = {}
+    for record in records.values():
+        for row in record.table():
+            if row.method.is_zero_shot:
+                continue
+            place = methods.index(row.method), budgets.index(row.budget)
+            for flag in row.flags:
+                if flag.code in RUN_FLAGS:
+                    found.setdefault(place, {}).setdefault((flag.code, flag.metric), []).append(
+                        flag
+                    )
+    return {
+        place: tuple(
+            replace(
+                flags[0], message=f"{flags[0].message} (in {len(flags)} of {len(records)} cells)"
+            )
+            if len(records) > 1
+            else flags[0]
+            for flags in kinds.values()
+        )
+        for place, kinds in found.items()
+    }
 
 
 def _reference() -> Method:
     """Return the representation that the paper prefers, with the selector that all have."""
-    return Method(next(found.name for found in REPRESENTATIONS if found.prior), BASELINE)
+    return Method(
+        next(found.name for found in REPRESENTATIONS.own.values() if found.prior), BASELINE
+    )
 
 
 def _value(cell: Cell, name: str) -> float | None:

@@ -32,23 +32,34 @@ from tis_ray.report.curves import (
 from tis_ray.report.figures import Drawing
 from tis_ray.report.formatting import number, sentence
 
+_LONGEST = 100
 Rho = Mapping[str, Mapping[str, float | None]]
 """Representation → task → Spearman's ρ of quantile and value."""
 
 
-def looks(results: Results) -> dict[str, Look]:
-    """Return each method's look: its own over all figures while there are colours enough."""
+def looks(results: Results, drawn: Sequence[str]) -> dict[str, Look]:
+    """Return the look of each method of a figure: its own over all figures if colours suffice."""
     own = [method.name for method in results.methods[1:]]
-    places = {name: i for i, name in enumerate(own)}
     if len(own) > len(svg.METHOD_COLOURS):
-        for family in results.families():
-            places |= {results.methods[a].name: i for i, a in enumerate(family.methods[1:])}
-    return {results.methods[0].name: BASELINE} | {n: method_look(i) for n, i in places.items()}
+        own = [name for name in drawn if name != results.methods[0].name]
+    looks = {name: method_look(i) for i, name in enumerate(own)}
+    return {results.methods[0].name: BASELINE} | looks
 
 
-def file_name(*parts: str) -> str:
-    """Return a name for files and ids: other characters than letters, digits, `_.-` become `-`."""
-    return "-".join(re.sub(r"[^\w.-]+", "-", part) for part in parts)
+def file_name(results: Results, model: str, figure: str) -> str:
+    """Return the name of a model's figure, for files and ids: no two models share one.
+
+    Other characters than letters, digits, `_.-` become `-`, and a long name is cut.
+    """
+    plain = [_plain(name) for name in results.models]
+    own = plain[results.models.index(model)]
+    if plain.count(own) > 1:
+        own = f"{own}-{results.models.index(model) + 1}"
+    return f"{own}-{_plain(figure)}"
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", name)[:_LONGEST]
 
 
 def budget_figure(
@@ -59,7 +70,7 @@ def budget_figure(
     mean_JAB, sd_JAB = mean_over_last(values_JABS), sd_over_last(values_JABS)
     error_JAB = sd_JAB / np.sqrt(np.isfinite(values_JABS).sum(axis=-1).clip(min=1))
     zero_J = results.zero_shot[metric.name][model]
-    look = looks(results)
+    look = looks(results, [results.methods[a].name for a in family.methods])
     with_zero = family.name == "data_representation"
 
     def curves(j: int) -> Iterator[Curve]:
@@ -83,7 +94,7 @@ def budget_figure(
     ]
     title = f"{sentence(metric.words)} by budget, {family.title}"
     name = file_name(
-        results.models[model], f"budget_{results.figure_names[metric.name]}_{family.name}"
+        results, results.models[model], f"budget_{results.figure_names[metric.name]}_{family.name}"
     )
     summary = "; ".join(
         f"{results.methods[a].name}: "
@@ -117,9 +128,9 @@ def quantile_figure(
 
     `kind` is `binning`, or `sub_bin0_focus` where the first quantile was cut again.
     """
-    look = looks(results)
     numbers = range(1, values_JRQ.shape[-1] + 1)
     names = results.representations
+    look = looks(results, names)
     panels = [
         Panel(
             _panel_title(results, j, metric),
@@ -133,7 +144,7 @@ def quantile_figure(
     what = "quantile of the pool" if kind == "binning" else "tenth of the first quantile"
     title = f"{sentence(metric.words)} by {what}"
     figure_name = results.quantile_figure_names[metric.name]
-    name = file_name(model, f"{kind}_{figure_name}_grid_and_spearman_heatmap")
+    name = file_name(results, model, f"{kind}_{figure_name}_grid_and_spearman_heatmap")
     words = "; ".join(
         f"{label}: "
         + ", ".join(f"{t} {'–' if v is None else f'{v:.2f}'}" for t, v in by_task.items())

@@ -26,6 +26,10 @@ S = TypeVar("S", bound=Section, default=Any)
 """A representation's own settings. A study, which knows them only by name, leaves them open."""
 
 
+TAKEN_COLUMNS = {"row", "id", "values"}
+"""Columns of stored features that no fact about a row may replace."""
+
+
 @dataclass(frozen=True)
 class Features:
     """Features of E rows: one vector for each of C checkpoints (C = 1 without checkpoints)."""
@@ -48,6 +52,11 @@ class Features:
             raise InputError(
                 f"{name}: features have shape {shape} for {rows} rows; give (rows, checkpoints, width), "
                 "with 1 in the middle if there are no checkpoints"
+            )
+        if taken := TAKEN_COLUMNS & set(self.columns):
+            raise InputError(
+                f"{name}: a column of features is called {min(taken)!r}, which names the row itself; "
+                "rename it"
             )
         used = np.setdiff1d(np.arange(rows), list(self.unusable))
         lengths_EC = np.linalg.norm(values_ECK[used], axis=2)

@@ -53,6 +53,7 @@ class Recipe:
 
     def build(self) -> Featuriser:
         """Load what turns rows into features."""
+        self.method.require_same_code()
         featuriser = self.method.build(self.of)
         return featuriser if self.method.code is None else _Checked(featuriser, self.name)
 

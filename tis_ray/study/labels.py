@@ -22,8 +22,8 @@ def legend_of(config: Config) -> Legend:
 
 
 def known_metrics(references: Iterable[str]) -> dict[str, MetricDescription]:
-    """Return how metrics are read, by name: ours, those of installed packages, and these."""
-    specs = [*METRICS, *map(METRICS.find, references)]
+    """Return how metrics are read, by name: ours and these."""
+    specs = [*METRICS.own.values(), *map(METRICS.find, references)]
     return {
         spec.name: MetricDescription(spec.name, spec.label, spec.lower_is_better, spec.share)
         for spec in specs
