@@ -143,6 +143,7 @@ def study(folder: Path) -> dict[str, Any]:
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_study_of_methods_from_outside(outside: tuple[Path, Any]) -> None:
     folder, tis_ray = outside
     config = study(folder)
