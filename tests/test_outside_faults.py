@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Iterator
-from importlib.metadata import EntryPoint
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -250,12 +251,30 @@ def test_a_file_that_changed_since_it_was_imported_is_refused(modules: Path) -> 
         SELECTORS.find("edited_rule:rule")
 
 
-def test_code_without_a_file_has_no_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = ModuleType("typed_in")
-    exec(RULE.format(0), vars(module))
-    monkeypatch.setitem(sys.modules, "typed_in", module)
-    with pytest.raises(InputError, match="'typed_in:rule': the code of typed_in is in no file"):
-        SELECTORS.find("typed_in:rule")
+def test_code_in_a_zip_has_no_file_to_be_named_by(
+    modules: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ZipFile(modules / "rules.zip", "w") as file:
+        file.writestr("zipped_rule.py", RULE.format(0))
+    monkeypatch.syspath_prepend(str(modules / "rules.zip"))
+    with pytest.raises(
+        InputError, match="'zipped_rule:rule': the code of zipped_rule is in no file"
+    ):
+        SELECTORS.find("zipped_rule:rule")
+
+
+def test_code_that_was_typed_in_has_no_file_to_be_named_by() -> None:
+    typed = f"""{RULE.format(0)}
+import numpy as np
+from tis_ray.selectors import select
+print(select(np.zeros((2, 4)), rule, 2).indices.tolist())
+select(np.zeros((2, 4)), "__main__:rule", 2)
+"""
+    done = subprocess.run(
+        [sys.executable, "-"], input=typed, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "[0, 1]\n"  # a function that is handed over needs no name
+    assert "'__main__:rule': the code of __main__ is in no file" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -263,6 +282,7 @@ def test_code_without_a_file_has_no_name(monkeypatch: pytest.MonkeyPatch) -> Non
     [
         ("*, w: Sequence = ()", "type of its setting `w` is not there at run time"),
         ("*, w: np.ndarray = None", "its settings cannot stand in a config: "),
+        ("*, model_config: int = 1", "its settings cannot stand in a config: "),
     ],
 )
 def test_settings_that_no_config_can_hold_are_one_line(
@@ -287,11 +307,14 @@ def test_no_column_replaces_what_names_a_row(name: str) -> None:
         features.checked(2, "mine")
 
 
-def test_a_broken_package_is_passed_over_by_those_who_do_not_use_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    broken = EntryPoint("broken", "no_such_module:METRIC", METRICS.group)
-    monkeypatch.setattr("tis_ray.methods._installed", lambda group, path: {"broken": broken})
+def test_a_broken_package_is_passed_over_by_those_who_do_not_use_it(modules: Path) -> None:
+    installed = modules / "broken-1.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1\n")
+    (installed / "entry_points.txt").write_text(
+        f"[{METRICS.group}]\nbroken = no_such_module:METRIC\n"
+    )
+    assert "broken" in METRICS.names
     assert {metric.name for metric in METRICS.usable()} == set(METRICS.own)
     assert set(known_metrics(["exact_match"])) == set(METRICS.own)
     with pytest.raises(InputError, match="cannot be imported"):

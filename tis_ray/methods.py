@@ -283,13 +283,22 @@ def _annotation(function: Callable[..., Any], argument: inspect.Parameter, name:
     if not isinstance(argument.annotation, str):
         return Any if argument.annotation is argument.empty else argument.annotation
     try:
-        scope = getattr(inspect.unwrap(function), "__globals__", {})
-        return eval(argument.annotation, scope)  # noqa: S307 - the method's own source
+        return eval(argument.annotation, _globals_of(function))  # noqa: S307 - its own source
     except NameError as error:
         raise InputError(
             f"{name}: the type of its setting `{argument.name}` is not there at run time ({error}); "
             "import it outside of TYPE_CHECKING"
         ) from None
+
+
+def _globals_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return the names that a function's source sees, also through a partial or an object's call."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    function = inspect.unwrap(function)
+    if not hasattr(function, "__globals__"):
+        function = type(function).__call__
+    return getattr(function, "__globals__", {})
 
 
 def keyword_only(function: Callable[..., Any]) -> list[inspect.Parameter]:

@@ -58,20 +58,10 @@ def comparisons(
 def pooled_rows(results: Results, models: Sequence[int]) -> list[TableRow]:
     """Return zero-shot, random and each method at each budget, with the metrics that pages show."""
     rows = [_zero_shot_row(results, models)]
-    against = {
-        metric: (
-            comparisons(results, metric.name, models, range(1, len(results.methods)), 0),
-            comparisons(results, metric.name, models, range(len(results.methods)), None),
-        )
-        for metric in results.shown
-    }
+    by_metric = {metric.name: _summaries(results, metric, models) for metric in results.shown}
     for a, labelled in enumerate(results.methods):
         for b, budget in enumerate(results.budgets):
-            metrics = {
-                metric.name: summary
-                for metric in results.shown
-                if (summary := _summary(results, metric, models, (a, b), *against[metric]))
-            }
+            metrics = {name: found[a, b] for name, found in by_metric.items() if (a, b) in found}
             if metrics:
                 own = results.flags.get((a, b), ())
                 rows.append(
@@ -111,27 +101,29 @@ def paired_values(results: Results, metric: str, models: Sequence[int]) -> np.nd
     return cells_CAB.reshape(-1, *cells_CAB.shape[2:])
 
 
-def _summary(
-    results: Results,
-    metric: MetricDescription,
-    models: Sequence[int],
-    place: Place,
-    vs_random: dict[Place, Comparison],
-    vs_zero_shot: dict[Place, Comparison],
-) -> MetricSummary | None:
+def _summaries(
+    results: Results, metric: MetricDescription, models: Sequence[int]
+) -> dict[Place, MetricSummary]:
+    """Return one metric's summary of every method and budget that has a value."""
     values_PAB = paired_values(results, metric.name, models)
     one_cell = is_one_cell(results, models)
-    value = _interval(values_PAB[:, place[0], place[1]], one_cell)
-    if value is None:
-        return None
-    both_P = np.isfinite(values_PAB[:, place[0], place[1]])
-    return MetricSummary(
-        metric,
-        value,
-        baseline=_interval(values_PAB[both_P, 0, place[1]], one_cell) if place[0] else None,
-        vs_random=vs_random.get(place),
-        vs_zero_shot=vs_zero_shot.get(place),
-    )
+    methods = range(len(results.methods))
+    vs_random = comparisons(results, metric.name, models, methods[1:], 0)
+    vs_zero_shot = comparisons(results, metric.name, models, methods, None)
+    found = {}
+    for a, b in np.ndindex(values_PAB.shape[1:]):
+        value = _interval(values_PAB[:, a, b], one_cell)
+        if value is None:
+            continue
+        known_P = np.isfinite(values_PAB[:, a, b])
+        found[a, b] = MetricSummary(
+            metric,
+            value,
+            baseline=_interval(values_PAB[known_P, 0, b], one_cell) if a else None,
+            vs_random=vs_random.get((a, b)),
+            vs_zero_shot=vs_zero_shot.get((a, b)),
+        )
+    return found
 
 
 def _zero_shot_row(results: Results, models: Sequence[int]) -> TableRow:
