@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 import ray
 
+from tests.memory_kill import error_without_memory
 from tis_ray.distributed import held_scores, shards
 from tis_ray.distributed.connect import Cluster
 from tis_ray.distributed.held_scores import ShardRef, select_distributed
@@ -140,22 +140,7 @@ if __name__ == "__main__":
 @pytest.mark.slow
 def test_a_worker_that_the_memory_monitor_kills_is_named_as_such(tmp_path: Path) -> None:
     """By a Ray that allows no more memory than is already used."""
-    (tmp_path / "large.py").write_text(TOO_LARGE)
-    environment = {
-        **os.environ,
-        "RAY_memory_usage_threshold": "0.01",
-        "RAY_memory_monitor_refresh_ms": "200",
-        "PYTHONPATH": os.pathsep.join(sys.path),
-    }
-    done = subprocess.run(
-        [sys.executable, str(tmp_path / "large.py"), str(tmp_path)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=280,
-    )
-    assert done.returncode == 0, done.stderr
-    line = (tmp_path / "error.txt").read_text()
+    line = error_without_memory(TOO_LARGE, tmp_path)
     assert line.startswith(
         "features less: a worker process was killed by Ray's memory monitor: it held 0."
     )

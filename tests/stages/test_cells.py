@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +15,7 @@ import torch
 from rich.console import Console
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from tests.memory_kill import error_without_memory
 from tests.small import small_study
 from tis_ray.config import parse_config
 from tis_ray.distributed.connect import Cluster
@@ -206,22 +204,7 @@ if __name__ == "__main__":
 @pytest.mark.slow
 def test_a_trial_that_is_killed_for_memory_is_told_in_a_line(tmp_path: Path) -> None:
     """By a Ray that allows no more memory than is already used."""
-    (tmp_path / "killed.py").write_text(KILLED)
-    environment = {
-        **os.environ,
-        "RAY_memory_usage_threshold": "0.01",
-        "RAY_memory_monitor_refresh_ms": "200",
-        "PYTHONPATH": os.pathsep.join(sys.path),
-    }
-    done = subprocess.run(
-        [sys.executable, str(tmp_path / "killed.py"), str(tmp_path)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=280,
-    )
-    assert done.returncode == 0, done.stderr
-    error = (tmp_path / "error.txt").read_text()
+    error = error_without_memory(KILLED, tmp_path)
     line = killed_for_memory(error)
     assert line is not None, error
     assert "\n" not in line
