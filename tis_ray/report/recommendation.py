@@ -13,6 +13,7 @@ from tis_ray.metrics.description import MetricDescription
 from tis_ray.report.formatting import duration, number
 from tis_ray.report.gains_section import MethodCost, method_costs
 from tis_ray.report.record import StudyRecord
+from tis_ray.report.study_results import RECORD
 from tis_ray.representations import REPRESENTATIONS
 from tis_ray.selectors import SELECTORS
 
@@ -42,9 +43,7 @@ def advice(
     pool_rows: of the pool that is meant; None takes the pilot's own. Raises InputError where a
     folder holds no finished study.
     """
-    records = {
-        str(folder): StudyRecord.load(folder / "report" / "record.json") for folder in folders
-    }
+    records = {str(folder): StudyRecord.load(folder / RECORD) for folder in folders}
     for folder, record in records.items():
         if record.budget_unit != "examples":
             raise InputError(f"{folder}: recommend reads pilots whose budgets count examples")
