@@ -1,21 +1,27 @@
 """Rows of training data: reading, checking and encoding them, and finding overlaps between them."""
 
 from tis_ray.data.chat import (
-    TULU_JINJA,
+    CHATML_JINJA,
     Encoded,
+    EncodedRow,
+    EndMarks,
     PromptTemplate,
     Template,
-    TemplateError,
     count_response_tokens,
+    encode_dialogue,
     encode_messages,
     encode_prompt,
     encode_query,
     encode_query_row,
+    end_marks,
     end_tokens,
-    format_tulu,
+    jinja_source,
     plain_text,
+    portable_source,
     query_text,
+    template_identity,
 )
+from tis_ray.data.rendering import TemplateError
 from tis_ray.data.rows import (
     Message,
     Record,
@@ -28,10 +34,14 @@ from tis_ray.data.rows import (
     sample_rows,
 )
 from tis_ray.data.sources import content_fingerprint, read_records, read_rows, source_files
+from tis_ray.data.tulu import TULU_JINJA, format_tulu
 
 __all__ = [
+    "CHATML_JINJA",
     "TULU_JINJA",
     "Encoded",
+    "EncodedRow",
+    "EndMarks",
     "Message",
     "PromptTemplate",
     "Record",
@@ -45,11 +55,15 @@ __all__ = [
     "content_fingerprint",
     "content_id",
     "count_response_tokens",
+    "encode_dialogue",
     "encode_messages",
     "encode_prompt",
     "encode_query",
     "encode_query_row",
+    "end_marks",
     "end_tokens",
+    "jinja_source",
+    "portable_source",
     "format_tulu",
     "plain_text",
     "query_text",
@@ -57,4 +71,5 @@ __all__ = [
     "read_rows",
     "sample_rows",
     "source_files",
+    "template_identity",
 ]

@@ -27,7 +27,7 @@ from enum import StrEnum
 from hashlib import blake2b
 from typing import Any, Literal, NotRequired, TypeAlias, TypedDict
 
-from tis_ray.data.chat import ASSISTANT_HEADER
+from tis_ray.data.tulu import ASSISTANT_HEADER
 from tis_ray.errors import InputError
 
 Side = Literal["pool", "query", "test"]
@@ -53,6 +53,11 @@ class Message(TypedDict):
 
     role: str
     content: str
+    reasoning_content: NotRequired[str]
+    tool_calls: NotRequired[list[dict[str, Any]]]
+    tool_call_id: NotRequired[str]
+    name: NotRequired[str]
+    trained: NotRequired[list[tuple[int, int]]]
 
 
 class Row(TypedDict):

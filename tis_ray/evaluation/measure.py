@@ -8,7 +8,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from tis_ray.batches import IGNORED
-from tis_ray.data import PromptTemplate, StoredRow, encode_prompt, end_tokens
+from tis_ray.data import PromptTemplate, StoredRow, encode_prompt, end_marks
 from tis_ray.errors import InputError
 from tis_ray.evaluation.code import grade_code
 from tis_ray.evaluation.generation import generate
@@ -82,14 +82,15 @@ def measure_answers(
     stop = asking.stop
     if plain:
         stop += settings.plain_stop if asking.plain_stop is None else asking.plain_stop
+    marks = end_marks(tokenizer, template)
     answers = generate(
         model,
         tokenizer,
         [prompt[-max_length:] for prompt in whole],
         asking.max_new_tokens,
         settings.batch_size,
-        stop,
-        end_tokens(tokenizer, template),
+        (*stop, *marks.texts),
+        marks.tokens,
     )
     texts = [answer.text for answer in answers]
     if task.is_code:

@@ -89,7 +89,7 @@ def make_recipe(method: Representation, context: Context, pool: Side) -> Recipe:
         "version": method.version,
         "dtype": method.dtype(settings),
         "codec": CODEC_VERSION,
-        "template": config.data.template,
+        "template": template_identity(config.data.template),
         "max_length": config.data.max_length,
         "model": model_identity(model),
         **method.space(settings),
