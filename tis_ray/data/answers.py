@@ -74,7 +74,9 @@ class ChatTemplate:
         """
         rendering = self.renderer.render(messages, tools)
         left_out = [
-            field for turn, message in enumerate(messages) for field in _unwritten(rendering, turn, message)
+            field
+            for turn, message in enumerate(messages)
+            for field in _unwritten(rendering, turn, message)
         ]
         answers = [
             self._answer(rendering, turn, messages, tools)
@@ -130,9 +132,7 @@ class ChatTemplate:
         header = self.generation_prompt.startswith(rest.strip()) and stop > end
         return stop if header or not rest else last + len(rest)
 
-    def _header(
-        self, written: str, turn: int, messages: Sequence[Message], tools: Tools
-    ) -> int:
+    def _header(self, written: str, turn: int, messages: Sequence[Message], tools: Tools) -> int:
         """Return how many of the characters before an answer's texts are not the assistant's.
 
         They are all that the generation prompt holds. Where it does not hold them, because it opens
@@ -220,7 +220,7 @@ def _with_end_marks(rendering: Rendering, answers: Sequence[Answer]) -> list[Ans
     for answer in answers:
         if final and answer.end == answer.texts[1] and text.startswith(final, answer.end):
             stop = answer.end + len(final)
-            answer = replace(answer, end=stop, trained=((answer.start, stop),))  # noqa: PLW2901
+            answer = replace(answer, end=stop, trained=((answer.start, stop),))
         ended.append(answer)
     return ended
 
@@ -257,7 +257,9 @@ def _as_wanted(rendering: Rendering, answer: Answer, message: Message) -> Answer
             shift = mark.start - mark.source
             start, stop = max(begin + shift, mark.start), min(end + shift, mark.end)
             if start < stop:
-                spans.append((answer.start if start == low else start, answer.end if stop == high else stop))
+                spans.append(
+                    (answer.start if start == low else start, answer.end if stop == high else stop)
+                )
     return replace(answer, trained=tuple(sorted(spans)))
 
 

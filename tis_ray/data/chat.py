@@ -109,7 +109,9 @@ def encode_dialogue(
     template = _section(template)
     if template.name == "tulu":
         text, spans = tulu_dialogue(messages, _eos(tokenizer))
-        left_out = [name for turn in messages for name in ("reasoning_content", "name") if turn.get(name)]
+        left_out = [
+            name for turn in messages for name in ("reasoning_content", "name") if turn.get(name)
+        ]
         left_out += ["tools"] if tools else []
     else:
         dialogue = _chat(tokenizer, template, tools).dialogue(prepared(messages, template), tools)
@@ -207,7 +209,11 @@ def end_marks(tokenizer: PreTrainedTokenizerBase, template: PromptTemplate) -> E
             for each in dialogue.answers:
                 low, high = each.texts[1], each.end
                 mark = dialogue.text[low:high].strip()
-                inside = [i for i, (start, end) in zip(ids, places, strict=True) if low <= start < end <= high]
+                inside = [
+                    i
+                    for i, (start, end) in zip(ids, places, strict=True)
+                    if low <= start < end <= high
+                ]
                 own = [i for i in inside if i in tokenizer.added_tokens_decoder]
                 ends.update(own[:1])
                 texts.update([mark] if mark and not own else [])

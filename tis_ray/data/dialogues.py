@@ -33,7 +33,7 @@ def _prepended(turns: Sequence[Message]) -> list[Message]:
             continue
         if waiting and turn["role"] == "user":
             texts = [each["content"] for each in (*waiting, turn)]
-            turn = {**turn, "content": _GAP.join(texts)}  # noqa: PLW2901
+            turn = {**turn, "content": _GAP.join(texts)}
             waiting = []
         out.append(turn)
     if waiting:

@@ -151,7 +151,7 @@ class _TracedMessage(dict[str, Any]):
 class _Marks(Extension):
     """Jinja's side of the marks: the `{% generation %}` block, and the passes of loops."""
 
-    tags = {"generation"}
+    tags = frozenset({"generation"})  # type: ignore[assignment]
 
     def parse(self, parser: Parser) -> nodes.Node:
         line = next(parser.stream).lineno
@@ -187,7 +187,7 @@ class _Loops(NodeTransformer):
         names = [node.target, *node.target.find_all(nodes.Name)]
         targets = [nodes.Name(n.name, "load") for n in names if isinstance(n, nodes.Name)]
         self.around.append(loop)
-        node = self.generic_visit(node)
+        self.generic_visit(node)
         self.around.pop()
         node.body.insert(0, self._begin("enter", loop, targets, node.lineno))
         leave = self.marks.call_method("_leave", [nodes.Const(loop)], lineno=node.lineno)
@@ -201,7 +201,7 @@ class _Loops(NodeTransformer):
         return [self.generic_visit(node), self._begin("take", self.around[-1], taken, node.lineno)]
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802
-        node = self.generic_visit(node)
+        self.generic_visit(node)
         pieces = nodes.List(node.nodes, lineno=node.lineno)
         return nodes.Filter(pieces, "join", [], [], None, None, lineno=node.lineno)
 

@@ -66,6 +66,7 @@ class Row(TypedDict):
     id: str
     source: str
     messages: list[Message]
+    tools: NotRequired[list[dict[str, Any]]]
     prompt: NotRequired[str]
     label: NotRequired[str]
 

@@ -1,3 +1,4 @@
+# ruff: noqa: D102  the methods are those of str, and keep marks
 """Text that knows where it came from: a string whose pieces remember the message they were taken from.
 
 A chat template is a program, and only it knows what it does with a message. So the message's texts go
@@ -142,7 +143,8 @@ class Traced(str):
 
     def _pieces(self, texts: Iterable[str], apart: int = 0) -> list[str]:
         """Return parts of this text, in their order and with their marks, `apart` characters apart."""
-        pieces, place = [], -apart
+        pieces: list[str] = []
+        place = -apart
         for text in texts:
             place = str.index(self, text, place + apart)
             pieces.append(self._cut(place, text))

@@ -48,7 +48,9 @@ def tulu_dialogue(messages: Sequence[Message], eos: str) -> tuple[str, list[tupl
                 f"messages[{index}]: template tulu has no form for tool calls; use template: chat"
             )
         # The first turn of all has no prompt: as in the paper's code, its header is learnt too.
-        first = start + (len(ASSISTANT_HEADER) if index and messages[index - 1]["role"] != role else 0)
+        first = start + (
+            len(ASSISTANT_HEADER) if index and messages[index - 1]["role"] != role else 0
+        )
         spans += _trained(turn, first, start + len(ASSISTANT_HEADER), len(text))
     whole = text.strip()
     begin = text.index(whole)

@@ -47,7 +47,7 @@ def measure_rows(
         split = [next(i for i, y in enumerate(row["labels"]) if y != IGNORED) for row in test]
         prompts = [row["input_ids"][:cut] for row, cut in zip(test, split, strict=True)]
         labels = [
-            tokenizer.decode(row["input_ids"][cut:], skip_special_tokens=True)
+            _without_mark(tokenizer.decode(row["input_ids"][cut:], skip_special_tokens=True), stop)
             for row, cut in zip(test, split, strict=True)
         ]
         size = settings.batch_size
@@ -113,6 +113,12 @@ def measure_answers(
         **graded.rows,
     }
     return Measured({f"{task.name}/{name}": value for name, value in metrics.items()}, columns)
+
+
+def _without_mark(label: str, stop: Sequence[str]) -> str:
+    """Return a label without the text that ends it, as answers are cut there."""
+    mark = next((string for string in stop if string and label.endswith(string)), "")
+    return label.removesuffix(mark)
 
 
 def task_prompts(
