@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from tests.data.tokenizers import KINDS, tokenizer_of
@@ -28,7 +27,15 @@ from tis_ray.data.chat import _chat
 from tis_ray.settings import TemplateConfig
 
 BLOCK = re.compile(r"\{%-?\s*(end)?generation\s*-?%\}")
-SPECIAL_LOOKING = ["<table>", "<think>", "</think>", "<|im_end|>", "</s>", "[INST]", "<|assistant|>\n"]
+SPECIAL_LOOKING = [
+    "<table>",
+    "<think>",
+    "</think>",
+    "<|im_end|>",
+    "</s>",
+    "[INST]",
+    "<|assistant|>\n",
+]
 
 
 def _folder(package: str, *parts: str) -> Path:
@@ -63,18 +70,21 @@ def without_marks(source: str) -> str:
 
 def with_template(kind: str, source: str) -> Any:
     """Return a tokenizer in which the template's marks are tokens, if they look like it."""
-    marks = tuple(sorted(set(re.findall(r"<[|｜][^<>\s|｜]+[|｜]>|<(?:start|end)_of_turn>", source))))
+    marks = tuple(
+        sorted(set(re.findall(r"<[|｜][^<>\s|｜]+[|｜]>|<(?:start|end)_of_turn>", source)))
+    )
     tokenizer = copy.copy(tokenizer_of(kind, marks))
     tokenizer.chat_template = source
     return tokenizer
 
 
 def theirs(messages: list[Message], tokenizer: Any) -> tuple[list[int], list[int]]:
-    """Return ids and labels by transformers: of each character in its blocks, the token that it finds.
+    """Return ids and labels by transformers: of each character in its blocks, all of its tokens.
 
-    transformers itself looks up the first and the last character alone. Where both have a token, its
-    mask is the same; where the last has none (a newline that a tokenizer drops), it takes all the rest
-    of the dialogue. Its tokens are looked up by places that keep their blanks.
+    transformers itself looks up one token of a block's first character and one of its last. Where both
+    have one, its mask is the same, but for a last character that is several tokens; where the last has
+    none (a newline that a tokenizer drops), it takes all the rest of the dialogue. Tokens are looked up
+    by places that keep their blanks.
     """
     chat = _chat(tokenizer, CHAT)
     turns: list[Any] = list(messages)
@@ -96,15 +106,13 @@ def theirs(messages: list[Message], tokenizer: Any) -> tuple[list[int], list[int
     finally:
         backend.post_processor = last_step
     ids, places = out["input_ids"], out["offset_mapping"]
-    found = {out.char_to_token(c) for low, high in blocks for c in range(low, high)} - {None}
+    meant = {c for low, high in blocks for c in range(low, high)}
+    wanted = {index for index, place in enumerate(places) if meant & set(range(*place))}
+    wanted |= {out.char_to_token(c) for c in meant} - {None}
     ends = [out.char_to_token(c) for low, high in blocks if low < high for c in (low, high - 1)]
     if None not in ends and 0 not in ends:
-        assert {index for index, wanted in enumerate(mask) if wanted} - found <= {
-            index for index, (low, high) in enumerate(places) if low == high
-        }
-    of = {places[index] for index in found}  # a character may be several tokens
-    wanted = [index in found or places[index] in of for index in range(len(ids))]
-    return ids, [token if own else -100 for token, own in zip(ids, wanted, strict=True)]
+        assert {index for index, own in enumerate(mask) if own} <= wanted
+    return ids, [token if index in wanted else -100 for index, token in enumerate(ids)]
 
 
 texts = st.lists(

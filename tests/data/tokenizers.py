@@ -73,7 +73,9 @@ def _legacy_llama() -> Tokenizer:
 def _unigram() -> Tokenizer:
     """T5, XGLM: a unigram model behind a normaliser that changes lengths."""
     tokenizer = Tokenizer(models.Unigram())
-    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(Regex(" {2,}"), " ")])
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.NFKC(), normalizers.Replace(Regex(" {2,}"), " ")]
+    )
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
     return _trained(tokenizer, trainers.UnigramTrainer)
 
@@ -91,6 +93,7 @@ def _flat_newlines() -> Tokenizer:
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Replace("\n", " ")
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
+    tokenizer.decoder = decoders.Metaspace(prepend_scheme="never")
     return _trained(tokenizer, trainers.BpeTrainer)
 
 
