@@ -81,8 +81,11 @@ def test_a_normaliser_that_drops_newlines_moves_no_label_under_tulu() -> None:
     messages = turns("u:Hello there", "a:Paris is", "u:the capital", "a:of France")
     encoded = encode_messages(messages, tokenizer, 512)
     said = learnt(tokenizer, encoded)
-    assert "Paris is" in said.replace("▁", " ") and "of France" in said.replace("▁", " ")
-    assert "user" not in said and "capital" not in said and "assistant" not in said
+    assert "Paris is" in said.replace("▁", " ")
+    assert "of France" in said.replace("▁", " ")
+    assert "user" not in said
+    assert "capital" not in said
+    assert "assistant" not in said
 
 
 @pytest.mark.parametrize("kind", ["metaspace_first", "metaspace_always", "legacy_llama_bos_eos"])
@@ -101,7 +104,9 @@ def test_a_dialogue_may_begin_with_the_assistant(template: str) -> None:
     tokenizer = with_template("byte_level", template)
     encoded = encode_messages(turns("a:Paris", "u:the", "a:no"), tokenizer, 512, "chat")
     said = learnt(tokenizer, encoded)
-    assert "Paris" in said and "no" in said and "the" not in said
+    assert "Paris" in said
+    assert "no" in said
+    assert "the" not in said
 
 
 def test_an_answer_ends_at_the_templates_mark_whatever_the_eos() -> None:
@@ -111,7 +116,8 @@ def test_an_answer_ends_at_the_templates_mark_whatever_the_eos() -> None:
     plain = with_template("byte_level", EOT.replace("<|eot_id|>", "###"))
     assert end_marks(plain, "chat").texts == ["###"]
     endless = end_marks(with_template("byte_level", ENDLESS), "chat")
-    assert endless.texts == [] and endless.tokens == [tokenizer.eos_token_id]
+    assert endless.texts == []
+    assert endless.tokens == [tokenizer.eos_token_id]
 
 
 def test_turns_may_be_left_out_of_training() -> None:
@@ -126,8 +132,8 @@ def test_turns_may_be_left_out_of_training() -> None:
     # Blanks at both ends, which these templates cut off, and the end mark with the last character.
     messages[1] |= {"content": "  Paris is ", "trained": [(8, 11)]}
     encoded = encode_messages(messages, with_template("byte_level", EOT), 512, "chat")
-    assert learnt(tokenizer, encoded) == "is<|eot_id|>no<|eot_id|>"
-    assert learnt(tokenizer, encode_messages(messages, tokenizer, 512)) == "is</s>\nno</s>"
+    assert learnt(tokenizer, encoded) == " is<|eot_id|>no<|eot_id|>"
+    assert learnt(tokenizer, encode_messages(messages, tokenizer, 512)) == " is</s>\nno</s>"
 
 
 def test_calls_of_tools_are_answers_where_the_template_has_them() -> None:

@@ -40,7 +40,8 @@ SPECIAL_LOOKING = [
 
 def _folder(package: str, *parts: str) -> Path:
     spec = importlib.util.find_spec(package)
-    assert spec is not None and spec.origin is not None, f"{package}: is a test dependency"
+    assert spec is not None, f"{package}: is a test dependency"
+    assert spec.origin is not None
     return Path(spec.origin).parent.joinpath(*parts)
 
 
