@@ -23,7 +23,7 @@ from transformers.utils.chat_template_utils import render_jinja_template
 from tests.data.tokenizers import KINDS, tokenizer_of
 from tests.properties import tries
 from tis_ray.data import Message, TemplateError, encode_messages
-from tis_ray.data.chat import _chat
+from tis_ray.data.chat import chat_template
 from tis_ray.settings import TemplateConfig
 
 BLOCK = re.compile(r"\{%-?\s*(end)?generation\s*-?%\}")
@@ -87,7 +87,7 @@ def theirs(messages: list[Message], tokenizer: Any) -> tuple[list[int], list[int
     none (a newline that a tokenizer drops), it takes all the rest of the dialogue. Tokens are looked up
     by places that keep their blanks.
     """
-    chat = _chat(tokenizer, CHAT)
+    chat = chat_template(tokenizer, CHAT)
     turns: list[Any] = list(messages)
     if chat.renderer.parts:
         turns = [{**m, "content": [{"type": "text", "text": m["content"]}]} for m in messages]
@@ -158,7 +158,7 @@ def test_without_marks_the_answers_are_found_and_nothing_else(
     name: str, messages: list[Message], kind: str
 ) -> None:
     tokenizer = with_template(kind, without_marks(templates()[name]))
-    chat = _chat(tokenizer, CHAT)
+    chat = chat_template(tokenizer, CHAT)
     try:
         dialogue = chat.dialogue(messages)
     except TemplateError:

@@ -114,7 +114,9 @@ def encode_dialogue(
         ]
         left_out += ["tools"] if tools else []
     else:
-        dialogue = _chat(tokenizer, template, tools).dialogue(prepared(messages, template), tools)
+        dialogue = chat_template(tokenizer, template, tools).dialogue(
+            prepared(messages, template), tools
+        )
         text, left_out = dialogue.text, dialogue.left_out
         spans = [span for answer in dialogue.answers for span in answer.trained]
     ids, places = tokens_at(tokenizer, text, special=template.name != "chat")
@@ -161,7 +163,7 @@ def encode_query_row(
     _need_right_truncation(tokenizer)
     messages, tools = row["messages"], row.get("tools")
     turns = prepared(messages[: _last_answer(messages) + 1], template)
-    dialogue = _chat(tokenizer, template, tools).dialogue(turns, tools)
+    dialogue = chat_template(tokenizer, template, tools).dialogue(turns, tools)
     ids, places = tokens_at(tokenizer, dialogue.text, special=template.name != "chat")
     labels = labels_at(ids, places, dialogue.answers[-1].trained)
     learnt = [place for place, label in enumerate(labels) if label != IGNORED]
@@ -183,7 +185,7 @@ def encode_prompt(
     elif (section := _section(template)).name == "tulu":
         text = format_tulu(messages, _eos(tokenizer)) + ASSISTANT_HEADER
     else:
-        renderer = _chat(tokenizer, section).renderer
+        renderer = chat_template(tokenizer, section).renderer
         text = renderer.render(prepared(messages, section), generation=True).text
         special = section.name != "chat"
     ids: list[int] = tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"]
@@ -202,7 +204,7 @@ def end_marks(tokenizer: PreTrainedTokenizerBase, template: PromptTemplate) -> E
     if template != "plain" and _section(template).name != "tulu":
         question: Message = {"role": "user", "content": _SAMPLE}
         answer: Message = {"role": "assistant", "content": _SAMPLE}
-        chat = _chat(tokenizer, _section(template))
+        chat = chat_template(tokenizer, _section(template))
         for turns in ([question, answer], [question, answer, question, answer]):
             dialogue = chat.dialogue(turns)
             ids, places = tokens_at(tokenizer, dialogue.text)
@@ -250,7 +252,7 @@ def query_text(
             tulu_dialogue(messages, "")  # raises: there is no form for them
         return format_tulu(messages[:last], _eos(tokenizer)) + ASSISTANT_HEADER, label
     turns = prepared(messages[: last + 1], template)
-    dialogue = _chat(tokenizer, template, tools).dialogue(turns, tools)
+    dialogue = chat_template(tokenizer, template, tools).dialogue(turns, tools)
     return dialogue.text[: dialogue.answers[-1].start], label
 
 
@@ -297,9 +299,10 @@ def template_identity(template: TemplateConfig) -> object:
     return {**settings, "file": _file_text(template.file)}
 
 
-def _chat(
+def chat_template(
     tokenizer: PreTrainedTokenizerBase, template: TemplateConfig, tools: Tools = None
 ) -> ChatTemplate:
+    """Return the template of a tokenizer, or the one that is used in its place."""
     variables = {**tokenizer.special_tokens_map, **template.kwargs}
     source = jinja_source(tokenizer, template, tools)
     return _chat_of(source, json.dumps(variables, sort_keys=True, default=str), template.date)
