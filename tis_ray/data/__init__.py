@@ -16,22 +16,31 @@ from tis_ray.data.chat import (
     plain_text,
     query_text,
 )
+from tis_ray.data.checking import checked_rows, sample_rows
 from tis_ray.data.rows import (
+    FunctionCall,
     Message,
     Record,
     Rejected,
     RejectReason,
     Row,
     StoredRow,
-    checked_rows,
+    ToolCall,
     content_id,
-    sample_rows,
 )
-from tis_ray.data.sources import content_fingerprint, read_records, read_rows, source_files
+from tis_ray.data.sources import (
+    content_fingerprint,
+    described,
+    files_by_kind,
+    original_records,
+    read_records,
+    read_rows,
+)
 
 __all__ = [
     "TULU_JINJA",
     "Encoded",
+    "FunctionCall",
     "Message",
     "PromptTemplate",
     "Record",
@@ -41,20 +50,23 @@ __all__ = [
     "StoredRow",
     "Template",
     "TemplateError",
+    "ToolCall",
     "checked_rows",
     "content_fingerprint",
     "content_id",
     "count_response_tokens",
+    "described",
     "encode_messages",
     "encode_prompt",
     "encode_query",
     "encode_query_row",
     "end_tokens",
+    "files_by_kind",
     "format_tulu",
+    "original_records",
     "plain_text",
     "query_text",
     "read_records",
     "read_rows",
     "sample_rows",
-    "source_files",
 ]
