@@ -77,7 +77,7 @@ def row_of(record: Record, side: Side, reading: Reading) -> Row:
     """
     if record.broken is not None:
         raise record.broken
-    if not isinstance(record.value, Mapping):
+    if not isinstance(record.value, dict):
         raise wrong("row", "an object", record.value)
     fields = _fields(record, reading.columns)
     given, left_out = label_of(fields.take("id"), "id"), set[str]()
@@ -109,7 +109,7 @@ def row_of(record: Record, side: Side, reading: Reading) -> Row:
 
 def given_id(record: Record, reading: Reading) -> str | None:
     """Return the id of a record that cannot be used; None where it has none that can be read."""
-    if not isinstance(record.value, Mapping):
+    if not isinstance(record.value, dict):
         return None
     try:
         return label_of(_fields(record, reading.columns).take("id"), "id") or None
@@ -119,7 +119,7 @@ def given_id(record: Record, reading: Reading) -> str | None:
 
 def _fields(record: Record, columns: Mapping[str, str]) -> Fields:
     """Return a record's fields under the names that they have here."""
-    assert isinstance(record.value, Mapping)
+    assert isinstance(record.value, dict)
     values = dict(record.value)
     for name, value in (record.more or {}).items():
         if values.get(name) is None:
@@ -133,7 +133,7 @@ def _fields(record: Record, columns: Mapping[str, str]) -> Fields:
 
 
 def _at(values: object, path: str) -> object:
-    if not isinstance(values, Mapping):
+    if not isinstance(values, dict):
         return None
     if path in values:
         return values[path]
@@ -173,7 +173,7 @@ def _paper(fields: Fields, _: set[str]) -> list[Message]:
 def _preference(fields: Fields, left_out: set[str]) -> list[Message]:
     """Return the prompt and the chosen answer; a `chosen` that begins with the prompt is the whole."""
     chosen = fields.take("chosen")
-    if isinstance(chosen, Mapping):
+    if isinstance(chosen, dict):
         chosen = [chosen]
     whole = not isinstance(chosen, str)
     answer = _text_or_turns(chosen, "chosen", "assistant", left_out)
@@ -284,7 +284,7 @@ def _template_turns(prompt: str) -> list[Message]:
 def _text_or_turns(value: object, name: str, role: str, left_out: set[str]) -> list[Message]:
     if isinstance(value, str | bytes):
         return [_turn(role, text_of(value, name))]
-    if not isinstance(value, list | tuple | Mapping):
+    if not isinstance(value, list | tuple | dict):
         raise wrong(name, "text or a list of messages", value)
     return turns_of(value, name, left_out)
 

@@ -33,12 +33,12 @@ def turns_of(value: object, field: str, left_out: set[str]) -> list[Message]:
 
     value: a list of turns, the JSON text of one, or an object of equally long lists.
     """
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         value = _as_list_of_turns(value, field)
     turns = []
     for index, turn in enumerate(list_of(value, field)):
         place = f"{field}[{index}]"
-        if not isinstance(turn, Mapping):
+        if not isinstance(turn, dict):
             raise wrong(place, "an object with role and content", turn)
         fields = Fields(turn)
         turns.append(_turn(fields, place))
@@ -59,7 +59,7 @@ def tools_of(value: object, field: str) -> list[dict[str, Any]]:
         place = f"{field}[{index}]"
         if isinstance(tool, str):
             tool = json_of(tool, place, "an object")
-        if not isinstance(tool, Mapping):
+        if not isinstance(tool, dict):
             raise wrong(place, "an object", tool)
         tools.append(dict(tool))
     check_json(tools, field)
@@ -127,7 +127,7 @@ def _content(value: object, field: str) -> str:
     texts = []
     for index, part in enumerate(value):
         place = f"{field}[{index}]"
-        if isinstance(part, Mapping):
+        if isinstance(part, dict):
             kind = part.get("type") or ("text" if "text" in part else None)
             if kind not in _TEXT_PARTS:
                 detail = f"{place}: is of type {kind!r}; only text can be used"
@@ -138,10 +138,10 @@ def _content(value: object, field: str) -> str:
 
 
 def _call(value: object, place: str) -> ToolCall:
-    if not isinstance(value, Mapping):
+    if not isinstance(value, dict):
         raise wrong(place, "an object with a function", value)
     function = value.get("function") or value
-    if not isinstance(function, Mapping):
+    if not isinstance(function, dict):
         raise wrong(f"{place}.function", "an object with name and arguments", function)
     arguments = function.get("arguments")
     if isinstance(arguments, str | bytes):
@@ -149,7 +149,7 @@ def _call(value: object, place: str) -> ToolCall:
         arguments = json_of(text, f"{place}.arguments", "an object") if text.strip() else None
     if arguments is None:
         arguments = {}
-    if not isinstance(arguments, Mapping):
+    if not isinstance(arguments, dict):
         raise wrong(f"{place}.arguments", "an object", arguments)
     check_json(arguments, f"{place}.arguments")
     name = text_of(function.get("name"), f"{place}.name")
@@ -181,7 +181,7 @@ def _detailed(parts: list[object], text: str, field: str) -> list[tuple[int, int
     covered = bytearray(len(text))
     for index, part in enumerate(parts):
         place = f"{field}[{index}]"
-        if not isinstance(part, Mapping):
+        if not isinstance(part, dict):
             raise wrong(place, "an object with begin_offset, end_offset and train", part)
         begin, end, train = (part.get(k) for k in ("begin_offset", "end_offset", "train"))
         if not isinstance(train, bool):

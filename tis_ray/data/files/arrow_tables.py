@@ -51,7 +51,7 @@ def arrow_records(row_file: RowFile, columns: Columns | None) -> Iterator[Record
 
 def without_nulls(value: Any) -> Any:
     """Return a nested value without fields that are null: tables fill what one row lacks with null."""
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return {key: without_nulls(inner) for key, inner in value.items() if inner is not None}
     if isinstance(value, list | tuple):
         return [without_nulls(inner) for inner in value]
