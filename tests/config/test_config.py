@@ -223,7 +223,10 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
             {"data": {**DATA, "pool": {"kind": "buitlin"}}},
             "`data.pool`: found 'buitlin', expected one of builtin, file, hub, list; did you",
         ),
-        ({"data": {**DATA, "pool": 5}}, "`data.pool`: give a path, `hub:org/name`, a list of them, or"),
+        (
+            {"data": {**DATA, "pool": 5}},
+            "`data.pool`: give a path, `hub:org/name`, a list of them, or",
+        ),
         ({"data": {"pool": "a", "query": "b"}}, "`data.test` is missing; add it"),
         (
             {"data": {**DATA, "query": {"kind": "builtin"}}},

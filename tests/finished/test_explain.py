@@ -75,13 +75,17 @@ def finished(config: Config) -> Config:
 
 def test_a_chosen_row_has_rank_score_query_and_margin(finished: Config) -> None:
     assert list(explain_row(finished, "row-0")) == [
-        "less-round_robin: rank 1 of 4, score 0.9000, pulled by query q-a, margin 0.1000; source web; "
-        "pool.jsonl, line 1"
+        (
+            "less-round_robin: rank 1 of 4, score 0.9000, pulled by query q-a, margin 0.1000; source web; "
+            "pool.jsonl, line 1"
+        )
     ]
     # Rows 0, 1 and 2 had better ranks, so what the query could have had instead is row 6, at 0.3.
     assert list(explain_row(finished, "row-5")) == [
-        "less-round_robin: rank 4 of 4, score 0.6000, pulled by query q-b, margin 0.3000; source web; "
-        "pool.jsonl, line 6"
+        (
+            "less-round_robin: rank 4 of 4, score 0.6000, pulled by query q-b, margin 0.3000; source web; "
+            "pool.jsonl, line 6"
+        )
     ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ def parquet_records(row_file: RowFile, columns: Columns | None) -> Iterator[Reco
     """
     path = row_file.path
     with readable(path), pq.ParquetFile(path) as file:
-        read, unread = _chosen(path, file.schema_arrow.names, columns)
+        read, unread = _chosen(path, file.schema_arrow, columns)
         batches = file.iter_batches(batch_size=_BATCH, columns=read)
         yield from _records(row_file, batches, unread, exact=columns is None)
 
@@ -39,7 +39,7 @@ def arrow_records(row_file: RowFile, columns: Columns | None) -> Iterator[Record
         is_file = source.read(len(_MAGIC)) == _MAGIC
         source.seek(0)
         reader = pa.ipc.open_file(source) if is_file else pa.ipc.open_stream(source)
-        read, unread = _chosen(path, reader.schema.names, columns)
+        read, unread = _chosen(path, reader.schema, columns)
         whole = map(reader.get_batch, range(reader.num_record_batches)) if is_file else reader
         batches = (
             batch.select(read).slice(start, _BATCH)
@@ -59,14 +59,15 @@ def without_nulls(value: Any) -> Any:
 
 
 def _chosen(
-    path: Path, names: list[str], columns: Columns | None
+    path: Path, schema: pa.Schema, columns: Columns | None
 ) -> tuple[list[str], tuple[str, ...]]:
-    """Return which columns are read, and which are not."""
-    check_columns(path, names, columns)
+    """Return which columns are read, and which others hold anything."""
+    check_columns(path, schema.names, columns)
     if columns is None:
-        return names, ()
-    read = [name for name in names if name in columns.known]
-    return read, tuple(name for name in names if name not in columns.known)
+        return schema.names, ()
+    read = [name for name in schema.names if name in columns.known]
+    others = (field for field in schema if field.name not in columns.known)
+    return read, tuple(field.name for field in others if not pa.types.is_null(field.type))
 
 
 def _records(

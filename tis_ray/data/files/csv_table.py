@@ -55,5 +55,5 @@ def csv_records(row_file: RowFile, columns: Columns | None) -> Iterator[Record]:
             if broken is not None:
                 yield row_file.record(line, None, broken)
                 continue
-            value = {key: cell or None for key, cell in zip(header, cells, strict=True)}
-            yield row_file.record(line, value)
+            values = cells if columns is None else [cell or None for cell in cells]
+            yield row_file.record(line, dict(zip(header, values, strict=True)))
