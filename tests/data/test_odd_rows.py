@@ -86,23 +86,25 @@ turns = st.fixed_dictionaries(
         "extra": anything,
     },
 )
+fine = st.text(max_size=5)
 nearly_good = st.fixed_dictionaries(
-    {
-        "role": st.sampled_from(["user", "assistant", "tool", "Human", "gpt"]),
-        "content": st.text(max_size=5) | parts,
-    },
+    {"role": st.sampled_from(["user", "assistant", "Human", "gpt", "tool"]), "content": fine},
     optional={
         "train": st.booleans(),
-        "weight": st.sampled_from([0, 1, 2]),
-        "name": texts,
-        "reasoning_content": texts,
+        "weight": st.sampled_from([0, 1]),
+        "name": fine,
+        "reasoning_content": fine,
         "tool_calls": st.lists(
-            st.fixed_dictionaries({"name": texts, "arguments": anything | st.just({})}), max_size=2
+            st.fixed_dictionaries(
+                {"name": fine, "arguments": st.dictionaries(fine, anything, max_size=2)}
+            ),
+            max_size=2,
         ),
         "extra": anything,
     },
 )
-dialogues = st.lists(nearly_good, max_size=4) | st.lists(nearly_good | turns | anything, max_size=4)
+dialogues = st.lists(nearly_good, min_size=1, max_size=4)
+dialogues |= st.lists(nearly_good | turns | anything, max_size=4)
 dialogues |= dialogues.map(lambda value: json.dumps(value))
 columns = st.fixed_dictionaries({}, optional={"role": st.lists(texts), "content": st.lists(texts)})
 values = anything | dialogues | columns

@@ -9,7 +9,8 @@ from typing import Any, get_args
 import pytest
 
 from tis_ray.data import Record, Rejected, Row, checked_rows, content_id
-from tis_ray.data.schemas import FIELDS, PAIRS, Reading
+from tis_ray.data.reading import Reading
+from tis_ray.data.schemas import FIELDS, PAIRS
 from tis_ray.settings import HubSource
 from tis_ray.settings.data import COLUMNS, GivenSource
 

@@ -154,7 +154,7 @@ def test_a_side_without_a_usable_row_says_why_and_where(tmp_path: Path) -> None:
     line = str(error.value)
     assert line.startswith(
         f"data.pool: {path} has no usable row: 4 no_messages (pool.jsonl line 1, pool.jsonl line 2, "
-        "pool.jsonl line 3: expected messages, conversations"
+        "pool.jsonl line 3: expected prompts/labels, messages, "
     )
     assert "1 bad_json (pool.jsonl line 5: " in line
     assert line.endswith("repair the rows, or name their fields with `columns:`")

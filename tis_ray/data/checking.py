@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 
 from tis_ray.data.ids import Ids
+from tis_ray.data.reading import Reading, given_id, row_of
 from tis_ray.data.rows import Record, Rejected, RejectReason, Row, Side, UnusableError
-from tis_ray.data.schemas import Reading, given_id, row_of
 from tis_ray.errors import InputError
 
 

@@ -30,8 +30,9 @@ from tis_ray.data.files import (
 from tis_ray.data.files.opened import readable
 from tis_ray.data.hub import hub_records
 from tis_ray.data.ids import Ids
+from tis_ray.data.reading import Reading
 from tis_ray.data.rows import Record, Rejected, Row, Side
-from tis_ray.data.schemas import FIELDS, ROW_FIELDS, Reading
+from tis_ray.data.schemas import FIELDS, ROW_FIELDS
 from tis_ray.errors import InputError
 
 if TYPE_CHECKING:
