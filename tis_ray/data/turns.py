@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tis_ray.data.rows import Message, RejectReason, ToolCall, UnusableError
+from tis_ray.data.rows import ROLES, Message, RejectReason, ToolCall, UnusableError
 from tis_ray.data.values import Fields, check_json, json_of, list_of, text_of, wrong
 
 _ROLES = {
@@ -24,6 +24,7 @@ _ROLES = {
     **dict.fromkeys(("tool", "function", "observation"), "tool"),
     **{name: name for name in ("system", "developer")},
 }
+_PLAIN = {"role", "content"}
 _CALL = "function_call"
 _TEXT_PARTS = ("text", "input_text", "output_text")
 
@@ -35,11 +36,16 @@ def turns_of(value: object, field: str, left_out: set[str]) -> list[Message]:
     """
     if isinstance(value, dict):
         value = _as_list_of_turns(value, field)
-    turns = []
+    turns: list[Message] = []
     for index, turn in enumerate(list_of(value, field)):
         place = f"{field}[{index}]"
         if not isinstance(turn, dict):
             raise wrong(place, "an object with role and content", turn)
+        if turn.keys() == _PLAIN and turn["role"] in ROLES and isinstance(turn["content"], str):
+            # As most turns are, so that a pool of them is read twice as fast.
+            text = text_of(turn["content"], f"{place}.content")
+            turns.append({"role": turn["role"], "content": text})
+            continue
         fields = Fields(turn)
         turns.append(_turn(fields, place))
         left_out.update(f"{field}[].{name}" for name in fields.left)
