@@ -21,19 +21,27 @@ from tis_ray.data.chat import (
     query_text,
     template_identity,
 )
+from tis_ray.data.checking import checked_rows, sample_rows
 from tis_ray.data.rendering import TemplateError
 from tis_ray.data.rows import (
+    FunctionCall,
     Message,
     Record,
     Rejected,
     RejectReason,
     Row,
     StoredRow,
-    checked_rows,
+    ToolCall,
     content_id,
-    sample_rows,
 )
-from tis_ray.data.sources import content_fingerprint, read_records, read_rows, source_files
+from tis_ray.data.sources import (
+    content_fingerprint,
+    described,
+    files_by_kind,
+    original_records,
+    read_records,
+    read_rows,
+)
 from tis_ray.data.tulu import TULU_JINJA, format_tulu
 
 __all__ = [
@@ -42,6 +50,7 @@ __all__ = [
     "Encoded",
     "EncodedRow",
     "EndMarks",
+    "FunctionCall",
     "Message",
     "PromptTemplate",
     "Record",
@@ -51,10 +60,12 @@ __all__ = [
     "StoredRow",
     "Template",
     "TemplateError",
+    "ToolCall",
     "checked_rows",
     "content_fingerprint",
     "content_id",
     "count_response_tokens",
+    "described",
     "encode_dialogue",
     "encode_messages",
     "encode_prompt",
@@ -62,14 +73,15 @@ __all__ = [
     "encode_query_row",
     "end_marks",
     "end_tokens",
+    "files_by_kind",
     "format_tulu",
     "jinja_source",
+    "original_records",
     "plain_text",
     "portable_source",
     "query_text",
     "read_records",
     "read_rows",
     "sample_rows",
-    "source_files",
     "template_identity",
 ]

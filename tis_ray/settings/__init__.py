@@ -12,6 +12,7 @@ from tis_ray.settings.data import (
     DataConfig,
     FileSource,
     HubSource,
+    ListSource,
     TaskConfig,
 )
 from tis_ray.settings.evaluation import EvaluationConfig, HarnessTask
@@ -33,6 +34,7 @@ __all__ = [
     "FinetuneConfig",
     "HarnessTask",
     "HubSource",
+    "ListSource",
     "LoraConfig",
     "ModelConfig",
     "OverlapConfig",
