@@ -201,6 +201,14 @@ def test_chatml_is_there_for_models_without_a_template() -> None:
     )
 
 
+def test_chatml_ends_at_the_eos_where_its_mark_is_no_token() -> None:
+    tokenizer = copy.copy(tokenizer_of("byte_level"))
+    encoded = encode_messages(turns("u:a", "a:b"), tokenizer, 64, "chatml")
+    assert learnt(tokenizer, encoded) == "b</s>"
+    assert end_marks(tokenizer, "chatml").tokens == [tokenizer.eos_token_id]
+    assert end_marks(tokenizer, "chatml").texts == []
+
+
 def test_a_tokenizer_without_places_is_refused_by_name() -> None:
     class Slow:
         is_fast, truncation_side, eos_token = False, "right", "</s>"

@@ -272,7 +272,7 @@ def jinja_source(
     if template.name == "tulu":
         return TULU_JINJA
     if template.name == "chatml":
-        return CHATML_JINJA
+        return _chatml(tokenizer)
     if template.file is not None:
         return _file_text(template.file)
     if not getattr(tokenizer, "chat_template", None):
@@ -327,6 +327,17 @@ def _file_text(path: str) -> str:
         return Path(path).expanduser().read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError, RuntimeError) as error:
         raise InputError(f"data.template.file: {path} cannot be read ({error})") from None
+
+
+def _chatml(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return the template `chatml`; where its end mark is no token, the eos takes its place.
+
+    A base model could not stop at a mark of several tokens in programs that know of tokens alone.
+    """
+    mark = "<|im_end|>"
+    if mark in tokenizer.get_vocab() or not tokenizer.eos_token:
+        return CHATML_JINJA
+    return CHATML_JINJA.replace(f"'{mark}'", "eos_token")
 
 
 def _literal(value: Any) -> str:

@@ -233,7 +233,8 @@ def save_merged(model: CausalLM, tokenizer: PreTrainedTokenizerBase, folder: str
     if isinstance(model, peft.PeftModel):
         whole = copy.deepcopy(model).merge_and_unload()
     path = Path(folder) / "model"
-    save_model(whole, tokenizer, path)
+    # The tokenizer has the study's template already, if prompts have one.
+    save_model(whole, tokenizer, path, "chat" if tokenizer.chat_template else "tulu")
     return path
 
 
