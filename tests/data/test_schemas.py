@@ -232,6 +232,8 @@ def test_columns_map_other_names() -> None:
     row = row_of(value, columns=columns)
     assert row["messages"] == DIALOGUE
     assert (row["id"], row["given_id"], row["schema"]) == ("7", "7", "prompt/response")
+    both = {**value, "messages": [ANSWERED]}
+    assert row_of(both, columns=columns)["messages"] == DIALOGUE
     nested = {"data": {"dialogue": DIALOGUE}, "tags": 1}
     row = row_of(nested, columns={"messages": "data.dialogue"})
     assert (row["messages"], row["left_out"]) == (DIALOGUE, ["tags"])

@@ -44,7 +44,7 @@ def row_of(record: Record, side: Side, reading: Reading) -> Row:
     if "dataset" in fields and not source:
         source = label_of(fields.take("dataset"), "dataset")
     row: Row = {"id": given, "source": source or record.default_source, "messages": []}
-    schema = schema_of(fields)
+    schema = schema_of(fields, reading.columns)
     row["schema"], row["messages"] = schema.name, schema.read(fields, left_out)
     _add_beside(row, fields)
     if row["schema"] == "paper" and side != "pool":

@@ -255,5 +255,6 @@ def _reachable(path: str) -> Iterator[None]:
         raise
     except (OSError, RuntimeError, ValueError) as error:  # a long name, an unknown user, a NUL
         reason = getattr(error, "strerror", None) or error
-        shown = path if len(path) <= 100 else f"{path[:100]}..."
+        where = str(getattr(error, "filename", None) or path)  # it may be a folder within
+        shown = where if len(where) <= 100 else f"{where[:100]}..."
         raise InputError(f"{shown!r}: cannot be reached ({reason}); check the path") from None
