@@ -1,22 +1,28 @@
 """Rows of training data: reading, checking and encoding them, and finding overlaps between them."""
 
 from tis_ray.data.chat import (
-    TULU_JINJA,
+    CHATML_JINJA,
     Encoded,
+    EncodedRow,
+    EndMarks,
     PromptTemplate,
     Template,
-    TemplateError,
     count_response_tokens,
+    encode_dialogue,
     encode_messages,
     encode_prompt,
     encode_query,
     encode_query_row,
+    end_marks,
     end_tokens,
-    format_tulu,
+    jinja_source,
     plain_text,
+    portable_source,
     query_text,
+    template_identity,
 )
 from tis_ray.data.checking import checked_rows, sample_rows
+from tis_ray.data.rendering import TemplateError
 from tis_ray.data.rows import (
     FunctionCall,
     Message,
@@ -36,10 +42,14 @@ from tis_ray.data.sources import (
     read_records,
     read_rows,
 )
+from tis_ray.data.tulu import TULU_JINJA, format_tulu
 
 __all__ = [
+    "CHATML_JINJA",
     "TULU_JINJA",
     "Encoded",
+    "EncodedRow",
+    "EndMarks",
     "FunctionCall",
     "Message",
     "PromptTemplate",
@@ -56,17 +66,22 @@ __all__ = [
     "content_id",
     "count_response_tokens",
     "described",
+    "encode_dialogue",
     "encode_messages",
     "encode_prompt",
     "encode_query",
     "encode_query_row",
+    "end_marks",
     "end_tokens",
     "files_by_kind",
     "format_tulu",
+    "jinja_source",
     "original_records",
     "plain_text",
+    "portable_source",
     "query_text",
     "read_records",
     "read_rows",
     "sample_rows",
+    "template_identity",
 ]

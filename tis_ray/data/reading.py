@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tis_ray.data.chat import ASSISTANT_HEADER
 from tis_ray.data.rows import Message, Record, RejectReason, Row, Side, UnusableError
 from tis_ray.data.schemas import SYSTEM, TOOLS, schema_of
+from tis_ray.data.tulu import ASSISTANT_HEADER
 from tis_ray.data.turns import tools_of
 from tis_ray.data.values import Fields, label_of, text_of, wrong
 

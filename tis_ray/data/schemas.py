@@ -19,8 +19,8 @@ import re
 from collections.abc import Callable, Collection
 from typing import NamedTuple
 
-from tis_ray.data.chat import ASSISTANT_HEADER
 from tis_ray.data.rows import Message, RejectReason, UnusableError
+from tis_ray.data.tulu import ASSISTANT_HEADER
 from tis_ray.data.turns import turns_of
 from tis_ray.data.values import Fields, list_of, text_of, wrong
 

@@ -18,6 +18,7 @@ from tis_ray.settings.data import (
 from tis_ray.settings.evaluation import EvaluationConfig, HarnessTask
 from tis_ray.settings.model import BatchConfig, FeatureType, LoraConfig, ModelConfig
 from tis_ray.settings.subset import ConstraintsConfig, OverlapConfig, QuantilesConfig
+from tis_ray.settings.template import TemplateConfig
 from tis_ray.settings.training import FinetuneConfig, SearchConfig, TrainingConfig
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "Seed",
     "Stop",
     "TaskConfig",
+    "TemplateConfig",
     "TrackingConfig",
     "TrainingConfig",
 ]

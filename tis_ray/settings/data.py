@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator
 
 from tis_ray.section import Section, Seed
+from tis_ray.settings.template import TemplateChoice, TemplateConfig
 
 _BY_FIELD = {"path": "file", "sources": "list"}
 """The kind of a section that has one of these fields and names no kind."""
@@ -166,8 +167,8 @@ class DataConfig(Section):
     """The M examples of the target task that steer the selection."""
     test: AnySource
     """Held-out rows of the target task: test loss and exact match are measured on them."""
-    template: Literal["tulu", "chat"] = "tulu"
-    """`tulu` is the paper's template; `chat` is the tokenizer's own chat template."""
+    template: TemplateChoice = TemplateConfig()
+    """`tulu` is the paper's template; `chat` is the tokenizer's own; a section has more choices."""
     max_length: int = Field(2048, ge=8)
     """Longest example in tokens; a longer one is cut at its end."""
 

@@ -32,6 +32,7 @@ from tis_ray.data import (
     files_by_kind,
     query_text,
     read_rows,
+    template_identity,
 )
 from tis_ray.distributed.shards import ShardFacts, map_shards, pending
 from tis_ray.errors import InputError
@@ -59,7 +60,7 @@ from tis_ray.store.sides import (
 
 ROWS_VERSION = 2
 """Of `rows-*`."""
-TOKENS_VERSION = 1
+TOKENS_VERSION = 2
 """Of `tokens-*`."""
 
 
@@ -86,7 +87,7 @@ def prepare_side(
             "rows": rows.fingerprint,
             "role": "query" if name != "pool" else "pool",
             "tokenizer": model_identity(model),
-            "template": config.data.template,
+            "template": template_identity(config.data.template),
             "max_length": config.data.max_length,
             "dropped": fingerprint(dropped) if dropped else None,
         },
@@ -231,7 +232,9 @@ class Tokenise:
     def encode(self, row: Row) -> Encoded:
         """Return a row as token ids and labels; TemplateError if the template does not take it."""
         if self.side == "pool" and "prompt" not in row:
-            return encode_messages(row["messages"], self.tokenizer, self.max_length, self.template)
+            return encode_messages(
+                row["messages"], self.tokenizer, self.max_length, self.template, row.get("tools")
+            )
         return encode_query_row(row, self.tokenizer, self.max_length, self.template)
 
 
@@ -239,4 +242,4 @@ def prompt_and_label(row: TableRow, tokenizer: Any, template: Template) -> tuple
     """Return a query or test row as templated prompt and label."""
     if "prompt" in row:
         return row["prompt"], row["label"]
-    return query_text(row["messages"], tokenizer, template)
+    return query_text(row["messages"], tokenizer, template, row.get("tools"))
