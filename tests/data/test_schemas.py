@@ -188,8 +188,9 @@ def test_a_row_says_which_turns_are_trained() -> None:
     ]
     assert trained({"train_detail": parts})[3] == [(0, 1), (2, 4)]
     assert trained({"train_detail": parts, "train": False})[3] == []
-    asked = {**ASKED, "train": True}
-    assert row_of({"messages": [asked, ANSWERED]})["messages"][0]["trained"] == [(0, 2)]
+    for asked, left in (({"train": True}, ["messages[].train"]), ({"train": False}, None)):
+        row = row_of({"messages": [{**ASKED, **asked}, ANSWERED]})
+        assert (row["messages"], row.get("left_out")) == (DIALOGUE, left)
     beyond = [{"begin_offset": 0, "end_offset": 5, "train": True}]
     detail = refused({"messages": [{**ANSWERED, "train_detail": beyond}]})[1]
     assert detail == "messages[0].train_detail[0]: offsets 0 to 5 are not within the 5 characters"
