@@ -233,6 +233,7 @@ def test_columns_map_other_names() -> None:
     row = row_of(value, columns=columns)
     assert row["messages"] == DIALOGUE
     assert (row["id"], row["given_id"], row["schema"]) == ("7", "7", "prompt/response")
+    assert row["left_out"] == ["meta"]
     both = {**value, "messages": [ANSWERED]}
     assert row_of(both, columns=columns)["messages"] == DIALOGUE
     nested = {"data": {"dialogue": DIALOGUE}, "tags": 1}
