@@ -10,6 +10,7 @@ from tis_ray.batches.batch import (
 )
 from tis_ray.batches.batch_losses import batch_losses
 from tis_ray.batches.packing import check_packing, packs
+from tis_ray.batches.rotary import own_rotary, rotary_depends_on_length
 
 __all__ = [
     "IGNORED",
@@ -19,6 +20,8 @@ __all__ = [
     "check_packing",
     "collate",
     "needed_length",
+    "own_rotary",
     "packs",
     "plan_batches",
+    "rotary_depends_on_length",
 ]

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tis_ray.batches import plan_batches
+from tis_ray.batches import own_rotary, plan_batches
 from tis_ray.batches.out_of_memory import in_halves
 from tis_ray.errors import InputError
 from tis_ray.gradients import unit_rows, unusable_rows
@@ -68,9 +68,11 @@ class Rds:
         # pad token whose embedding is NaN would still get through attention (0 times NaN).
         longest = max(map(len, examples))
         ids_ET = [[*ids, *[ids[0]] * (longest - len(ids))] for ids in examples]
-        hidden_ETK = self.decoder(
-            input_ids=torch.tensor(ids_ET, device=self.device), use_cache=False, return_dict=True
-        ).last_hidden_state
+        tokens_ET = torch.tensor(ids_ET, device=self.device)
+        with own_rotary(self.decoder, [len(ids) for ids in examples]):
+            hidden_ETK = self.decoder(
+                input_ids=tokens_ET, use_cache=False, return_dict=True
+            ).last_hidden_state
         # Row by row: padding is never read, and only one row at a time exists in float32.
         return torch.stack(
             [
