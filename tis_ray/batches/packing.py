@@ -33,6 +33,7 @@ from transformers.masking_utils import AttentionMaskInterface
 
 from tis_ray.batches.head import before_head
 from tis_ray.batches.modes import evaluation_mode, training_mode
+from tis_ray.batches.out_of_memory import is_out_of_memory
 from tis_ray.batches.segments import Segments
 from tis_ray.errors import InputError
 
@@ -116,7 +117,13 @@ def check_packing(base: PreTrainedModel, longest: int, training: bool = False) -
     key = (weight.device.type, weight.dtype)
     lengths = _checked.setdefault(base, {})
     if longest > lengths.get(key, 0):
-        _try_out(base, longest)
+        try:
+            _try_out(base, longest)
+        except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
+            if isinstance(error, InputError) or is_out_of_memory(error):
+                raise
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise _refusal(type(base).__name__, f"fails ({reason})") from error
         lengths[key] = longest
     if training:
         segments = Segments.of([1, 2], weight.device)

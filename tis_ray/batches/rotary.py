@@ -60,7 +60,8 @@ def rotary_depends_on_length(base: PreTrainedModel, longest: int) -> bool:
 
     Afterwards the model has forgotten the inputs that it has seen, as if it were new.
     """
-    return any([_changes(module, longest - 1) for module in _stretched_modules(base)])
+    changes = [_changes(module, longest - 1) for module in _stretched_modules(base)]
+    return any(changes)
 
 
 def _stretched_modules(base: PreTrainedModel) -> list[nn.Module]:

@@ -123,6 +123,18 @@ def per_example_gradients(
     return grads_EP
 
 
+def check_per_example(model: PeftModel) -> None:
+    """Raise InputError if per-example gradients of this model cannot be taken, found by taking some.
+
+    Where a layer's rows come from (experts see only some tokens) shows only when the model runs, and
+    that should not be after hours of training.
+    """
+    count = model.get_input_embeddings().weight.shape[0]
+    ids = [count // 4, count // 2, 3 * count // 4]
+    examples = [{"input_ids": row, "labels": row} for row in (ids, ids[:2])]
+    backward_per_example(model, collate(examples), lambda name, block: None)
+
+
 def _check_seeds(dropout_seeds: Sequence[int], examples: int) -> None:
     if len(dropout_seeds) != examples:
         raise InputError(

@@ -111,7 +111,7 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
 def _load_tokenizer(
     config: ModelConfig, files: ModelFiles, _states: _FileStates
 ) -> PreTrainedTokenizerBase:
-    with _clear_errors(files):
+    with clear_errors(files):
         tokenizer = AutoTokenizer.from_pretrained(
             files.name,
             gguf_file=files.gguf_file,
@@ -127,7 +127,7 @@ def _load_tokenizer(
 def load_model(config: ModelConfig, device: str = "cpu") -> PreTrainedModel:
     """Return the base model in evaluation mode, frozen, with weights of type `config.dtype`."""
     files = model_files(config)
-    with _clear_errors(files):
+    with clear_errors(files):
         model, info = AutoModelForCausalLM.from_pretrained(
             files.name,
             gguf_file=files.gguf_file,
@@ -138,7 +138,24 @@ def load_model(config: ModelConfig, device: str = "cpu") -> PreTrainedModel:
         )
         if info["missing_keys"]:  # the loader fills them with random numbers and goes on
             raise ValueError(f"its weights lack {min(info['missing_keys'])}")
-    return model.requires_grad_(False).eval().to(device)
+    model = model.requires_grad_(False).eval().to(device)
+    _require_causal(model, files)
+    return model
+
+
+@torch.no_grad()
+def _require_causal(model: PreTrainedModel, files: ModelFiles) -> None:
+    """Raise InputError if the first token's prediction depends on a later token."""
+    count = model.get_input_embeddings().weight.shape[0]
+    first, last, other = (count * part // 4 for part in (1, 2, 3))
+    ids = torch.tensor([[first, last, last], [first, last, other]], device=model.device)
+    seen, expected = model(input_ids=ids, use_cache=False).logits[:, 0].double()
+    # Rounding stays far below this. A broken model, whose predictions are NaN, is found by its losses.
+    if torch.linalg.vector_norm(seen - expected) > 1e-2 * torch.linalg.vector_norm(expected):
+        raise InputError(
+            f"model.name: in {files.name} ({type(model).__name__}) tokens see later ones, so that it "
+            "is not a causal language model; give one that is"
+        )
 
 
 _kept: dict[tuple[ModelConfig, str, _FileStates], PreTrainedModel] = {}
@@ -176,7 +193,7 @@ def _file_states(files: ModelFiles) -> _FileStates:
     return tuple((path, stat.st_size, stat.st_mtime_ns) for path, stat in stats)
 
 
-class _clear_errors:
+class clear_errors:
     """Turn the loader's own failures (missing files, no network) into one line for the user."""
 
     def __init__(self, files: ModelFiles) -> None:
