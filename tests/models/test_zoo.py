@@ -16,11 +16,18 @@ import pytest
 import torch
 from torch.nn import functional
 
-from tests.models.zoo import FAMILIES, ORIGINAL, VARIANTS, VOCABULARY, parameters, saved_model
-from tests.models.zoo import small_config
+from tests.models.zoo import (
+    FAMILIES,
+    ORIGINAL,
+    VARIANTS,
+    VOCABULARY,
+    parameters,
+    saved_model,
+    small_config,
+)
 from tis_ray.batches import batch_losses, check_packing, collate
 from tis_ray.errors import InputError
-from tis_ray.gradients import per_example_gradients
+from tis_ray.gradients import check_per_example, per_example_gradients
 from tis_ray.models.fitness import model_problems
 from tis_ray.models.loading import load_model
 from tis_ray.models.lora import attach_lora, trainable_parameters
@@ -28,30 +35,93 @@ from tis_ray.representations.rds.features import Rds
 from tis_ray.settings import BatchConfig, LoraConfig, ModelConfig, TrainingConfig
 from tis_ray.training.loop import train
 
-LOSS = 5e-7
+LOSS = 1e-6
 TIGHT = 2e-6
 """Largest relative error of a row's gradient or feature, in float32."""
 
 LENGTHS = [5, ORIGINAL, ORIGINAL + 1, ORIGINAL + 2, 3, 19, 24]
 WORKING = "targets that work: "
 
-CORE = """bloom cohere falcon gemma gemma2 gemma3_text glm4 gpt2 gpt_bigcode gpt_neo gpt_neox gptj granite
-llama mamba mamba2 mistral mixtral mpt nemotron olmo2 olmoe opt persimmon phi phi3 qwen2 qwen2_moe
-qwen3 qwen3_moe qwen3_next recurrent_gemma rwkv smollm3 stablelm starcoder2 xglm deepseek_v3""".split()
+CORE = [
+    "bloom",
+    "cohere",
+    "falcon",
+    "gemma",
+    "gemma2",
+    "gemma3_text",
+    "glm4",
+    "gpt2",
+    "gpt_bigcode",
+    "gpt_neo",
+    "gpt_neox",
+    "gptj",
+    "granite",
+    "llama",
+    "mamba",
+    "mamba2",
+    "mistral",
+    "mixtral",
+    "mpt",
+    "nemotron",
+    "olmo2",
+    "olmoe",
+    "opt",
+    "persimmon",
+    "phi",
+    "phi3",
+    "qwen2",
+    "qwen2_moe",
+    "qwen3",
+    "qwen3_moe",
+    "qwen3_next",
+    "recurrent_gemma",
+    "rwkv",
+    "smollm3",
+    "stablelm",
+    "starcoder2",
+    "xglm",
+    "deepseek_v3",
+]
+
+REFUSED = {
+    "bert, encoder": "tokens see later ones",
+    "big_bird": "bert.pooler' gets input rows of shape",  # one row for each dialogue
+    "cpmant": "tokens see later ones",
+    "prophetnet": "gives its output head rows of shape",  # several predictions for each token
+    "reformer": "passes no gradient",  # its backward pass is its own
+    "xlm": "tokens see later ones",
+    "xlnet": "tokens see later ones",
+}
+"""What is refused, and the words that say why."""
+
+NO_DECODER = {"llama4_text"}
+"""Models that RDS+ refuses, because they do not say which part is the decoder."""
+
+ROUNDING = {"gemma4_text": 4e-5, "gemma4_unified_text": 4e-5}
+"""Models whose gradients in float32 are no nearer to those in float64 even one row at a time."""
+
+NOT_SMALL = {
+    "needs parts for images or sound, which its config does not make small": """blt dots3_note emu3
+        fuyu gemma3 gemma3n gemma4 gemma4_unified git got_ocr2 llama4 mllama moss_transcribe_diarize
+        musicgen musicgen_melody phi4_multimodal qwen3_5 qwen3_5_moe qwen4_exp""",
+    "helps another model to guess tokens": "gemma4_assistant gemma4_unified_assistant",
+    "its config has sizes that cannot be given or that fit no others": """cohere_compass_text dbrx
+        dots3_note_text longcat_flash roc_bert zamba""",
+}
+"""Families that are not tried, by the reason."""
+
+SKIPPED = {family for families in NOT_SMALL.values() for family in families.split()}
 KINDS = [
     pytest.param(kind, marks=() if kind in CORE or kind in VARIANTS else pytest.mark.slow)
     for kind in [*FAMILIES, *VARIANTS]
+    if kind not in SKIPPED
 ]
-
-NOT_SMALL: dict[str, str] = {}
-REFUSED: dict[str, str] = {}
-ROUNDING: dict[str, float] = {}
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_row_gets_what_it_has_alone(kind: str, tmp_path: Path) -> None:
-    assert parameters(small_config(kind)) < 2e6
+    assert parameters(small_config(kind)) < 4e6
     model = saved_model(kind, tmp_path / "model")
     if kind in REFUSED:
         assert REFUSED[kind] in refusal(model)
@@ -59,13 +129,16 @@ def test_a_row_gets_what_it_has_alone(kind: str, tmp_path: Path) -> None:
     found, truth = Found(model, tmp_path), Truth(model)
     rows = random_rows(LENGTHS)
     error = ROUNDING.get(kind, TIGHT)
-    losses_E, gradients_EP, features_EK = truth.of(rows)
-    assert relative(found.features(rows), features_EK) <= error
+    losses_E, gradients_EP = truth.of(rows)
+    if kind in NO_DECODER:
+        with pytest.raises(InputError, match="rds needs a causal language model with a decoder"):
+            found.features(rows)
+    else:
+        assert relative(found.features(rows), truth.features(rows)) <= error
     for packed in (False, True) if found.packs() else (False,):
         assert relative(found.losses(rows, packed), losses_E) <= LOSS
         assert relative(found.gradients(rows, packed), gradients_EP) <= error
-        step_P = truth.step(rows, gradients_EP)
-        assert relative(found.step(rows, packed), step_P) <= error
+        assert relative(found.step(rows, packed), truth.step(rows)) <= error
 
 
 def refusal(model: ModelConfig) -> str:
@@ -73,7 +146,7 @@ def refusal(model: ModelConfig) -> str:
     problems = model_problems(model, max(LENGTHS), adapters(model), per_example=True)
     if not problems:
         with pytest.raises(InputError) as error:
-            Rds(model, BatchConfig(), "cpu")
+            check_per_example(adapted_model(model))
         problems = [str(error.value)]
     (line,) = problems
     assert "\n" not in line
@@ -107,27 +180,36 @@ class Truth:
         self.new, self.base = adapted_model(model), load_model(model)
 
     def of(self, rows: list[dict[str, list[int]]]) -> tuple[torch.Tensor, ...]:
-        """Return the rows' losses (E,), gradients (E, P) and features (E, K)."""
-        losses, gradients, features = [], [], []
-        for row in rows:
-            model = copy.deepcopy(self.new)
-            ids, labels = torch.tensor([row["input_ids"]]), torch.tensor(row["labels"])
-            logits = model(input_ids=ids, use_cache=False).logits[0]
-            loss = functional.cross_entropy(logits[:-1].float(), labels[1:])
-            loss.backward()
-            losses.append(loss.detach())
-            gradients.append(flat({n: p.grad for n, p in trainable_parameters(model).items()}, model))
-            with torch.no_grad():
-                decoder = copy.deepcopy(self.base).base_model
-                hidden_TK = decoder(input_ids=ids, use_cache=False, return_dict=True)[0][0]
-            weights_T = torch.arange(1.0, len(hidden_TK) + 1)
-            features.append(functional.normalize(weights_T @ hidden_TK, dim=0))
-        return torch.stack(losses), torch.stack(gradients), torch.stack(features)
+        """Return the rows' losses (E,) and gradients (E, P)."""
+        losses, gradients = zip(*(self._backward(row) for row in rows), strict=True)
+        return torch.stack(losses), torch.stack(gradients)
 
-    def step(self, rows: list[dict[str, list[int]]], gradients_EP: torch.Tensor) -> torch.Tensor:
-        """Return the gradient of the mean over the tokens of all rows, (1, P)."""
+    def features(self, rows: list[dict[str, list[int]]]) -> torch.Tensor:
+        """Return the rows' RDS+ features (E, K)."""
+        return torch.stack([self._feature(row) for row in rows])
+
+    def _backward(
+        self, row: dict[str, list[int]], training: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        model = copy.deepcopy(self.new).train(training)
+        ids, labels = torch.tensor([row["input_ids"]]), torch.tensor(row["labels"])
+        logits = model(input_ids=ids, use_cache=False).logits[0]
+        loss = functional.cross_entropy(logits[:-1].float(), labels[1:])
+        loss.backward()
+        gradients = {name: p.grad for name, p in trainable_parameters(model).items()}
+        return loss.detach(), flat(gradients, model)
+
+    @torch.no_grad()
+    def _feature(self, row: dict[str, list[int]]) -> torch.Tensor:
+        base, ids = copy.deepcopy(self.base), torch.tensor([row["input_ids"]])
+        hidden_TK = base.base_model(input_ids=ids, use_cache=False, return_dict=True)[0][0]
+        return functional.normalize(torch.arange(1.0, len(hidden_TK) + 1) @ hidden_TK, dim=0)
+
+    def step(self, rows: list[dict[str, list[int]]]) -> torch.Tensor:
+        """Return the gradient of the mean over the tokens of all rows, (1, P), in training mode."""
         counts_E = torch.tensor([sum(y != -100 for y in row["labels"][1:]) for row in rows])
-        return ((counts_E / counts_E.sum()) @ gradients_EP)[None]
+        gradients = [self._backward(row, training=True)[1] for row in rows]
+        return ((counts_E / counts_E.sum()) @ torch.stack(gradients))[None]
 
 
 class Found:
@@ -143,9 +225,12 @@ class Found:
         try:
             check_packing(self.base, max(LENGTHS), training=True)
         except InputError as error:
-            assert "cannot be packed: it " in str(error) and "\n" not in str(error)
-            return False
-        return True
+            reason = str(error)
+        else:
+            return True
+        assert "cannot be packed: it " in reason
+        assert "\n" not in reason
+        return False
 
     def losses(self, rows: list[dict[str, list[int]]], packed: bool) -> torch.Tensor:
         """Return losses (E,): of the first row alone, and of the others together."""
@@ -163,7 +248,7 @@ class Found:
         config = TrainingConfig(
             epochs=1, batch_size=len(rows), max_grad_norm=1e9, micro_tokens=40, packed=packed
         )
-        model = copy.deepcopy(self.adapted)
+        model = adapted_model(self.model)
         (kept,) = train(model, rows, config, seed=0, folder=self.folder / f"step-{packed}")
         return flat(kept.moments()[0], model)[None] / 0.1  # m = (1 - 0.9) g
 

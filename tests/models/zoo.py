@@ -14,7 +14,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from tis_ray.settings import ModelConfig
 
 TOKENIZER = Path(__file__).parents[1] / "golden" / "less" / "tokenizer"
-VOCABULARY = 384
+VOCABULARY = 400
 POSITIONS = 64
 ORIGINAL = 12
 """Length from which the rotary factors of the stretched models change."""
@@ -22,27 +22,60 @@ ORIGINAL = 12
 FAMILIES = sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
 
 _SHAPE: dict[str, Any] = {
-    **{"vocab_size": VOCABULARY, "pad_token_id": 2, "bos_token_id": 0, "eos_token_id": 1},
-    **{"hidden_size": 32, "n_embd": 32, "d_model": 32, "word_embed_proj_dim": 32},
-    **{"intermediate_size": 64, "ffn_dim": 64, "decoder_ffn_dim": 64, "encoder_ffn_dim": 64},
-    **{"num_hidden_layers": 2, "n_layer": 2, "n_layers": 2},
-    **{"decoder_layers": 2, "encoder_layers": 2, "num_hidden_groups": 1},
-    **{"num_attention_heads": 4, "n_head": 4, "n_heads": 4},
-    **{"decoder_attention_heads": 4, "encoder_attention_heads": 4},
-    **{"num_key_value_heads": 2, "head_dim": 8, "rotary_dim": 4},
-    **{"max_position_embeddings": POSITIONS, "n_positions": POSITIONS},
-    **{"num_experts": 4, "num_local_experts": 4, "n_routed_experts": 4, "n_shared_experts": 1},
-    **{"num_experts_per_tok": 2, "moe_intermediate_size": 32, "n_group": 1, "topk_group": 1},
-    **{"shared_expert_intermediate_size": 32, "vocab_size_per_layer_input": VOCABULARY},
-    **{"q_lora_rank": 16, "kv_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8},
-    **{"qk_head_dim": 16, "v_head_dim": 8},
-    **{"is_decoder": True, "initializer_range": 0.1},
+    "vocab_size": VOCABULARY,
+    "pad_token_id": 2,
+    "bos_token_id": 0,
+    "eos_token_id": 1,
+    "hidden_size": 32,
+    "n_embd": 32,
+    "d_model": 32,
+    "word_embed_proj_dim": 32,
+    "intermediate_size": 64,
+    "ffn_dim": 64,
+    "decoder_ffn_dim": 64,
+    "encoder_ffn_dim": 64,
+    "num_hidden_layers": 2,
+    "n_layer": 2,
+    "n_layers": 2,
+    "decoder_layers": 2,
+    "encoder_layers": 2,
+    "num_hidden_groups": 1,
+    "num_attention_heads": 4,
+    "n_head": 4,
+    "n_heads": 4,
+    "decoder_attention_heads": 4,
+    "encoder_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "rotary_dim": 4,
+    "max_position_embeddings": POSITIONS,
+    "n_positions": POSITIONS,
+    "num_experts": 4,
+    "num_local_experts": 4,
+    "n_routed_experts": 4,
+    "n_shared_experts": 1,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 32,
+    "n_group": 1,
+    "topk_group": 1,
+    "shared_expert_intermediate_size": 32,
+    "vocab_size_per_layer_input": VOCABULARY,
+    "q_lora_rank": 16,
+    "kv_lora_rank": 16,
+    "qk_rope_head_dim": 8,
+    "qk_nope_head_dim": 8,
+    "qk_head_dim": 16,
+    "v_head_dim": 8,
+    "is_decoder": True,
+    "initializer_range": 0.1,
 }
 """Sizes, by every name that a config may have for them."""
 
 _LINEAR_ATTENTION = {
-    **{"linear_num_value_heads": 2, "linear_num_key_heads": 2},
-    **{"linear_key_head_dim": 8, "linear_value_head_dim": 8},
+    "linear_num_value_heads": 2,
+    "linear_num_key_heads": 2,
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 8,
 }
 _LONGROPE = {
     "rope_type": "longrope",
@@ -57,13 +90,18 @@ _OF_FAMILY: Mapping[str, dict[str, Any]] = {
     "bamba": {"attn_layer_indices": [1], "mamba_n_heads": 4, "mamba_d_head": 16},
     "dots1": {"first_k_dense_replace": 1},
     "gemma3n_text": {
-        **{"num_kv_shared_layers": 0, "layer_types": ["sliding_attention", "full_attention"]},
-        **{"intermediate_size": [64, 64], "activation_sparsity_pattern": [0.0, 0.0]},
-        **{"laurel_rank": 8, "hidden_size_per_layer_input": 8},
+        "num_kv_shared_layers": 0,
+        "layer_types": ["sliding_attention", "full_attention"],
+        "intermediate_size": [64, 64],
+        "activation_sparsity_pattern": [0.0, 0.0],
+        "laurel_rank": 8,
+        "hidden_size_per_layer_input": 8,
     },
     "gpt_neo": {"attention_types": [[["global", "local"], 1]]},
     "granitemoehybrid": {
-        **{"layer_types": ["mamba", "attention"], "mamba_n_heads": 4, "mamba_d_head": 16}
+        "layer_types": ["mamba", "attention"],
+        "mamba_n_heads": 4,
+        "mamba_d_head": 16,
     },
     "lfm2_moe": {"layer_types": ["conv", "full_attention"], "num_dense_layers": 1},
     "mamba2": {"num_heads": 8, "state_size": 8, "n_groups": 1},
@@ -104,7 +142,7 @@ VARIANTS: Mapping[str, tuple[str, dict[str, Any]]] = {
 
 
 def small_config(kind: str) -> PreTrainedConfig:
-    """Return the config of a small model of a family, or of a variant; its dropout is off."""
+    """Return the config of a small model of a family, or of a variant; its dropout and noise are off."""
     family, changes = VARIANTS.get(kind, (kind, _OF_FAMILY.get(kind, {})))
     ready = AutoConfig.for_model(family)
     known = {*ready.to_dict(), *type(ready).attribute_map}
@@ -112,7 +150,7 @@ def small_config(kind: str) -> PreTrainedConfig:
     if "kv_lora_rank" in known:  # each head has keys and values of its own
         shape["num_key_value_heads"] = 4
     for name, value in ready.to_dict().items():
-        if "drop" in name and isinstance(value, float):
+        if isinstance(value, float) and ("drop" in name or "jitter" in name):
             shape[name] = 0.0
     return AutoConfig.for_model(family, **(shape | changes))
 

@@ -42,7 +42,7 @@ def batch_losses(base: PreTrainedModel, batch: Batch, by_example: bool = False) 
         rows, columns = flat_rows[None], flat_columns[None]
     apart = nullcontext() if segments is None else packed_attention(base, segments)
     own_lengths = own_rotary(base, batch.lengths, segments)
-    with apart, own_lengths, _hidden_states_at(base, rows, columns):
+    with apart, own_lengths, _hidden_states_at(base, batch.input_ids.shape, rows, columns):
         # No attention mask: a causal model sees nothing of the padding on the right.
         logits = base(**batch.inputs, use_cache=False, return_dict=True).logits
     token_losses = functional.cross_entropy(
@@ -70,7 +70,9 @@ def label_columns(batch: Batch) -> Tensor:
 
 
 @contextmanager
-def _hidden_states_at(base: PreTrainedModel, rows: Tensor, columns: Tensor) -> Iterator[None]:
+def _hidden_states_at(
+    base: PreTrainedModel, tokens: torch.Size, rows: Tensor, columns: Tensor
+) -> Iterator[None]:
     """Let the model compute logits only at these (row, column) positions.
 
     The hidden states are cut on their way into the head, so whatever the model does around it
@@ -81,6 +83,12 @@ def _hidden_states_at(base: PreTrainedModel, rows: Tensor, columns: Tensor) -> I
     def cut(hidden: Tensor) -> Tensor:
         nonlocal calls
         calls += 1
+        if hidden.shape[:-1] != tokens:
+            raise InputError(
+                f"model {type(base).__name__} gives its output head rows of shape "
+                f"{tuple(hidden.shape[:-1])} for tokens of shape {tuple(tokens)}; only causal language "
+                "models that predict one token from each can be used"
+            )
         return hidden[rows, columns]
 
     with before_head(base, cut):

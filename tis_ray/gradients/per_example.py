@@ -76,6 +76,11 @@ def backward_per_example(
         # A tapped head must see rows grouped by example (as packed ones are anyway).
         head_is_tapped = any(tap.module in run.head_modules for tap in taps)
         losses_E = batch_losses(base, batch, by_example=head_is_tapped)
+        if not losses_E.requires_grad:
+            raise InputError(
+                f"model {type(base).__name__} passes no gradient from its losses to what is trained; "
+                "use another model, or a representation without gradients"
+            )
         # The losses of different examples share no activation, so the gradient of their sum holds each
         # example's own gradient in its own rows (and a NaN stays in the rows it came from).
         losses_E.sum().backward()

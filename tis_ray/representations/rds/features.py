@@ -36,14 +36,14 @@ class Rds:
     def __init__(self, model: ModelConfig, batch: BatchConfig, device: str) -> None:
         self.batch, self.device = batch, device
         base = load_model(model, device)
-        self.decoder, head = base.base_model, base.get_output_embeddings()
-        if self.decoder is base or head is None:
+        self.decoder = base.base_model
+        if self.decoder is base or base.get_output_embeddings() is None:
             raise InputError(
                 f"representation: rds needs a causal language model with a decoder and an output "
                 f"head; model {type(base).__name__} is not one"
             )
-        # What the head reads, which need not be the config's hidden size (OPT projects it).
-        self.width = int(head.weight.shape[1])
+        # Not always the config's hidden size, nor what the head reads: OPT and RemBERT project.
+        self.width = len(self._pooled([[0]])[0])
 
     def features(self, rows: list[StoredRow], side: str) -> Features:
         """Return unit features (E, 1, K), where K is the width of the model's last hidden state."""
