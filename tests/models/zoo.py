@@ -89,6 +89,7 @@ _DYNAMIC = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 4.0}
 _OF_FAMILY: Mapping[str, dict[str, Any]] = {
     "bamba": {"attn_layer_indices": [1], "mamba_n_heads": 4, "mamba_d_head": 16},
     "dots1": {"first_k_dense_replace": 1},
+    "falcon_h1": {"mamba_d_ssm": 64, "mamba_n_heads": 4, "mamba_d_head": 16, "mamba_d_state": 8},
     "gemma3n_text": {
         "num_kv_shared_layers": 0,
         "layer_types": ["sliding_attention", "full_attention"],
@@ -103,6 +104,7 @@ _OF_FAMILY: Mapping[str, dict[str, Any]] = {
         "mamba_n_heads": 4,
         "mamba_d_head": 16,
     },
+    "kimi_linear": {"linear_head_dim": 8, "linear_num_heads": 4, "num_experts_per_token": 2},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"], "num_dense_layers": 1},
     "mamba2": {"num_heads": 8, "state_size": 8, "n_groups": 1},
     "prophetnet": {"num_decoder_layers": 2, "num_decoder_attention_heads": 4},
