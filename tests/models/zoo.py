@@ -50,6 +50,7 @@ _SHAPE: dict[str, Any] = {
     "rotary_dim": 4,
     "max_position_embeddings": POSITIONS,
     "n_positions": POSITIONS,
+    "max_seq_len": POSITIONS,
     "num_experts": 4,
     "num_local_experts": 4,
     "n_routed_experts": 4,

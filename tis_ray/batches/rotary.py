@@ -52,16 +52,18 @@ def own_rotary(
                 module.__dict__.pop("forward", None)
             else:
                 module.forward = forward
-            _forget(module)
+        forget_lengths(base)
+
+
+def forget_lengths(base: PreTrainedModel) -> None:
+    """Let a model forget how long its inputs have been, as if it were new."""
+    for module in _stretched_modules(base):
+        _forget(module)
 
 
 def rotary_depends_on_length(base: PreTrainedModel, longest: int) -> bool:
-    """Return whether rows of up to `longest` tokens do not all get the same rotary factors.
-
-    Afterwards the model has forgotten the inputs that it has seen, as if it were new.
-    """
-    changes = [_changes(module, longest - 1) for module in _stretched_modules(base)]
-    return any(changes)
+    """Return whether rows of up to `longest` tokens do not all get the same rotary factors."""
+    return any(_changes(module, longest - 1) for module in _stretched_modules(base))
 
 
 def _stretched_modules(base: PreTrainedModel) -> list[nn.Module]:

@@ -16,7 +16,7 @@ from transformers import (
     StoppingCriteriaList,
 )
 
-from tis_ray.batches import rotary_depends_on_length
+from tis_ray.batches import forget_lengths, rotary_depends_on_length
 from tis_ray.models.lora import CausalLM, without_wrapper
 
 
@@ -85,7 +85,7 @@ def generate(
 def _batches(
     base: PreTrainedModel, lengths: Sequence[int], max_new_tokens: int, batch_size: int
 ) -> Iterator[list[int]]:
-    """Yield the prompts of each batch, by length; before each, the model forgets the one before.
+    """Yield the prompts of each batch, by length.
 
     Where rotary factors depend on how long an answer has become, a batch has prompts of one length.
     """
@@ -94,8 +94,10 @@ def _batches(
         members = waiting[:batch_size]
         if rotary_depends_on_length(base, lengths[members[-1]] + max_new_tokens):
             members = [i for i in members if lengths[i] == lengths[members[0]]]
+        forget_lengths(base)
         yield members
         waiting = waiting[len(members) :]
+    forget_lengths(base)
 
 
 @contextmanager

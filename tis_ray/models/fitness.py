@@ -14,7 +14,7 @@ from itertools import chain
 
 import torch
 from peft import PeftModel
-from peft.tuners.lora import LoraLayer
+from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
@@ -105,10 +105,14 @@ def _token_problems(config: ModelConfig, model: PreTrainedModel) -> Iterator[str
 def _position_problems(
     config: ModelConfig, model: PreTrainedModel, max_length: int
 ) -> Iterator[str]:
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    shape = model.config.get_text_config()
+    positions = getattr(shape, "max_position_embeddings", None)
+    slopes = getattr(shape, "max_seq_len", None)  # MPT makes so many, and cannot take more
+    ends = positions is None and slopes is not None
+    positions = slopes if ends else positions
     if not isinstance(positions, int) or max_length <= positions:
         return
-    if _has_position_table(model, positions):
+    if ends or _has_position_table(model, positions):
         yield (
             f"data.max_length: {max_length}, but {config.name} has a table of {positions} positions; "
             f"set data.max_length to {positions} or less"
@@ -124,7 +128,7 @@ def _has_position_table(model: PreTrainedModel, positions: int) -> bool:
     """Return whether a model looks positions up in a table, which ends, rather than computing them.
 
     A table has a row for each position, or one or two more (OPT, RoBERTa); it is an embedding, or a
-    tensor that is not trained (the sines of GPT-J and CTRL, the slopes of MPT).
+    tensor that is not trained (the sines of GPT-J and CTRL).
     """
     words = model.get_input_embeddings()
     for module in model.modules():
@@ -173,7 +177,7 @@ def _try_adapters(model: PeftModel) -> None:
     tried = set()
     for name, module in model.named_modules():
         kind = type(module), type(getattr(module, "base_layer", None))
-        if isinstance(module, LoraLayer) and hasattr(module, "in_features") and kind not in tried:
+        if isinstance(module, LoraLinear) and kind not in tried:
             tried.add(kind)
             dtype = next(module.base_layer.parameters()).dtype
             x = torch.zeros(1, 2, module.in_features, dtype=dtype, device="meta")
