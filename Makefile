@@ -12,8 +12,9 @@ $(VENV)/.run: pyproject.toml constraints.txt
 	$(PIP) install --quiet --constraint constraints.txt --editable ".[embed]"
 	touch $@
 
-$(VENV)/.dev: $(VENV)/.run
+$(VENV)/.dev: $(VENV)/.run tests/templates.txt
 	$(PIP) install --quiet --constraint constraints.txt --editable ".[embed,dev]"
+	$(PIP) install --quiet --no-deps --requirement tests/templates.txt
 	touch $@
 
 demo: $(VENV)/.run ## select, fine-tune, compare with random and zero-shot; ends with a page of pictures

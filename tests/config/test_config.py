@@ -221,9 +221,12 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         ({"data": {**DATA, "pool": {"rows": 5}}}, "`data.pool`: `kind` is missing; add one of"),
         (
             {"data": {**DATA, "pool": {"kind": "buitlin"}}},
-            "`data.pool`: found 'buitlin', expected one of builtin, file, hub; did you mean `buil",
+            "`data.pool`: found 'buitlin', expected one of builtin, file, hub, list; did you",
         ),
-        ({"data": {**DATA, "pool": 5}}, "`data.pool`: give a path, `hub:org/name`, or a section"),
+        (
+            {"data": {**DATA, "pool": 5}},
+            "`data.pool`: give a path, `hub:org/name`, a list of them, or",
+        ),
         ({"data": {"pool": "a", "query": "b"}}, "`data.test` is missing; add it"),
         (
             {"data": {**DATA, "query": {"kind": "builtin"}}},

@@ -161,7 +161,6 @@ def test_tasks_that_do_not_fit_are_one_line(changes: dict[str, Any], message: st
         ({"model": {"name": ["builtin", "./other"]}}, "model.name: ['builtin', './other']"),
         ({"model": {"dtype": ["float32", "bfloat16"]}}, "model.dtype: ['float32', 'bfloat16']"),
         ({"finetune": {"packed": [True, False]}}, "finetune.packed: [True, False]"),
-        ({"data": {**raw()["data"], "pool": ["a", "b"]}}, "data.pool: ['a', 'b']"),
     ],
 )
 def test_a_list_where_one_value_belongs_names_grid(changes: dict[str, Any], dotted: str) -> None:

@@ -27,6 +27,7 @@ from tis_ray.data import (
     plain_text,
     query_text,
 )
+from tis_ray.data.rendering import Renderer
 from tis_ray.errors import InputError
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "less"
@@ -56,6 +57,8 @@ MOVING = (
     "{{ messages[0].content if loop.index == messages | length - 1 }}"
     "[{{ m.role }}]{{ m.content }};{% endif %}{% endfor %}"
 )
+# What is done to an answer here is not known to keep its marks.
+SHOUTING = "{% for m in messages %}[{{ m.role }}]{{ '%s!' | format(m.content) }};{% endfor %}"
 
 
 def tokenizer_with(template: str | None = None, bos: bool = False, eos: bool = True) -> Any:
@@ -168,24 +171,28 @@ def test_a_start_token_is_masked_and_stands_once() -> None:
     assert query == encoded
 
 
-def test_tokenizer_calls_grow_linearly_and_stop_at_the_limit() -> None:
-    class Counting:
-        def __init__(self) -> None:
-            self.calls = 0
-            self.eos_token = TOKENIZER.eos_token
-            self.truncation_side = "right"
+@pytest.mark.parametrize("template", ["tulu", "chat"])
+def test_a_dialogue_is_rendered_and_tokenised_once(
+    template: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = tokenizer_with(CHATML)
+    called: list[str] = []
+    encode, render = type(tokenizer).__call__, Renderer.render
 
-        def __call__(self, *args: Any, **options: Any) -> Any:
-            self.calls += 1
-            return TOKENIZER(*args, **options)
+    def encoding(self: Any, text: str, **options: Any) -> Any:
+        called.append("encode")
+        return encode(self, text, **options)
 
-    turns = dialogue("u:question", "a:answer") * 50
-    counting = Counting()
-    encode_messages(turns, counting, 100_000)
-    assert counting.calls == 100  # the text, and both ends of 50 user turns, the first being 0
-    counting = Counting()
-    encode_messages(turns, counting, 64)
-    assert counting.calls < 12
+    def rendering(self: Renderer, *args: Any, **options: Any) -> Any:
+        called.append("render")
+        return render(self, *args, **options)
+
+    encode_messages(dialogue("u:q", "a:a"), tokenizer, 64, template)  # what is known once
+    monkeypatch.setattr(type(tokenizer), "__call__", encoding)
+    monkeypatch.setattr(Renderer, "render", rendering)
+    encode_messages(dialogue("u:question", "a:answer") * 50, tokenizer, 100_000, template)
+    assert called.count("encode") <= 3  # the text; under tulu, what is put around a text
+    assert called.count("render") == (template == "chat")
 
 
 def test_query_text_stops_where_the_last_answer_begins() -> None:
@@ -294,8 +301,14 @@ def test_chat_needs_a_template() -> None:
         encode_messages(dialogue("u:a", "a:b"), tokenizer_with(), 64, "chat")
 
 
+def test_a_text_that_the_template_moves_is_no_answer() -> None:
+    messages = dialogue("s:system", "u:one", "a:first", "u:two", "a:second")
+    encoded = encode_messages(messages, tokenizer_with(MOVING), 640, "chat")
+    assert labelled_text(TOKENIZER, encoded) == "first;second;"
+
+
 @pytest.mark.parametrize(
-    ("template", "found"), [(BRACKETS, "no system turn"), (MOVING, "rewrites turns")]
+    ("template", "found"), [(BRACKETS, "no system turn"), (SHOUTING, "leaves out messages")]
 )
 def test_a_dialogue_the_template_cannot_take_is_one_row_s_error(template: str, found: str) -> None:
     messages = dialogue("s:system", "u:one", "a:first", "u:two", "a:second")

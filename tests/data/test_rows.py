@@ -26,7 +26,7 @@ def check(*values: Any, side: Any = "pool") -> list[Any]:
     "value",
     [
         {"messages": [QUESTION, ANSWER]},
-        {"messages": [{**QUESTION, "name": "x"}, ANSWER], "unknown": 1, "prompt": None},
+        {"messages": [{**QUESTION, "name": None}, ANSWER], "unknown": 1, "prompt": None},
         {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]},
         {"conversations": [QUESTION, ANSWER]},
         {"prompt": "Hi", "completion": "Hello"},
@@ -40,7 +40,10 @@ def check(*values: Any, side: Any = "pool") -> list[Any]:
 )
 def test_accepted_shapes_become_the_same_row(value: dict[str, Any]) -> None:
     (row,) = check(value)
-    assert row == {"id": content_id(row), "source": "f", "messages": [QUESTION, ANSWER]}
+    assert row["messages"] == [QUESTION, ANSWER]
+    assert (row["id"], row["source"]) == (content_id(row), "f")
+    assert (row["file"], row["line"]) == ("f.jsonl", 1)
+    assert not {"given_id", "prompt", "tools"} & set(row)
 
 
 def test_alpaca_input_follows_the_instruction() -> None:
@@ -84,9 +87,15 @@ def test_source_falls_back_to_dataset_then_to_the_file() -> None:
     [
         ([1], "wrong_type", "row: expected an object, found list"),
         (None, "wrong_type", "row: expected an object, found null"),
-        ({"id": 1.5, "messages": [ANSWER]}, "wrong_type", "id: expected text, found float"),
-        ({"id": True, "messages": [ANSWER]}, "wrong_type", "id: expected text, found bool"),
-        ({"source": [], "messages": [ANSWER]}, "wrong_type", "source: expected text, found list"),
+        ({"id": [1], "messages": [ANSWER]}, "wrong_type", "id: expected text or a number, found l"),
+        ({"id": {"a": 1}, "messages": [ANSWER]}, "wrong_type", "id: expected text or a number"),
+        ({"source": [], "messages": [ANSWER]}, "wrong_type", "source: expected text or a number"),
+        ({"id": "\ud800", "messages": [ANSWER]}, "wrong_type", "id: holds half of a UTF-16"),
+        ({"source": "\ud800", "messages": [ANSWER]}, "wrong_type", "source: holds half"),
+        ({"prompt": "hi", "completion": "\ud800"}, "wrong_type", "completion: holds half"),
+        ({"text": "\ud800"}, "wrong_type", "text: holds half"),
+        ({"messages": [{**ANSWER, "role": "\ud800"}]}, "wrong_type", "role: holds half"),
+        ({"\ud800": 1}, "no_messages", "found \\ud800"),
         ({"messages": "Hi"}, "wrong_type", "messages: expected a list, found str"),
         ({"messages": ["Hi"]}, "wrong_type", "messages[0]: expected an object"),
         ({"messages": [QUESTION, {"role": "assistant"}]}, "wrong_type", "messages[1].content"),
@@ -94,13 +103,13 @@ def test_source_falls_back_to_dataset_then_to_the_file() -> None:
         ({"messages": [QUESTION, {**ANSWER, "content": 3}]}, "wrong_type", "found int"),
         ({"messages": [{**ANSWER, "content": "\ud800"}]}, "wrong_type", "surrogate"),
         ({"prompts": "x", "labels": ["y"]}, "wrong_type", "labels: expected text, found list"),
-        ({"prompt": 1, "completion": "x"}, "wrong_type", "prompt: expected a list"),
-        ({"instruction": "x", "output": 1}, "wrong_type", "output: expected text"),
+        ({"prompt": 1, "completion": "x"}, "wrong_type", "prompt: expected text or a list"),
+        ({"instruction": "x", "output": 1}, "wrong_type", "output: expected text or a list"),
         ({}, "no_messages", "found nothing"),
-        ({"text": "x", "id": "a"}, "no_messages", "found id, text"),
+        ({"title": "x", "id": "a"}, "no_messages", "found id, title"),
         ({"messages": []}, "no_messages", "empty"),
         ({"messages": None}, "no_messages", "found nothing"),
-        ({"messages": [QUESTION, {"role": "tool", "content": "x"}]}, "unknown_role", "'tool'"),
+        ({"messages": [QUESTION, {"role": "judge", "content": "x"}]}, "unknown_role", "'judge'"),
         ({"conversations": [{"from": "bot", "value": "x"}]}, "unknown_role", "'bot'"),
         ({"messages": [QUESTION]}, "no_assistant_turn", "assistant"),
         ({"prompt": " ", "completion": "\n"}, "empty_text", "every message is empty"),
@@ -121,7 +130,8 @@ def test_an_empty_answer_is_kept() -> None:
 
 def test_the_set_of_reasons_is_closed() -> None:
     assert set(RejectReason) == {
-        *("bad_json", "wrong_type", "no_messages", "unknown_role", "no_assistant_turn"),
+        *("bad_json", "wrong_type", "not_text", "no_messages", "unknown_role"),
+        *("no_assistant_turn", "nothing_trained"),
         *("empty_text", "duplicate_id", "labels_all_masked", "template_rejected"),
         *("overlaps_test", "overlaps_query", "excluded"),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
 import random
@@ -11,13 +12,15 @@ from types import ModuleType
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tis_ray.data import Rejected, content_fingerprint, read_rows
-from tis_ray.data import sources as sources_module
+from tis_ray.data.files import RowFile
+from tis_ray.data.files.json_array import array_records
 from tis_ray.errors import InputError
 from tis_ray.settings import BuiltinSource, FileSource, HubSource
 
@@ -48,37 +51,56 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
     if path.suffix == ".parquet":
         pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=2)
         return path
+    if path.suffix in (".arrow", ".feather"):
+        feather.write_feather(pa.Table.from_pylist(rows), path)
+        return path
     text = json.dumps(rows, ensure_ascii=False) if ".json" in path.suffixes else lines(rows)
-    data = text.encode()
-    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    path.write_bytes(packed(text.encode(), path.suffix))
     return path
+
+
+def packed(data: bytes, suffix: str) -> bytes:
+    if suffix == ".zst":
+        return bytes(pa.compress(data, codec="zstd", asbytes=True))
+    return {".gz": gzip.compress, ".bz2": bz2.compress}.get(suffix, bytes)(data)
 
 
 def read(path: Path, side: Any = "pool", **options: Any) -> list[Any]:
     return list(read_rows(FileSource(path=str(path), **options), side))
 
 
+def said(rows: list[Any]) -> list[Any]:
+    """Return what rows say, without where they come from."""
+    names = ("id", "source", "messages")
+    return [row if isinstance(row, Rejected) else {n: row[n] for n in names} for row in rows]
+
+
 @pytest.mark.parametrize(
     "name",
-    ["p.jsonl", "p.jsonl.gz", "p.json", "p.json.gz", "p.parquet", "P.JSONL"],
+    [
+        *("p.jsonl", "p.json", "p.ndjson", "P.JSONL", "p.parquet", "p.arrow", "p.feather"),
+        *("p.jsonl.gz", "p.json.gz", "p.jsonl.bz2", "p.jsonl.zst", "p.json.zst"),
+    ],
 )
 def test_every_format_gives_the_same_rows(tmp_path: Path, name: str) -> None:
-    assert read(write(tmp_path / name, ROWS)) == ROWS
+    found = read(write(tmp_path / name, ROWS))
+    assert said(found) == ROWS
+    assert [(row["file"], row["line"]) for row in found] == [(name, n) for n in range(1, 6)]
 
 
 def test_a_json_file_may_hold_lines(tmp_path: Path) -> None:
     path = tmp_path / "p.json"
     path.write_text(lines(ROWS), encoding="utf-8")
-    assert read(path) == ROWS
+    assert said(read(path)) == ROWS
 
 
 def test_byte_order_mark_blank_lines_and_crlf_are_harmless(tmp_path: Path) -> None:
     path = tmp_path / "p.jsonl"
     path.write_bytes(("\ufeff" + lines(ROWS).replace("\n", "\r\n\r\n \r\n")).encode())
-    assert read(path) == ROWS
+    assert said(read(path)) == ROWS
     array = tmp_path / "p.json"
     array.write_bytes(("\ufeff \n" + json.dumps(ROWS, indent=2)).encode())
-    assert read(array) == ROWS
+    assert said(read(array)) == ROWS
 
 
 def test_lines_count_from_one_with_blank_lines_included(tmp_path: Path) -> None:
@@ -86,10 +108,10 @@ def test_lines_count_from_one_with_blank_lines_included(tmp_path: Path) -> None:
     path.write_text('\n{"id": "x", "messages": []}\n\n{"id": \n[1]\n' + "[" * 100_000, "utf-8")
     found = read(path)
     assert [(row.file, row.line, row.id, row.reason) for row in found] == [
-        (str(path), 2, "x", "no_messages"),
-        (str(path), 4, None, "bad_json"),
-        (str(path), 5, None, "wrong_type"),
-        (str(path), 6, None, "bad_json"),
+        ("p.jsonl", 2, "x", "no_messages"),
+        ("p.jsonl", 4, None, "bad_json"),
+        ("p.jsonl", 5, None, "wrong_type"),
+        ("p.jsonl", 6, None, "bad_json"),
     ]
 
 
@@ -115,20 +137,26 @@ def test_a_folder_is_read_in_order_of_path(tmp_path: Path) -> None:
             [{"prompt": str(n), "completion": "x"}],
         )
     write(tmp_path / "_notes.parquet", ROWS)
+    write(tmp_path / ".cache" / "a.parquet", ROWS)
     (tmp_path / "dataset_info.json").write_text("{}")
     found = read(tmp_path)
     assert [row["messages"][0]["content"] for row in found] == ["0", "1", "2"]
     assert {row["source"] for row in found} == {"train"}
-    assert read(tmp_path / "sub" / "*-0000[12]-*.parquet") == found[1:]
+    assert said(read(tmp_path / "sub" / "*-0000[12]-*.parquet")) == said(found[1:])
 
 
-def test_ids_are_unique_over_the_files_of_a_folder(tmp_path: Path) -> None:
-    write(tmp_path / "a.jsonl", ROWS)
-    write(tmp_path / "b.jsonl", ROWS[:2])
+def test_ids_that_repeat_between_files_are_told_apart_by_file(tmp_path: Path) -> None:
+    numbered = [{**row, "id": n} for n, row in enumerate(ROWS[:2])]
+    write(tmp_path / "a.jsonl", numbered)
+    write(tmp_path / "b.jsonl", [*numbered, numbered[1]])
+    write(tmp_path / "x" / "c.jsonl", numbered[:1])
+    write(tmp_path / "y" / "c.jsonl", numbered[:1])
     found = read(tmp_path)
-    assert found[:5] == ROWS
-    assert [row.reason for row in found[5:]] == ["duplicate_id"] * 2
-    assert {Path(row.file).name for row in found[5:]} == {"b.jsonl"}
+    rows = [row for row in found if not isinstance(row, Rejected)]
+    assert [row["id"] for row in rows] == ["0", "1", "b:0", "b:1", "x/c:0", "y/c:0"]
+    assert [row["given_id"] for row in rows] == ["0", "1", "0", "1", "0", "0"]
+    (twice,) = [row for row in found if isinstance(row, Rejected)]
+    assert (twice.file, twice.line, twice.id, twice.reason) == ("b.jsonl", 3, "1", "duplicate_id")
 
 
 def one_line_error(path: Path) -> str:
@@ -153,7 +181,11 @@ def test_unreadable_files_are_one_line_errors(tmp_path: Path) -> None:
     (empty / "readme.txt").write_text("x")
     assert "the folder holds no rows" in one_line_error(empty)
     cases = {
-        "rows.csv": (b"a,b", "unknown file type; expected .parquet, .jsonl"),
+        "rows.txt": (b"a,b", "unknown file type; expected .parquet, .arrow"),
+        "rows.tar": (b"", "is a WebDataset archive, which is not read"),
+        "rows.csv": (b"a,b", "no column that holds rows"),
+        "quote.csv": (b'prompt,completion\na,b\n"a,b\nc,d\n', "line 3: cannot be split into cells"),
+        "twice.csv": (b"text,text\na,b", "two columns are named 'text'"),
         "latin.jsonl": (lines(ROWS).encode() + b'{"a": "\xe9"}\n', "line 6 is not UTF-8"),
         "wide.jsonl": (lines(ROWS).encode("utf-16"), "line 1 is not UTF-8"),
         "latin.json": (b'[{"a": "\xe9"}]', "not UTF-8"),
@@ -172,9 +204,9 @@ def test_unreadable_files_are_one_line_errors(tmp_path: Path) -> None:
         path.write_bytes(data)
         assert expected in one_line_error(path)
     other = tmp_path / "other.parquet"
-    pq.write_table(pa.table({"id": ["a"], "text": ["b"]}), other)
+    pq.write_table(pa.table({"id": ["a"], "title": ["b"]}), other)
     assert "no column that holds rows" in one_line_error(other)
-    assert "found id, text" in one_line_error(other)
+    assert "found id, title" in one_line_error(other)
 
 
 @given(
@@ -185,13 +217,9 @@ def test_an_array_reads_the_same_in_chunks_of_any_size(
 ) -> None:
     path = tmp_path_factory.mktemp("array") / "p.json"
     path.write_text(json.dumps(values, indent=1), encoding="utf-8")
-    kept = sources_module._CHUNK
-    try:
-        for sources_module._CHUNK in (1, 7, 1 << 20):  # type: ignore[misc]
-            found = [record.value for record in sources_module._array_records(path)]
-            assert found == values
-    finally:
-        sources_module._CHUNK = kept  # type: ignore[misc]
+    for chunk in (1, 7, 1 << 20):
+        records = array_records(RowFile(path, "p.json", "p"), chunk)
+        assert [record.value for record in records] == values
 
 
 mixed_lines = st.lists(
@@ -238,7 +266,7 @@ def test_reading_is_lazy(tmp_path: Path) -> None:
     path = tmp_path / "p.jsonl"
     path.write_bytes(lines(ROWS).encode() + b"\xff\n")
     rows = read_rows(FileSource(path=str(path)))
-    assert next(rows) == ROWS[0]
+    assert said([next(rows)]) == ROWS[:1]
     with pytest.raises(InputError):
         list(rows)
 
@@ -294,12 +322,12 @@ def test_hub_rows_stream_from_the_pinned_revision(monkeypatch: pytest.MonkeyPatc
 
     def load(*args: Any, **options: Any) -> list[Any]:
         calls.append((args, options))
-        return [{**ROWS[0], "source": None}, {"text": "x"}]
+        return [{**ROWS[0], "source": None}, {"title": "x"}]
 
     fake_datasets(monkeypatch, load)
     source = HubSource(name="org/set", config="main", split="dev", revision="c0ffee")
     row, rejected = read_rows(source)
-    assert row == {**ROWS[0], "source": "org/set"}
+    assert said([row]) == [{**ROWS[0], "source": "org/set"}]
     assert isinstance(rejected, Rejected)
     assert (rejected.file, rejected.line, rejected.reason) == ("hub:org/set", 2, "no_messages")
     options = {"split": "dev", "revision": "c0ffee", "streaming": True}

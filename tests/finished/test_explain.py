@@ -61,6 +61,8 @@ def finished(config: Config) -> Config:
             "id": [f"row-{index}" for index, _, _ in chosen],
             "source": ["web"] * 4,
             "query_id": [f"q-{'ab'[query]}" for _, _, query in chosen],
+            "file": ["pool.jsonl"] * 4,
+            "line": [index + 1 for index, _, _ in chosen],
         }
     )
     write_parquet(ordering / "ordering.parquet", table)
@@ -73,11 +75,17 @@ def finished(config: Config) -> Config:
 
 def test_a_chosen_row_has_rank_score_query_and_margin(finished: Config) -> None:
     assert list(explain_row(finished, "row-0")) == [
-        "less-round_robin: rank 1 of 4, score 0.9000, pulled by query q-a, margin 0.1000; source web"
+        (
+            "less-round_robin: rank 1 of 4, score 0.9000, pulled by query q-a, margin 0.1000; source web; "
+            "pool.jsonl, line 1"
+        )
     ]
     # Rows 0, 1 and 2 had better ranks, so what the query could have had instead is row 6, at 0.3.
     assert list(explain_row(finished, "row-5")) == [
-        "less-round_robin: rank 4 of 4, score 0.6000, pulled by query q-b, margin 0.3000; source web"
+        (
+            "less-round_robin: rank 4 of 4, score 0.6000, pulled by query q-b, margin 0.3000; source web; "
+            "pool.jsonl, line 6"
+        )
     ]
 
 
@@ -131,7 +139,7 @@ def test_a_ready_ordering_is_explained_without_scores(finished: Config) -> None:
     link = finished.run_dir / "orderings" / "mine-given"
     link.symlink_to(os.path.relpath(ordering.path, link.parent))
     assert list(explain_row(finished, "row-0"))[1] == (
-        "mine-given: rank 1 of 4, pulled by no query; source web"
+        "mine-given: rank 1 of 4, pulled by no query; source web; pool.jsonl, line 1"
     )
     assert list(explain_row(finished, "row-6"))[1] == "mine-given: not among the first 4"
     assert [method for method, _, _ in explain_orderings(finished)] == [
@@ -161,7 +169,10 @@ def test_explaining_does_without_the_scores(finished: Config) -> None:
         folder.rename(folder.with_name("gone"))
     assert list(explain_row(finished, "row-6")) == ["less-round_robin: not among the first 4"]
     (line,) = explain_row(finished, "row-5")
-    assert line == "less-round_robin: rank 4 of 4, score 0.6000, pulled by query q-b; source web"
+    assert line == (
+        "less-round_robin: rank 4 of 4, score 0.6000, pulled by query q-b; source web; "
+        "pool.jsonl, line 6"
+    )
     ((_, table, _),) = explain_orderings(finished)
     assert "margin" not in table.column_names
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from tis_ray.data import Message, encode_prompt, end_marks
 from tis_ray.errors import InputError
 from tis_ray.models import builtin
 from tis_ray.models.loading import load_model, load_tokenizer
@@ -106,3 +110,25 @@ def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
 def test_a_folder_without_an_adapter_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nowhere: contains no adapter \(adapter_config\.json"):
         export_merged(MODEL, tmp_path / "nowhere", tmp_path / "merged")
+
+
+@pytest.mark.parametrize("template", ["tulu", "chatml"])
+def test_others_prompt_a_model_as_it_was_trained(tmp_path: Path, template: Any) -> None:
+    """In a fresh process, which knows nothing of this package."""
+    tokenizer = load_tokenizer(MODEL)
+    save_model(load_model(MODEL), tokenizer, tmp_path / "model", template)
+    script = (
+        "import sys, json; from transformers import AutoTokenizer, GenerationConfig\n"
+        "own = AutoTokenizer.from_pretrained(sys.argv[1])\n"
+        "turns = [{'role': 'user', 'content': 'Sort the letters: hello'}]\n"
+        "ids = own.apply_chat_template(turns, add_generation_prompt=True)['input_ids']\n"
+        "ends = GenerationConfig.from_pretrained(sys.argv[1]).eos_token_id\n"
+        "print(json.dumps([ids, ends, 'tis_ray' in sys.modules]))"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "model")]
+    out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    ids, ends, ours = json.loads(out)
+    question: Message = {"role": "user", "content": "Sort the letters: hello"}
+    assert ids == encode_prompt([question], tokenizer, template)
+    assert ends == end_marks(tokenizer, template).tokens
+    assert not ours

@@ -94,11 +94,13 @@ REFUSED = {
 }
 """What is refused, and the words that say why."""
 
-NO_DECODER = {"llama4_text"}
+NO_DECODER = {"llama4", "llama4_text"}
 """Models that RDS+ refuses, because they do not say which part is the decoder."""
 
 ROUNDING = {
+    "gemma4": 4e-5,
     "gemma4_text": 4e-5,
+    "gemma4_unified": 4e-5,
     "gemma4_unified_text": 4e-5,
     "kimi_linear": 5e-6,
     "lfm3": 5e-6,
@@ -108,9 +110,9 @@ ROUNDING = {
 are then 1.6e-5 from those in float64, where batches are within 1e-7 of single rows."""
 
 NOT_SMALL = {
-    "needs parts for images or sound, which its config does not make small": """blt dots3_note emu3
-        fuyu gemma3 gemma3n gemma4 gemma4_unified git got_ocr2 llama4 mllama moss_transcribe_diarize
-        musicgen musicgen_melody phi4_multimodal qwen3_5 qwen3_5_moe qwen4_exp""",
+    "has parts for images or sound that its config does not make small": """blt dots3_note emu3 fuyu
+        gemma3n git got_ocr2 mllama moss_transcribe_diarize musicgen musicgen_melody phi4_multimodal
+        qwen4_exp""",
     "helps another model to guess tokens": "gemma4_assistant gemma4_unified_assistant",
     "its config has sizes that cannot be given or that fit no others": """cohere_compass_text dbrx
         dots3_note_text longcat_flash roc_bert zamba""",

@@ -72,6 +72,23 @@ _SHAPE: dict[str, Any] = {
 }
 """Sizes, by every name that a config may have for them."""
 
+_EYE: dict[str, Any] = {
+    "hidden_size": 16,
+    "embed_dim": 16,
+    "out_hidden_size": 32,
+    "intermediate_size": 32,
+    "num_hidden_layers": 1,
+    "num_global_layers": 1,
+    "depth": 1,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "num_heads": 2,
+    "head_dim": 8,
+    "image_size": 28,
+    "patch_size": 14,
+}
+"""Sizes of the parts for images and sound, which no row reaches."""
+
 _LINEAR_ATTENTION = {
     "linear_num_value_heads": 2,
     "linear_num_key_heads": 2,
@@ -109,6 +126,8 @@ _OF_FAMILY: Mapping[str, dict[str, Any]] = {
     "lfm2_moe": {"layer_types": ["conv", "full_attention"], "num_dense_layers": 1},
     "mamba2": {"num_heads": 8, "state_size": 8, "n_groups": 1},
     "prophetnet": {"num_decoder_layers": 2, "num_decoder_attention_heads": 4},
+    "qwen3_5": _LINEAR_ATTENTION,
+    "qwen3_5_moe": _LINEAR_ATTENTION,
     "qwen3_5_text": _LINEAR_ATTENTION,
     "qwen3_5_moe_text": _LINEAR_ATTENTION,
     "qwen3_next": _LINEAR_ATTENTION,
@@ -148,6 +167,20 @@ def small_config(kind: str) -> PreTrainedConfig:
     """Return the config of a small model of a family, or of a variant; its dropout and noise are off."""
     family, changes = VARIANTS.get(kind, (kind, _OF_FAMILY.get(kind, {})))
     ready = AutoConfig.for_model(family)
+    if "text_config" not in ready.sub_configs:
+        return AutoConfig.for_model(family, **(_shape(ready) | changes))
+    parts = {name: part for name in ready.sub_configs if (part := getattr(ready, name)) is not None}
+    shapes = {
+        name: {size: value for size, value in _EYE.items() if size in part.to_dict()}
+        for name, part in parts.items()
+    }
+    shapes["text_config"] = _shape(ready.text_config) | changes
+    for name, part in parts.items():
+        shapes[name]["model_type"] = part.model_type
+    return AutoConfig.for_model(family, **shapes)
+
+
+def _shape(ready: PreTrainedConfig) -> dict[str, Any]:
     known = {*ready.to_dict(), *type(ready).attribute_map}
     shape = {name: value for name, value in _SHAPE.items() if name in known}
     if "kv_lora_rank" in known:  # each head has keys and values of its own
@@ -155,7 +188,7 @@ def small_config(kind: str) -> PreTrainedConfig:
     for name, value in ready.to_dict().items():
         if isinstance(value, float) and ("drop" in name or "jitter" in name):
             shape[name] = 0.0
-    return AutoConfig.for_model(family, **(shape | changes))
+    return shape
 
 
 def parameters(config: PreTrainedConfig) -> int:

@@ -54,10 +54,10 @@ def test_an_artifact_carries_its_stage_s_version(module: Path) -> None:
 def test_rows_of_another_version_are_another_artifact(tmp_path, monkeypatch) -> None:
     config = parse_config(small_study(tmp_path))
     before = tokens.read_side(config, "query")
-    monkeypatch.setattr(tokens, "ROWS_VERSION", 2)
+    monkeypatch.setattr(tokens, "ROWS_VERSION", 3)
     after = tokens.read_side(config, "query")
     assert after.path != before.path
-    assert (before.manifest().version, after.manifest().version) == (1, 2)
+    assert (before.manifest().version, after.manifest().version) == (2, 3)
 
 
 @pytest.mark.ray

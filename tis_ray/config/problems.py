@@ -18,7 +18,6 @@ _RETIRED = {
     "setting": "is no longer a key of a config; leave it out (an earlier version wrote it into the "
     "config of a grid's study: run the file with `grid:` instead)"
 }
-_SOURCES = ("data.pool", "data.query", "data.test")
 LONGEST_FOUND = 200
 
 
@@ -73,7 +72,7 @@ def _line(problem: ErrorDetails, place: Place, dotted: str) -> str:
             return f"{where}: found {shown(found)}, expected a section with keys among {among}"
         case "invalid_key":
             return f"{where} is not a known key; keys are words"
-        case _ if isinstance(found, list) and (kind in _ONE_VALUE or place.dotted in _SOURCES):
+        case _ if isinstance(found, list) and kind in _ONE_VALUE:
             return _list_line(where, place, found)
         case "literal_error":
             expected = problem["ctx"]["expected"]

@@ -42,6 +42,7 @@ from tis_ray.settings import (
     DataConfig,
     EvaluationConfig,
     FinetuneConfig,
+    ListSource,
     ModelConfig,
     OverlapConfig,
     QuantilesConfig,
@@ -262,6 +263,9 @@ class StudyConfig(Section):
 
 def _require_skill(source: AnySource, field: str) -> None:
     """Raise ValueError unless a source of the generator is of one skill, or of none if it is the pool."""
+    if isinstance(source, ListSource):
+        for one in source.sources:
+            _require_skill(one, field)
     if not isinstance(source, BuiltinSource):
         return
     if field == "data.pool":

@@ -1,50 +1,45 @@
-"""Chat templates and label masks: how dialogues and queries are encoded as token ids and labels.
+"""Rows as token ids and labels: what a model reads, and what of it is learnt.
 
-There are two templates. `tulu` is the paper's, and reproduces the tokens and the label mask of its
-code exactly:
-
-    <|system|>\\n{content}\\n    <|user|>\\n{content}\\n    <|assistant|>\\n{content}{eos}\\n
-
-with every content stripped, and then the whole text. `chat` is the tokenizer's own chat template.
-Either way the text is tokenised once, and a label is -100 where the token is not the assistant's. A
-span of characters becomes a span of tokens by counting the tokens of the text before each of its
-ends, cut at `max_length` like the text itself. That takes one tokenizer call for each turn's end, and
-stops at the first one beyond `max_length`. (Adding up the counts of the pieces would save calls but
-is not exact: tokens may join across a boundary, and tokenizers may treat the start of a text
-differently.)
+A dialogue is rendered by a template, the text is tokenised once, and a label is -100 where the token
+is not the assistant's. `tulu` is the paper's template, and reproduces the tokens and the label mask of
+its code exactly (`tis_ray.data.tulu`). `chat` is the tokenizer's own chat template, or one from a file;
+what the assistant wrote is found by `tis_ray.data.answers`. `chatml` is a plain one for base models.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
-from jinja2 import TemplateError as JinjaError
-
+from tis_ray.data.answers import ChatTemplate, Tools
+from tis_ray.data.dialogues import prepared
+from tis_ray.data.places import IGNORED, labels_at, tokens_at
+from tis_ray.data.rendering import Renderer, TemplateError
+from tis_ray.data.tulu import ASSISTANT_HEADER, TULU_JINJA, format_tulu, tulu_dialogue
 from tis_ray.errors import InputError
+from tis_ray.settings.template import TemplateConfig, TemplateName
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from tis_ray.data.rows import Message
 
-Template = Literal["tulu", "chat"]
-PromptTemplate = Literal["tulu", "chat", "plain"]
+Template = TemplateConfig | TemplateName
+PromptTemplate = Template | Literal["plain"]
 """How a prompt is written: in one of the templates, or (`plain`) as bare text (`plain_text`)."""
 
-IGNORED = -100
-ASSISTANT_HEADER = "<|assistant|>\n"
-
-TULU_JINJA = (
-    "{% for m in messages %}{{ '<|' + m['role'] + '|>\n' + m['content'].strip() }}"
-    "{% if m['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
+CHATML_JINJA = (
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' }}"
+    "{{ '\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-"""The Tulu template as a tokenizer's chat template, for programs that accept only those."""
+"""The template `chatml`."""
 
-_Span = tuple[int, int]
-_SENTINEL = "tis-ray-answer"
+_SAMPLE = "tis-ray-answer"
 
 
 class Encoded(TypedDict):
@@ -54,8 +49,29 @@ class Encoded(TypedDict):
     labels: list[int]
 
 
-class TemplateError(InputError):
-    """The tokenizer's chat template rejects this dialogue; the row can be quarantined."""
+@dataclass(frozen=True)
+class EncodedRow:
+    """A row as tokens.
+
+    tokens: how many it has, cut ones too. left_out: fields of turns that the template does not write.
+    """
+
+    input_ids: list[int]
+    labels: list[int]
+    tokens: int
+    left_out: list[str] = field(default_factory=list)
+
+    def encoded(self) -> Encoded:
+        """Return the tokens and labels alone."""
+        return {"input_ids": self.input_ids, "labels": self.labels}
+
+
+@dataclass(frozen=True)
+class EndMarks:
+    """What ends an answer: any of some tokens, and texts that are no token by themselves."""
+
+    tokens: list[int]
+    texts: list[str]
 
 
 def encode_messages(
@@ -63,36 +79,49 @@ def encode_messages(
     tokenizer: PreTrainedTokenizerBase,
     max_length: int,
     template: Template = "tulu",
+    tools: Tools = None,
 ) -> Encoded:
     """Encode a dialogue, with its assistant turns as labels, in at most `max_length` tokens.
 
     Under `tulu` an assistant turn's labels are its content, the eos, and the newline between the
     eos and the next turn, if there is one (as in the Tulu data code that the paper uses). Under
     `chat` they are what the template writes for the turn after the generation prompt, up to its
-    end-of-turn mark. When a long prompt leaves no room for an answer, every label is -100: see
-    `count_response_tokens`.
+    end-of-turn mark; or, in a template with `{% generation %}` blocks, what is in them. When a long
+    prompt leaves no room for an answer, every label is -100: see `count_response_tokens`.
 
-    Raises InputError for an unknown role, an empty list, or a tokenizer that lacks what the template
-    needs (eos, chat template); TemplateError when the chat template rejects the dialogue.
+    Raises InputError for an empty list, or a tokenizer that lacks what the template needs (eos, chat
+    template, places of tokens); TemplateError when the template does not take the dialogue.
     """
+    return encode_dialogue(messages, tokenizer, max_length, template, tools).encoded()
+
+
+def encode_dialogue(
+    messages: Sequence[Message],
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    template: Template = "tulu",
+    tools: Tools = None,
+) -> EncodedRow:
+    """Do the same, and say what was cut and left out."""
     _need_right_truncation(tokenizer)
     if not messages:
         raise InputError("messages: the list is empty; give at least one turn")
-    if template == "tulu":
-        untrimmed, spans = _tulu_text(messages, _eos(tokenizer))
-        text = untrimmed.strip()
-        # Prefixes end in newlines that the trimmed text may have lost: count on the untrimmed one.
-        special = True
+    template = _section(template)
+    if template.name == "tulu":
+        text, spans = tulu_dialogue(messages, _eos(tokenizer))
+        left_out = [
+            name for turn in messages for name in ("reasoning_content", "name") if turn.get(name)
+        ]
+        left_out += ["tools"] if tools else []
     else:
-        untrimmed = text = _render(tokenizer, messages)
-        spans = _gaps(_chat_answers(tokenizer, messages, text), len(text))
-        special = False  # the template writes the special tokens itself
-    ids = _ids(tokenizer, text, max_length, special)
-
-    def tokens_before(end: int) -> int:
-        return len(_ids(tokenizer, untrimmed[:end], max_length, special)) if end else 0
-
-    return {"input_ids": ids, "labels": _masked(ids, spans, tokens_before, max_length)}
+        dialogue = chat_template(tokenizer, template, tools).dialogue(
+            prepared(messages, template), tools
+        )
+        text, left_out = dialogue.text, dialogue.left_out
+        spans = [span for answer in dialogue.answers for span in answer.trained]
+    ids, places = tokens_at(tokenizer, text, special=template.name != "chat")
+    labels = labels_at(ids, places, spans)
+    return EncodedRow(ids[:max_length], labels[:max_length], len(ids), left_out)
 
 
 def encode_query(
@@ -127,44 +156,70 @@ def encode_query_row(
         return encode_query(plain_text(turns[:last]), label, tokenizer, max_length)
     if row.get("prompt") is not None:
         return encode_query(row["prompt"], row["label"], tokenizer, max_length)
-    if template == "tulu":
+    template = _section(template)
+    if template.name == "tulu":
         prompt, label = query_text(row["messages"], tokenizer, template)
         return encode_query(prompt, label, tokenizer, max_length)
     _need_right_truncation(tokenizer)
-    prompt, label = _chat_query(row["messages"], tokenizer)
-    return _joined(
-        _ids(tokenizer, prompt, max_length, special=False),
-        _ids(tokenizer, label, max_length, special=False),
-    )
+    messages, tools = row["messages"], row.get("tools")
+    turns = prepared(messages[: _last_answer(messages) + 1], template)
+    dialogue = chat_template(tokenizer, template, tools).dialogue(turns, tools)
+    ids, places = tokens_at(tokenizer, dialogue.text, special=template.name != "chat")
+    labels = labels_at(ids, places, dialogue.answers[-1].trained)
+    learnt = [place for place, label in enumerate(labels) if label != IGNORED]
+    first, end = (learnt[0], learnt[-1] + 1) if learnt else (len(ids), len(ids))
+    prompt_ids, answer = ids[:first][:max_length], slice(first, min(end, first + max_length))
+    return {
+        "input_ids": prompt_ids + ids[answer],
+        "labels": [IGNORED] * len(prompt_ids) + labels[answer],
+    }
 
 
 def encode_prompt(
     messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase, template: PromptTemplate
 ) -> list[int]:
     """Encode a whole dialogue, up to the point where the answer to its last turn begins."""
-    if template == "chat":
-        text = _render(tokenizer, messages, generation=True)
-    elif template == "tulu":
+    special = True
+    if template == "plain":
+        text = plain_text(messages)
+    elif (section := _section(template)).name == "tulu":
         text = format_tulu(messages, _eos(tokenizer)) + ASSISTANT_HEADER
     else:
-        text = plain_text(messages)
-    ids: list[int] = tokenizer(text, add_special_tokens=template != "chat")["input_ids"]
+        renderer = chat_template(tokenizer, section).renderer
+        text = renderer.render(prepared(messages, section), generation=True).text
+        special = section.name != "chat"
+    ids: list[int] = tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"]
     return ids
 
 
 def end_tokens(tokenizer: PreTrainedTokenizerBase, template: PromptTemplate) -> list[int]:
     """Return the tokens that end an answer: the eos, and the chat template's end-of-turn mark."""
-    ends = {int(tokenizer.eos_token_id)}
-    if template == "chat":
-        # Templates often end a turn with a token of their own, which is not the tokenizer's eos.
-        sample: list[Message] = [
-            {"role": "user", "content": _SENTINEL},
-            {"role": "assistant", "content": _SENTINEL},
-        ]
-        mark = _render(tokenizer, sample).rpartition(_SENTINEL)[2].strip()
-        ids = tokenizer(mark, add_special_tokens=False)["input_ids"]
-        ends |= {token for token in ids[:1] if token in tokenizer.all_special_ids}
-    return sorted(ends)
+    return end_marks(tokenizer, template).tokens
+
+
+def end_marks(tokenizer: PreTrainedTokenizerBase, template: PromptTemplate) -> EndMarks:
+    """Return all that ends an answer: the eos, and what the chat template writes after one."""
+    ends = set() if tokenizer.eos_token_id is None else {int(tokenizer.eos_token_id)}
+    texts: set[str] = set()
+    if template != "plain" and _section(template).name != "tulu":
+        question: Message = {"role": "user", "content": _SAMPLE}
+        answer: Message = {"role": "assistant", "content": _SAMPLE}
+        chat = chat_template(tokenizer, _section(template))
+        for turns in ([question, answer], [question, answer, question, answer]):
+            dialogue = chat.dialogue(turns)
+            ids, places = tokens_at(tokenizer, dialogue.text)
+            for each in dialogue.answers:
+                low, high = each.texts[1], each.end
+                mark = dialogue.text[low:high].strip()
+                inside = [
+                    i
+                    for i, (start, end) in zip(ids, places, strict=True)
+                    if low <= start < end <= high
+                ]
+                own = [i for i in inside if i in tokenizer.added_tokens_decoder]
+                ends.update(own[:1])
+                texts.update([mark] if mark and not own else [])
+    return EndMarks(sorted(ends), sorted(texts))
 
 
 def plain_text(messages: Sequence[Message]) -> str:
@@ -179,7 +234,10 @@ def plain_text(messages: Sequence[Message]) -> str:
 
 
 def query_text(
-    messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase, template: Template = "tulu"
+    messages: Sequence[Message],
+    tokenizer: PreTrainedTokenizerBase,
+    template: Template = "tulu",
+    tools: Tools = None,
 ) -> tuple[str, str]:
     """Return a query's prompt and label.
 
@@ -188,14 +246,14 @@ def query_text(
     """
     last = _last_answer(messages)
     label = messages[last]["content"].strip()
-    if template == "tulu":
+    template = _section(template)
+    if template.name == "tulu":
+        if messages[last].get("tool_calls"):
+            tulu_dialogue(messages, "")  # raises: there is no form for them
         return format_tulu(messages[:last], _eos(tokenizer)) + ASSISTANT_HEADER, label
-    return _chat_query(messages, tokenizer)[0], label
-
-
-def format_tulu(messages: Sequence[Message], eos: str) -> str:
-    """Return the dialogue in the Tulu template, including the last newline."""
-    return _tulu_text(messages, eos)[0]
+    turns = prepared(messages[: last + 1], template)
+    dialogue = chat_template(tokenizer, template, tools).dialogue(turns, tools)
+    return dialogue.text[: dialogue.answers[-1].start], label
 
 
 def count_response_tokens(labels: Sequence[int]) -> int:
@@ -206,110 +264,95 @@ def count_response_tokens(labels: Sequence[int]) -> int:
     return sum(label != IGNORED for label in labels[1:])
 
 
-def _tulu_text(messages: Sequence[Message], eos: str) -> tuple[str, list[_Span]]:
-    """Return the text and its spans that are no labels; these include the answer's header."""
-    text = ""
-    spans = []
-    for index, turn in enumerate(messages):
-        role, start = turn["role"], len(text)
-        if role not in ("system", "user", "assistant"):
-            raise InputError(
-                f"messages[{index}]: role {role!r} is not one of system, user, assistant"
-            )
-        ending = eos if role == "assistant" else ""
-        text += f"<|{role}|>\n{turn['content'].strip()}{ending}\n"
-        if role != "assistant":
-            answered = index + 1 < len(messages) and messages[index + 1]["role"] == "assistant"
-            spans.append((start, len(text) + len(ASSISTANT_HEADER) * answered))
-    return text, spans
-
-
-def _masked(
-    ids: list[int], spans: Sequence[_Span], tokens_before: Callable[[int], int], max_length: int
-) -> list[int]:
-    labels = list(ids)
-    known: dict[int, int] = {}  # a turn may begin where the one before it ends
-    for start, end in spans:
-        first = known.get(start)
-        if first is None:
-            first = tokens_before(start)
-        if first >= max_length:
-            break
-        last = known[end] = tokens_before(end)
-        labels[first:last] = [IGNORED] * len(labels[first:last])
-        if last >= max_length:
-            break
-    return labels
-
-
-def _chat_answers(
-    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], text: str
-) -> list[_Span]:
-    """Return the spans of `text` that the assistant turns fill, found by rendering prefixes.
-
-    Needs no generation tags in the template. Templates may write a turn differently once others
-    follow (Qwen3 drops the reasoning of earlier turns). Then the rendering up to a turn's end is not
-    a prefix of `text`, and the turn ends at the first end-of-turn mark after its start.
-    """
-    spans = []
-    for index, turn in enumerate(messages):
-        if turn["role"] != "assistant":
-            continue
-        head = _render(tokenizer, messages[:index], generation=True)
-        # The generation prompt may open a reasoning block that `text` does not have here.
-        start = len(os.path.commonprefix([head, text]))  # noqa: RUF071  characters are meant
-        if start < len(_render(tokenizer, messages[:index]) if index else ""):
-            raise TemplateError(_rewritten(index))
-        through = _render(tokenizer, messages[: index + 1]).rstrip()
-        if text.startswith(through):
-            end = len(through)
-        else:
-            sample: list[Message] = [*messages[:index], {"role": "assistant", "content": _SENTINEL}]
-            mark = _render(tokenizer, sample).rpartition(_SENTINEL)[2].rstrip()
-            place = text.find(mark, start) if mark else -1
-            if place < 0:
-                raise TemplateError(_rewritten(index))
-            end = place + len(mark)
-        spans.append((start, max(start, end)))
-    return spans
-
-
-def _chat_query(messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
-    """Return the rendered text before the last answer, and that answer with its end-of-turn mark."""
-    dialogue = messages[: _last_answer(messages) + 1]
-    text = _render(tokenizer, dialogue)
-    start, end = _chat_answers(tokenizer, dialogue, text)[-1]
-    return text[:start], text[start:end]
-
-
-def _render(
-    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], generation: bool = False
+def jinja_source(
+    tokenizer: PreTrainedTokenizerBase, template: Template, tools: Tools = None
 ) -> str:
+    """Return the template in Jinja. Raises InputError if the tokenizer has none."""
+    template = _section(template)
+    if template.name == "tulu":
+        return TULU_JINJA
+    if template.name == "chatml":
+        return _chatml(tokenizer)
+    if template.file is not None:
+        return _file_text(template.file)
     if not getattr(tokenizer, "chat_template", None):
-        raise InputError("template: chat: the tokenizer has no chat template; use template: tulu")
-    try:
-        rendered: str = tokenizer.apply_chat_template(
-            list(messages), tokenize=False, add_generation_prompt=generation
+        raise InputError(
+            "template: chat: the tokenizer has no chat template; use template: tulu or template: chatml"
         )
-    except JinjaError as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise TemplateError(
-            f"template: chat: the chat template refuses the dialogue ({reason}); use template: tulu"
-        ) from None
-    return rendered
+    try:
+        return str(tokenizer.get_chat_template(tools=list(tools) if tools else None))
+    except ValueError as error:
+        raise InputError(f"template: chat: {str(error).splitlines()[0]}") from None
 
 
-def _rewritten(index: int) -> str:
-    return (
-        f"template: chat: the chat template rewrites turns, so that messages[{index}] cannot be found "
-        "in its text; use template: tulu"
-    )
+def portable_source(tokenizer: PreTrainedTokenizerBase, template: Template) -> str:
+    """Return the template as others are to use it: in Jinja, with the arguments that it was given."""
+    given = [f"{{%- set {k} = {_literal(v)} -%}}" for k, v in _section(template).kwargs.items()]
+    return "".join(given) + jinja_source(tokenizer, template)
 
 
-def _gaps(spans: Sequence[_Span], length: int) -> list[_Span]:
-    starts = [0, *(end for _, end in spans)]
-    ends = [*(start for start, _ in spans), length]
-    return [(start, end) for start, end in zip(starts, ends, strict=True) if start < end]
+def template_identity(template: TemplateConfig) -> object:
+    """Return what a template's settings are, for a fingerprint: with its file's text, not its name."""
+    settings = template.model_dump(mode="json")
+    if template.file is None:
+        return settings
+    return {**settings, "file": _file_text(template.file)}
+
+
+def chat_template(
+    tokenizer: PreTrainedTokenizerBase, template: TemplateConfig, tools: Tools = None
+) -> ChatTemplate:
+    """Return the template of a tokenizer, or the one that is used in its place."""
+    variables = {**tokenizer.special_tokens_map, **template.kwargs}
+    source = jinja_source(tokenizer, template, tools)
+    return _chat_of(source, json.dumps(variables, sort_keys=True, default=str), template.date)
+
+
+@lru_cache(maxsize=16)
+def _chat_of(source: str, variables: str, day: date) -> ChatTemplate:
+    renderer = Renderer(source, json.loads(variables), day)
+    question: list[Message] = [{"role": "user", "content": _SAMPLE}]
+    for form in (renderer, replace(renderer, parts=True)):
+        try:
+            if form.render(question).texts:
+                return ChatTemplate(form)
+        except TemplateError:
+            continue
+    return ChatTemplate(renderer)
+
+
+@lru_cache(maxsize=16)
+def _file_text(path: str) -> str:
+    try:
+        return Path(path).expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError, RuntimeError) as error:
+        raise InputError(f"data.template.file: {path} cannot be read ({error})") from None
+
+
+def _chatml(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return the template `chatml`; where its end mark is no token, the eos takes its place.
+
+    A base model could not stop at a mark of several tokens in programs that know of tokens alone.
+    """
+    mark = "<|im_end|>"
+    if mark in tokenizer.get_vocab() or not tokenizer.eos_token:
+        return CHATML_JINJA
+    return CHATML_JINJA.replace(f"'{mark}'", "eos_token")
+
+
+def _literal(value: Any) -> str:
+    """Return JSON data as Jinja writes it."""
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_literal(k)}: {_literal(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_literal, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _section(template: Template) -> TemplateConfig:
+    return template if isinstance(template, TemplateConfig) else TemplateConfig(name=template)
 
 
 def _last_answer(messages: Sequence[Message]) -> int:
@@ -340,7 +383,7 @@ def _eos(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def _need_right_truncation(tokenizer: PreTrainedTokenizerBase) -> None:
-    # Cut at its start, a text would no longer line up with the counts of its prefixes.
+    # Cut at its start, a text would lose its prompt before its answer.
     if tokenizer.truncation_side != "right":
         raise InputError(
             "tokenizer: truncation_side is "

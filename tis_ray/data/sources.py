@@ -1,53 +1,71 @@
-"""Readers of data sources (files, the hub, the built-in generator): streams of rows and rejected rows.
+"""Sources of rows (files, the hub, the built-in generator, or several of them) as streams of rows.
 
-A source is the package's own generator, a data set of the Hugging Face hub, or a path: a file
-(.jsonl, .json, either with .gz, or .parquet), a folder, or a pattern such as `data/*.parquet`. Files
-are read in the order of their paths, rows in file order, and never more than a batch of them is held
-in memory. Trouble with a single row is a `Rejected`; trouble with a whole file is an InputError.
+Files are read in the order of their paths, rows in file order, and never more than a batch of them is
+held in memory. Trouble with a single row is a `Rejected`; trouble with a whole file is an InputError.
 """
 
 from __future__ import annotations
 
-import glob
-import gzip
-import io
 import json
-import re
-import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b, file_digest
+from itertools import chain
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, cast
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING, TypeAlias
 
 from tis_ray.data import builtin
-from tis_ray.data.rows import (
-    EXPECTED,
-    FIELDS,
-    Record,
-    Rejected,
-    Row,
-    Side,
-    checked_rows,
-    sample_rows,
+from tis_ray.data.checking import checked_rows, sample_rows
+from tis_ray.data.files import (
+    Columns,
+    RowFile,
+    common_root,
+    file_records,
+    found,
+    named_files,
+    short_names,
+    without_nulls,
 )
+from tis_ray.data.files.opened import readable
+from tis_ray.data.hub import hub_records
+from tis_ray.data.ids import Ids
+from tis_ray.data.reading import Reading
+from tis_ray.data.rows import Record, Rejected, Row, Side
+from tis_ray.data.schemas import FIELDS, ROW_FIELDS
 from tis_ray.errors import InputError
 
 if TYPE_CHECKING:
-    from tis_ray.settings import AnySource, BuiltinSource, HubSource
+    from tis_ray.settings import AnySource, BuiltinSource, FileSource, HubSource
 
-# Folders are searched for these kinds in turn: .json files beside Parquet are notes, not rows.
-_KINDS = ((".parquet",), (".jsonl", ".jsonl.gz"), (".json", ".json.gz"))
-_SUFFIXES = tuple(suffix for kind in _KINDS for suffix in kind)
-_SHARD = re.compile(r"-\d{5}-of-\d{5}$")
-_SPACE = re.compile(r"[ \t\r\n]*")
-_AFTER = re.compile(r"[ \t\r\n]*([,\]])")
-_CHUNK = 1 << 20
+    OneSource: TypeAlias = BuiltinSource | FileSource | HubSource
+
 # Raised whenever the same bytes become different rows, so that no artifact of older rows is reused.
-_READING = 1
+_READING = 2
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One of the sources of a side, with its files."""
+
+    source: OneSource
+    files: list[RowFile] = field(default_factory=list)
+    other: int = 0
+
+    @property
+    def reading(self) -> Reading:
+        if self.source.kind == "builtin":
+            return Reading()
+        return Reading(self.source.columns, self.source.train_on)
+
+    def records(self, side: Side) -> Iterator[Record]:
+        if self.source.kind == "builtin":
+            return _builtin_records(self.source, side)
+        if self.source.kind == "hub":
+            # Its rows come from tables, which fill what one row lacks with null.
+            return (replace(r, value=without_nulls(r.value)) for r in hub_records(self.source))
+        columns = _columns(self.reading)
+        return chain.from_iterable(file_records(file, columns) for file in self.files)
 
 
 def read_rows(
@@ -58,69 +76,137 @@ def read_rows(
     `source.sample` applies first, then `limit`, which keeps the first so many usable rows. A missing
     path or package raises InputError here; a broken file raises it while it is being read.
     """
-    rows = checked_rows(_records(source, side), side)
-    if source.sample is not None:
+    parts = _parts(source)
+    ids = Ids(short_names([file for part in parts for file in part.files]))
+    rows: Iterator[Row | Rejected] = chain.from_iterable(
+        [_part_rows(part, side, ids) for part in parts]
+    )
+    if source.kind == "list" and source.sample is not None:
         rows = sample_rows(rows, source.sample, source.sample_seed)
     return rows if limit is None else _first_usable(rows, limit)
 
 
 def read_records(path: str | Path) -> Iterator[Record]:
-    """Yield the records in the files of a path, unchanged."""
-    return (record for file in source_files(path) for record in _READERS[_kind(file)](file))
+    """Yield the records in the files of a path, unchanged, each under its file's whole path."""
+    at = found(str(path))
+    files = named_files(at, at.root, split=None, label=None)
+    return chain.from_iterable(file_records(replace(f, name=str(f.path))) for f in files)
+
+
+def original_records(
+    source: AnySource,
+    wanted: Collection[tuple[str, int]],
+    *,
+    side: Side = "pool",
+    fingerprint: str | None = None,
+) -> dict[tuple[str, int], object]:
+    """Return the records at these places (`file`, `line` of a row) exactly as they came.
+
+    fingerprint: `content_fingerprint` of the source when the rows were read. Raises InputError if it is
+    another now, or if a place is not there.
+    """
+    if fingerprint is not None and content_fingerprint(source, side) != fingerprint:
+        raise InputError(
+            f"{described(source)}: has changed since its rows were read; restore it, or run again"
+        )
+    lines: dict[str, set[int]] = {}
+    for file, line in wanted:
+        lines.setdefault(file, set()).add(line)
+    records: dict[tuple[str, int], object] = {}
+    for part in _parts(source):
+        streams = [file_records(file) for file in part.files if file.name in lines]
+        for stream in streams or ([] if part.files else [part.records(side)]):
+            for record in stream:
+                if record.line in lines.get(record.file, ()):
+                    records[record.file, record.line] = record.value
+                    lines[record.file].remove(record.line)
+                if not lines.get(record.file):
+                    break
+    missing = [(file, line) for file, left in lines.items() for line in sorted(left)]
+    if missing:
+        file, line = missing[0]
+        raise InputError(f"{described(source)}: has no row at {file}, line {line}")
+    return records
 
 
 def content_fingerprint(source: AnySource, side: Side = "pool") -> str:
     """Return 32 hexadecimal digits that identify the rows of `source`.
 
-    Files are identified by their bytes, whatever their folder; the generator by its version and
-    settings; a hub data set by id and revision, so pin the revision: an unpinned one may change
-    unnoticed.
+    Files are identified by their bytes and their names within the source, wherever that is; the
+    generator by its version and settings; a hub data set by id and revision, so pin the revision: an
+    unpinned one may change unnoticed.
     """
-    spec: list[object] = [_READING, side, source.kind, source.sample]
-    if source.sample is not None:
-        spec.append(source.sample_seed)
-    if source.kind == "builtin":
-        spec += [builtin.VERSION, source.rows, source.seed, source.skill]
-    elif source.kind == "hub":
-        spec += [source.name, source.config, source.split, source.revision]
-    else:
-        for path in source_files(source.path):
-            with _readable(path), path.open("rb") as file:
-                spec.append([_kind(path), _stem(path), file_digest(file, "blake2b").hexdigest()])
+    spec: list[object] = [_READING, side]
+    if source.kind == "list":
+        spec.append([source.sample, source.sample and source.sample_seed])
+    for part in _parts(source):
+        own = part.source
+        spec += [own.kind, own.sample, own.sample and own.sample_seed]
+        if own.kind == "builtin":
+            spec += [builtin.VERSION, own.rows, own.seed, own.skill]
+            continue
+        spec += [sorted(own.columns.items()), own.train_on, own.source]
+        if own.kind == "hub":
+            spec += [own.name, own.config, own.split, own.revision]
+        for file in part.files:
+            with readable(file.path), file.path.open("rb") as opened:
+                digest = file_digest(opened, "blake2b").hexdigest()
+            spec.append([file.name, file.source, sorted(file.more.items()), digest])
     return blake2b(json.dumps(spec).encode(), digest_size=16).hexdigest()
 
 
-def source_files(path: str | Path) -> list[Path]:
-    """Return the files that a path, folder or pattern stands for, sorted by path.
-
-    In a folder, including its subfolders, these are all Parquet files or, if there are none, all
-    .jsonl files or, if there are none, all .json files. Names that start with `.` or `_` are ignored.
-    """
-    root = Path(path).expanduser()
-    if root.is_dir():
-        inside = [p for p in root.rglob("*") if p.is_file() and not _hidden(p.relative_to(root))]
-        for kind in _KINDS:
-            if files := [p for p in inside if p.name.lower().endswith(kind)]:
-                return sorted(files)
-        raise InputError(f"{path}: the folder holds no rows; expected {', '.join(_SUFFIXES)} files")
-    files = [root] if root.is_file() else []
-    if not files and glob.has_magic(str(root)):
-        files = sorted(p for p in map(Path, glob.glob(str(root), recursive=True)) if p.is_file())  # noqa: PTH207
-        if not files:
-            raise InputError(f"{path}: no file matches this pattern; check the path")
-    if not files:
-        raise InputError(f"{path}: no such file or folder; check the path")
-    for file in files:
-        _kind(file)
-    return files
+def files_by_kind(source: AnySource) -> dict[str, int]:
+    """Return how many files of each kind a source reads, and as `other` how many in its folders it does not."""
+    parts = _parts(source)
+    counts = Counter(file.kind for part in parts for file in part.files)
+    other = sum(part.other for part in parts)
+    return {**dict(sorted(counts.items())), **({"other": other} if other else {})}
 
 
-def _records(source: AnySource, side: Side) -> Iterator[Record]:
-    if source.kind == "builtin":
-        return _builtin_records(source, side)
-    if source.kind == "hub":
-        return _hub_records(source)
-    return read_records(source.path)
+def described(source: AnySource) -> str:
+    """Return what a source is called in a line: its path, its name on the hub, or its kind."""
+    match source.kind:
+        case "file":
+            return source.path
+        case "hub":
+            return f"hub:{source.name}"
+        case "list":
+            return ", ".join(described(part) for part in source.sources)
+    return source.kind
+
+
+def _parts(source: AnySource) -> list[_Part]:
+    sources = source.sources if source.kind == "list" else [source]
+    at = {place: found(one.path) for place, one in enumerate(sources) if one.kind == "file"}
+    root = common_root(at.values()) if at else Path()
+    parts = []
+    for place, one in enumerate(sources):
+        if one.kind == "file":
+            files = named_files(at[place], root, one.split, one.source)
+            parts.append(_Part(one, files, at[place].other))
+        else:
+            parts.append(_Part(one))
+    twice = Counter(file.name for part in parts for file in part.files).most_common(1)
+    if twice and twice[0][1] > 1:
+        raise InputError(f"{described(source)}: {twice[0][0]} is read twice; name it once")
+    return parts
+
+
+def _part_rows(part: _Part, side: Side, ids: Ids) -> Iterator[Row | Rejected]:
+    rows = checked_rows(part.records(side), side, part.reading, ids)
+    if part.source.sample is not None:
+        rows = sample_rows(rows, part.source.sample, part.source.sample_seed)
+    return rows
+
+
+def _columns(reading: Reading) -> Columns:
+    """Return the columns of a table that mean something, under the names that it has."""
+
+    def named(fields: Collection[str]) -> set[str]:
+        paths = {path for name, path in reading.columns.items() if name in fields}
+        return {*fields, *paths, *(path.partition(".")[0] for path in paths)}
+
+    return Columns(known=named(FIELDS), needed=named(ROW_FIELDS))
 
 
 def _builtin_records(source: BuiltinSource, side: Side) -> Iterator[Record]:
@@ -133,185 +219,6 @@ def _builtin_records(source: BuiltinSource, side: Side) -> Iterator[Record]:
         make = builtin.query_rows if side == "query" else builtin.test_rows
         rows = iter(make(source.skill, source.rows, source.seed))
     return (Record(f"builtin:{side}", n, row, "builtin") for n, row in enumerate(rows, 1))
-
-
-def _hub_records(source: HubSource) -> Iterator[Record]:
-    try:
-        from datasets import load_dataset
-    except ImportError:
-        raise InputError(
-            f"hub:{source.name}: needs the `datasets` package; pip install 'tis_ray[hub]'"
-        ) from None
-    try:
-        rows = load_dataset(
-            source.name,
-            source.config,
-            split=source.split,
-            revision=source.revision,
-            streaming=True,
-        )
-    except Exception as error:  # the library has no common base for "not found" and "no network"
-        raise _hub_error(source, error) from error
-    return _hub_stream(source, iter(rows))
-
-
-def _hub_stream(source: HubSource, rows: Iterator[object]) -> Iterator[Record]:
-    line = 0
-    while True:
-        line += 1
-        try:
-            value = next(rows)
-        except StopIteration:
-            return
-        except Exception as error:
-            raise _hub_error(source, error) from error
-        yield Record(f"hub:{source.name}", line, value, source.name)
-
-
-def _jsonl_records(path: Path) -> Iterator[Record]:
-    name, stem = str(path), _stem(path)
-    started = False
-    with _readable(path), _open(path) as file:
-        for number, line in enumerate(file, 1):
-            try:
-                # A byte order mark is harmless, and editors leave one at the start.
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
-            except UnicodeDecodeError:
-                raise InputError(f"{path}: line {number} is not UTF-8; save it as UTF-8") from None
-            if not text:
-                continue
-            try:
-                record = Record(name, number, json.loads(text), stem)
-            except (ValueError, RecursionError) as error:
-                if _kind(path) == ".json" and not started:
-                    raise InputError(
-                        f"{path}: neither an array nor one object per line ({error}); "
-                        "write one object per line (.jsonl)"
-                    ) from None
-                record = Record(name, number, None, stem, broken=str(error))
-            started = True
-            yield record
-
-
-def _json_records(path: Path) -> Iterator[Record]:
-    """Read a .json file: an array, element by element, or JSON lines, which many such files hold."""
-    with _readable(path), _open(path) as binary:
-        start = binary.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
-    if not start.startswith(b"["):
-        return _jsonl_records(path)
-    return _array_records(path)
-
-
-def _array_records(path: Path) -> Iterator[Record]:
-    decode = json.JSONDecoder().raw_decode
-    with _readable(path), _open(path) as binary:
-        file = io.TextIOWrapper(binary, encoding="utf-8-sig")
-        text = ""
-        place = 0
-
-        def more() -> bool:
-            # Each read doubles what is held of an element, so a long one costs linear time.
-            nonlocal text, place
-            read = file.read(max(_CHUNK, len(text) - place))
-            if read:
-                text, place = text[place:] + read, 0
-            return bool(read)
-
-        while not text.lstrip():
-            more()
-        place = text.index("[") + 1
-        number = 1
-        while True:
-            begin = _SPACE.match(text, place).end()  # type: ignore[union-attr]  # it always matches
-            if number == 1 and text[begin : begin + 1] == "]":
-                place = begin + 1
-                break
-            try:
-                value, end = decode(text, begin)
-                # Complete only if a comma or the end follows: 12 is also the start of 12.5.
-                after = _AFTER.match(text, end)
-            except (ValueError, RecursionError):
-                after = None
-            if after is None:
-                if more():
-                    continue
-                raise InputError(
-                    f"{path}: element {number} of the array is not valid JSON; repair the file, "
-                    "or write one object per line (.jsonl)"
-                )
-            place = after.end()
-            yield Record(str(path), number, value, _stem(path))
-            number += 1
-            if after[1] == "]":
-                break
-        if text[place:].strip() or file.read().strip():
-            raise InputError(
-                f"{path}: there is text after the array; keep one array, or one object per line"
-            )
-
-
-def _parquet_records(path: Path) -> Iterator[Record]:
-    name, stem = str(path), _stem(path)
-    with _readable(path), pq.ParquetFile(path) as file:
-        columns = [column for column in file.schema_arrow.names if column in FIELDS]
-        if not set(columns) - {"id", "source", "dataset"}:
-            names = ", ".join(file.schema_arrow.names) or "none"
-            raise InputError(
-                f"{path}: no column that holds rows; expected {EXPECTED}; found {names}"
-            )
-        number = 0
-        for batch in file.iter_batches(batch_size=1024, columns=columns):
-            for value in batch.to_pylist():
-                number += 1
-                yield Record(name, number, value, stem)
-
-
-_READERS: dict[str, Callable[[Path], Iterator[Record]]] = {
-    ".jsonl": _jsonl_records,
-    ".json": _json_records,
-    ".parquet": _parquet_records,
-}
-
-
-def _kind(path: Path) -> str:
-    for suffix in _SUFFIXES:
-        if path.name.lower().endswith(suffix):
-            return suffix.removesuffix(".gz")
-    raise InputError(f"{path}: unknown file type; expected {', '.join(_SUFFIXES)}")
-
-
-def _stem(path: Path) -> str:
-    """Return the name without suffixes and without the shard count of a split file."""
-    stem = path.name.removesuffix(".gz")
-    return _SHARD.sub("", stem.rpartition(".")[0])
-
-
-def _hidden(path: Path) -> bool:
-    return any(part.startswith((".", "_")) for part in path.parts)
-
-
-def _open(path: Path) -> IO[bytes]:
-    packed = path.name.lower().endswith(".gz")
-    return cast("IO[bytes]", gzip.open(path)) if packed else path.open("rb")
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: contains text that is not UTF-8; save it as UTF-8") from None
-    except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(f"{path}: cannot be read ({reason}); write or fetch it again") from error
-
-
-def _hub_error(source: HubSource, error: Exception) -> InputError:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return InputError(
-        f"hub:{source.name}: cannot be read ({reason}); check name, config, split, revision and "
-        "network, or download it and give the path"
-    )
 
 
 def _first_usable(rows: Iterator[Row | Rejected], limit: int) -> Iterator[Row | Rejected]:

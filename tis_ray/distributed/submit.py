@@ -145,8 +145,9 @@ def _paths(study: Config) -> Iterator[tuple[str, str]]:
     for task in study.overlap.also:
         sources += [("overlap.also.query", task.query), ("overlap.also.test", task.test)]
     for key, source in sources:
-        if source.kind == "file":
-            yield f"{key}.path", source.path
+        for one in source.sources if source.kind == "list" else [source]:
+            if one.kind == "file":
+                yield f"{key}.path", one.path
     for name, files in study.given.items():
         for kind, path in files.paths().items():
             yield f"given.{name}.{kind}", path

@@ -28,7 +28,7 @@ import torch
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from tis_ray.batches import rotary_depends_on_length
-from tis_ray.data import TULU_JINJA, PromptTemplate, end_tokens
+from tis_ray.data import PromptTemplate, end_tokens, portable_source
 from tis_ray.errors import InputError
 from tis_ray.evaluation.generation import only_settings
 from tis_ray.evaluation.grading import Column, Measured
@@ -191,8 +191,8 @@ def _engine(
 ) -> Iterator[LM]:
     """Yield lm-eval's view of the model, which is left as it was."""
     tokenizer = copy.deepcopy(tokenizer)  # its pad token and its template will be set
-    if template == "tulu":
-        tokenizer.chat_template = TULU_JINJA
+    if template != "plain":
+        tokenizer.chat_template = portable_source(tokenizer, template)
     if settings.engine == "vllm":
         with _vllm(model, tokenizer, settings) as lm:
             yield lm
@@ -203,7 +203,7 @@ def _engine(
     ends = end_tokens(tokenizer, template)
     greedy = GenerationConfig(do_sample=False, eos_token_id=ends, pad_token_id=ends[0])
     # lm-eval cuts rows to the model's length; those it puts into one batch share rotary factors.
-    longest = getattr(base.config, "max_position_embeddings", 1)
+    longest = getattr(base.config.get_text_config(), "max_position_embeddings", 1)
     size = 1 if rotary_depends_on_length(base, longest) else settings.batch_size
     lm = HFLM(pretrained=base, tokenizer=tokenizer, batch_size=size)
     with only_settings(base, greedy):
@@ -237,7 +237,8 @@ def save_merged(model: CausalLM, tokenizer: PreTrainedTokenizerBase, folder: str
     if isinstance(model, peft.PeftModel):
         whole = copy.deepcopy(model).merge_and_unload()
     path = Path(folder) / "model"
-    save_model(whole, tokenizer, path)
+    # The tokenizer has the study's template already, if prompts have one.
+    save_model(whole, tokenizer, path, "chat" if tokenizer.chat_template else "tulu")
     return path
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from tis_ray.batches import IGNORED
-from tis_ray.data import PromptTemplate, StoredRow, encode_prompt, end_tokens
+from tis_ray.data import PromptTemplate, StoredRow, encode_prompt, end_marks
 from tis_ray.errors import InputError
 from tis_ray.evaluation.code import grade_code
 from tis_ray.evaluation.generation import generate
@@ -47,7 +47,7 @@ def measure_rows(
         split = [next(i for i, y in enumerate(row["labels"]) if y != IGNORED) for row in test]
         prompts = [row["input_ids"][:cut] for row, cut in zip(test, split, strict=True)]
         labels = [
-            tokenizer.decode(row["input_ids"][cut:], skip_special_tokens=True)
+            _without_mark(tokenizer.decode(row["input_ids"][cut:], skip_special_tokens=True), stop)
             for row, cut in zip(test, split, strict=True)
         ]
         size = settings.batch_size
@@ -82,14 +82,15 @@ def measure_answers(
     stop = asking.stop
     if plain:
         stop += settings.plain_stop if asking.plain_stop is None else asking.plain_stop
+    marks = end_marks(tokenizer, template)
     answers = generate(
         model,
         tokenizer,
         [prompt[-max_length:] for prompt in whole],
         asking.max_new_tokens,
         settings.batch_size,
-        stop,
-        end_tokens(tokenizer, template),
+        (*stop, *marks.texts),
+        marks.tokens,
     )
     texts = [answer.text for answer in answers]
     if task.is_code:
@@ -112,6 +113,12 @@ def measure_answers(
         **graded.rows,
     }
     return Measured({f"{task.name}/{name}": value for name, value in metrics.items()}, columns)
+
+
+def _without_mark(label: str, stop: Sequence[str]) -> str:
+    """Return a label without the text that ends it, as answers are cut there."""
+    mark = next((string for string in stop if string and label.endswith(string)), "")
+    return label.removesuffix(mark)
 
 
 def task_prompts(

@@ -55,8 +55,8 @@ def not_selected(config: Config) -> list[str]:
 def explain_row(config: Config, example: str, near: float = NEAR) -> Iterator[str]:
     """Yield a line for each ordering, then a line for each representation with features.
 
-    The first say rank, score, the query that pulled the row, margin, what each checkpoint adds, and
-    source; or where the row stands among all. The others name its near-duplicates in the pool, those
+    The first say rank, score, the query that pulled the row, margin, what each checkpoint adds, source,
+    file and line; or where the row stands among all. The others name its near-duplicates in the pool, those
     with a cosine of `near` or more. Of several studies, each says so by itself.
     """
     ready = dict(_selected(config))
@@ -127,7 +127,7 @@ def _chosen(lineage: Lineage, place: int) -> str:
         parts_C = facts.contributions_BC[0]
         terms = " + ".join(f"{part:.4f}" for part in parts_C).replace("+ -", "- ")
         parts.append(f"checkpoints {terms} = {parts_C.sum():.4f}")
-    return f"{', '.join(parts)}; source {row['source']}"
+    return f"{', '.join(parts)}; source {row['source']}; {row['file']}, line {row['line']}"
 
 
 def _near_line(

@@ -21,7 +21,7 @@ def export_adapter(config: Config, adapter: str | Path, out: str | Path) -> Path
     adapter, out = Path(adapter), Path(out)
     if (adapter / "config.json").exists():
         raise InputError(f"{adapter}: is a whole model already; use it as it is")
-    export_merged(_base_model(config, adapter), adapter, out)
+    export_merged(_base_model(config, adapter), adapter, out, config.data.template)
     return out
 
 

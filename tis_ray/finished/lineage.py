@@ -75,7 +75,7 @@ def trace(ordering: Path, method: str) -> Lineage:
     """Return what lies behind the ordering in a folder."""
     path, root = ordering / "ordering.parquet", ordering.resolve().parent
     table = read_parquet(path)
-    for column in ("index", "rank", "score", "query", "id", "source", "query_id"):
+    for column in ("index", "rank", "score", "query", "id", "source", "query_id", "file", "line"):
         if column not in table.column_names:
             raise InputError(
                 f"{path}: has no column `{column}`, so another version of tis_ray wrote it; remove "

@@ -1,16 +1,19 @@
-"""Saving of whole models as transformers folders: one trained whole, or merged with its adapter.
+"""Saving of models with what prompts them as they were trained: tokenizer, template, end marks.
 
-An adapter by itself is saved as a PEFT folder by `lora.save_adapter`.
+A whole model (trained whole, or merged with its adapter) is a transformers folder. An adapter is a PEFT
+folder (`lora.save_adapter`), with the same companions.
 """
 
 from __future__ import annotations
 
+import copy
 import shutil
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from tis_ray.data import Template, end_marks, portable_source
 from tis_ray.errors import InputError
 from tis_ray.models.loading import load_model, load_tokenizer
 from tis_ray.models.lora import with_adapter
@@ -21,20 +24,53 @@ PROBE = 16
 
 
 def save_model(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: str | Path
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: str | Path,
+    template: Template = "tulu",
 ) -> None:
-    """Write model and tokenizer as a transformers folder, all of it or nothing."""
+    """Write model, tokenizer and template as a transformers folder, all of it or nothing."""
     folder = Path(folder)
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.parent.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(str(temporary))
-    tokenizer.save_pretrained(str(temporary))
+    save_prompting(tokenizer, template, temporary, model.generation_config)
     shutil.rmtree(folder, ignore_errors=True)
     temporary.replace(folder)
 
 
-def export_merged(config: ModelConfig, adapter: str | Path, folder: str | Path) -> None:
+def save_prompting(
+    tokenizer: PreTrainedTokenizerBase,
+    template: Template,
+    folder: str | Path,
+    generation: GenerationConfig | None = None,
+) -> None:
+    """Write what other programs need to prompt a model as it was trained.
+
+    The tokenizer with the study's template as its chat template, and a generation config that ends
+    answers at the template's marks.
+
+    generation: the model's own settings, of which all others are kept.
+    """
+    own = copy.deepcopy(tokenizer)
+    own.chat_template = portable_source(tokenizer, template)
+    own.save_pretrained(str(folder))
+    marks = end_marks(tokenizer, template)
+    settings = GenerationConfig() if generation is None else copy.deepcopy(generation)
+    settings.eos_token_id = marks.tokens
+    if settings.pad_token_id is None:
+        settings.pad_token_id = marks.tokens[0] if own.pad_token_id is None else own.pad_token_id
+    settings.stop_strings = marks.texts or None
+    settings.save_pretrained(str(folder))
+
+
+def export_merged(
+    config: ModelConfig,
+    adapter: str | Path,
+    folder: str | Path,
+    template: Template = "tulu",
+) -> None:
     """Merge an adapter into its base model, in float32, and save the result in `config.dtype`.
 
     Raises InputError if `folder` is not empty, if the adapter does not fit the base model, or if the
@@ -58,4 +94,5 @@ def export_merged(config: ModelConfig, adapter: str | Path, folder: str | Path) 
             f"{adapter}: cannot be merged: an adapted layer shares its weights with another "
             f"(logits differ by {float((together - apart).abs().max()):.2g}); use the adapter itself"
         )
-    save_model(merged.to(getattr(torch, config.dtype)), load_tokenizer(config), folder)
+    tokenizer = load_tokenizer(config)
+    save_model(merged.to(getattr(torch, config.dtype)), tokenizer, folder, template)

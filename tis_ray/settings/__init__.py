@@ -12,11 +12,13 @@ from tis_ray.settings.data import (
     DataConfig,
     FileSource,
     HubSource,
+    ListSource,
     TaskConfig,
 )
 from tis_ray.settings.evaluation import EvaluationConfig, HarnessTask
 from tis_ray.settings.model import BatchConfig, FeatureType, LoraConfig, ModelConfig
 from tis_ray.settings.subset import ConstraintsConfig, OverlapConfig, QuantilesConfig
+from tis_ray.settings.template import TemplateConfig
 from tis_ray.settings.training import FinetuneConfig, SearchConfig, TrainingConfig
 
 __all__ = [
@@ -32,6 +34,7 @@ __all__ = [
     "FinetuneConfig",
     "HarnessTask",
     "HubSource",
+    "ListSource",
     "LoraConfig",
     "ModelConfig",
     "OverlapConfig",
@@ -41,6 +44,7 @@ __all__ = [
     "Seed",
     "Stop",
     "TaskConfig",
+    "TemplateConfig",
     "TrackingConfig",
     "TrainingConfig",
 ]

@@ -4,17 +4,33 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag
+from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator
 
 from tis_ray.section import Section, Seed
+from tis_ray.settings.template import TemplateChoice, TemplateConfig
+
+_BY_FIELD = {"path": "file", "sources": "list"}
+"""The kind of a section that has one of these fields and names no kind."""
+
+COLUMNS = (
+    *("id", "source", "messages", "conversations", "chosen", "prompt", "completion", "response"),
+    *("instruction", "input", "output", "context", "question", "answer", "query", "text", "system"),
+    *("history", "tools", "prompts", "labels"),
+)
+"""Fields of a row that `columns` can give another name."""
 
 
 def _source(value: object) -> object:
-    """Read the short forms of a source: a path, or `hub:org/name`."""
+    """Read the short forms of a source: a path, `hub:org/name`, a list, a section with a `path`."""
+    if isinstance(value, dict) and "kind" not in value:
+        kinds = [kind for field, kind in _BY_FIELD.items() if field in value]
+        return {"kind": kinds[0], **value} if len(kinds) == 1 else value
+    if isinstance(value, list):
+        return {"kind": "list", "sources": value}
     if isinstance(value, dict | Source):
         return value
     if not isinstance(value, str):
-        raise ValueError("give a path, `hub:org/name`, or a section with a `kind`")
+        raise ValueError("give a path, `hub:org/name`, a list of them, or a section with a `kind`")
     if value.startswith("hub:"):
         return {"kind": "hub", "name": value.removeprefix("hub:")}
     return {"kind": "file", "path": value}
@@ -41,15 +57,40 @@ class BuiltinSource(Source):
     """The one skill of query and test rows; the pool mixes all skills."""
 
 
-class FileSource(Source):
-    """A .jsonl, .json or .parquet file, or a folder of them."""
+class GivenSource(Source):
+    """Fields of every source of the user's own rows."""
+
+    source: str | None = Field(None, min_length=1)
+    """Label of rows that have no `source` of their own; null takes the name of their file."""
+    columns: dict[str, str] = {}
+    """Where a field of a row stands, by the field: `{messages: dialogue, id: meta.uid}`."""
+    train_on: Literal["all", "last"] = "all"
+    """Train every answer of a dialogue, or only its last."""
+
+    @field_validator("columns")
+    @classmethod
+    def _known(cls, columns: dict[str, str]) -> dict[str, str]:
+        for name, column in columns.items():
+            if name not in COLUMNS:
+                raise ValueError(
+                    f"{name!r} is not a field of a row; give one of {', '.join(COLUMNS)}"
+                )
+            if not column:
+                raise ValueError(f"{name}: the name of the column is missing")
+        return columns
+
+
+class FileSource(GivenSource):
+    """A file of rows (JSONL, JSON, CSV, Parquet, Arrow), a folder of them, or a pattern."""
 
     kind: Literal["file"] = "file"
     path: str = Field(min_length=1)
-    """Path of the file or folder."""
+    """Path of the file or folder, or a pattern such as `data/*.parquet`."""
+    split: str | None = Field(None, min_length=1)
+    """The split to read, where a folder holds several."""
 
 
-class HubSource(Source):
+class HubSource(GivenSource):
     """A data set of the Hugging Face hub (needs the `datasets` package)."""
 
     kind: Literal["hub"] = "hub"
@@ -63,23 +104,43 @@ class HubSource(Source):
     """Commit or tag; pin it to make a study repeatable."""
 
 
-SOURCE_KINDS: dict[str, type[Source]] = {
-    "builtin": BuiltinSource,
-    "file": FileSource,
-    "hub": HubSource,
-}
-
-
 def _kind(value: object) -> str | None:
     kind = value.get("kind") if isinstance(value, dict) else getattr(value, "kind", None)
     return kind if kind is None else str(kind)
 
 
-AnySource = Annotated[
+OneSource = Annotated[
     Annotated[
         Annotated[BuiltinSource, Tag("builtin")]
         | Annotated[FileSource, Tag("file")]
         | Annotated[HubSource, Tag("hub")],
+        Discriminator(_kind),
+    ],
+    BeforeValidator(_source),
+]
+
+
+class ListSource(Source):
+    """Several sources, read one after the other; each may have a sample and a label of its own."""
+
+    kind: Literal["list"] = "list"
+    sources: list[OneSource] = Field(min_length=1)
+    """The sources, in order."""
+
+
+SOURCE_KINDS: dict[str, type[Source]] = {
+    "builtin": BuiltinSource,
+    "file": FileSource,
+    "hub": HubSource,
+    "list": ListSource,
+}
+
+AnySource = Annotated[
+    Annotated[
+        Annotated[BuiltinSource, Tag("builtin")]
+        | Annotated[FileSource, Tag("file")]
+        | Annotated[HubSource, Tag("hub")]
+        | Annotated[ListSource, Tag("list")],
         Discriminator(_kind),
     ],
     BeforeValidator(_source),
@@ -95,8 +156,8 @@ class DataConfig(Section):
     """The M examples of the target task that steer the selection."""
     test: AnySource
     """Held-out rows of the target task: test loss and exact match are measured on them."""
-    template: Literal["tulu", "chat"] = "tulu"
-    """`tulu` is the paper's template; `chat` is the tokenizer's own chat template."""
+    template: TemplateChoice = TemplateConfig()
+    """`tulu` is the paper's template; `chat` is the tokenizer's own; a section has more choices."""
     max_length: int = Field(2048, ge=8)
     """Longest example in tokens; a longer one is cut at its end."""
 

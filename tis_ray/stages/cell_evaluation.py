@@ -12,7 +12,7 @@ import pyarrow as pa
 from torch.nn import Module
 
 from tis_ray.config import Config
-from tis_ray.data import PromptTemplate, Template, encode_query_row, end_tokens
+from tis_ray.data import PromptTemplate, Template, encode_query_row, end_marks
 from tis_ray.errors import InputError
 from tis_ray.evaluation import (
     Task,
@@ -176,11 +176,11 @@ def _measure(
     folder: Path,
 ) -> dict[str, float]:
     settings = evaluation.settings
-    stop = settings.plain_stop if template == "plain" else ()
-    ends = end_tokens(tokenizer, template)
+    marks = end_marks(tokenizer, template)
+    stop = settings.plain_stop if template == "plain" else tuple(marks.texts)
     query, test = rows
     measured = measure_rows(
-        model, tokenizer, query, test, settings, stop, ends, evaluation.metric_settings
+        model, tokenizer, query, test, settings, stop, marks.tokens, evaluation.metric_settings
     )
     write_parquet(folder / "test_rows.parquet", pa.table(measured.rows))
     metrics = dict(measured.metrics)

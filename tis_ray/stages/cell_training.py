@@ -20,7 +20,7 @@ from tis_ray.distributed.worker_group import report_epoch
 from tis_ray.log import peak_mb
 from tis_ray.models.loading import lent_model, load_model, load_tokenizer
 from tis_ray.models.lora import attach_lora, detach_lora, load_adapter, save_adapter
-from tis_ray.models.saving import save_model
+from tis_ray.models.saving import save_model, save_prompting
 from tis_ray.settings import LoraConfig, ModelConfig, TrainingConfig
 from tis_ray.stages.cell_evaluation import (
     NO_TEMPLATE,
@@ -180,8 +180,10 @@ def _every_weight(order: TrainingOrder) -> Module:
 
 def _save(model: Module, order: CellOrder) -> str:
     """Save a trained model in the cell's folder; return the name it has there."""
+    tokenizer, template = load_tokenizer(order.model), order.evaluation.template
     if order.lora is None:
-        save_model(model, load_tokenizer(order.model), order.folder / "model")
+        save_model(model, tokenizer, order.folder / "model", template)
         return "model"
     save_adapter(model, order.folder / "adapter")
+    save_prompting(tokenizer, template, order.folder / "adapter", model.generation_config)
     return "adapter"

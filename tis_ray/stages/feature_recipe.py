@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from tis_ray.config import Config
-from tis_ray.data import Template
+from tis_ray.data import Template, template_identity
 from tis_ray.errors import InputError
 from tis_ray.models.loading import model_identity
 from tis_ray.representations import Build, Features, Featuriser, Representation, Warmup
@@ -89,7 +89,7 @@ def make_recipe(method: Representation, context: Context, pool: Side) -> Recipe:
         "version": method.version,
         "dtype": method.dtype(settings),
         "codec": CODEC_VERSION,
-        "template": config.data.template,
+        "template": template_identity(config.data.template),
         "max_length": config.data.max_length,
         "model": model_identity(model),
         **method.space(settings),

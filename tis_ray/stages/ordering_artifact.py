@@ -17,7 +17,8 @@ from tis_ray.store.sides import Side
 @dataclass(frozen=True)
 class StudyOrdering:
     """An ordering of the pool: `ordering.parquet` with index (row of the pool), rank, score, query
-    (row of the query set), id, source and query_id; `budgets.json` says what each budget came to.
+    (row of the query set), id, source, query_id, and the file and line that the row came from;
+    `budgets.json` says what each budget came to.
 
     seed: the one seed it is for, of a selector that draws; None if it is for all of them.
     """
@@ -56,8 +57,8 @@ def ordering_table(
     query_ids: Sequence[str | None],
     selector: str,
 ) -> pa.Table:
-    """Return an ordering's table: pool rows, best first, with score, query, ids and sources."""
-    by_row = ids_and_sources(pool, rows)
+    """Return an ordering's table: pool rows, best first, with score, query, ids, sources and places."""
+    by_row, places = ids_and_sources(pool, rows), _places(pool, rows)
     return pa.table(
         {
             "index": pa.array(rows, pa.int64()),
@@ -67,6 +68,8 @@ def ordering_table(
             "id": pa.array([by_row[row][0] for row in rows.tolist()], pa.string()),
             "source": pa.array([by_row[row][1] for row in rows.tolist()], pa.string()),
             "query_id": pa.array(query_ids, pa.string()),
+            "file": pa.array([places[row][0] for row in rows.tolist()], pa.string()),
+            "line": pa.array([places[row][1] for row in rows.tolist()], pa.int64()),
         }
     ).replace_schema_metadata({"selector": selector})
 
@@ -80,3 +83,14 @@ def ids_and_sources(side: Side, rows: np.ndarray) -> dict[int, tuple[str, str]]:
             if row in wanted:
                 names[row] = (name, source)
     return names
+
+
+def _places(side: Side, rows: np.ndarray) -> dict[int, tuple[str, int]]:
+    """Return file and line of the given rows, reading one shard at a time."""
+    wanted, places = set(rows.tolist()), {}
+    for shard in range(side.shards):
+        part = side.places(shard).to_pydict()
+        for row, file, line in zip(part["row"], part["file"], part["line"], strict=True):
+            if row in wanted:
+                places[row] = (file, line)
+    return places

@@ -18,7 +18,7 @@ from tis_ray.store import Artifact, write_json, write_parquet
 from tis_ray.store.given_files import read_ordering
 from tis_ray.store.sides import Side
 
-VERSION = 1
+VERSION = 2
 
 
 def given_ordering(method: Representation, context: Context, pool: Side) -> StudyOrdering:

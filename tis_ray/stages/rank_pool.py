@@ -34,7 +34,7 @@ from tis_ray.store.feature_views import FeatureSet, SideFeatures
 from tis_ray.store.score_matrix import ScoreMatrix
 from tis_ray.store.sides import Side
 
-VERSION = 1
+VERSION = 2
 """Of `ordering-*`; the selectors have their own."""
 
 Provided = tuple[Any, object]

@@ -9,30 +9,30 @@ whose labels are all cut off is quarantined here). `row` is a row's number in it
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
 import pyarrow as pa
 
-from tis_ray.analysis.recorded import QuarantinedRow
 from tis_ray.analysis.study_values import StageCost
 from tis_ray.config import Config
 from tis_ray.data import (
     Encoded,
-    Rejected,
     RejectReason,
     Row,
     Template,
     TemplateError,
     content_fingerprint,
-    content_id,
     count_response_tokens,
+    described,
     encode_messages,
     encode_query_row,
+    files_by_kind,
     query_text,
     read_rows,
+    template_identity,
 )
 from tis_ray.distributed.shards import ShardFacts, map_shards, pending
 from tis_ray.errors import InputError
@@ -40,6 +40,7 @@ from tis_ray.log import peak_mb
 from tis_ray.models.loading import load_tokenizer, model_identity
 from tis_ray.settings import AnySource, ModelConfig
 from tis_ray.stages.context import Context
+from tis_ray.stages.row_facts import RowFacts
 from tis_ray.store import (
     Artifact,
     TableRow,
@@ -50,16 +51,16 @@ from tis_ray.store import (
 )
 from tis_ray.store.sides import (
     QUARANTINE,
-    ROWS,
     TOKENS,
     Side,
     SideName,
     row_dicts,
+    rows_table,
 )
 
-ROWS_VERSION = 1
+ROWS_VERSION = 2
 """Of `rows-*`."""
-TOKENS_VERSION = 1
+TOKENS_VERSION = 2
 """Of `tokens-*`."""
 
 
@@ -86,7 +87,7 @@ def prepare_side(
             "rows": rows.fingerprint,
             "role": "query" if name != "pool" else "pool",
             "tokenizer": model_identity(model),
-            "template": config.data.template,
+            "template": template_identity(config.data.template),
             "max_length": config.data.max_length,
             "dropped": fingerprint(dropped) if dropped else None,
         },
@@ -157,44 +158,21 @@ def read_side(config: Config, name: SideName, source: AnySource | None = None) -
     if artifact.complete:
         return artifact
     clock = artifact.clock()
-    rejected: list[QuarantinedRow] = []
-    kept = 0
-
-    def usable() -> Iterator[TableRow]:
-        nonlocal kept
-        for row in read_rows(source, name):
-            if isinstance(row, Rejected):
-                rejected.append(
-                    QuarantinedRow(
-                        side=name,
-                        file=str(row.file),
-                        line=str(row.line),
-                        id=row.id or "",
-                        reason=str(row.reason),
-                        detail=row.detail,
-                    )
-                )
-                continue
-            yield {**row, "row": kept, "content": content_id(row)}
-            kept += 1
-
-    stream, shard = usable(), 0
+    facts = RowFacts()
+    stream = facts.usable(read_rows(source, name))
+    shard = 0
     while chunk := list(islice(stream, config.batch.shard_rows)):
-        table = pa.Table.from_pylist(chunk, schema=ROWS)
-        write_parquet(artifact / f"rows-{shard:05d}.parquet", table)
+        write_parquet(artifact / f"rows-{shard:05d}.parquet", rows_table(chunk))
         shard += 1
-    write_parquet(artifact / "quarantine.parquet", pa.Table.from_pylist(rejected, QUARANTINE))
-    if kept == 0:
-        first = rejected[0] if rejected else None
-        why = f"first: line {first['line']}: {first['reason']}" if first else "it is empty"
-        where = getattr(source, "path", None) or getattr(source, "name", None) or source.kind
-        raise InputError(f"data.{name}: {where} has no usable row ({why}); check its format")
+    write_parquet(artifact / "quarantine.parquet", facts.quarantine(name))
+    if facts.kept == 0:
+        raise InputError(facts.nothing_usable(f"data.{name}: {described(source)}"))
     artifact.commit(
-        rows=kept,
-        quarantined=len(rejected),
+        rows=facts.kept,
+        quarantined=len(facts.rejected),
         seconds=clock.seconds,
         peak_mb=peak_mb(),
-        details={"shards": shard},
+        details={"shards": shard, "files": files_by_kind(source), **facts.counts()},
     )
     return artifact
 
@@ -228,6 +206,7 @@ class Tokenise:
         kept, lost = [], []
         for row in row_dicts(self.rows / f"rows-{shard:05d}.parquet"):
             fact = {name: row[name] for name in ("row", "id", "source", "content")}
+            place = {"file": row["file"], "line": str(row["line"])}
             del row["row"], row["content"]
             problem = self.dropped.get(fact["id"])
             if problem is None:
@@ -242,7 +221,7 @@ class Tokenise:
                 except TemplateError as error:
                     problem = (RejectReason.TEMPLATE_REJECTED, str(error))
             reason, detail = problem
-            place = {"side": self.side, "file": "", "line": str(fact["row"]), "id": fact["id"]}
+            place = {"side": self.side, **place, "id": fact["id"]}
             lost.append({**place, "reason": str(reason), "detail": detail})
         write_parquet(
             self.out / f"quarantine-{shard:05d}.parquet", pa.Table.from_pylist(lost, QUARANTINE)
@@ -253,7 +232,9 @@ class Tokenise:
     def encode(self, row: Row) -> Encoded:
         """Return a row as token ids and labels; TemplateError if the template does not take it."""
         if self.side == "pool" and "prompt" not in row:
-            return encode_messages(row["messages"], self.tokenizer, self.max_length, self.template)
+            return encode_messages(
+                row["messages"], self.tokenizer, self.max_length, self.template, row.get("tools")
+            )
         return encode_query_row(row, self.tokenizer, self.max_length, self.template)
 
 
@@ -261,4 +242,4 @@ def prompt_and_label(row: TableRow, tokenizer: Any, template: Template) -> tuple
     """Return a query or test row as templated prompt and label."""
     if "prompt" in row:
         return row["prompt"], row["label"]
-    return query_text(row["messages"], tokenizer, template)
+    return query_text(row["messages"], tokenizer, template, row.get("tools"))

@@ -6,10 +6,11 @@ have no usable label. Both list what they lost in `quarantine.parquet`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -17,17 +18,33 @@ from tis_ray.analysis.recorded import QuarantinedRow
 from tis_ray.store.artifact import Artifact
 from tis_ray.store.files import TableRow, read_parquet
 
+MESSAGE = pa.struct(
+    [
+        ("role", pa.string()),
+        ("content", pa.string()),
+        ("reasoning_content", pa.string()),
+        ("tool_calls", pa.string()),
+        ("tool_call_id", pa.string()),
+        ("name", pa.string()),
+        ("trained", pa.list_(pa.struct([("begin", pa.int64()), ("end", pa.int64())]))),
+    ]
+)
 ROWS = pa.schema(
     [
         ("row", pa.int64()),
         ("id", pa.string()),
         ("source", pa.string()),
-        ("messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))),
+        ("messages", pa.list_(MESSAGE)),
+        ("tools", pa.string()),
         ("prompt", pa.string()),
         ("label", pa.string()),
+        ("file", pa.string()),
+        ("line", pa.int64()),
+        ("given_id", pa.string()),
         ("content", pa.string()),
     ]
 )
+"""Rows as they were read, with `tools` and calls of them as JSON text; null is what a row lacks."""
 TOKENS = pa.schema(
     [
         ("row", pa.int64()),
@@ -70,6 +87,11 @@ class Side:
         columns = ["row", "id", "source", "content"]
         return read_parquet(self.tokens / f"tokens-{shard:05d}.parquet", columns=columns)
 
+    def places(self, shard: int) -> pa.Table:
+        """Read where a shard's rows came from: row, file, line."""
+        path = self.rows / f"rows-{shard:05d}.parquet"
+        return read_parquet(path, columns=["row", "file", "line"])
+
     def row_tables(self) -> Iterator[pa.Table]:
         """Read the rows, shard by shard."""
         return (self.row_table(shard) for shard in range(self.shards))
@@ -95,7 +117,48 @@ class Side:
         return rows
 
 
+def rows_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Return rows (`tis_ray.data.Row`, with `row` and `content`) as a table of the schema ROWS."""
+    return pa.Table.from_pylist([_stored(row) for row in rows], schema=ROWS)
+
+
 def row_dicts(path: Path) -> list[TableRow]:
-    """Read a rows shard; `prompt` and `label` are left out where a row has none."""
-    rows = read_parquet(path).to_pylist()
-    return [{name: value for name, value in row.items() if value is not None} for row in rows]
+    """Read a rows shard, as `rows_table` took it; fields that a row lacks are left out."""
+    return [_as_read(row) for row in read_parquet(path).to_pylist()]
+
+
+def _stored(row: Mapping[str, Any]) -> TableRow:
+    stored = {**row, "messages": [_stored_turn(turn) for turn in row["messages"]]}
+    if "tools" in row:
+        stored["tools"] = _json(row["tools"])
+    return stored
+
+
+def _stored_turn(turn: Mapping[str, Any]) -> TableRow:
+    stored = dict(turn)
+    if "tool_calls" in turn:
+        stored["tool_calls"] = _json(turn["tool_calls"])
+    if "trained" in turn:
+        stored["trained"] = [{"begin": begin, "end": end} for begin, end in turn["trained"]]
+    return stored
+
+
+def _as_read(stored: TableRow) -> TableRow:
+    row = {name: value for name, value in stored.items() if value is not None}
+    row["messages"] = [_turn_as_read(turn) for turn in row["messages"]]
+    if "tools" in row:
+        row["tools"] = json.loads(row["tools"])
+    return row
+
+
+def _turn_as_read(stored: TableRow) -> TableRow:
+    turn = {name: value for name, value in stored.items() if value is not None}
+    if "tool_calls" in turn:
+        turn["tool_calls"] = json.loads(turn["tool_calls"])
+    if "trained" in turn:
+        turn["trained"] = [(span["begin"], span["end"]) for span in turn["trained"]]
+    return turn
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)

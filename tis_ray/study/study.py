@@ -19,7 +19,6 @@ from tis_ray.analysis.recorded import RepresentationDistances
 from tis_ray.config import Config, Part
 from tis_ray.errors import InputError
 from tis_ray.log import RunLog
-from tis_ray.models.fitness import model_problems
 from tis_ray.models.loading import model_identity
 from tis_ray.report import StudyRecord, build_report
 from tis_ray.report.study_results import RECORD
@@ -38,6 +37,7 @@ from tis_ray.stages.subset_distances import measure_subsets
 from tis_ray.stages.tokens import prepare_side, read_side
 from tis_ray.store import Artifact, fingerprint, read_json
 from tis_ray.store.sides import SIDES, Side
+from tis_ray.study.checks import check_encoding, check_models
 from tis_ray.study.gather import study_record
 from tis_ray.study.mlflow_tracker import git_commit
 from tis_ray.version import __version__
@@ -57,24 +57,10 @@ def checked_rows(config: Config, log: RunLog) -> Rows:
         read_ids(getattr(config.constraints, field), f"constraints.{field}")
     for model in _models(config):
         model_identity(model)
-    if problems := _model_problems(config):
-        raise InputError("\n".join(problems))
+    check_models(config)
+    check_encoding(config, rows, _models(config), log)
     check_evaluation(config, rows["test"], log)
     return rows
-
-
-def _model_problems(config: Config) -> list[str]:
-    """Return what keeps the models of a study from what it does with them, each problem once."""
-    longest, finetune = config.data.max_length, config.finetune
-    trained = finetune.lora if finetune.method == "lora" else None
-    problems = model_problems(config.model, longest, trained)
-    for method in config.representations():
-        if method.reads == "tokens":
-            warmup = method.warmup(config.settings_of(method))
-            adapters = warmup.lora if warmup else None
-            model = reading_model(method, config)
-            problems += model_problems(model, longest, adapters, per_example=True)
-    return list(dict.fromkeys(problems))
 
 
 def _models(config: Config) -> list[ModelConfig]:

@@ -1,0 +1,349 @@
+"""Files: every kind and type reads the same, folders are read as their names say, trouble is one line."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tis_ray.config import Config, parse_config
+from tis_ray.data import Rejected, files_by_kind, read_rows
+from tis_ray.errors import InputError
+from tis_ray.settings import FileSource, ListSource
+
+DIALOGUE = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+PAIR = {"prompt": "Hi", "completion": "Hello"}
+
+
+def read(path: Path | str, **options: Any) -> list[Any]:
+    return list(read_rows(FileSource(path=str(path), **options)))
+
+
+def read_all(*sources: Any, **options: Any) -> list[Any]:
+    return list(read_rows(ListSource(sources=list(sources), **options)))
+
+
+def line_of(path: Path | str, **options: Any) -> str:
+    with pytest.raises(InputError) as error:
+        read(path, **options)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def jsonl(path: Path, *rows: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return path
+
+
+def pairs(name: str, count: int = 2) -> list[dict[str, str]]:
+    return [{"prompt": f"{name}{n}", "completion": "x"} for n in range(count)]
+
+
+def asked(rows: list[Any]) -> list[str]:
+    return [row["messages"][0]["content"] for row in rows]
+
+
+MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string())])
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([DIALOGUE], pa.list_(MESSAGE)),
+        pa.array([DIALOGUE], pa.large_list(MESSAGE)),
+        pa.array([DIALOGUE], pa.list_(MESSAGE, 2)),
+        pa.array([DIALOGUE], pa.list_view(MESSAGE)),
+        pa.array([DIALOGUE], pa.list_(pa.struct([("content", pa.string_view()), ("role", pa.large_string())]))),
+        pa.array([DIALOGUE], pa.list_(pa.struct([("content", pa.binary()), ("role", pa.string())]))),
+        pa.array([[list(turn.items()) for turn in DIALOGUE]], pa.list_(pa.map_(pa.string(), pa.string()))),
+        pa.array([{"role": ["user", "assistant"], "content": ["Hi", "Hello"]}]),
+        pa.array([json.dumps(DIALOGUE)]),
+        pa.array([json.dumps(DIALOGUE)]).dictionary_encode(),
+        pa.array([[{**turn, "name": None, "tool_calls": []} for turn in DIALOGUE]]),
+    ],
+    ids=lambda column: str(column.type)[:40],
+)  # fmt: skip
+def test_tables_of_any_type_say_the_same(tmp_path: Path, column: pa.Array) -> None:
+    table = pa.table({"messages": column, "note": ["n"]})
+    with (
+        pa.OSFile(str(tmp_path / "p.arrow"), "wb") as file,
+        pa.ipc.new_stream(file, table.schema) as out,
+    ):
+        out.write_table(table)
+    rows = read(tmp_path / "p.arrow")
+    try:
+        pq.write_table(table, tmp_path / "p.parquet")
+        rows += read(tmp_path / "p.parquet")
+    except pa.ArrowNotImplementedError:
+        assert pa.types.is_list_view(column.type)  # Parquet has no such type
+    for row in rows:
+        assert row["messages"] == DIALOGUE
+        assert row["left_out"] == ["note"]
+
+
+@pytest.mark.parametrize(
+    ("ids", "texts"),
+    [
+        (pa.array([1.0, None, 3.0]), ["1.0", None, "3.0"]),
+        (pa.array([b"a", b"\xff", None]), ["a", "ff", None]),
+        (pa.array([True, False, None]), ["true", "false", None]),
+        (pa.array([1, 2**31 - 1, None], pa.date32()), ["1970-01-02", "<value out of range: 2147483647>", None]),
+        (pa.array([datetime(2024, 1, 2, 3, 4), None, None]), ["2024-01-02 03:04:00.000000", None, None]),
+        (pa.array([1, 2, None], pa.timestamp("ns")), ["1970-01-01 00:00:00.000000001", "1970-01-01 00:00:00.000000002", None]),
+        (pa.array(["a", "b", None]).dictionary_encode(), ["a", "b", None]),
+        (pa.array([1, 2, 3], pa.decimal128(9, 2)), ["1.00", "2.00", "3.00"]),
+    ],
+    ids=lambda value: str(getattr(value, "type", "")),
+)  # fmt: skip
+def test_ids_of_any_scalar_type(tmp_path: Path, ids: pa.Array, texts: list[str | None]) -> None:
+    columns = {"id": ids, "prompt": ["a", "b", "c"], "completion": ["x"] * 3}
+    pq.write_table(pa.table(columns), tmp_path / "p.parquet")
+    assert [row.get("given_id") for row in read(tmp_path / "p.parquet")] == texts
+
+
+def test_ids_that_are_lists_are_refused(tmp_path: Path) -> None:
+    columns = {"id": [[1], [2]], "prompt": ["a", "b"], "completion": ["x"] * 2}
+    pq.write_table(pa.table(columns), tmp_path / "p.parquet")
+    assert [row.reason for row in read(tmp_path / "p.parquet")] == ["wrong_type"] * 2
+
+
+def test_null_arguments_that_a_table_made_up_are_dropped(tmp_path: Path) -> None:
+    calls = [
+        {"function": {"name": "f", "arguments": argument}} for argument in ({"a": 1}, {"b": 2})
+    ]
+    rows = [{"messages": [{"role": "assistant", "content": "", "tool_calls": [c]}]} for c in calls]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "p.parquet")
+    found = [
+        row["messages"][0]["tool_calls"][0]["function"] for row in read(tmp_path / "p.parquet")
+    ]
+    assert found == [call["function"] for call in calls]
+
+
+def test_tables_with_one_name_twice_are_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "p.parquet"
+    text = pa.array(["x"])
+    pq.write_table(
+        pa.Table.from_arrays([text, text, text], ["prompt", "prompt", "completion"]), path
+    )
+    assert "two columns are named 'prompt'; rename or drop one" in line_of(path)
+    twice = pa.StructArray.from_arrays([text, text], names=["role", "role"])
+    table = pa.table({"messages": pa.ListArray.from_arrays([0, 1], twice)})
+    with (
+        pa.OSFile(str(tmp_path / "p.arrow"), "wb") as file,
+        pa.ipc.new_file(file, table.schema) as out,
+    ):
+        out.write_table(table)
+    assert "column 'messages' has two fields named 'role'" in line_of(tmp_path / "p.arrow")
+
+
+def test_rows_of_csv_begin_where_their_line_is(tmp_path: Path) -> None:
+    path = tmp_path / "p.csv"
+    rows = [
+        ["prompt", "completion", "id", "n"],
+        ["a\nb", 'say "x"', "7", ""],
+        ["c", "d,e", "", "2"],
+    ]
+    with path.open("w", newline="", encoding="utf-8-sig") as file:
+        csv.writer(file).writerows(rows)
+        file.write("too,few\r\n\r\nf,g,8,\r\n")
+    first, second, bad, last = read(path)
+    assert [(row["line"], row["messages"][0]["content"]) for row in (first, second, last)] == [
+        (2, "a\nb"),
+        (4, "c"),
+        (7, "f"),
+    ]
+    assert (first["id"], first["messages"][1]["content"]) == ("7", 'say "x"')
+    assert ("left_out" in first, second["left_out"]) == (False, ["n"])
+    assert (bad.line, bad.reason, bad.detail) == (5, "wrong_type", "row: has 2 cells, the header 4")
+    (tmp_path / "p.tsv.gz").write_bytes(gzip.compress(b"question\tanswer\nHi\tHello\n"))
+    (row,) = read(tmp_path / "p.tsv.gz")
+    assert (row["messages"], row["source"]) == (DIALOGUE, "p")
+
+
+def test_csv_holds_dialogues_as_json_and_long_cells(tmp_path: Path) -> None:
+    path = tmp_path / "p.csv"
+    long = [DIALOGUE[0], {"role": "assistant", "content": "x" * 200_000}]
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([["messages"], [json.dumps(DIALOGUE)], [json.dumps(long)]])
+    assert [row["messages"] for row in read(path)] == [DIALOGUE, long]
+
+
+def test_old_line_ends_nul_and_separators_are_harmless(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    rows = [{"prompt": f"{n}\0\u2028\r", "completion": "x"} for n in range(3)]
+    path.write_bytes(b"\r".join(json.dumps(row, ensure_ascii=False).encode() for row in rows))
+    found = read(path)
+    assert asked(found) == [row["prompt"] for row in rows]
+    assert [row["line"] for row in found] == [1, 2, 3]
+
+
+def test_folders_with_several_kinds_are_read_whole(tmp_path: Path) -> None:
+    jsonl(tmp_path / "a.jsonl", *pairs("a"))
+    pq.write_table(pa.Table.from_pylist(pairs("b")), tmp_path / "b.parquet")
+    (tmp_path / "c.json").write_text(json.dumps(pairs("c")))
+    (tmp_path / "dataset_info.json").write_text("{}")
+    (tmp_path / "README.md").write_text("x")
+    assert asked(read(tmp_path)) == ["a0", "a1", "b0", "b1", "c0", "c1"]
+    counts = {".json": 1, ".jsonl": 1, ".parquet": 1, "other": 1}
+    assert files_by_kind(FileSource(path=str(tmp_path))) == counts
+
+
+def test_partitions_are_fields_of_their_rows(tmp_path: Path) -> None:
+    jsonl(tmp_path / "source=flan" / "lang=de%20at" / "a.jsonl", *pairs("a", 1))
+    jsonl(tmp_path / "source=__HIVE_DEFAULT_PARTITION__" / "b.jsonl", *pairs("b", 1))
+    jsonl(tmp_path / "source=own" / "c.jsonl", {**PAIR, "source": "mine"})
+    rows = read(tmp_path)
+    assert {row["file"].split("/")[-1]: row["source"] for row in rows} == {
+        "a.jsonl": "flan",
+        "b.jsonl": "b",
+        "c.jsonl": "mine",
+    }
+    assert [row.get("left_out") for row in rows if row["source"] == "flan"] == [["lang"]]
+    assert read(tmp_path / "source=flan")[0]["source"] == "flan"
+    assert read(tmp_path / "source=flan" / "*" / "a.jsonl", source="s")[0]["source"] == "flan"
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train-00000-of-00001.parquet", "test-00000-of-00001.parquet"),
+        ("data/train-00000-of-00001-a09b74b3ef9c3b56.parquet", "data/test-00000-of-00001.parquet"),
+        ("train.jsonl", "test.jsonl"),
+        ("mine_train.jsonl", "mine_test.jsonl"),
+        ("train/x.jsonl", "test/x.jsonl"),
+    ],
+)
+def test_of_several_splits_the_one_asked_for_is_read(
+    tmp_path: Path, names: tuple[str, str]
+) -> None:
+    for split, name in zip("ab", names, strict=True):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        if path.suffix == ".jsonl":
+            jsonl(path, *pairs(split, 1))
+        else:
+            pq.write_table(pa.Table.from_pylist(pairs(split, 1)), path)
+    assert line_of(tmp_path).endswith("holds the splits test, train; name one with `split:`")
+    assert asked(read(tmp_path, split="train")) == ["a0"]
+    assert asked(read(tmp_path, split="test")) == ["b0"]
+    message = line_of(tmp_path, split="dev")
+    assert message.endswith("has no split 'dev'; it holds the splits test, train")
+
+
+def test_splits_that_shards_name_are_told_apart(tmp_path: Path) -> None:
+    for split in ("train_sft", "train_gen", "test_sft"):
+        jsonl(tmp_path / f"{split}-00000-of-00001.jsonl", *pairs(split, 1))
+    assert "splits test_sft, train_gen, train_sft;" in line_of(tmp_path)
+    assert asked(read(tmp_path, split="train_sft")) == ["train_sft0"]
+    assert "has no split 'train'" in line_of(tmp_path, split="train")
+
+
+def saved(folder: Path, name: str) -> None:
+    """Write what `datasets` does in `save_to_disk`: streams, in the order that a JSON file names."""
+    folder.mkdir(parents=True)
+    files = ["data-00001-of-00002.arrow", "data-00000-of-00002.arrow"]
+    for number, file in enumerate([*files, "cache-0123456789abcdef.arrow"]):
+        table = pa.Table.from_pylist(pairs(f"{name}{number}", 1))
+        with (
+            pa.OSFile(str(folder / file), "wb") as sink,
+            pa.ipc.new_stream(sink, table.schema) as out,
+        ):
+            out.write_table(table)
+    state = {"_data_files": [{"filename": file} for file in files], "_split": None}
+    (folder / "state.json").write_text(json.dumps(state))
+    (folder / "dataset_info.json").write_text("{}")
+
+
+def test_saved_data_sets_are_read_in_their_order(tmp_path: Path) -> None:
+    saved(tmp_path / "one", "a")
+    assert asked(read(tmp_path / "one")) == ["a00", "a10"]
+    for split in ("sft", "pref"):
+        saved(tmp_path / "both" / split, split)
+    (tmp_path / "both" / "dataset_dict.json").write_text('{"splits": ["sft", "pref"]}')
+    assert "holds the splits pref, sft" in line_of(tmp_path / "both")
+    assert asked(read(tmp_path / "both", split="sft")) == ["sft00", "sft10"]
+    (tmp_path / "one" / "data-00000-of-00002.arrow").unlink()
+    assert "is named in state.json, but not there" in line_of(tmp_path / "one")
+
+
+def test_several_sources_have_labels_and_samples_of_their_own(tmp_path: Path) -> None:
+    a = jsonl(tmp_path / "x" / "a.jsonl", *pairs("a", 3), {**PAIR, "source": "own"})
+    jsonl(tmp_path / "y" / "b.jsonl", *pairs("b", 30))
+    rows = read_all({"path": str(a), "source": "flan"}, {"path": str(tmp_path / "y"), "sample": 4})
+    assert [row["source"] for row in rows] == ["flan"] * 3 + ["own"] + ["b"] * 4
+    assert {row["file"] for row in rows} == {"x/a.jsonl", "y/b.jsonl"}
+    assert len(read_all(str(a), str(tmp_path / "y"), sample=5)) == 5
+    with pytest.raises(InputError, match=r"x/a\.jsonl is read twice; name it once"):
+        read_all(str(a), str(tmp_path / "y"), str(tmp_path / "x" / "*.jsonl"))
+    with pytest.raises(InputError, match="no such file"):
+        read_rows(ListSource(sources=[str(a), "gone.jsonl"]))  # type: ignore[list-item]
+
+
+def config(pool: object) -> Config:
+    skill = {"kind": "builtin", "skill": "plural", "rows": 4}
+    return parse_config(
+        {"name": "x", "budget": 1, "data": {"pool": pool, "query": skill, "test": skill}}
+    )
+
+
+def test_a_config_lists_sources() -> None:
+    pool = config([{"path": "a.jsonl", "source": "flan"}, {"path": "b/", "sample": 50}, "hub:o/n"])
+    assert [source.kind for source in pool.data.pool.sources] == ["file", "file", "hub"]  # type: ignore[union-attr]
+    assert config(pool.data.pool.model_dump()) == pool
+    for wrong, said in {
+        "pool": ({"path": "a", "sourc": "x"}, "`data.pool.sourc` is not a known key; did you mean"),
+        "many": (
+            [{"path": "a", "sampel": 5}],
+            "`data.pool.sources.sampel` is not a known key; did",
+        ),
+        "none": ([], "`data.pool.sources`: List should have at least 1 item"),
+        "skill": ([{"kind": "builtin", "skill": "plural"}], "the pool mixes all skills"),
+    }.values():
+        with pytest.raises(InputError) as error:
+            config(wrong)
+        assert said in str(error.value)
+
+
+@pytest.mark.parametrize("path", ["~nouser/x.jsonl", "x" * 300, "a" * 5000, "a\0b", "/proc"])
+def test_paths_that_cannot_be_reached_are_one_line(path: str) -> None:
+    assert len(line_of(path)) < 300
+
+
+def test_archives_are_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "shard-000.tar").write_bytes(b"")
+    for path in (tmp_path, tmp_path / "shard-000.tar", tmp_path / "*.tar"):
+        assert "shard-000.tar: is a WebDataset archive, which is not read" in line_of(path)
+
+
+def test_a_name_that_is_not_utf8_is_one_line(tmp_path: Path) -> None:
+    jsonl(tmp_path / "a\udcff.jsonl", PAIR)
+    assert "the name is not UTF-8; rename the file" in line_of(tmp_path)
+
+
+def test_every_kind_of_broken_file_is_one_line(tmp_path: Path) -> None:
+    data = gzip.compress(json.dumps(PAIR).encode())
+    for name, content in {
+        "p.arrow": b"ARROW1 no",
+        "q.arrow": b"",
+        "p.feather": b"FEA1 old",
+        "p.parquet": b"",
+        "p.jsonl.zst": data,
+        "p.jsonl.bz2": data[:-3],
+        "p.csv.gz": data[:-6],
+    }.items():
+        (tmp_path / name).write_bytes(content)
+        assert str(tmp_path / name) in line_of(tmp_path / name)
+
+
+def test_rejected_rows_stand_beside_good_ones(tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "p.jsonl", PAIR, {"prompt": "hi", "completion": "\ud800"}, PAIR)
+    rows = read(path)
+    assert [isinstance(row, Rejected) for row in rows] == [False, True, False]

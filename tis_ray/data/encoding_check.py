@@ -1,0 +1,204 @@
+"""A look at some rows before a study computes anything: is what would be learnt what the rows say?
+
+Each check is made another way than the encoding itself: the text is rendered by transformers, labels
+are decoded and compared with the answers, and the prompt that an answer will be generated from is
+compared with the tokens that precede it in training.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+from tis_ray.data.chat import (
+    chat_template,
+    encode_messages,
+    encode_prompt,
+    encode_query_row,
+    end_marks,
+)
+from tis_ray.data.dialogues import prepared
+from tis_ray.data.places import IGNORED
+from tis_ray.data.rendering import TemplateError
+from tis_ray.settings.template import TemplateConfig
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from tis_ray.data.rows import Message, Row
+
+
+@dataclass(frozen=True)
+class EncodingProblem:
+    """Something that is wrong with how rows are encoded, in one line with its cure.
+
+    wrong_labels: other tokens would be learnt than the rows say; nothing may be computed.
+    """
+
+    text: str
+    wrong_labels: bool = False
+
+
+def encoding_problems(
+    rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, template: TemplateConfig
+) -> list[EncodingProblem]:
+    """Return what is wrong with the encoding of some rows; those that are refused are left out.
+
+    Raises InputError if nothing can be encoded with this tokenizer and template.
+    """
+    taken = [row for row in rows if "prompt" not in row and _is_taken(row, tokenizer, template)]
+    problems = [
+        _other_text(taken, tokenizer, template),
+        _other_answers(taken, tokenizer, template),
+        _no_end(taken, tokenizer, template),
+        _other_prompt(taken, tokenizer, template),
+    ]
+    return [problem for problem in problems if problem is not None]
+
+
+def _is_taken(row: Row, tokenizer: PreTrainedTokenizerBase, template: TemplateConfig) -> bool:
+    try:
+        encode_messages(row["messages"], tokenizer, _ALL, template, row.get("tools"))
+    except TemplateError:
+        return False
+    return True
+
+
+def _other_text(
+    rows: Iterable[Row], tokenizer: PreTrainedTokenizerBase, template: TemplateConfig
+) -> EncodingProblem | None:
+    if template.name == "tulu":
+        return None
+    today = template.model_copy(update={"date": date.today()})  # transformers' clock cannot be set
+    for row in rows:
+        tools, turns = row.get("tools"), prepared(row["messages"], template)
+        chat = chat_template(tokenizer, today, tools)
+        ours = chat.renderer.render(turns, tools).text
+        theirs = tokenizer.apply_chat_template(
+            [_as_parts(turn) if chat.renderer.parts else dict(turn) for turn in turns],
+            tools=list(tools) if tools else None,
+            chat_template=chat.renderer.source,
+            tokenize=False,
+            **template.kwargs,
+        )
+        if ours != theirs:
+            return EncodingProblem(
+                f"template: transformers {_version()} writes row {row['id']} differently from character "
+                f"{_first_difference(ours, theirs)} on; use template: tulu or chatml",
+                wrong_labels=True,
+            )
+    return None
+
+
+def _other_answers(
+    rows: Iterable[Row], tokenizer: PreTrainedTokenizerBase, template: TemplateConfig
+) -> EncodingProblem | None:
+    for row in rows:
+        encoded = encode_messages(row["messages"], tokenizer, _ALL, template, row.get("tools"))
+        learnt = _plain(tokenizer, [label for label in encoded["labels"] if label != IGNORED])
+        masked = _plain(
+            tokenizer,
+            [
+                token
+                for token, label in zip(encoded["input_ids"], encoded["labels"], strict=True)
+                if label == IGNORED
+            ],
+        )
+        for index, turn in enumerate(row["messages"]):
+            said = _plain(tokenizer, tokenizer(turn["content"], verbose=False)["input_ids"])
+            is_answer = turn["role"] == "assistant" and "trained" not in turn
+            kept, other = (learnt, masked) if is_answer else (masked, learnt)
+            if len(said) >= _LONG_ENOUGH and said not in kept and said in other:
+                what = "is not learnt" if is_answer else "is learnt"
+                return EncodingProblem(
+                    f"template: messages[{index}] ({turn['role']}) of row {row['id']} {what}, by its "
+                    "decoded labels; use template: tulu or chatml",
+                    wrong_labels=True,
+                )
+    return None
+
+
+def _no_end(
+    rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, template: TemplateConfig
+) -> EncodingProblem | None:
+    marks = end_marks(tokenizer, template)
+    missing = 0
+    for row in rows:
+        encoded = encode_query_row(row, tokenizer, _ALL, template)
+        learnt = [label for label in encoded["labels"] if label != IGNORED]
+        text = tokenizer.decode(learnt[-_MARK:])
+        ended = bool(learnt) and (
+            learnt[-1] in marks.tokens
+            or any(mark in text for mark in marks.texts)
+            or set(learnt[-_MARK:]) & set(marks.tokens)
+        )
+        missing += bool(learnt) and not ended
+    if not missing:
+        return None
+    return EncodingProblem(
+        f"template: the end of an answer is not learnt in {missing} of {len(rows)} rows that were looked "
+        "at: the template writes no end mark after it, so answers will run on to max_new_tokens; use a "
+        "template with one (data.template: {name: chat, file: ...}), tulu or chatml"
+    )
+
+
+def _other_prompt(
+    rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, template: TemplateConfig
+) -> EncodingProblem | None:
+    differing: list[str] = []
+    for row in rows:
+        messages = row["messages"]
+        last = max(i for i, turn in enumerate(messages) if turn["role"] == "assistant")
+        if not last or row.get("tools"):
+            continue
+        encoded = encode_query_row(row, tokenizer, _ALL, template)
+        first = next((i for i, y in enumerate(encoded["labels"]) if y != IGNORED), None)
+        if first is None:
+            continue
+        try:
+            prompt = encode_prompt(messages[:last], tokenizer, template)
+        except TemplateError:
+            continue
+        if prompt != encoded["input_ids"][:first]:
+            differing.append(
+                f"asked is {tokenizer.decode(prompt)[-_SHOWN:]!r}, learnt after "
+                f"{tokenizer.decode(encoded['input_ids'][:first])[-_SHOWN:]!r}"
+            )
+    if not differing:
+        return None
+    return EncodingProblem(
+        f"template: in {len(differing)} of {len(rows)} rows that were looked at the generation prompt has "
+        f"other tokens than the text before the answer ({differing[0]}); a trained model will be asked in "
+        "a form that it has not learnt: set data.template.kwargs (such as enable_thinking: false), or use "
+        "another template"
+    )
+
+
+_ALL = 10**9
+_LONG_ENOUGH = 12
+_MARK = 16
+_SHOWN = 40
+
+
+def _plain(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
+    """Return the letters and digits that tokens stand for, for a comparison that spaces do not matter in."""
+    text = unicodedata.normalize("NFKC", str(tokenizer.decode(ids, skip_special_tokens=True)))
+    return "".join(letter for letter in text.casefold() if letter.isalnum())
+
+
+def _as_parts(turn: Message) -> dict[str, Any]:
+    return {**turn, "content": [{"type": "text", "text": turn["content"]}]}
+
+
+def _first_difference(ours: str, theirs: str) -> int:
+    pairs = zip(ours, theirs, strict=False)
+    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(ours), len(theirs)))
+
+
+def _version() -> str:
+    from transformers import __version__
+
+    return str(__version__)

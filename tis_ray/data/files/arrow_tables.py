@@ -1,0 +1,141 @@
+"""Parquet and Arrow files: a record a row, which counts from 1 through the file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tis_ray.data.files.columns import check_columns
+from tis_ray.data.files.opened import readable
+from tis_ray.data.files.row_file import Columns, RowFile
+from tis_ray.data.rows import Record, RejectReason, UnusableError
+from tis_ray.errors import InputError
+
+_BATCH = 1024
+_MAGIC = b"ARROW1"
+_UNREADABLE = (ValueError, OverflowError, TypeError, pa.ArrowException)
+
+
+def parquet_records(row_file: RowFile, columns: Columns | None) -> Iterator[Record]:
+    """Yield the rows of a Parquet file; None for all columns, exactly as they are.
+
+    Raises InputError where no column holds rows, or where two have one name.
+    """
+    path = row_file.path
+    with readable(path), pq.ParquetFile(path) as file:
+        read, unread = _chosen(path, file.schema_arrow, columns)
+        batches = file.iter_batches(batch_size=_BATCH, columns=read)
+        yield from _records(row_file, batches, unread, exact=columns is None)
+
+
+def arrow_records(row_file: RowFile, columns: Columns | None) -> Iterator[Record]:
+    """Yield the rows of an Arrow file or stream, as Feather and `save_to_disk` write them."""
+    path = row_file.path
+    with readable(path), pa.memory_map(str(path)) as source:
+        is_file = source.read(len(_MAGIC)) == _MAGIC
+        source.seek(0)
+        reader = pa.ipc.open_file(source) if is_file else pa.ipc.open_stream(source)
+        read, unread = _chosen(path, reader.schema, columns)
+        whole = map(reader.get_batch, range(reader.num_record_batches)) if is_file else reader
+        batches = (
+            batch.select(read).slice(start, _BATCH)
+            for batch in whole
+            for start in range(0, batch.num_rows, _BATCH)
+        )
+        yield from _records(row_file, batches, unread, exact=columns is None)
+
+
+def without_nulls(value: Any) -> Any:
+    """Return a nested value without fields that are null: tables fill what one row lacks with null."""
+    if isinstance(value, dict):
+        return {key: without_nulls(inner) for key, inner in value.items() if inner is not None}
+    if isinstance(value, list | tuple):
+        return [without_nulls(inner) for inner in value]
+    return value
+
+
+def _chosen(
+    path: Path, schema: pa.Schema, columns: Columns | None
+) -> tuple[list[str], tuple[str, ...]]:
+    """Return which columns are read, and which others hold anything."""
+    check_columns(path, schema.names, columns)
+    if columns is None:
+        return schema.names, ()
+    read = [name for name in schema.names if name in columns.known]
+    others = (field for field in schema if field.name not in columns.known)
+    return read, tuple(field.name for field in others if not pa.types.is_null(field.type))
+
+
+def _records(
+    row_file: RowFile, batches: Iterator[pa.RecordBatch], unread: tuple[str, ...], exact: bool
+) -> Iterator[Record]:
+    number = 0
+    for batch in batches:
+        names = batch.schema.names
+        if not exact:
+            for name, kind in zip(names, batch.schema.types, strict=True):
+                _check_fields(row_file.path, name, kind)
+        read = _exact_values if exact else _values
+        columns = [read(name, column) for name, column in zip(names, batch.columns, strict=True)]
+        for values in zip(*columns, strict=True):
+            number += 1
+            bad = next((value for value in values if isinstance(value, UnusableError)), None)
+            value = None if bad else dict(zip(names, values, strict=True))
+            yield row_file.record(number, value, bad, unread)
+
+
+def _values(name: str, column: pa.Array) -> list[Any]:
+    """Return a column's values; times as text, which Python's own may not reach.
+
+    What cannot be read is an UnusableError in its place.
+    """
+    if pa.types.is_temporal(column.type) and not pa.types.is_interval(column.type):
+        column = column.cast(pa.string())
+
+    def refused(scalar: pa.Scalar, error: Exception) -> UnusableError:
+        return UnusableError(RejectReason.WRONG_TYPE, f"{name}: cannot be read ({error})")
+
+    values = _as_python(column, refused)
+    return list(map(without_nulls, values)) if pa.types.is_nested(column.type) else values
+
+
+def _exact_values(name: str, column: pa.Array) -> list[Any]:
+    """Return a column's values as they are; what Python cannot hold, as Arrow writes it."""
+    return _as_python(column, lambda scalar, error: str(scalar))
+
+
+def _as_python(column: pa.Array, refused: Callable[[pa.Scalar, Exception], object]) -> list[Any]:
+    # The conversion of maps to objects makes that of everything else five times slower.
+    options = {"maps_as_pydicts": "lossy"} if _holds_map(column.type) else {}
+    try:
+        return column.to_pylist(**options)
+    except _UNREADABLE:
+        values: list[Any] = []
+    for scalar in column:
+        try:
+            values.append(scalar.as_py(**options))
+        except _UNREADABLE as error:
+            values.append(refused(scalar, error))
+    return values
+
+
+def _holds_map(kind: pa.DataType) -> bool:
+    inside = (kind.field(place).type for place in range(kind.num_fields))
+    return pa.types.is_map(kind) or any(map(_holds_map, inside))
+
+
+def _check_fields(path: Path, name: str, kind: pa.DataType) -> None:
+    """Raise InputError if a struct has two fields of one name, at any depth."""
+    fields = [kind.field(place) for place in range(kind.num_fields)]
+    names = [field.name for field in fields]
+    if pa.types.is_struct(kind) and len(set(names)) < len(names):
+        twice = next(field for field in names if names.count(field) > 1)
+        raise InputError(
+            f"{path}: column {name!r} has two fields named {twice!r}; rename or drop one"
+        )
+    for field in fields:
+        _check_fields(path, name, field.type)

@@ -1,0 +1,259 @@
+"""Which files a path, a folder or a pattern stands for, in which order, and what their names say.
+
+- A folder stands for all files of rows in it and its subfolders, sorted by path, whatever their kinds.
+  Names that start with `.` or `_` and the notes that data sets carry are ignored; of a folder that
+  `datasets` has saved, the files that its `state.json` names are read, in that order.
+- A folder that holds several splits (`train-00000-of-00002.parquet`, `test.jsonl`, `validation/...`)
+  is refused unless one is asked for.
+- `key=value` folders give their rows the field `key`.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote
+
+from tis_ray.data.files.opened import PACKED, readable
+from tis_ray.data.files.row_file import KINDS, RowFile, kind_of, label_of_file, stem_of
+from tis_ray.errors import InputError
+
+_NOTES = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
+_WEB = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.bz2")
+_SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
+}
+_SHARD = re.compile(r"-\d{5}-of-\d{5}(-[0-9a-f]{16})?$")
+_PARTITION = re.compile(r"([A-Za-z_]\w*)=(.*)")
+_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+_EXPECTED = f"{', '.join(KINDS)} (text also with {', '.join(PACKED)})"
+
+
+@dataclass(frozen=True)
+class Found:
+    """The files that a path stands for, and the folder that their names are told from.
+
+    other: files of a folder that hold no rows.
+    """
+
+    root: Path
+    paths: list[Path]
+    folder: bool = False
+    other: int = 0
+
+
+def found(path: str) -> Found:
+    """Return the files that a path stands for. Raises InputError where there are none."""
+    with _reachable(path):
+        root = Path(path).expanduser()
+        if root.is_dir():
+            return _in_folder(path, root)
+        if root.is_file():
+            files, root = [root], root.parent
+        elif glob.has_magic(str(root)):
+            matches = glob.glob(str(root), recursive=True)  # noqa: PTH207
+            files = sorted(file for file in map(Path, matches) if file.is_file())
+            root = _fixed_part(root)
+            if not files:
+                raise InputError(f"{path}: no file matches this pattern; check the path")
+        else:
+            raise InputError(f"{path}: no such file or folder; check the path")
+    for file in files:
+        _check_kind(file)
+    return Found(root, files)
+
+
+def named_files(found: Found, root: Path, split: str | None, label: str | None) -> list[RowFile]:
+    """Return found files under their names within `root`; of several splits, the one asked for.
+
+    label: of rows that have none, in place of the file's own. Raises InputError where a split is
+    missing, or not asked for.
+    """
+    dictionary = _saved_splits(found.root) if found.folder else ()
+    files = []
+    for path in found.paths:
+        name = str(path.absolute().relative_to(root.absolute()))
+        if not _is_utf8(name):
+            raise InputError(f"{name!r}: the name is not UTF-8; rename the file")
+        files.append(
+            RowFile(
+                path,
+                name,
+                label or label_of_file(path),
+                _partition(path, found.root),
+                _split(path.relative_to(found.root), dictionary),
+            )
+        )
+    return _of_split(files, found, split)
+
+
+def common_root(founds: Iterable[Found]) -> Path:
+    """Return the folder that all of them are in, from which files of several sources are named."""
+    roots = [found.root.absolute() for found in founds]
+    return Path(os.path.commonpath(roots))
+
+
+def short_names(files: Sequence[RowFile]) -> dict[str, str]:
+    """Return a short name of each file: its stem, or where files share one its path without the kind."""
+    stems = [stem_of(file.path) for file in files]
+    return {
+        file.name: stem if stems.count(stem) == 1 else str(Path(file.name).with_name(stem))
+        for file, stem in zip(files, stems, strict=True)
+    }
+
+
+def _in_folder(path: str, root: Path) -> Found:
+    files: list[tuple[tuple[str, ...], Path]] = []
+    other, web = 0, None
+    for folder, inside in _walk(root):
+        saved = _saved_files(folder) if "state.json" in inside else None
+        for name in inside:
+            file = folder / name
+            if name in _NOTES:
+                continue
+            if kind_of(file) is None or not file.is_file():
+                other += 1
+                web = web or (name if name.lower().endswith(_WEB) else None)
+            elif saved is None or kind_of(file) != ".arrow":
+                files.append((file.parts, file))
+        for number, file in enumerate(saved or ()):
+            files.append(((*folder.parts, f"{number:09d}"), file))
+    if not files:
+        if web is not None:
+            raise _webdataset(f"{path}/{web}")
+        raise InputError(f"{path}: the folder holds no rows; expected {_EXPECTED} files")
+    return Found(root, [file for _, file in sorted(files)], folder=True, other=other)
+
+
+def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
+    def fail(error: OSError) -> None:
+        raise error  # a folder that cannot be read must not look like an empty one
+
+    for folder, folders, names in os.walk(root, onerror=fail):
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "_")))
+        yield Path(folder), sorted(name for name in names if not name.startswith((".", "_")))
+
+
+def _saved_files(folder: Path) -> list[Path] | None:
+    """Return the files that `state.json` of a saved data set names; None if it is something else."""
+    state = _json(folder / "state.json")
+    entries = state.get("_data_files")
+    if not isinstance(entries, list):
+        return None
+    if state.get("_indices_data_files"):
+        raise InputError(f"{folder}: its rows are chosen by an indices file; save it flattened")
+    files = [folder / str(entry.get("filename")) for entry in entries if isinstance(entry, dict)]
+    for file in files:
+        if not file.is_file():
+            raise InputError(f"{file}: is named in state.json, but not there; save it again")
+    return files
+
+
+def _saved_splits(root: Path) -> Sequence[str]:
+    """Return the splits that a saved dictionary of data sets names."""
+    path = root / "dataset_dict.json"
+    splits = _json(path).get("splits") if path.is_file() else None
+    return [str(name) for name in splits] if isinstance(splits, list) else []
+
+
+def _json(path: Path) -> dict[str, object]:
+    with readable(path):
+        try:
+            value = json.loads(path.read_bytes())
+        except (ValueError, RecursionError):
+            value = None
+    return value if isinstance(value, dict) else {}
+
+
+def _split(name: Path, dictionary: Sequence[str]) -> str | None:
+    if name.parts[0] in dictionary:
+        return name.parts[0]
+    for part in name.parts[:-1]:
+        if part.lower() in _SPLITS:
+            return _SPLITS[part.lower()]
+    stem = stem_of(name)
+    bare = _SHARD.sub("", stem)
+    words = re.split(r"[-_. ]", bare.lower())
+    word = next((word for word in (words[0], words[-1]) if word in _SPLITS), None)
+    if word is None or len(words) == 1:
+        return word and _SPLITS[word]
+    return bare if bare != stem else _SPLITS[word]  # shards are named by their split: train_sft
+
+
+def _of_split(files: list[RowFile], found: Found, split: str | None) -> list[RowFile]:
+    names = sorted({file.split for file in files if file.split is not None})
+    if split is None:
+        if found.folder and len(names) > 1:
+            raise InputError(
+                f"{found.root}: holds the splits {', '.join(names)}; name one with `split:`"
+            )
+        return files
+    asked = split if split in names else _SPLITS.get(split.lower(), split)
+    chosen = [file for file in files if file.split == asked]
+    if not chosen:
+        has = f"holds the splits {', '.join(names)}" if names else "names no splits"
+        raise InputError(f"{found.root}: has no split {split!r}; it {has}")
+    return chosen
+
+
+def _partition(path: Path, root: Path) -> dict[str, str]:
+    """Return what `key=value` folders say: those within the root, and those that lead to it."""
+    parts = list(path.relative_to(root).parts[:-1])
+    for part in reversed(root.parts):
+        if not _PARTITION.fullmatch(part):
+            break
+        parts.insert(0, part)
+    matches = filter(None, map(_PARTITION.fullmatch, parts))
+    values = {match[1]: unquote(match[2]) for match in matches}
+    return {key: value for key, value in values.items() if value not in ("", _NO_VALUE)}
+
+
+def _fixed_part(pattern: Path) -> Path:
+    """Return the folders of a pattern before its first star."""
+    fixed: list[str] = []
+    for part in pattern.parts[:-1]:
+        if glob.has_magic(part):
+            break
+        fixed.append(part)
+    return Path(*fixed)
+
+
+def _check_kind(file: Path) -> None:
+    if kind_of(file) is None:
+        if file.name.lower().endswith(_WEB):
+            raise _webdataset(str(file))
+        raise InputError(f"{file}: unknown file type; expected {_EXPECTED}")
+
+
+def _webdataset(path: str) -> InputError:
+    return InputError(
+        f"{path}: is a WebDataset archive, which is not read; unpack it or write JSONL"
+    )
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+@contextmanager
+def _reachable(path: str) -> Iterator[None]:
+    try:
+        yield
+    except InputError:
+        raise
+    except (OSError, RuntimeError, ValueError) as error:  # a long name, an unknown user, a NUL
+        reason = getattr(error, "strerror", None) or error
+        shown = path if len(path) <= 100 else f"{path[:100]}..."
+        raise InputError(f"{shown!r}: cannot be reached ({reason}); check the path") from None

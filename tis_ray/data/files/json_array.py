@@ -1,0 +1,81 @@
+"""JSON files: an array, read element by element, or JSON lines, which many such files hold."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Iterator
+
+from tis_ray.data.files.json_lines import line_records
+from tis_ray.data.files.opened import opened, readable
+from tis_ray.data.files.row_file import RowFile
+from tis_ray.data.rows import Record
+from tis_ray.errors import InputError
+
+CHUNK = 1 << 20
+_SPACE = re.compile(r"[ \t\r\n]*")
+_AFTER = re.compile(r"[ \t\r\n]*([,\]])")
+
+
+def json_records(row_file: RowFile) -> Iterator[Record]:
+    """Yield a record for each element of an array or, in any other file, for each line."""
+    path = row_file.path
+    with readable(path), opened(path) as binary:
+        start = binary.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
+    if not start.startswith(b"["):
+        return line_records(row_file, first_must_be_json=True)
+    return array_records(row_file)
+
+
+def array_records(row_file: RowFile, chunk: int = CHUNK) -> Iterator[Record]:
+    """Yield the elements of an array, of which no more is held than `chunk` or the longest needs.
+
+    Raises InputError where the array is broken: there is no telling where its next element begins.
+    """
+    path = row_file.path
+    decode = json.JSONDecoder().raw_decode
+    with readable(path), opened(path) as binary:
+        file = io.TextIOWrapper(binary, encoding="utf-8-sig")
+        text = ""
+        place = 0
+
+        def more() -> bool:
+            # Each read doubles what is held of an element, so a long one costs linear time.
+            nonlocal text, place
+            read = file.read(max(chunk, len(text) - place))
+            if read:
+                text, place = text[place:] + read, 0
+            return bool(read)
+
+        while not text.lstrip():
+            more()
+        place = text.index("[") + 1
+        number = 1
+        while True:
+            begin = _SPACE.match(text, place).end()  # type: ignore[union-attr]  # it always matches
+            if number == 1 and text[begin : begin + 1] == "]":
+                place = begin + 1
+                break
+            try:
+                value, end = decode(text, begin)
+                # Complete only if a comma or the end follows: 12 is also the start of 12.5.
+                after = _AFTER.match(text, end)
+            except (ValueError, RecursionError):
+                after = None
+            if after is None:
+                if more():
+                    continue
+                raise InputError(
+                    f"{path}: element {number} of the array is not valid JSON; repair the file, "
+                    "or write one object per line (.jsonl)"
+                )
+            place = after.end()
+            yield row_file.record(number, value)
+            number += 1
+            if after[1] == "]":
+                break
+        if text[place:].strip() or file.read().strip():
+            raise InputError(
+                f"{path}: there is text after the array; keep one array, or one object per line"
+            )

@@ -1,0 +1,57 @@
+"""JSON lines: a record a line, which counts from 1, blank lines included."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from tis_ray.data.files.opened import opened, readable
+from tis_ray.data.files.row_file import RowFile
+from tis_ray.data.rows import Record, RejectReason, UnusableError
+from tis_ray.errors import InputError
+
+
+def line_records(row_file: RowFile, *, first_must_be_json: bool = False) -> Iterator[Record]:
+    """Yield a record for each line that is not blank.
+
+    Raises InputError if the file is not UTF-8 or, on demand, if its first record is not JSON.
+    """
+    started, path = False, row_file.path
+    with readable(path), opened(path) as file:
+        number = 0
+        for line in file:
+            for text in _texts(_decoded(line, number + 1, path)):
+                number += 1
+                if not text.strip():
+                    continue
+                value, broken = _parsed(text)
+                if broken is not None and first_must_be_json and not started:
+                    raise InputError(
+                        f"{path}: neither an array nor one object per line ({broken.detail}); "
+                        "write one object per line (.jsonl)"
+                    )
+                started = True
+                yield row_file.record(number, value, broken)
+
+
+def _decoded(line: bytes, number: int, path: Path) -> str:
+    try:
+        # A byte order mark is harmless, and editors leave one at the start.
+        return line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: line {number} is not UTF-8; save it as UTF-8") from None
+
+
+def _texts(text: str) -> list[str]:
+    """Split a line at lone carriage returns, if it holds more than one value."""
+    if "\r" not in text or _parsed(text)[1] is None:
+        return [text]
+    return text.split("\r")
+
+
+def _parsed(text: str) -> tuple[object, UnusableError | None]:
+    try:
+        return json.loads(text), None
+    except (ValueError, RecursionError) as error:
+        return None, UnusableError(RejectReason.BAD_JSON, str(error))

@@ -1,0 +1,172 @@
+"""The schemas of records: which fields make a dialogue, tried in this order.
+
+| schema | fields |
+|---|---|
+| `paper` | `prompts`, `labels`: the paper's query files, whose `prompts` carry the chat template |
+| `messages` | OpenAI's, with `tools` |
+| `preference` | `chosen` (and `rejected`), as turns or texts, beside a prompt: the chosen side is trained |
+| `conversations`, `conversation` | ShareGPT's, with `system` and `tools` beside |
+| `prompt/completion` and other pairs (`PAIRS`) | a question and its answer, each a text or turns, with `system`, `history`, and the `input` or `context` of an instruction |
+| `text` | plain text, all of which is trained |
+
+So a record that fits two schemas is read by the first. A new schema is a function and a line of `SCHEMAS`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+from tis_ray.data.rows import Message, RejectReason, UnusableError
+from tis_ray.data.tulu import ASSISTANT_HEADER
+from tis_ray.data.turns import turns_of
+from tis_ray.data.values import Fields, list_of, text_of, wrong
+
+PAIRS = (
+    ("prompt", "completion"),
+    ("instruction", "output"),
+    ("instruction", "response"),
+    ("question", "answer"),
+    ("question", "response"),
+    ("query", "response"),
+    ("prompt", "response"),
+    ("input", "output"),
+)
+"""Names of a question and its answer, in the order in which they are looked for."""
+
+SYSTEM = ("system", "system_prompt")
+TOOLS = ("tools", "functions")
+
+_SHAREGPT = ("conversations", "conversation")
+_QUESTIONS = ("prompt", "question", "instruction", "query", "input")
+_TULU_HEADER = re.compile(r"^<\|(system|user|assistant)\|>\n", re.MULTILINE)
+
+
+class Schema(NamedTuple):
+    """A schema: its name, the fields that it needs, and what makes messages of them.
+
+    read: takes the fields, and a set to which it adds the fields of turns that mean nothing here.
+    """
+
+    name: str
+    needs: tuple[str, ...]
+    read: Callable[[Fields, set[str]], list[Message]]
+
+
+def schema_of(fields: Fields) -> Schema:
+    """Return the first schema that the fields fit. Raises UnusableError if there is none."""
+    for schema in SCHEMAS:
+        if all(name in fields for name in schema.needs):
+            return schema
+    names = ", ".join(fields.names) or "nothing"
+    detail = f"expected {EXPECTED}; found {names}; `columns:` maps other names"
+    raise UnusableError(RejectReason.NO_MESSAGES, detail)
+
+
+def _paper(fields: Fields, _: set[str]) -> list[Message]:
+    prompt = text_of(fields.take("prompts"), "prompts")
+    label = text_of(fields.take("labels"), "labels")
+    return [*_template_turns(prompt), _turn("assistant", label)]
+
+
+def _template_turns(prompt: str) -> list[Message]:
+    """Split a Tulu-templated prompt into its turns; any other text is one turn."""
+    pieces = _TULU_HEADER.split(prompt.removesuffix(ASSISTANT_HEADER))
+    if pieces[0] or not prompt.endswith(ASSISTANT_HEADER) or len(pieces) == 1:
+        return [_turn("user", prompt)]
+    roles, contents = pieces[1::2], pieces[2::2]
+    if "assistant" in roles:  # their answers end in an eos text that only the tokenizer knows
+        return [_turn("user", prompt)]
+    return [
+        _turn(role, content.removesuffix("\n"))
+        for role, content in zip(roles, contents, strict=True)
+    ]
+
+
+def _dialogue(name: str) -> Schema:
+    return Schema(name, (name,), lambda fields, left: turns_of(fields.take(name), name, left))
+
+
+def _preference(fields: Fields, left_out: set[str]) -> list[Message]:
+    """Return the prompt and the chosen answer; a `chosen` that begins with the prompt is the whole."""
+    chosen = fields.take("chosen")
+    if isinstance(chosen, dict):
+        chosen = [chosen]
+    whole = not isinstance(chosen, str)
+    answer = _text_or_turns(chosen, "chosen", "assistant", left_out)
+    if whole and any(turn["role"] == "user" for turn in answer):
+        return answer
+    question = fields.first((*_SHAREGPT, *_QUESTIONS))
+    if question is None:
+        detail = f"`chosen` has no prompt; expected one of {', '.join((*_SHAREGPT, *_QUESTIONS))}"
+        raise UnusableError(RejectReason.NO_MESSAGES, detail)
+    return _text_or_turns(fields.take(question), question, "user", left_out) + answer
+
+
+def _pair(question: str, answer: str) -> Schema:
+    def read(fields: Fields, left_out: set[str]) -> list[Message]:
+        if question == "instruction":
+            asked = [_turn("user", _instruction(fields))]
+        else:
+            asked = _text_or_turns(fields.take(question), question, "user", left_out)
+        answered = _text_or_turns(fields.take(answer), answer, "assistant", left_out)
+        return [*_history(fields), *asked, *answered]
+
+    return Schema(f"{question}/{answer}", (question, answer), read)
+
+
+def _instruction(fields: Fields) -> str:
+    """Return an instruction and, below it, what it is about."""
+    parts = [text_of(fields.take("instruction"), "instruction")]
+    for name in ("input", "context"):
+        if name in fields and (text := text_of(fields.take(name), name)).strip():
+            parts.append(text)
+    return "\n\n".join(parts)
+
+
+def _history(fields: Fields) -> list[Message]:
+    """Return the earlier questions and answers, in pairs, as turns."""
+    if "history" not in fields:
+        return []
+    turns = []
+    for index, pair in enumerate(list_of(fields.take("history"), "history")):
+        place = f"history[{index}]"
+        texts = list_of(pair, place)
+        if len(texts) != 2:
+            raise wrong(place, "a question and its answer", pair)
+        for role, text in zip(("user", "assistant"), texts, strict=True):
+            turns.append(_turn(role, text_of(text, place)))
+    return turns
+
+
+def _text(fields: Fields, _: set[str]) -> list[Message]:
+    return [_turn("assistant", text_of(fields.take("text"), "text"))]
+
+
+def _text_or_turns(value: object, name: str, role: str, left_out: set[str]) -> list[Message]:
+    if isinstance(value, str | bytes):
+        return [_turn(role, text_of(value, name))]
+    if not isinstance(value, list | tuple | dict):
+        raise wrong(name, "text or a list of messages", value)
+    return turns_of(value, name, left_out)
+
+
+def _turn(role: str, content: str) -> Message:
+    return {"role": role, "content": content}
+
+
+SCHEMAS = (
+    Schema("paper", ("prompts", "labels"), _paper),
+    _dialogue("messages"),
+    Schema("preference", ("chosen",), _preference),
+    *map(_dialogue, _SHAREGPT),
+    *(_pair(question, answer) for question, answer in PAIRS),
+    Schema("text", ("text",), _text),
+)
+
+ROW_FIELDS = frozenset(name for schema in SCHEMAS for name in schema.needs)
+"""Fields that a dialogue may stand in: a table needs one of them."""
+FIELDS = ROW_FIELDS | {"id", "source", "dataset", "input", "context", "history", *SYSTEM, *TOOLS}
+"""Every field that means something."""
+EXPECTED = ", ".join("/".join(schema.needs) for schema in SCHEMAS)
