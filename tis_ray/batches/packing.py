@@ -136,7 +136,8 @@ def check_packing(base: PreTrainedModel, longest: int, training: bool = False) -
 @torch.inference_mode(False)
 @torch.no_grad()
 def _try_out(base: PreTrainedModel, longest: int) -> None:
-    if "position_ids" not in inspect.signature(base.forward).parameters:
+    calls = (base.forward, base.base_model.forward)  # the one may pass on what the other takes
+    if not any("position_ids" in inspect.signature(call).parameters for call in calls):
         raise _refusal(type(base).__name__, "takes no position_ids")
     embeddings = base.get_input_embeddings()
     segments = Segments.of([3, longest, 2], embeddings.weight.device)

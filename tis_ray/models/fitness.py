@@ -2,7 +2,8 @@
 
 The model is built from its config on torch's `meta` device, where tensors have shapes but no memory: a
 model of 70 billion weights takes seconds, and none of its weights is read. What cannot be seen in
-shapes is found where the weights are: see `batches.packing` and `loading.load_model`.
+shapes is found where the weights are: see `loading.load_model`, `gradients.check_per_example` and
+`batches.check_packing`.
 """
 
 from __future__ import annotations
@@ -16,18 +17,11 @@ import torch
 from peft import PeftModel
 from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
-from transformers import (
-    MODEL_FOR_CAUSAL_LM_MAPPING,
-    AutoConfig,
-    AutoModelForCausalLM,
-    PreTrainedConfig,
-    PreTrainedModel,
-)
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers import PreTrainedModel
 
 from tis_ray.errors import InputError
 from tis_ray.gradients.lora_tap import lora_taps
-from tis_ray.models.loading import clear_errors, load_tokenizer, model_files
+from tis_ray.models.loading import load_tokenizer, meta_model
 from tis_ray.models.lora import attach_lora, linear_names, trainable_parameters
 from tis_ray.settings import LoraConfig, ModelConfig
 
@@ -52,43 +46,6 @@ def model_problems(
         ]
     except InputError as error:
         return [str(error)]
-
-
-def meta_model(config: ModelConfig) -> PreTrainedModel:
-    """Return the model without its weights, on the `meta` device.
-
-    Raises InputError if it cannot be built here: its config cannot be read, its code is not in
-    transformers and must not be run, or it is not a causal language model.
-    """
-    files = model_files(config)
-    where = {"revision": config.revision, "gguf_file": files.gguf_file}
-    with clear_errors(files):
-        found, _ = PreTrainedConfig.get_config_dict(files.name, **where)
-        code = found.get("auto_map", {})
-        known = found.get("model_type") in CONFIG_MAPPING
-        if code and not known and not config.trust_remote_code:
-            raise InputError(
-                f"model.name: {files.name} comes with Python code of its own; read it, and set "
-                "model.trust_remote_code: true to run it, or use a model that transformers contains"
-            )
-        trust = config.trust_remote_code
-        shape = AutoConfig.from_pretrained(files.name, trust_remote_code=trust, **where)
-        causal = type(shape) in MODEL_FOR_CAUSAL_LM_MAPPING or "AutoModelForCausalLM" in code
-        if not causal or shape.is_encoder_decoder:
-            kind = "an encoder-decoder" if shape.is_encoder_decoder else "not a causal"
-            raise InputError(
-                f"model.name: {files.name} ({shape.model_type}) is {kind} language model; "
-                "give a causal one, such as a Llama or Qwen model"
-            )
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(shape, trust_remote_code=trust)
-    causal_layers = [m.is_causal for m in model.modules() if hasattr(m, "is_causal")]
-    if causal_layers and not any(causal_layers):
-        raise InputError(
-            f"model.name: in {files.name} ({shape.model_type}) tokens see later ones, so that it is "
-            "not a causal language model; give one that is"
-        )
-    return model.requires_grad_(False)
 
 
 def _token_problems(config: ModelConfig, model: PreTrainedModel) -> Iterator[str]:

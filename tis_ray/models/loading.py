@@ -15,11 +15,15 @@ from types import TracebackType
 import torch
 from safetensors import SafetensorError
 from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from tis_ray.errors import InputError
 from tis_ray.settings import ModelConfig
@@ -111,7 +115,7 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
 def _load_tokenizer(
     config: ModelConfig, files: ModelFiles, _states: _FileStates
 ) -> PreTrainedTokenizerBase:
-    with clear_errors(files):
+    with _clear_errors(files):
         tokenizer = AutoTokenizer.from_pretrained(
             files.name,
             gguf_file=files.gguf_file,
@@ -127,7 +131,7 @@ def _load_tokenizer(
 def load_model(config: ModelConfig, device: str = "cpu") -> PreTrainedModel:
     """Return the base model in evaluation mode, frozen, with weights of type `config.dtype`."""
     files = model_files(config)
-    with clear_errors(files):
+    with _clear_errors(files):
         model, info = AutoModelForCausalLM.from_pretrained(
             files.name,
             gguf_file=files.gguf_file,
@@ -157,6 +161,43 @@ def _require_causal(model: PreTrainedModel, files: ModelFiles) -> None:
             f"model.name: in {files.name} ({type(model).__name__}) tokens see later ones, so that it "
             "is not a causal language model; give one that is"
         )
+
+
+def meta_model(config: ModelConfig) -> PreTrainedModel:
+    """Return the model without its weights, on the `meta` device.
+
+    Raises InputError if it cannot be built here: its config cannot be read, its code is not in
+    transformers and must not be run, or it is not a causal language model.
+    """
+    files = model_files(config)
+    where = {"revision": config.revision, "gguf_file": files.gguf_file}
+    with _clear_errors(files):
+        found, _ = PreTrainedConfig.get_config_dict(files.name, **where)
+        code = found.get("auto_map", {})
+        known = found.get("model_type") in CONFIG_MAPPING
+        if code and not known and not config.trust_remote_code:
+            raise InputError(
+                f"model.name: {files.name} comes with Python code of its own; read it, and set "
+                "model.trust_remote_code: true to run it, or use a model that transformers contains"
+            )
+        trust = config.trust_remote_code
+        shape = AutoConfig.from_pretrained(files.name, trust_remote_code=trust, **where)
+        causal = type(shape) in MODEL_FOR_CAUSAL_LM_MAPPING or "AutoModelForCausalLM" in code
+        if not causal or shape.is_encoder_decoder:
+            kind = "an encoder-decoder" if shape.is_encoder_decoder else "not a causal"
+            raise InputError(
+                f"model.name: {files.name} ({shape.model_type}) is {kind} language model; "
+                "give a causal one, such as a Llama or Qwen model"
+            )
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(shape, trust_remote_code=trust)
+    causal_layers = [m.is_causal for m in model.modules() if hasattr(m, "is_causal")]
+    if causal_layers and not any(causal_layers):
+        raise InputError(
+            f"model.name: in {files.name} ({shape.model_type}) tokens see later ones, so that it is "
+            "not a causal language model; give one that is"
+        )
+    return model.requires_grad_(False)
 
 
 _kept: dict[tuple[ModelConfig, str, _FileStates], PreTrainedModel] = {}
@@ -194,7 +235,7 @@ def _file_states(files: ModelFiles) -> _FileStates:
     return tuple((path, stat.st_size, stat.st_mtime_ns) for path, stat in stats)
 
 
-class clear_errors:
+class _clear_errors:
     """Turn the loader's own failures (missing files, no network) into one line for the user."""
 
     def __init__(self, files: ModelFiles) -> None:
