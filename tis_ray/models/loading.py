@@ -166,13 +166,20 @@ def _require_causal(model: PreTrainedModel, files: ModelFiles) -> None:
 def meta_model(config: ModelConfig) -> PreTrainedModel:
     """Return the model without its weights, on the `meta` device.
 
-    Raises InputError if it cannot be built here: its config cannot be read, its code is not in
+    A process makes it once and shares it: do not change it. Raises InputError if it cannot be built here: its config cannot be read, its code is not in
     transformers and must not be run, or it is not a causal language model.
     """
     files = model_files(config)
+    return _meta_model(config, files, _file_states(files))
+
+
+@functools.lru_cache(maxsize=4)
+def _meta_model(config: ModelConfig, files: ModelFiles, _states: _FileStates) -> PreTrainedModel:
     where = {"revision": config.revision, "gguf_file": files.gguf_file}
     with _clear_errors(files):
-        found, _ = PreTrainedConfig.get_config_dict(files.name, **where)
+        found = {}
+        if files.gguf_file is None:  # such a file has no code, and takes seconds to read
+            found, _ = PreTrainedConfig.get_config_dict(files.name, revision=config.revision)
         code = found.get("auto_map", {})
         known = found.get("model_type") in CONFIG_MAPPING
         if code and not known and not config.trust_remote_code:
