@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from tis_ray.data.marks import check_marks
 from tis_ray.data.rows import Message, Record, RejectReason, Row, Side, UnusableError
 from tis_ray.data.schemas import SYSTEM, TOOLS, schema_of
 from tis_ray.data.tulu import ASSISTANT_HEADER
@@ -47,6 +48,7 @@ def row_of(record: Record, side: Side, reading: Reading) -> Row:
     schema = schema_of(fields, reading.columns)
     row["schema"], row["messages"] = schema.name, schema.read(fields, left_out)
     _add_beside(row, fields)
+    check_marks(fields, side)
     if row["schema"] == "paper" and side != "pool":
         row["prompt"] = text_of(fields.take("prompts"), "prompts")
         row["label"] = text_of(fields.take("labels"), "labels")
