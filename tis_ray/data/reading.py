@@ -6,7 +6,7 @@ because tables fill missing fields with null. What nothing was read of is named 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -16,6 +16,7 @@ from tis_ray.data.schemas import SYSTEM, TOOLS, schema_of
 from tis_ray.data.tulu import ASSISTANT_HEADER
 from tis_ray.data.turns import tools_of
 from tis_ray.data.values import Fields, label_of, text_of, wrong
+from tis_ray.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,20 @@ def given_id(record: Record, reading: Reading) -> str | None:
         return label_of(_fields(record, reading.columns).take("id"), "id") or None
     except UnusableError:
         return None
+
+
+def with_mapped(records: Iterable[Record], reading: Reading, where: str) -> Iterator[Record]:
+    """Yield records unchanged. Raises InputError after the last if none had a field that `columns` names."""
+    unseen, objects = dict(reading.columns), 0
+    for record in records:
+        if unseen and isinstance(record.value, dict):
+            objects += 1
+            values = {**(record.more or {}), **record.value}
+            unseen = {n: p for n, p in unseen.items() if p not in values and _at(values, p) is None}
+        yield record
+    if unseen and objects:
+        name, path = next(iter(unseen.items()))
+        raise InputError(f"{where}: columns: no row has {path!r}, named for {name}; check the name")
 
 
 def _fields(record: Record, columns: Mapping[str, str]) -> Fields:

@@ -10,6 +10,7 @@ from datetime import date, time, timedelta
 from decimal import Decimal
 from uuid import UUID
 
+from tis_ray.data.json_text import STRICT, RepeatedKeyError
 from tis_ray.data.rows import RejectReason, UnusableError
 
 _SCALARS = (str, bytes, numbers.Number, date, time, timedelta, Decimal, UUID)
@@ -109,7 +110,9 @@ def list_of(value: object, field: str) -> list[object]:
 def json_of(text: str, field: str, expected: str) -> object:
     """Return what a JSON text holds; where it is none, it is text instead of what was expected."""
     try:
-        value: object = json.loads(text)
+        value: object = STRICT.decode(text)
+    except RepeatedKeyError as error:
+        raise UnusableError(RejectReason.WRONG_TYPE, f"{field}: {error}") from None
     except (ValueError, RecursionError):
         raise wrong(field, expected, text) from None
     return value
