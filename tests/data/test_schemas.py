@@ -11,6 +11,7 @@ import pytest
 from tis_ray.data import Record, Rejected, Row, checked_rows, content_id
 from tis_ray.data.reading import Reading
 from tis_ray.data.schemas import FIELDS, PAIRS
+from tis_ray.data.turns import TURN_FIELDS
 from tis_ray.settings import HubSource
 from tis_ray.settings.data import COLUMNS, GivenSource
 
@@ -256,7 +257,7 @@ def test_a_row_says_which_turns_are_trained() -> None:
 def test_plain_text_is_encoded_as_it_is_and_is_no_answer() -> None:
     row = row_of({"text": "Once upon a time", "meta": {"url": "x"}})
     assert (row["prompt"], row["label"]) == ("", "Once upon a time")
-    assert row["left_out"] == ["meta"]
+    assert row["left_out"] == ["meta", "prompt"]
     assert row["id"] != row_of({"messages": [{**ANSWERED, "content": row["label"]}]})["id"]
 
 
@@ -290,7 +291,7 @@ def test_columns_map_other_names() -> None:
     row = row_of(value, columns=columns)
     assert row["messages"] == DIALOGUE
     assert (row["id"], row["given_id"], row["schema"]) == ("7", "7", "prompt/response")
-    assert row["left_out"] == ["meta"]
+    assert row["left_out"] == ["meta", "prompt"]
     both = {**value, "messages": [ANSWERED]}
     assert row_of(both, columns=columns)["messages"] == DIALOGUE
     nested = {"data": {"dialogue": DIALOGUE}, "tags": 1}
@@ -301,8 +302,29 @@ def test_columns_map_other_names() -> None:
     assert "found x" in refused({"x": 1}, columns={"messages": "gone"})[1]
 
 
+@pytest.mark.parametrize(
+    "dialogue",
+    [
+        [{"speaker": "user", "text": "Hi"}, {"speaker": "assistant", "text": "Hello"}],
+        json.dumps([{"speaker": "user", "text": "Hi"}, {"speaker": "assistant", "text": "Hello"}]),
+        {"speaker": ["user", "assistant"], "text": ["Hi", "Hello"]},
+    ],
+)
+def test_columns_map_names_in_turns(dialogue: Any) -> None:
+    names = {"messages": "dialogue", "role": "speaker", "content": "text"}
+    assert row_of({"dialogue": dialogue}, columns=names)["messages"] == DIALOGUE
+    asked = {"prompt": "Hi", "chosen": {"speaker": "assistant", "text": "Hello"}}
+    assert row_of(asked, columns={"role": "speaker", "content": "text"})["messages"] == DIALOGUE
+
+
+def test_a_field_that_columns_replace_is_left_out() -> None:
+    value = {"question": "Hi", "answer": "No", "right": "Hello"}
+    row = row_of(value, columns={"answer": "right"})
+    assert (row["messages"], row["left_out"]) == (DIALOGUE, ["answer"])
+
+
 def test_a_config_maps_fields_that_mean_something() -> None:
-    assert set(COLUMNS) <= FIELDS
+    assert set(COLUMNS) <= FIELDS.union(TURN_FIELDS)
     with pytest.raises(ValueError, match="'frage' is not a field of a row; give one of id, source"):
         HubSource(name="a/b", columns={"frage": "prompt"})
     assert set(get_args(GivenSource.model_fields["train_on"].annotation)) == {"all", "last"}

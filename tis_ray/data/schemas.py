@@ -93,13 +93,16 @@ def _template_turns(prompt: str) -> list[Message]:
 
 
 def _dialogue(name: str) -> Schema:
-    return Schema(name, (name,), lambda fields, left: turns_of(fields.take(name), name, left))
+    def read(fields: Fields, left_out: set[str]) -> list[Message]:
+        return turns_of(fields.take(name), name, left_out, fields.turns)
+
+    return Schema(name, (name,), read)
 
 
 def _preference(fields: Fields, left_out: set[str]) -> list[Message]:
     """Return the prompt and the chosen answer; a `chosen` that begins with the prompt is the whole."""
     chosen = fields.take("chosen")
-    answer = _text_or_turns(chosen, "chosen", "assistant", left_out)
+    answer = _text_or_turns(fields, "chosen", "assistant", left_out)
     if isinstance(chosen, str):
         answer = transcript_turns(chosen) or answer
     if any(turn["role"] == "user" for turn in answer):
@@ -114,7 +117,7 @@ def _preference(fields: Fields, left_out: set[str]) -> list[Message]:
 def _pair(question: str, answer: str) -> Schema:
     def read(fields: Fields, left_out: set[str]) -> list[Message]:
         asked = _asked(fields, question, left_out)
-        return [*asked, *_text_or_turns(fields.take(answer), answer, "assistant", left_out)]
+        return [*asked, *_text_or_turns(fields, answer, "assistant", left_out)]
 
     return Schema(f"{question}/{answer}", (question, answer), read)
 
@@ -123,7 +126,7 @@ def _asked(fields: Fields, name: str, left_out: set[str]) -> list[Message]:
     """Return the turns before an answer: the history and the question, with what it is about below it."""
     question = fields.take(name)
     if name != "instruction" and not isinstance(question, str | bytes):
-        return [*_history(fields), *_text_or_turns(question, name, "user", left_out)]
+        return [*_history(fields), *_text_or_turns(fields, name, "user", left_out)]
     text = text_of(question, name)
     if name not in _WITH_CONTEXT:
         return [*_history(fields), *(prompt_turns(text) or [_turn("user", text)])]
@@ -159,14 +162,17 @@ def _text(fields: Fields, _: set[str]) -> list[Message]:
     return [_turn("assistant", text_of(fields.take("text"), "text"))]
 
 
-def _text_or_turns(value: object, name: str, role: str, left_out: set[str]) -> list[Message]:
+def _text_or_turns(fields: Fields, name: str, role: str, left_out: set[str]) -> list[Message]:
+    """Return a field as turns, or its text as the turn of a role."""
+    value = fields.take(name)
     if isinstance(value, str | bytes):
         return [_turn(role, text_of(value, name))]
     if not isinstance(value, list | tuple | dict):
         raise wrong(name, "text or a list of messages", value)
-    if isinstance(value, dict) and any(isinstance(value.get(key), str) for key in ("role", "from")):
+    marks = ("role", "from", *fields.turns.values())
+    if isinstance(value, dict) and any(isinstance(value.get(key), str) for key in marks):
         value = [value]
-    return turns_of(value, name, left_out)
+    return turns_of(value, name, left_out, fields.turns)
 
 
 def _turn(role: str, content: str) -> Message:

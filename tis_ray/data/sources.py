@@ -228,7 +228,7 @@ def _columns(reading: Reading) -> Columns:
     """Return the columns of a table that mean something, under the names that it has."""
 
     def named(fields: Collection[str]) -> set[str]:
-        paths = {path for name, path in reading.columns.items() if name in fields}
+        paths = {path for name, path in reading.fields.items() if name in fields}
         return {*fields, *paths, *(path.partition(".")[0] for path in paths)}
 
     return Columns(known=named(FIELDS), needed=named(ROW_FIELDS))

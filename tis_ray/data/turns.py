@@ -34,9 +34,16 @@ _CALL = "function_call"
 _TEXT_PARTS = ("text", "input_text", "output_text")
 
 
-def turns_of(value: object, field: str, left_out: set[str]) -> list[Message]:
+TURN_FIELDS = ("role", "content")
+"""Fields of a turn that may have other names."""
+
+
+def turns_of(
+    value: object, field: str, left_out: set[str], names: Mapping[str, str] | None = None
+) -> list[Message]:
     """Return a dialogue; add to `left_out` the fields of its turns that mean nothing here.
 
+    names: other names of TURN_FIELDS, by these.
     value: a list of turns, the JSON text of one, or an object of equally long lists.
     """
     if isinstance(value, dict):
@@ -46,6 +53,9 @@ def turns_of(value: object, field: str, left_out: set[str]) -> list[Message]:
         place = f"{field}[{index}]"
         if not isinstance(turn, dict):
             raise wrong(place, "an object with role and content", turn)
+        if names:
+            own = {name: v for name, v in turn.items() if name not in names.values()}
+            turn = own | {inner: turn.get(name) for inner, name in names.items()}
         if turn.keys() == _PLAIN and turn["role"] in ROLES and isinstance(turn["content"], str):
             # As most turns are, so that a pool of them is read twice as fast.
             text = text_of(turn["content"], f"{place}.content")
@@ -227,7 +237,7 @@ def _detailed(parts: list[object], text: str, field: str) -> list[tuple[int, int
         begin, end, train = (part.get(k) for k in ("begin_offset", "end_offset", "train"))
         if not isinstance(train, bool):
             raise wrong(f"{place}.train", "true or false", train)
-        if not isinstance(begin, int) or not isinstance(end, int):
+        if type(begin) is not int or type(end) is not int:
             raise wrong(f"{place}.begin_offset and end_offset", "integers", begin)
         if not 0 <= begin <= end < len(text):
             detail = f"{place}: offsets {begin} to {end} are not within the {len(text)} characters"

@@ -17,9 +17,15 @@ _SCALARS = (str, bytes, numbers.Number, date, time, timedelta, Decimal, UUID)
 
 
 class Fields:
-    """The fields of a record, or of a turn, that are not null; what is read of them is remembered."""
+    """The fields of a record, or of a turn, that are not null; what is read of them is remembered.
 
-    def __init__(self, value: Mapping[object, object]) -> None:
+    turns: other names of `role` and `content` in the turns of a record.
+    """
+
+    def __init__(
+        self, value: Mapping[object, object], turns: Mapping[str, str] | None = None
+    ) -> None:
+        self.turns = turns or {}
         self._values = {str(key): field for key, field in value.items() if field is not None}
         self._used: set[str] = set()
 

@@ -16,9 +16,9 @@ _BY_FIELD = {"path": "file", "sources": "list"}
 COLUMNS = (
     *("id", "source", "messages", "conversations", "chosen", "prompt", "completion", "response"),
     *("instruction", "input", "output", "context", "question", "answer", "query", "text", "system"),
-    *("history", "tools", "prompts", "labels"),
+    *("history", "tools", "prompts", "labels", "role", "content"),
 )
-"""Fields of a row that `columns` can give another name."""
+"""Fields of a row, and of its turns, that `columns` can give another name."""
 
 
 def _source(value: object) -> object:
@@ -79,7 +79,7 @@ class GivenSource(Source):
     source: str | None = Field(None, min_length=1)
     """Label of rows that have no `source` of their own; null takes the name of their file."""
     columns: dict[str, str] = {}
-    """Where a field of a row stands, by the field: `{messages: dialogue, id: meta.uid}`."""
+    """Where a field stands, by the field: `{messages: dialogue, role: speaker, id: meta.uid}`."""
     train_on: Literal["all", "last"] = "all"
     """Train every answer of a dialogue, or only its last."""
     weight: float | None = Field(None, gt=0, allow_inf_nan=False)
