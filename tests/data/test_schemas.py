@@ -257,7 +257,7 @@ def test_a_row_says_which_turns_are_trained() -> None:
 def test_plain_text_is_encoded_as_it_is_and_is_no_answer() -> None:
     row = row_of({"text": "Once upon a time", "meta": {"url": "x"}})
     assert (row["prompt"], row["label"]) == ("", "Once upon a time")
-    assert row["left_out"] == ["meta", "prompt"]
+    assert row["left_out"] == ["meta"]
     assert row["id"] != row_of({"messages": [{**ANSWERED, "content": row["label"]}]})["id"]
 
 
