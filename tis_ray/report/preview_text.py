@@ -38,7 +38,7 @@ def print_preview(preview: Preview, console: Console) -> None:
             line.rstrip()
             console.print(Text(" " * indent) + line, highlight=False, soft_wrap=True)
 
-    say(Text(preview.name, style="bold"))
+    say(Text(one_line(preview.name), style="bold"))
     for name, value in preview.facts:
         say(f"{name:<18} {one_line(value)}", 2)
     for problem in preview.problems:
@@ -111,11 +111,14 @@ def histogram(counts: TokenCounts) -> list[tuple[str, int, float]]:
 
 def row_line(row: ShownRow) -> str:
     """Return where a row is from and what of it is learnt."""
-    cut = f", {row.cut:,} cut off" if row.cut else ""
-    return (
-        f"{one_line(row.id, 80)}  {one_line(row.file, 80)} line {row.line}  source "
-        f"{one_line(row.source, 60)}  {row.schema}  {row.tokens:,} tokens, {row.trained:,} learnt{cut}"
-    )
+    facts = [
+        one_line(row.id, 80),
+        f"{one_line(row.file, 80)} line {row.line}",
+        f"source {one_line(row.source, 60)}",
+        row.schema,
+        f"{row.tokens:,} tokens, {row.trained:,} learnt",
+    ]
+    return " · ".join(facts) + (f", {row.cut:,} cut off" if row.cut else "")
 
 
 def row_text(pieces: Sequence[Piece], coloured: bool) -> Text:
@@ -124,7 +127,8 @@ def row_text(pieces: Sequence[Piece], coloured: bool) -> Text:
     for part in drawn(pieces, marks="" if coloured else "⟦⟧⟪⟫"):
         kind = "cut" if part.cut else "learnt" if part.learnt else ""
         if kind != before and not coloured:
-            text.append(_CLOSING.get(before, "") + _OPENING.get(kind, ""))
+            _close(text, before)
+            text.append(_OPENING.get(kind, ""))
         style = (
             f"{_STYLES.get(kind, '')} {_SPECIAL if part.special else ''}"
             if not part.note
@@ -133,8 +137,20 @@ def row_text(pieces: Sequence[Piece], coloured: bool) -> Text:
         text.append(part.text, style.strip() if coloured else "")
         before = kind
     if not coloured:
-        text.append(_CLOSING.get(before, ""))
+        _close(text, before)
+    if text.plain.endswith("\n"):
+        text.right_crop(1)
     return text
+
+
+def _close(text: Text, kind: str) -> None:
+    """Add the closing bracket, on the same line as what it closes."""
+    if not kind:
+        return
+    at_end = text.plain.endswith("\n")
+    if at_end:
+        text.right_crop(1)
+    text.append(_CLOSING[kind] + "\n" * at_end)
 
 
 def legend(coloured: bool) -> Text:

@@ -57,8 +57,8 @@ class Refused:
     def line(self) -> str:
         """Return it all in a line."""
         where = "; ".join(self.places)
-        rest = ", ..." if self.count > len(self.places) else ""
-        cure = f" -> {self.cure}" if self.cure else ""
+        rest = ", ..." if self.count > PLACES else ""
+        cure = f" → {self.cure}" if self.cure else ""
         return f"{self.count:,} {self.reason} ({where}{rest}): {self.detail}{cure}"
 
 

@@ -211,7 +211,10 @@ def _facts(config: Config, tokenizer: PreTrainedTokenizerBase) -> list[tuple[str
     """Return what the template and the tokenizer are, name by name."""
     template = config.data.template
     marks = end_marks(tokenizer, template)
-    ends = [*tokenizer.convert_ids_to_tokens(marks.tokens), *marks.texts]
+    ends = [repr(token) for token in tokenizer.convert_ids_to_tokens(marks.tokens)]
+    for text in marks.texts:
+        count = len(tokenizer(text, add_special_tokens=False)["input_ids"])
+        ends.append(f"{text!r} (not a token: written in {count})")
     special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
     return [
         ("model", config.model.name),
@@ -222,7 +225,7 @@ def _facts(config: Config, tokenizer: PreTrainedTokenizerBase) -> list[tuple[str
         ),
         ("template", _template(template)),
         ("generation prompt", repr(_generation_prompt(tokenizer, template))),
-        ("end marks", " ".join(map(repr, ends))),
+        ("end marks", ", ".join(ends)),
         ("max_length", f"{config.data.max_length:,} tokens"),
     ]
 
@@ -234,7 +237,7 @@ def _template(template: TemplateConfig) -> str:
     elif template.name == "chatml":
         origin = "chatml"
     else:
-        origin = f"chat, {'of ' + template.file if template.file else 'the one of the tokenizer'}"
+        origin = f"chat, {'from ' + template.file if template.file else 'the one of the tokenizer'}"
     parts = [origin, *([f"system: {template.system}"] if template.system != "keep" else [])]
     parts += ["merge"] if template.merge else []
     if template.name == "chat":
