@@ -9,8 +9,10 @@ from itertools import groupby
 from tis_ray.data.pieces import Piece
 from tis_ray.data.shown_text import shown_text
 
-LONGEST = 320
-"""Characters of a piece that are drawn."""
+LONGEST = 400
+"""Characters of a piece that are drawn whole."""
+ENDS = 150
+"""Characters at both ends of a longer one that are drawn."""
 AROUND = 14
 """Pieces that are drawn at the start and at the end of a row, and before and after a cut."""
 
@@ -58,10 +60,9 @@ def _drawn(piece: Piece, marks: str) -> Iterator[Drawn]:
     if len(piece.text) <= LONGEST:
         yield Drawn(shown_text(piece.text, marks), **kind)
         return
-    half = LONGEST // 2
-    yield Drawn(shown_text(piece.text[:half], marks), **kind)
-    left_out = len(piece.text) - 2 * half
+    yield Drawn(shown_text(piece.text[:ENDS], marks), **kind)
+    left_out = len(piece.text) - 2 * ENDS
     yield Drawn(
         f" ... {left_out:,} characters ... ", learnt=piece.trained, cut=piece.cut, note=True
     )
-    yield Drawn(shown_text(piece.text[-half:], marks), **kind)
+    yield Drawn(shown_text(piece.text[-ENDS:], marks), **kind)

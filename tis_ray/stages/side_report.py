@@ -14,6 +14,8 @@ from tis_ray.store.sides import Side
 
 PLACES = 3
 """Places named of each kind of refused rows."""
+DETAIL = 180
+"""Characters of what was found."""
 FIELDS = 6
 """Fields named of those that were left out."""
 
@@ -82,12 +84,19 @@ def refused(rows: Iterable[QuarantinedRow]) -> list[Refused]:
         Refused(
             reason=kind[0],
             cure=kind[1],
-            detail=one_line(first[kind][0]["detail"], 160),
+            detail=_short(one_line(first[kind][0]["detail"], 1000)),
             count=count,
             places=_places(first[kind]),
         )
         for kind, count in sorted(counts.items(), key=lambda item: -item[1])
     ]
+
+
+def _short(detail: str) -> str:
+    """Return a detail without its middle: it begins with what was expected, and ends with what was found."""
+    return (
+        detail if len(detail) <= DETAIL else f"{detail[: DETAIL // 3]}... {detail[-DETAIL // 2 :]}"
+    )
 
 
 def _places(rows: Iterable[QuarantinedRow]) -> list[str]:
