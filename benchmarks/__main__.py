@@ -19,6 +19,7 @@ BENCHMARKS = {
     "i": ("study", "all selectors at five budgets against one selector at one, through Ray"),
     "j": ("scale", "100 queries x 20,000,000 candidates on disk (8 GB), through Ray"),
     "k": ("simulation", "10^9 candidates in 1,000 simulated shards: bytes and seconds"),
+    "l": ("encoding", "rows as tokens and labels against apply_chat_template and prefixes"),
 }
 
 

@@ -298,12 +298,16 @@ def test_a_config_lists_sources() -> None:
     pool = config([{"path": "a.jsonl", "source": "flan"}, {"path": "b/", "sample": 50}, "hub:o/n"])
     assert [source.kind for source in pool.data.pool.sources] == ["file", "file", "hub"]  # type: ignore[union-attr]
     assert config(pool.data.pool.model_dump()) == pool
+    one = config({"path": ["a", "b"], "source": "s", "sample": 9}).data.pool
+    assert [(part.path, part.source) for part in one.sources] == [("a", "s"), ("b", "s")]  # type: ignore[union-attr]
+    assert one.sample == 9
     for wrong, said in {
         "pool": ({"path": "a", "sourc": "x"}, "`data.pool.sourc` is not a known key; did you mean"),
         "many": (
             [{"path": "a", "sampel": 5}],
             "`data.pool.sources.sampel` is not a known key; did",
         ),
+        "inner": ([["a"]], "`data.pool.sources`: a list of sources cannot hold another; write"),
         "none": ([], "`data.pool.sources`: List should have at least 1 item"),
         "skill": ([{"kind": "builtin", "skill": "plural"}], "the pool mixes all skills"),
     }.values():

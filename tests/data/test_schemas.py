@@ -188,8 +188,9 @@ def test_a_row_says_which_turns_are_trained() -> None:
     ]
     assert trained({"train_detail": parts})[3] == [(0, 1), (2, 4)]
     assert trained({"train_detail": parts, "train": False})[3] == []
-    asked = {**ASKED, "train": True}
-    assert row_of({"messages": [asked, ANSWERED]})["messages"][0]["trained"] == [(0, 2)]
+    for asked, left in (({"train": True}, ["messages[].train"]), ({"train": False}, None)):
+        row = row_of({"messages": [{**ASKED, **asked}, ANSWERED]})
+        assert (row["messages"], row.get("left_out")) == (DIALOGUE, left)
     beyond = [{"begin_offset": 0, "end_offset": 5, "train": True}]
     detail = refused({"messages": [{**ANSWERED, "train_detail": beyond}]})[1]
     assert detail == "messages[0].train_detail[0]: offsets 0 to 5 are not within the 5 characters"
@@ -232,6 +233,9 @@ def test_columns_map_other_names() -> None:
     row = row_of(value, columns=columns)
     assert row["messages"] == DIALOGUE
     assert (row["id"], row["given_id"], row["schema"]) == ("7", "7", "prompt/response")
+    assert row["left_out"] == ["meta"]
+    both = {**value, "messages": [ANSWERED]}
+    assert row_of(both, columns=columns)["messages"] == DIALOGUE
     nested = {"data": {"dialogue": DIALOGUE}, "tags": 1}
     row = row_of(nested, columns={"messages": "data.dialogue"})
     assert (row["messages"], row["left_out"]) == (DIALOGUE, ["tags"])

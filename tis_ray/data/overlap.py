@@ -320,6 +320,11 @@ def _words(tokens: Iterable[str]) -> list[str]:
     return [token for token in tokens if token[0].isalnum() or token[0] == "_"]
 
 
+def row_words(row: Row) -> list[str]:
+    """Return the words of a row that are compared: of all turns but the system's."""
+    return _words(chain(*_row_tokens(row).turns))
+
+
 def _row_tokens(row: Row) -> _RowTokens:
     turns = [turn for turn in row["messages"] if turn["role"] != "system"]
     tokens = [_tokens(turn["content"]) for turn in turns]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 from tis_ray.errors import InputError
 
@@ -83,8 +84,21 @@ def _whole_places(tokenizer: PreTrainedTokenizerBase) -> Iterator[None]:
         backend.post_processor = last_step
 
 
+_around: WeakKeyDictionary[PreTrainedTokenizerBase, tuple[str, tuple[list[int], list[int]]]]
+_around = WeakKeyDictionary()
+"""Of tokenizers, by the last step that adds them: the tokens before and after a text."""
+
+
 def _special_around(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
     """Return the tokens that a tokenizer puts before and after a text by itself."""
+    last_step = repr(tokenizer.backend_tokenizer.post_processor)
+    known = _around.get(tokenizer)
+    if known is None or known[0] != last_step:
+        known = _around[tokenizer] = last_step, _tried_around(tokenizer)
+    return known[1]
+
+
+def _tried_around(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
     whole: list[int] = list(tokenizer("a")["input_ids"])
     plain: list[int] = list(tokenizer("a", add_special_tokens=False)["input_ids"])
     for start in range(len(whole) - len(plain) + 1):

@@ -44,7 +44,7 @@ def row_of(record: Record, side: Side, reading: Reading) -> Row:
     if "dataset" in fields and not source:
         source = label_of(fields.take("dataset"), "dataset")
     row: Row = {"id": given, "source": source or record.default_source, "messages": []}
-    schema = schema_of(fields)
+    schema = schema_of(fields, reading.columns)
     row["schema"], row["messages"] = schema.name, schema.read(fields, left_out)
     _add_beside(row, fields)
     if row["schema"] == "paper" and side != "pool":
@@ -87,7 +87,7 @@ def _fields(record: Record, columns: Mapping[str, str]) -> Fields:
         return Fields(values)
     mapped = {name: _at(values, path) for name, path in columns.items()}
     for path in columns.values():
-        values.pop(path if path in values else path.partition(".")[0], None)
+        values = _without(values, path)
     return Fields(values | mapped)
 
 
@@ -98,6 +98,18 @@ def _at(values: object, path: str) -> object:
         return values[path]
     first, _, rest = path.partition(".")
     return _at(values.get(first), rest) if rest else None
+
+
+def _without(values: dict[str, object], path: str) -> dict[str, object]:
+    """Return an object without what is at a path, and without what is empty for it."""
+    first, _, rest = path.partition(".")
+    inner = values.get(first)
+    if path in values or not rest or not isinstance(inner, dict):
+        return {name: value for name, value in values.items() if name != path}
+    kept = _without(inner, rest)
+    return {
+        name: kept if name == first else v for name, v in values.items() if name != first or kept
+    }
 
 
 def _add_beside(row: Row, fields: Fields) -> None:

@@ -102,6 +102,7 @@ class RejectReason(StrEnum):
     OVERLAPS_TEST = "overlaps_test"
     OVERLAPS_QUERY = "overlaps_query"
     EXCLUDED = "excluded"
+    REPEATS_POOL_ROW = "repeats_pool_row"
 
 
 class UnusableError(Exception):

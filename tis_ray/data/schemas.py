@@ -9,13 +9,14 @@
 | `prompt/completion` and other pairs (`PAIRS`) | a question and its answer, each a text or turns, with `system`, `history`, and the `input` or `context` of an instruction |
 | `text` | plain text, all of which is trained |
 
-So a record that fits two schemas is read by the first. A new schema is a function and a line of `SCHEMAS`.
+So a record that fits two schemas is read by the first, or by the one that `columns` names a field of. A
+new schema is a function and a line of `SCHEMAS`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from tis_ray.data.rows import Message, RejectReason, UnusableError
@@ -54,9 +55,13 @@ class Schema(NamedTuple):
     read: Callable[[Fields, set[str]], list[Message]]
 
 
-def schema_of(fields: Fields) -> Schema:
-    """Return the first schema that the fields fit. Raises UnusableError if there is none."""
-    for schema in SCHEMAS:
+def schema_of(fields: Fields, mapped: Collection[str] = ()) -> Schema:
+    """Return the first schema that the fields fit, those with a mapped field before all others.
+
+    Raises UnusableError if there is none.
+    """
+    by_map = (schema for schema in SCHEMAS if any(name in mapped for name in schema.needs))
+    for schema in (*by_map, *SCHEMAS) if mapped else SCHEMAS:
         if all(name in fields for name in schema.needs):
             return schema
     names = ", ".join(fields.names) or "nothing"

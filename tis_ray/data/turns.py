@@ -7,7 +7,7 @@
 - `tool_calls` and OpenAI's older `function_call` become one form, with arguments as an object.
 - `weight` (OpenAI: 0 or 1), `train` and `train_detail` (axolotl) say what is trained. As in axolotl the
   offsets of `train_detail` include their end, a later one covers an earlier one, and what none covers
-  is not trained.
+  is not trained. Only turns of the assistant are trained.
 """
 
 from __future__ import annotations
@@ -176,11 +176,16 @@ def _trained(fields: Fields, text: str, answers: bool, place: str) -> list[tuple
         raise wrong(f"{place}.weight", "0 or 1", weight)
     if train is not None and not isinstance(train, bool):
         raise wrong(f"{place}.train", "true or false", train)
+    if not answers:
+        # Only what the assistant wrote is ever trained; that more was wanted is said as left out.
+        for name in ("train", "train_detail") if train is not False else ():
+            fields.put_back(name)
+        return None
     if train is False or weight == 0:
-        return [] if answers else None
+        return []
     if detail is not None:
         return _detailed(list_of(detail, f"{place}.train_detail"), text, f"{place}.train_detail")
-    return [(0, len(text))] if train and not answers else None
+    return None
 
 
 def _detailed(parts: list[object], text: str, field: str) -> list[tuple[int, int]]:

@@ -30,6 +30,10 @@ class Fields:
         self._used.add(name)
         return self._values.get(name)
 
+    def put_back(self, name: str) -> None:
+        """Count a field that was taken as one that nothing was read of."""
+        self._used.discard(name)
+
     def first(self, names: Iterable[str]) -> str | None:
         """Return the first of these names that there is."""
         return next((name for name in names if name in self._values), None)

@@ -21,14 +21,25 @@ COLUMNS = (
 
 
 def _source(value: object) -> object:
-    """Read the short forms of a source: a path, `hub:org/name`, a list, a section with a `path`."""
+    """Read the short forms of a source: as of one, or a list; a section may have a list of paths."""
+    if isinstance(value, list):
+        return {"kind": "list", "sources": value}
+    if isinstance(value, dict) and isinstance(value.get("path"), list):
+        whole = {name: value[name] for name in Source.model_fields if name in value}
+        own = {name: field for name, field in value.items() if name not in whole}
+        return {"kind": "list", "sources": [{**own, "path": p} for p in value["path"]], **whole}
+    return _one_source(value)
+
+
+def _one_source(value: object) -> object:
+    """Read the short forms of one source: a path, `hub:org/name`, a section with a `path`."""
     if isinstance(value, dict) and "kind" not in value:
         kinds = [kind for field, kind in _BY_FIELD.items() if field in value]
         return {"kind": kinds[0], **value} if len(kinds) == 1 else value
-    if isinstance(value, list):
-        return {"kind": "list", "sources": value}
     if isinstance(value, dict | Source):
         return value
+    if isinstance(value, list):
+        raise ValueError("a list of sources cannot hold another; write its sources in their place")
     if not isinstance(value, str):
         raise ValueError("give a path, `hub:org/name`, a list of them, or a section with a `kind`")
     if value.startswith("hub:"):
@@ -116,7 +127,7 @@ OneSource = Annotated[
         | Annotated[HubSource, Tag("hub")],
         Discriminator(_kind),
     ],
-    BeforeValidator(_source),
+    BeforeValidator(_one_source),
 ]
 
 

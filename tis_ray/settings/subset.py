@@ -17,6 +17,9 @@ class OverlapConfig(Section):
     """What happens to pool rows that repeat a test row: dropped ones go to the quarantine."""
     query: Literal["drop", "keep"] = "keep"
     """The same for pool rows that repeat a query. They are reported either way."""
+    pool: Literal["keep", "equal", "near"] = "keep"
+    """Pool rows that repeat an earlier row of the pool: kept, or dropped if they are `equal` to it, or
+    if they are `near` it: half of their words are in runs that it has too."""
     ngram: int = Field(8, ge=5)
     """Words in a run. A row overlaps if it has, in such runs, half of a target's words."""
     threshold: float = Field(0.5, gt=0, le=1)

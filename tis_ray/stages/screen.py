@@ -35,6 +35,7 @@ from tis_ray.log import peak_mb
 from tis_ray.representations.embed import REPRESENTATION, EmbedSettings
 from tis_ray.settings import OverlapConfig
 from tis_ray.stages.context import Context
+from tis_ray.stages.pool_duplicates import pool_duplicates
 from tis_ray.stages.tokens import read_side
 from tis_ray.store import (
     Artifact,
@@ -105,7 +106,7 @@ def screen_pool(context: Context, rows: Mapping[str, Artifact]) -> Screen:
     inputs: dict[str, object] = {
         "pool": rows["pool"].fingerprint,
         **{side: [artifact.fingerprint for artifact in targets[side]] for side in TARGETS},
-        "overlap": config.overlap.model_dump(mode="json", exclude={"also"}),
+        "overlap": config.overlap.model_dump(mode="json", exclude=_unused(config.overlap)),
         "exclude": sorted(excluded),
     }
     encoder = _encoder(config) if config.overlap.embedding is not None else None
@@ -120,6 +121,12 @@ def screen_pool(context: Context, rows: Mapping[str, Artifact]) -> Screen:
         with clock.marked():
             overlaps = _find_overlaps(context, artifact, rows["pool"], targets, encoder)
         dropped = _dropped(config.overlap, overlaps, excluded, rows["pool"])
+        already = {row["id"] for row in dropped}
+        dropped += [
+            row
+            for row in pool_duplicates(context, artifact, rows["pool"], config.overlap)
+            if row["id"] not in already
+        ]
         table = pa.Table.from_pylist([asdict(o) for o in strongest(overlaps)], schema=OVERLAPS)
         write_parquet(artifact / "overlaps.parquet", table)
         write_parquet(artifact / "dropped.parquet", pa.Table.from_pylist(dropped, schema=DROPPED))
@@ -134,6 +141,11 @@ def screen_pool(context: Context, rows: Mapping[str, Artifact]) -> Screen:
         )
     context.log.made("screen", "screen", artifact, reused, _note(artifact.manifest().details))
     return Screen(artifact)
+
+
+def _unused(settings: OverlapConfig) -> set[str]:
+    """Return the fields that the screen does not depend on, as they are set."""
+    return {"also", "pool"} if settings.pool == "keep" else {"also"}
 
 
 def _encoder(config: Config) -> EmbedSettings:

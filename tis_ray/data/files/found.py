@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 import glob
-import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,18 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
-from tis_ray.data.files.opened import PACKED, readable
+from tis_ray.data.files.opened import PACKED
 from tis_ray.data.files.row_file import KINDS, RowFile, kind_of, label_of_file, stem_of
+from tis_ray.data.files.splits import json_object, of_split, saved_splits, split_of
 from tis_ray.errors import InputError
 
 _NOTES = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
 _WEB = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.bz2")
-_SPLITS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
-    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
-}
-_SHARD = re.compile(r"-\d{5}-of-\d{5}(-[0-9a-f]{16})?$")
 _PARTITION = re.compile(r"([A-Za-z_]\w*)=(.*)")
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 _EXPECTED = f"{', '.join(KINDS)} (text also with {', '.join(PACKED)})"
@@ -77,7 +71,7 @@ def named_files(found: Found, root: Path, split: str | None, label: str | None) 
     label: of rows that have none, in place of the file's own. Raises InputError where a split is
     missing, or not asked for.
     """
-    dictionary = _saved_splits(found.root) if found.folder else ()
+    dictionary = saved_splits(found.root) if found.folder else ()
     files = []
     for path in found.paths:
         name = str(path.absolute().relative_to(root.absolute()))
@@ -89,10 +83,10 @@ def named_files(found: Found, root: Path, split: str | None, label: str | None) 
                 name,
                 label or label_of_file(path),
                 _partition(path, found.root),
-                _split(path.relative_to(found.root), dictionary),
+                split_of(path.relative_to(found.root), dictionary),
             )
         )
-    return _of_split(files, found, split)
+    return of_split(files, found.root, split, must_be_one=found.folder)
 
 
 def common_root(founds: Iterable[Found]) -> Path:
@@ -144,7 +138,7 @@ def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
 
 def _saved_files(folder: Path) -> list[Path] | None:
     """Return the files that `state.json` of a saved data set names; None if it is something else."""
-    state = _json(folder / "state.json")
+    state = json_object(folder / "state.json")
     entries = state.get("_data_files")
     if not isinstance(entries, list):
         return None
@@ -155,53 +149,6 @@ def _saved_files(folder: Path) -> list[Path] | None:
         if not file.is_file():
             raise InputError(f"{file}: is named in state.json, but not there; save it again")
     return files
-
-
-def _saved_splits(root: Path) -> Sequence[str]:
-    """Return the splits that a saved dictionary of data sets names."""
-    path = root / "dataset_dict.json"
-    splits = _json(path).get("splits") if path.is_file() else None
-    return [str(name) for name in splits] if isinstance(splits, list) else []
-
-
-def _json(path: Path) -> dict[str, object]:
-    with readable(path):
-        try:
-            value = json.loads(path.read_bytes())
-        except (ValueError, RecursionError):
-            value = None
-    return value if isinstance(value, dict) else {}
-
-
-def _split(name: Path, dictionary: Sequence[str]) -> str | None:
-    if name.parts[0] in dictionary:
-        return name.parts[0]
-    for part in name.parts[:-1]:
-        if part.lower() in _SPLITS:
-            return _SPLITS[part.lower()]
-    stem = stem_of(name)
-    bare = _SHARD.sub("", stem)
-    words = re.split(r"[-_. ]", bare.lower())
-    word = next((word for word in (words[0], words[-1]) if word in _SPLITS), None)
-    if word is None or len(words) == 1:
-        return word and _SPLITS[word]
-    return bare if bare != stem else _SPLITS[word]  # shards are named by their split: train_sft
-
-
-def _of_split(files: list[RowFile], found: Found, split: str | None) -> list[RowFile]:
-    names = sorted({file.split for file in files if file.split is not None})
-    if split is None:
-        if found.folder and len(names) > 1:
-            raise InputError(
-                f"{found.root}: holds the splits {', '.join(names)}; name one with `split:`"
-            )
-        return files
-    asked = split if split in names else _SPLITS.get(split.lower(), split)
-    chosen = [file for file in files if file.split == asked]
-    if not chosen:
-        has = f"holds the splits {', '.join(names)}" if names else "names no splits"
-        raise InputError(f"{found.root}: has no split {split!r}; it {has}")
-    return chosen
 
 
 def _partition(path: Path, root: Path) -> dict[str, str]:
@@ -255,5 +202,6 @@ def _reachable(path: str) -> Iterator[None]:
         raise
     except (OSError, RuntimeError, ValueError) as error:  # a long name, an unknown user, a NUL
         reason = getattr(error, "strerror", None) or error
-        shown = path if len(path) <= 100 else f"{path[:100]}..."
+        where = str(getattr(error, "filename", None) or path)  # it may be a folder within
+        shown = where if len(where) <= 100 else f"{where[:100]}..."
         raise InputError(f"{shown!r}: cannot be reached ({reason}); check the path") from None
