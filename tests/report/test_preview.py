@@ -40,7 +40,7 @@ def preview_of(text: str) -> Preview:
         refused=[Refused("bad_json", "", "detail", 1, ["a.jsonl line 1"])],
         left_out={text: 1},
         counts=counts,
-        copies="",
+        repeats=[text],
         rows=[ShownRow(text, text, text, 3, "messages", pieces)],
     )
     return Preview(text, [("template", text)], [text], 13, [look])

@@ -59,7 +59,9 @@ def test_every_row_is_accounted_for(tmp_path: Path, pool: Path) -> None:
     ]
     assert side.schemas == {"pairs": {"prompt/completion": 19}, "talks": {"conversations": 20}}
     assert side.left_out == {"extra": 1}
-    assert side.copies == "1 say what an earlier one says, word for word (pairs.jsonl line 4)"
+    assert side.repeats == [
+        "1 repeat an earlier row word for word (pairs.jsonl line 4); overlap: {pool: equal} drops them"
+    ]
     assert side.counts.cut_rows == 1
 
 
@@ -146,3 +148,14 @@ def test_a_preview_reads_what_a_run_reads(tmp_path: Path, pool: Path) -> None:
     (found,) = previews(config, rows=100, sides=["pool"], whole=True)
     read = {row["id"] for row in read_rows(config.data.pool) if isinstance(row, dict)}
     assert {row.id for row in found.sides[0].rows} <= read
+
+
+def test_rows_that_are_near_an_earlier_one_are_counted(tmp_path: Path) -> None:
+    words = " ".join(f"word{n}" for n in range(40))
+    rows = [pair(words, "yes"), pair("another question", "no"), pair(f"{words} and more", "yes")]
+    pool = tmp_path / "pool.jsonl"
+    pool.write_text("\n".join(map(json.dumps, [*rows, rows[1]])))
+    (found,) = previews(study(tmp_path, pool, data__max_length=512), sides=["pool"])
+    equal, near = found.sides[0].repeats
+    assert equal.startswith("1 repeat an earlier row word for word (pool.jsonl line 4); ")
+    assert near == "1 are near an earlier row (pool.jsonl line 3); overlap: {pool: near} drops them"

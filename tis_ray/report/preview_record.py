@@ -42,8 +42,8 @@ class SideLook:
     """A side, as far as it was read.
 
     where: its source. reach: how many rows were read and used, and what was not looked at. schemas: rows
-    by source and schema. left_out: rows by field that is not read. copies: a line on rows that say what
-    an earlier one says, or nothing.
+    by source and schema. left_out: rows by field that is not read. repeats: lines on rows that
+    repeat an earlier one.
     """
 
     side: str
@@ -53,7 +53,7 @@ class SideLook:
     refused: list[Refused]
     left_out: Mapping[str, int]
     counts: TokenCounts
-    copies: str
+    repeats: list[str]
     rows: list[ShownRow]
 
 

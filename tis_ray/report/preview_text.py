@@ -72,7 +72,7 @@ def side_lines(side: SideLook, max_length: int) -> Iterator[str]:
     yield from filter(
         None,
         (
-            one_line(side.copies),
+            *map(one_line, side.repeats),
             cut_line(side.counts, max_length),
             fields_line(side.left_out, "fields that are not read, with rows"),
             fields_line(side.counts.left_out, "fields that the template leaves out, with rows"),

@@ -38,6 +38,7 @@ _CURES: tuple[tuple[RejectReason, str, str], ...] = (
     (RejectReason.DUPLICATE_ID, "", "give each row its own id, or none"),
     (RejectReason.BAD_JSON, "", "repair these lines"),
     (RejectReason.OVERLAPS_TEST, "", "overlap: {test: keep}, if they are to stay"),
+    (RejectReason.REPEATS_POOL_ROW, "", "overlap: {pool: keep}, if they are to stay"),
     (RejectReason.OVERLAPS_QUERY, "", "overlap: {query: keep}, if they are to stay"),
 )
 """Reason, what its detail says, and the cure; the first that fits."""

@@ -26,6 +26,7 @@ from tis_ray.data.chat import chat_template
 from tis_ray.data.encoding_check import encoding_problems, learns_end
 from tis_ray.data.look import Look, look_at
 from tis_ray.data.pieces import pieces_of
+from tis_ray.data.repeats import NEAR_ROWS, Repeats
 from tis_ray.data.tulu import ASSISTANT_HEADER
 from tis_ray.errors import InputError
 from tis_ray.models.loading import load_tokenizer
@@ -82,15 +83,19 @@ def preview(config: Config, rows: int, sides: Sequence[SideName], whole: bool) -
     for look in looks:
         look.read(whole)
     template = config.data.template
-    first = [row for look in looks for row in look.first]
-    problems = [problem.text for problem in encoding_problems(first, tokenizer, template)]
-    ended = sum(learns_end(row, tokenizer, template) for row in first)
+    checked = [row for look in looks for row in look.checked]
+    problems = encoding_problems(checked, tokenizer, template)
+    ended = sum(learns_end(row, tokenizer, template) for row in checked)
     facts = [
         *_facts(config, tokenizer),
-        ("end is learnt", f"in {ended} of {len(first)} rows that were checked"),
+        ("end is learnt", f"in {ended} of {len(checked)} rows that were checked"),
     ]
     found = [look.found(rows) for look in looks]
-    return Preview(config.name, facts, problems, config.data.max_length, found)
+    lines = [
+        f"data.{problem.text}{'; a run refuses this' if problem.wrong_labels else ''}"
+        for problem in problems
+    ]
+    return Preview(config.name, facts, lines, config.data.max_length, found)
 
 
 @dataclass
@@ -108,8 +113,17 @@ class _Looking:
     lost: list[QuarantinedRow] = field(default_factory=list)
     first: list[Row] = field(default_factory=list)
     kinds: dict[tuple[str, str, bool], Row] = field(default_factory=dict)
-    copies: list[Row] = field(default_factory=list)
+    repeats: Repeats = field(init=False)
     reach: str = ""
+
+    def __post_init__(self) -> None:
+        self.repeats = Repeats(self.config.overlap.ngram, self.config.overlap.threshold)
+
+    @property
+    def checked(self) -> list[Row]:
+        """Rows to look at closely: one of each kind, then the first."""
+        chosen = {row["id"]: row for row in [*self.kinds.values(), *self.first]}
+        return [*chosen.values()][:CHECKED]
 
     @property
     def source(self) -> AnySource:
@@ -120,7 +134,6 @@ class _Looking:
     def read(self, whole: bool) -> None:
         """Read and encode the rows. Raises InputError if none is usable."""
         data, look = self.config.data, look_at(self.source, self.side, None if whole else LOOKED_AT)
-        contents: set[bytes] = set()
         for stored in self.facts.usable(look.rows):
             row = cast(Row, stored)
             try:
@@ -129,10 +142,7 @@ class _Looking:
                 self._lose(row, error)
                 continue
             self.counts.add(encoded)
-            content = bytes.fromhex(stored["content"])
-            if content in contents:
-                self.copies.append(row)
-            contents.add(content)
+            self.repeats.add(row, stored["content"])
             if len(self.first) < CHECKED:
                 self.first.append(row)
             if len(self.kinds) < MOST_KINDS:
@@ -146,8 +156,7 @@ class _Looking:
         self.reach = _reach(look, self.source, self.counts.rows, len(self.lost))
 
     def found(self, shown: int) -> SideLook:
-        """Return what was found, with some rows: one of each kind, then the first."""
-        chosen = {row["id"]: row for row in [*self.kinds.values(), *self.first]}
+        """Return what was found, with some rows."""
         counts = self.facts.counts()
         return SideLook(
             side=self.side,
@@ -157,8 +166,8 @@ class _Looking:
             refused=refused(self.lost),
             left_out=counts["left_out"],
             counts=self.counts,
-            copies=self._copies(),
-            rows=[self._shown(row) for row in [*chosen.values()][:shown]],
+            repeats=self._repeats() if self.side == "pool" else [],
+            rows=[self._shown(row) for row in self.checked[:shown]],
         )
 
     def _lose(self, row: Row, error: UnusableError) -> None:
@@ -173,12 +182,19 @@ class _Looking:
             )
         )
 
-    def _copies(self) -> str:
-        if not self.copies:
-            return ""
-        places = "; ".join(f"{row['file']} line {row['line']}" for row in self.copies[:PLACES])
-        more = "; ..." if len(self.copies) > PLACES else ""
-        return f"{len(self.copies):,} say what an earlier one says, word for word ({places}{more})"
+    def _repeats(self) -> list[str]:
+        """Return a line on rows that repeat an earlier one, and one on those that nearly do."""
+        near = self.repeats.near()
+        some = f", of the first {NEAR_ROWS:,}" if self.counts.rows > NEAR_ROWS else ""
+        kinds = [
+            (self.repeats.equal, "repeat an earlier row word for word", "equal"),
+            (near, f"are near an earlier row{some}", "near"),
+        ]
+        return [
+            f"{len(rows):,} {words} ({_places(rows)}); overlap: {{pool: {name}}} drops them"
+            for rows, words, name in kinds
+            if rows
+        ]
 
     def _shown(self, row: Row) -> ShownRow:
         data = self.config.data
@@ -191,6 +207,11 @@ class _Looking:
             schema=row["schema"],
             pieces=pieces,
         )
+
+
+def _places(rows: Sequence[Row]) -> str:
+    shown = [f"{row['file']} line {row['line']}" for row in rows[:PLACES]]
+    return "; ".join([*shown, *(["..."] if len(rows) > PLACES else [])])
 
 
 def _reach(look: Look, source: AnySource, used: int, lost: int) -> str:
