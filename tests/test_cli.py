@@ -248,6 +248,7 @@ def test_preview_of_one_side_as_a_page(tis: Tis, talks: Path) -> None:
         (("--side", "pol"), "Invalid value for '--side'"),
         (("--rows", -1), "Invalid value for '--rows'"),
         (("--set", "data.pool=none.jsonl"), "none.jsonl"),
+        (("--html", "."), "--html: . is a folder; give a file"),
         (("--set", "data.template=chat"), "the tokenizer has no chat template"),
     ],
 )

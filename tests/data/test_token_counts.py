@@ -69,6 +69,8 @@ def test_what_the_template_does_not_write_is_named() -> None:
         left_out = encode_row(row, side, tokenizer, 512, TemplateConfig()).left_out
         assert {"reasoning_content", "tools"} <= {*left_out}
         assert ("turns after the answer" in left_out) == (side == "query")
+        chat = encode_row(row, side, tokenizer, 512, TemplateConfig(name="chat")).left_out
+        assert "tools" in chat
     row = {"id": "x", "source": "x", "messages": LONG}
     dropping = TemplateConfig(name="chat", system="drop")
     assert encode_row(row, "pool", tokenizer, 512, dropping).left_out == ["system"]

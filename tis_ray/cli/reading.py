@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from tis_ray.cli.options import ConfigFile, Overrides, app, console, load, say
+from tis_ray.errors import InputError
 from tis_ray.version import __version__
 
 
@@ -37,11 +38,18 @@ def preview(
     Example: tis-ray preview -c study.yaml --set data.template=chat --side pool --html preview.html
     """
     loaded = load(config, overrides)
+    if html is not None and html.is_dir():
+        raise InputError(f"--html: {html} is a folder; give a file")
     from tis_ray.report.preview_page import write_preview
     from tis_ray.report.preview_text import print_preview
+    from tis_ray.store.sides import SIDES
     from tis_ray.study.preview import previews
 
-    found = previews(loaded, rows, (side,) if side else ("pool", "query", "test"), task, every)
+    sides = (side,) if side else SIDES
+    with console.status("reading") as status:
+        found = previews(
+            loaded, rows, sides, task, every, lambda name, n: status.update(f"{name}: {n:,} rows")
+        )
     out = Console(width=None if sys.stdout.isatty() else 110)
     for each in found:
         print_preview(each, out)

@@ -111,10 +111,9 @@ def encode_dialogue(
         text, spans = tulu_dialogue(messages, eos_of(tokenizer))
         left_out = unwritten(messages, tools)
     else:
-        dialogue = chat_template(tokenizer, template, tools).dialogue(
-            prepared(messages, template), tools
-        )
-        text, left_out = dialogue.text, dropped(messages, template) + dialogue.left_out
+        chat = chat_template(tokenizer, template, tools)
+        dialogue = chat.dialogue(prepared(messages, template), tools)
+        text, left_out = dialogue.text, dropped(messages, template, chat, tools) + dialogue.left_out
         spans = [span for answer in dialogue.answers for span in answer.trained]
     ids, places = tokens_at(tokenizer, text, special=template.name != "chat")
     labels = labels_at(ids, places, spans)
@@ -282,13 +281,14 @@ def unwritten(messages: Sequence[Message], tools: Tools = None) -> list[str]:
     return names + (["tools"] if tools else [])
 
 
-def dropped(messages: Sequence[Message], template: TemplateConfig) -> list[str]:
-    """Return the roles of the turns that `system: drop` leaves out."""
-    return [
-        turn["role"]
-        for turn in messages
-        if turn["role"] in SYSTEM_ROLES and template.system == "drop"
-    ]
+def dropped(
+    messages: Sequence[Message], template: TemplateConfig, chat: ChatTemplate, tools: Tools
+) -> list[str]:
+    """Return what a template never gets to see or to write: turns of some roles, and tools."""
+    names = ["tools"] if tools and "tools" not in chat.renderer.source else []
+    if template.system == "drop":
+        names += [turn["role"] for turn in messages if turn["role"] in SYSTEM_ROLES]
+    return names
 
 
 def template_section(template: Template) -> TemplateConfig:

@@ -87,9 +87,9 @@ def encode_query_dialogue(
         left_out += unwritten(turns, tools)
         return _two_texts(prompt, label, tokenizer, max_length, left_out)
     need_right_truncation(tokenizer)
-    left_out += dropped(turns, template)
-    turns = prepared(turns, template)
-    dialogue = chat_template(tokenizer, template, tools).dialogue(turns, tools)
+    chat = chat_template(tokenizer, template, tools)
+    left_out += dropped(turns, template, chat, tools)
+    dialogue = chat.dialogue(prepared(turns, template), tools)
     ids, places = tokens_at(tokenizer, dialogue.text, special=template.name != "chat")
     labels = labels_at(ids, places, dialogue.answers[-1].trained)
     learnt = [place for place, label in enumerate(labels) if label != IGNORED]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tis_ray.data.shown_text import one_line
+from tis_ray.errors import InputError
 from tis_ray.report.html import write_html
 from tis_ray.report.preview_record import Preview
 from tis_ray.report.preview_rows import drawn
@@ -14,7 +15,10 @@ from tis_ray.version import __version__
 
 
 def write_preview(previews: Sequence[Preview], path: Path) -> Path:
-    """Write the page of some previews and return its path. Equal previews, equal bytes."""
+    """Write the page of some previews and return its path. Equal previews, equal bytes.
+
+    Raises InputError where nothing can be written.
+    """
     content = {
         "previews": previews,
         "version": __version__,
@@ -24,4 +28,9 @@ def write_preview(previews: Sequence[Preview], path: Path) -> Path:
         "row_line": row_line,
         "side_lines": side_lines,
     }
-    return write_html(path, "preview.html.j2", content)
+    try:
+        return write_html(path, "preview.html.j2", content)
+    except OSError as error:
+        raise InputError(
+            f"--html: {path} cannot be written ({error.strerror}); give a file"
+        ) from None

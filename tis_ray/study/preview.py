@@ -6,7 +6,7 @@ test rows, samples, exclusions) is not tried here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -41,8 +41,12 @@ LOOKED_AT = 1000
 """Rows of each side, unless all are wanted."""
 CHECKED = 24
 """Rows of each side whose encoding is checked in another way."""
+STEP = 500
+"""Rows after which progress is told."""
 MOST_KINDS = 100
 """Of rows, by source and schema, of each of which one may be shown."""
+
+Advance = Callable[[str, int], None]
 
 
 def previews(
@@ -51,10 +55,12 @@ def previews(
     sides: Sequence[SideName] = SIDES,
     task: str | None = None,
     whole: bool = False,
+    advance: Advance = lambda side, rows: None,
 ) -> list[Preview]:
     """Return a preview of each study of a file, of what no study before it has.
 
-    rows: shown of each side. whole: read every row, not the first `LOOKED_AT` of each side.
+    rows: shown of each side. whole: read every row, not the first `LOOKED_AT` of each side. advance:
+    called with a side and its number of rows, now and then.
     """
     studies = parts(config)
     if task is not None:
@@ -72,16 +78,18 @@ def previews(
             own += [side] if key not in seen else []
             seen.add(key)
         if own:
-            found.append(preview(study.config, rows, own, whole))
+            found.append(preview(study.config, rows, own, whole, advance))
     return found
 
 
-def preview(config: Config, rows: int, sides: Sequence[SideName], whole: bool) -> Preview:
+def preview(
+    config: Config, rows: int, sides: Sequence[SideName], whole: bool, advance: Advance
+) -> Preview:
     """Return what the model of one study will see."""
     tokenizer = load_tokenizer(config.model)
     looks = [_Looking(config, side, tokenizer) for side in sides]
     for look in looks:
-        look.read(whole)
+        look.read(whole, advance)
     template = config.data.template
     checked = [row for look in looks for row in look.checked]
     problems = encoding_problems(checked, tokenizer, template)
@@ -131,7 +139,7 @@ class _Looking:
         source: AnySource = getattr(self.config.data, self.side)
         return source
 
-    def read(self, whole: bool) -> None:
+    def read(self, whole: bool, advance: Advance) -> None:
         """Read and encode the rows. Raises InputError if none is usable."""
         data, look = self.config.data, look_at(self.source, self.side, None if whole else LOOKED_AT)
         for stored in self.facts.usable(look.rows):
@@ -142,6 +150,8 @@ class _Looking:
                 self._lose(row, error)
                 continue
             self.counts.add(encoded)
+            if self.counts.rows % STEP == 0:
+                advance(self.side, self.counts.rows)
             self.repeats.add(row, stored["content"])
             if len(self.first) < CHECKED:
                 self.first.append(row)
