@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 MOST_FILES = 64
 """Files of one source that are opened for a look."""
-MOST_CHARACTERS = 16_000_000
+MOST_CHARACTERS = 6_000_000
 """Of all records together: what is encoded in a few seconds."""
 
 

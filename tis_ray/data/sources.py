@@ -64,15 +64,15 @@ class SourcePart:
         return chain.from_iterable(self.streams(side))
 
     def streams(self, side: Side, every: int = 1) -> Iterator[Iterator[Record]]:
-        """Yield the records of each file, or of one file in so many, as they are asked for."""
+        """Return the records of each file, or of one file in so many, as they are asked for."""
         if self.source.kind == "builtin":
-            yield _builtin_records(self.source, side)
-        elif self.source.kind == "hub":
+            return iter([_builtin_records(self.source, side)])
+        if self.source.kind == "hub":
             # Its rows come from tables, which fill what one row lacks with null.
-            yield (replace(r, value=without_nulls(r.value)) for r in hub_records(self.source))
-        else:
-            columns = _columns(self.reading)
-            yield from (file_records(file, columns) for file in self.files[::every])
+            rows = (replace(r, value=without_nulls(r.value)) for r in hub_records(self.source))
+            return iter([rows])
+        columns = _columns(self.reading)
+        return (file_records(file, columns) for file in self.files[::every])
 
 
 def read_rows(

@@ -95,9 +95,11 @@ def by_schema(schemas: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, i
 def bars(counts: TokenCounts) -> Iterator[str]:
     """Yield the histogram of tokens a row, a line for each bin."""
     yield "tokens a row, before the cut:"
-    for span, count, share in histogram(counts):
+    bins = histogram(counts)
+    width = max(len(span) for span, _, _ in bins)
+    for span, count, share in bins:
         bar = "█" * round(BAR * share) or ("▏" if count else "")
-        yield f"  {span:>15}  {count:>9,}  {bar}"
+        yield f"  {span:>{width}}  {count:>9,}  {bar}"
 
 
 def histogram(counts: TokenCounts) -> list[tuple[str, int, float]]:

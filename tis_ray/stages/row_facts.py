@@ -44,8 +44,8 @@ class RowFacts:
                 self.rejected.append(row)
                 continue
             by_schema = self._schemas.setdefault(row["source"], Counter())
-            by_schema[row.get("schema", "")] += 1
-            for field in row.get("left_out", ()):
+            by_schema[row.pop("schema", "")] += 1
+            for field in row.pop("left_out", ()):
                 # A name may hold what no file can: half of a surrogate pair.
                 name = field.encode(errors="backslashreplace").decode()
                 known = name in self._left_out or len(self._left_out) < _MOST_FIELDS

@@ -113,9 +113,10 @@ def cut_line(counts: TokenCounts, max_length: int) -> str:
     if not counts.cut_rows:
         return ""
     share = counts.lost_tokens / counts.tokens
+    percent = f"{share:.1%}" if share >= 0.001 else "under 0.1%"
     return (
         f"{counts.cut_rows:,} of {counts.rows:,} rows are cut at data.max_length {max_length:,}: "
-        f"{counts.lost_tokens:,} of {counts.tokens:,} tokens ({share:.1%}) are lost"
+        f"{counts.lost_tokens:,} of {counts.tokens:,} tokens ({percent}) are lost"
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import cast
 
 from transformers import PreTrainedTokenizerBase
@@ -15,6 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from tis_ray.analysis.recorded import QuarantinedRow
 from tis_ray.config import Config, parts
 from tis_ray.data import (
+    Rejected,
     Row,
     TokenCounts,
     UnusableError,
@@ -41,6 +43,8 @@ LOOKED_AT = 1000
 """Rows of each side, unless all are wanted."""
 CHECKED = 24
 """Rows of each side whose encoding is checked in another way."""
+CHECKED_CHARACTERS = 250_000
+"""The next row is checked as long as those before it have not more."""
 STEP = 500
 """Rows after which progress is told."""
 MOST_KINDS = 100
@@ -89,7 +93,7 @@ def preview(
     tokenizer = load_tokenizer(config.model)
     looks = [_Looking(config, side, tokenizer) for side in sides]
     for look in looks:
-        look.read(whole, advance)
+        look.read(rows, whole, advance)
     template = config.data.template
     checked = [row for look in looks for row in look.checked]
     problems = encoding_problems(checked, tokenizer, template)
@@ -128,10 +132,16 @@ class _Looking:
         self.repeats = Repeats(self.config.overlap.ngram, self.config.overlap.threshold)
 
     @property
-    def checked(self) -> list[Row]:
+    def chosen(self) -> list[Row]:
         """Rows to look at closely: one of each kind, then the first."""
-        chosen = {row["id"]: row for row in [*self.kinds.values(), *self.first]}
-        return [*chosen.values()][:CHECKED]
+        return [*{row["id"]: row for row in [*self.kinds.values(), *self.first]}.values()]
+
+    @property
+    def checked(self) -> list[Row]:
+        """Those whose encoding is checked: fewer where they are long."""
+        lengths = (sum(len(turn["content"]) for turn in row["messages"]) for row in self.chosen)
+        pairs = zip(self.chosen, accumulate(lengths, initial=0), strict=False)
+        return [row for row, before in pairs if before < CHECKED_CHARACTERS][:CHECKED]
 
     @property
     def source(self) -> AnySource:
@@ -139,31 +149,37 @@ class _Looking:
         source: AnySource = getattr(self.config.data, self.side)
         return source
 
-    def read(self, whole: bool, advance: Advance) -> None:
+    def read(self, shown: int, whole: bool, advance: Advance) -> None:
         """Read and encode the rows. Raises InputError if none is usable."""
-        data, look = self.config.data, look_at(self.source, self.side, None if whole else LOOKED_AT)
-        for stored in self.facts.usable(look.rows):
-            row = cast(Row, stored)
-            try:
-                encoded = encode_row(row, self.side, self.tokenizer, data.max_length, data.template)
-            except UnusableError as error:
-                self._lose(row, error)
-                continue
-            self.counts.add(encoded)
-            if self.counts.rows % STEP == 0:
-                advance(self.side, self.counts.rows)
-            self.repeats.add(row, stored["content"])
-            if len(self.first) < CHECKED:
-                self.first.append(row)
-            if len(self.kinds) < MOST_KINDS:
-                cut = encoded.tokens > len(encoded.input_ids)
-                self.kinds.setdefault((row["source"], row["schema"], cut), row)
+        look = look_at(self.source, self.side, None if whole else LOOKED_AT)
+        for found in look.rows:
+            schema = "" if isinstance(found, Rejected) else found["schema"]
+            for stored in self.facts.usable([found]):
+                self._take(cast(Row, {**stored, "schema": schema}), stored["content"], shown)
+                if self.counts.rows % STEP == 0:
+                    advance(self.side, self.counts.rows)
         self.lost = [*self.facts.quarantined(self.side), *self.lost]
         if not self.counts.rows:
             reasons = "; ".join(kind.line() for kind in refused(self.lost)) or "it holds no rows"
             where = f"data.{self.side}: {described(self.source)}"
             raise InputError(f"{where}: none of the rows looked at is usable: {reasons}")
         self.reach = _reach(look, self.source, self.counts.rows, len(self.lost))
+
+    def _take(self, row: Row, content: str, shown: int) -> None:
+        """Encode a row; count it, or the reason why it is of no use."""
+        data = self.config.data
+        try:
+            encoded = encode_row(row, self.side, self.tokenizer, data.max_length, data.template)
+        except UnusableError as error:
+            self._lose(row, error)
+            return
+        self.counts.add(encoded)
+        self.repeats.add(row, content)
+        if len(self.first) < max(shown, CHECKED):
+            self.first.append(row)
+        if len(self.kinds) < MOST_KINDS:
+            cut = encoded.tokens > len(encoded.input_ids)
+            self.kinds.setdefault((row["source"], row["schema"], cut), row)
 
     def found(self, shown: int) -> SideLook:
         """Return what was found, with some rows."""
@@ -177,7 +193,7 @@ class _Looking:
             left_out=counts["left_out"],
             counts=self.counts,
             repeats=self._repeats() if self.side == "pool" else [],
-            rows=[self._shown(row) for row in self.checked[:shown]],
+            rows=[self._shown(row) for row in self.chosen[:shown]],
         )
 
     def _lose(self, row: Row, error: UnusableError) -> None:
