@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from pathlib import Path
 from typing import TypeAlias
 
@@ -30,7 +31,9 @@ def attach_lora(model: PreTrainedModel, config: LoraConfig, seed: int) -> PeftMo
     """
     linear = ", ".join(linear_names(model))
     _check_targets(model, config.targets, linear)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), warnings.catch_warnings():
+        # PEFT reads an attribute that transformers is about to rename.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
         torch.manual_seed(seed)
         try:
             return peft.get_peft_model(
