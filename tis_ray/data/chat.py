@@ -118,7 +118,7 @@ def encode_dialogue(
             prepared(messages, template), tools
         )
         text, left_out = dialogue.text, dialogue.left_out
-        spans = [span for answer in dialogue.answers for span in answer.trained]
+        spans = sorted(span for answer in dialogue.answers for span in answer.trained)
     ids, places = tokens_at(tokenizer, text, special=template.name != "chat")
     labels = labels_at(ids, places, spans)
     return EncodedRow(ids[:max_length], labels[:max_length], len(ids), left_out)
