@@ -339,3 +339,17 @@ def test_time_grows_with_the_number_of_turns(template: str) -> None:
         patch.setattr(type(chat.renderer), "render", counted)
         chat.dialogue(turns(*["u:a", "a:b"] * 50))
     assert drawn <= 6
+
+
+def test_the_papers_template_can_be_given_other_system_turns() -> None:
+    tokenizer = with_template("byte_level", None)
+    messages = turns("s:be brief", "u:one", "u:two", "a:first", "a:second")
+    template = TemplateConfig(name="tulu", system="prepend", merge=True)
+    encoded = encode_messages(messages, tokenizer, 512, template)
+    text = "<|user|>\nbe brief\n\none\n\ntwo\n<|assistant|>\nfirst\n\nsecond</s>"
+    assert tokenizer.decode(encoded["input_ids"]) == text
+    assert encode_query_row({"messages": messages}, tokenizer, 512, template) == encoded
+    prompt = encode_prompt(messages[:3], tokenizer, template)
+    assert encoded["input_ids"][: len(prompt)] == prompt
+    dropped = TemplateConfig(name="tulu", system="drop")
+    assert "brief" not in tokenizer.decode(encode_prompt(messages[:3], tokenizer, dropped))

@@ -17,11 +17,11 @@ from tis_ray.data.chat import (
     end_tokens,
     jinja_source,
     plain_text,
-    portable_source,
     query_text,
     template_identity,
 )
 from tis_ray.data.checking import checked_rows, sample_rows
+from tis_ray.data.portable import portable_source
 from tis_ray.data.rendering import TemplateError
 from tis_ray.data.rows import (
     FunctionCall,

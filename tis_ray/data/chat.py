@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from tis_ray.data.answers import ChatTemplate, Tools
 from tis_ray.data.dialogues import prepared
-from tis_ray.data.places import IGNORED, labels_at, tokens_at
+from tis_ray.data.places import IGNORED, labels_at, special_around, tokens_at
 from tis_ray.data.rendering import Renderer, TemplateError
 from tis_ray.data.tulu import ASSISTANT_HEADER, TULU_JINJA, format_tulu, tulu_dialogue
 from tis_ray.errors import InputError
@@ -107,6 +107,7 @@ def encode_dialogue(
     if not messages:
         raise InputError("messages: the list is empty; give at least one turn")
     template = _section(template)
+    messages = prepared(messages, template)
     if template.name == "tulu":
         text, spans = tulu_dialogue(messages, _eos(tokenizer))
         left_out = [
@@ -114,9 +115,7 @@ def encode_dialogue(
         ]
         left_out += ["tools"] if tools else []
     else:
-        dialogue = chat_template(tokenizer, template, tools).dialogue(
-            prepared(messages, template), tools
-        )
+        dialogue = chat_template(tokenizer, template, tools).dialogue(messages, tools)
         text, left_out = dialogue.text, dialogue.left_out
         spans = sorted(span for answer in dialogue.answers for span in answer.trained)
     ids, places = tokens_at(tokenizer, text, special=template.name != "chat")
@@ -133,8 +132,8 @@ def encode_query(
     together they may hold twice as many tokens.
     """
     _need_right_truncation(tokenizer)
-    prompt_ids = _ids(tokenizer, prompt, max_length, special=True)
-    label_ids = _ids(tokenizer, label + _eos(tokenizer), max_length, special=False)
+    prompt_ids = _prompt_ids(tokenizer, prompt)[:max_length]
+    label_ids = _ids(tokenizer, label + _eos(tokenizer))[:max_length]
     return _joined(prompt_ids, label_ids)
 
 
@@ -179,17 +178,14 @@ def encode_prompt(
     messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase, template: PromptTemplate
 ) -> list[int]:
     """Encode a whole dialogue, up to the point where the answer to its last turn begins."""
-    special = True
     if template == "plain":
-        text = plain_text(messages)
-    elif (section := _section(template)).name == "tulu":
-        text = format_tulu(messages, _eos(tokenizer)) + ASSISTANT_HEADER
-    else:
-        renderer = chat_template(tokenizer, section).renderer
-        text = renderer.render(prepared(messages, section), generation=True).text
-        special = section.name != "chat"
-    ids: list[int] = tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"]
-    return ids
+        return _prompt_ids(tokenizer, plain_text(messages))
+    section = _section(template)
+    turns = prepared(messages, section)
+    if section.name == "tulu":
+        return _prompt_ids(tokenizer, format_tulu(turns, _eos(tokenizer)) + ASSISTANT_HEADER)
+    text = chat_template(tokenizer, section).renderer.render(turns, generation=True).text
+    return _ids(tokenizer, text) if section.name == "chat" else _prompt_ids(tokenizer, text)
 
 
 def end_tokens(tokenizer: PreTrainedTokenizerBase, template: PromptTemplate) -> list[int]:
@@ -244,14 +240,13 @@ def query_text(
     The prompt is the templated dialogue up to the point where the last assistant turn's answer
     begins, which is what a model is given to generate from; the label is that answer, stripped.
     """
-    last = _last_answer(messages)
-    label = messages[last]["content"].strip()
     template = _section(template)
+    turns = prepared(messages[: _last_answer(messages) + 1], template)
+    label = turns[-1]["content"].strip()
     if template.name == "tulu":
-        if messages[last].get("tool_calls"):
-            tulu_dialogue(messages, "")  # raises: there is no form for them
-        return format_tulu(messages[:last], _eos(tokenizer)) + ASSISTANT_HEADER, label
-    turns = prepared(messages[: last + 1], template)
+        if turns[-1].get("tool_calls"):
+            tulu_dialogue(turns, "")  # raises: there is no form for them
+        return format_tulu(turns[:-1], _eos(tokenizer)) + ASSISTANT_HEADER, label
     dialogue = chat_template(tokenizer, template, tools).dialogue(turns, tools)
     return dialogue.text[: dialogue.answers[-1].start], label
 
@@ -283,12 +278,6 @@ def jinja_source(
         return str(tokenizer.get_chat_template(tools=list(tools) if tools else None))
     except ValueError as error:
         raise InputError(f"template: chat: {str(error).splitlines()[0]}") from None
-
-
-def portable_source(tokenizer: PreTrainedTokenizerBase, template: Template) -> str:
-    """Return the template as others are to use it: in Jinja, with the arguments that it was given."""
-    given = [f"{{%- set {k} = {_literal(v)} -%}}" for k, v in _section(template).kwargs.items()]
-    return "".join(given) + jinja_source(tokenizer, template)
 
 
 def template_identity(template: TemplateConfig) -> object:
@@ -335,20 +324,10 @@ def _chatml(tokenizer: PreTrainedTokenizerBase) -> str:
     A base model could not stop at a mark of several tokens in programs that know of tokens alone.
     """
     mark = "<|im_end|>"
-    if mark in tokenizer.get_vocab() or not tokenizer.eos_token:
+    known = tokenizer.convert_tokens_to_ids(mark) not in (None, tokenizer.unk_token_id)
+    if known or not tokenizer.eos_token:
         return CHATML_JINJA
     return CHATML_JINJA.replace(f"'{mark}'", "eos_token")
-
-
-def _literal(value: Any) -> str:
-    """Return JSON data as Jinja writes it."""
-    if value is None or isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{_literal(k)}: {_literal(v)}" for k, v in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_literal, value)) + "]"
-    return json.dumps(value, ensure_ascii=False)
 
 
 def _section(template: Template) -> TemplateConfig:
@@ -369,11 +348,14 @@ def _joined(prompt_ids: list[int], label_ids: list[int]) -> Encoded:
     }
 
 
-def _ids(
-    tokenizer: PreTrainedTokenizerBase, text: str, max_length: int, special: bool
-) -> list[int]:
-    encoding = tokenizer(text, truncation=True, max_length=max_length, add_special_tokens=special)
-    return list(encoding["input_ids"])
+def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+
+def _prompt_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Return a prompt's tokens: with a start token, but without an end token if one is added to texts."""
+    before, _ = special_around(tokenizer)
+    return before + _ids(tokenizer, text)
 
 
 def _eos(tokenizer: PreTrainedTokenizerBase) -> str:

@@ -43,7 +43,7 @@ def tokens_at(
         )
     ids, places = list(encoding["input_ids"]), list(encoding["offset_mapping"])
     if special:
-        before, after = _special_around(tokenizer)
+        before, after = special_around(tokenizer)
         ids = before + ids + after
         places = [(0, 0)] * len(before) + places + [(len(text), len(text))] * len(after)
     return ids, places
@@ -89,7 +89,7 @@ _around = WeakKeyDictionary()
 """Of tokenizers, by the last step that adds them: the tokens before and after a text."""
 
 
-def _special_around(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
+def special_around(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
     """Return the tokens that a tokenizer puts before and after a text by itself."""
     last_step = repr(tokenizer.backend_tokenizer.post_processor)
     known = _around.get(tokenizer)

@@ -200,7 +200,9 @@ def _engine(
 
     base = without_wrapper(model).eval()
     ends = end_tokens(tokenizer, template)
-    greedy = GenerationConfig(do_sample=False, eos_token_id=ends, pad_token_id=ends[0])
+    greedy = GenerationConfig(
+        do_sample=False, eos_token_id=ends or None, pad_token_id=(ends or [0])[0]
+    )
     lm = HFLM(pretrained=base, tokenizer=tokenizer, batch_size=settings.batch_size)
     with only_settings(base, greedy):
         yield lm
