@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -19,7 +20,7 @@ import torch
 
 from tis_ray.analysis.certificate import certificate, top_overlap
 from tis_ray.config import Config, load_config
-from tis_ray.data import Row, count_response_tokens
+from tis_ray.data import Row, UnusableError
 from tis_ray.gradients import Sketch, checkpoint_seed, unit_rows
 from tis_ray.representations.less.features import Gradients, checkpoint_weights
 from tis_ray.representations.similarity import QuerySide
@@ -178,9 +179,9 @@ def _tokens(config: Config, side: SideName, count: int) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for path in sorted(rows.path.glob("rows-*.parquet")):
         for row in row_dicts(path):
-            encoded: dict[str, Any] = {**encoder.encode(cast(Row, row))}
-            if count_response_tokens(encoded["labels"]) and len(found) < count:
-                found.append(encoded)
+            with suppress(UnusableError):
+                if len(found) < count:
+                    found.append({**encoder.encode(cast(Row, row)).encoded()})
     return found
 
 

@@ -82,7 +82,7 @@ def refused(done: Done) -> str:
 
 def test_there_is_a_verb_for_each_job() -> None:
     jobs = {"run", "featurize", "score", "select", "finetune", "evaluate", "report", "explain"}
-    jobs |= {"analyze", "export", "recommend", "status", "doctor", "submit", "methods"}
+    jobs |= {"analyze", "export", "recommend", "status", "doctor", "submit", "methods", "preview"}
     assert {*VERBS} == jobs | {"version"}
 
 
@@ -200,6 +200,64 @@ def test_a_score_that_is_no_number_is_named(tis: Tis, scores: Path, bad: float) 
     assert not Path("o").exists()
 
 
+# ---- preview ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def talks(study: Path) -> Path:
+    """A study whose rows are talks; the first of the pool tries to act on what shows it."""
+    sides = {"pool": 4, "query": 2, "test": 2}
+    evil = "<script>alert(1)</script> \x1b[31mred \u202egnp.exe"
+    for side, count in sides.items():
+        rows: list[dict[str, object]] = [
+            {"id": f"{side}{n}", "prompt": evil if not n else f"word {n}", "completion": f"yes {n}"}
+            for n in range(count)
+        ]
+        lines = [*map(json.dumps, rows), "{"] if side == "pool" else [*map(json.dumps, rows)]
+        study.with_name(f"{side}.jsonl").write_text("\n".join(lines))
+    return study
+
+
+def test_preview_shows_rows_and_counts_and_writes_nothing(tis: Tis, talks: Path) -> None:
+    before = sorted(talks.parent.rglob("*"))
+    done = tis("preview", "--config", talks, "--rows", 2)
+    assert (done.code, done.err) == (0, "")
+    assert "5 rows read = 4 used + 1 refused" in done.out
+    assert "1 bad_json (pool.jsonl line 5)" in done.out
+    assert "pool1 · pool.jsonl line 2 · source pool · prompt/completion" in done.out
+    assert "⟦yes 1</s>⟧" in done.out
+    assert "pool2" not in done.out
+    assert not {"\x1b", "\u202e"} & {*done.out}
+    assert sorted(talks.parent.rglob("*")) == before
+
+
+def test_preview_of_one_side_as_a_page(tis: Tis, talks: Path) -> None:
+    done = tis("preview", "-c", talks, "--side", "pool", "--all", "--html", "out/page.html")
+    assert (done.code, done.err) == (0, "preview: out/page.html\n")
+    assert "query" not in done.out
+    page = Path("out/page.html").read_text()
+    assert "default-src 'none'" in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; \\x1b[31mred \\u202egnp.exe" in page
+    assert "<script" not in page
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--task", "add"), "--task: add is not one of the file's tasks (none)"),
+        (("--side", "pol"), "Invalid value for '--side'"),
+        (("--rows", -1), "Invalid value for '--rows'"),
+        (("--set", "data.pool=none.jsonl"), "none.jsonl"),
+        (("--html", "."), "--html: . is a folder; give a file"),
+        (("--set", "data.template=chat"), "the tokenizer has no chat template"),
+    ],
+)
+def test_bad_arguments_of_preview_are_one_line(
+    tis: Tis, talks: Path, arguments: tuple[object, ...], message: str
+) -> None:
+    assert message in refused(tis("preview", "-c", talks, *arguments))
+
+
 # ---- configs ---------------------------------------------------------------------------------
 
 WITHOUT = ("analyze", "doctor", "version", "score", "recommend", "methods")
@@ -210,7 +268,12 @@ WITH_CONFIG = [verb for verb in VERBS if verb not in WITHOUT]
 def test_each_verb_refuses_a_bad_config_before_it_imports_ray(
     tis: Tis, study: Path, verb: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for slow in ("tis_ray.study.run", "tis_ray.distributed.submit", "tis_ray.report"):
+    for slow in (
+        "tis_ray.study.run",
+        "tis_ray.study.preview",
+        "tis_ray.distributed.submit",
+        "tis_ray.report",
+    ):
         monkeypatch.setitem(sys.modules, slow, None)  # importing it would be an ImportError
     others = ("--adapter", "a", "--out", "b") if verb == "export" else ()
     line = refused(tis(verb, "--config", study, "--set", "budgett=3", *others))
@@ -348,6 +411,19 @@ def test_the_package_and_its_help_import_neither_torch_nor_ray() -> None:
         "print([m for m in ('torch', 'ray', 'transformers', 'mlflow') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_preview_starts_no_cluster(talks: Path) -> None:
+    code = (
+        "import sys; from tis_ray.config import load_config; from tis_ray.study.preview import previews; "
+        f"previews(load_config({str(talks)!r})); "
+        "print([m for m in ('ray', 'mlflow', 'peft') if m in sys.modules])"
+    )
+    folder = talks.parent
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=folder
+    )
     assert done.stdout.strip() == "[]"
 
 

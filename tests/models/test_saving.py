@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 import sys
@@ -150,7 +151,7 @@ def test_settings_that_cannot_be_written_do_not_cost_a_trained_model(tmp_path: P
 def test_a_model_whose_end_mark_is_no_token_can_be_used(
     tmp_path: Path, mark: str, eos: bool
 ) -> None:
-    tokenizer = load_tokenizer(MODEL)
+    tokenizer = copy.deepcopy(load_tokenizer(MODEL))
     tokenizer.chat_template = "{% for m in messages %}{{ m.content }}" + mark + "\n{% endfor %}"
     if not eos:
         tokenizer.eos_token = tokenizer.pad_token = None

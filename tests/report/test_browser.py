@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 from matplotlib import image
 
+from tests.report.test_preview import EVIL, preview_of
 from tis_ray.report import build_report
+from tis_ray.report.preview_page import write_preview
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chrome"))), None)
 pytestmark = [
@@ -50,8 +52,24 @@ def test_the_page_is_drawn(record, tmp_path, width, height):
     assert len(np.unique((pixels.reshape(-1, 3) * 255).astype(int), axis=0)) > 50
 
 
-def test_nothing_is_wider_than_a_phone(record, tmp_path):
-    page = build_report(record, tmp_path)
+@pytest.mark.parametrize(("width", "height"), [(390, 844), (1280, 900)])
+def test_a_preview_is_drawn_and_runs_nothing_of_its_rows(tmp_path, width, height):
+    page = write_preview([preview_of(EVIL)], tmp_path / "preview.html")
+    folder = Path(os.environ.get("TIS_RAY_SCREENSHOTS", tmp_path)).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    picture = folder / f"preview-{width}.png"
+    done = browse(page, f"--window-size={width},{height}", f"--screenshot={picture}")
+    assert "CONSOLE" not in done.stderr
+    assert image.imread(picture).shape[:2] == (height, width)
+    assert "<img" not in browse(page, "--dump-dom").stdout
+
+
+@pytest.mark.parametrize("kind", ["report", "preview"])
+def test_nothing_is_wider_than_a_phone(record, tmp_path, kind):
+    if kind == "report":
+        page = build_report(record, tmp_path)
+    else:
+        page = write_preview([preview_of(EVIL * 20)], tmp_path / "preview.html")
     # The page's own policy would refuse the probe.
     html = page.read_text().replace("Content-Security-Policy", "X-Was-Policy")
     page.write_text(html.replace("</head>", f"{PROBE}</head>"))

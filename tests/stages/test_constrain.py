@@ -112,6 +112,24 @@ def test_embeddings_find_what_words_do_not(study, tmp_path):
     assert ("near", "embedding") in {(o["pool_id"], o["kind"]) for o in found}
 
 
+@pytest.mark.parametrize("what", ["equal", "near"])
+def test_rows_that_repeat_an_earlier_row_of_the_pool_are_dropped(study, tmp_path, what):
+    text = "Seven brown foxes jump over the lazy dog while nine ravens look on from their old tree."
+    study.sides["pool"] += [
+        row("first", text, "field"),
+        row("same", text, "field"),
+        row("changed", text.replace("nine", "ten").upper(), "field"),
+    ]
+    run(study(overlap__pool=what), until="select")
+    (screen,) = (tmp_path / "artifacts").glob("screen-*")
+    dropped = {r["id"]: r for r in pq.read_table(screen / "dropped.parquet").to_pylist()}
+    assert set(dropped) & {"first", "same", "changed"} == (
+        {"same", "changed"} if what == "near" else {"same"}
+    )
+    assert dropped["same"]["reason"] == "repeats_pool_row"
+    assert "equal to pool row first (pool.jsonl line" in dropped["same"]["detail"]
+
+
 def test_caps_quotas_include_and_exclude_hold_for_every_subset(study, tmp_path):
     plain = picked(run(study(), until="select"))
     everything = {r["id"] for r in study.sides["pool"]}

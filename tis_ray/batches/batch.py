@@ -39,17 +39,19 @@ class Batch:
     input_ids: (E, T) int64, or (1, R) packed. An example stops before its last label: in a causal
         model no later token can reach the loss, so leaving them out changes nothing and saves work.
     targets: shaped as input_ids, the label that a position predicts (the next token's), or -100.
+    lengths: tokens of each example as a whole, those left out of the batch included.
     segments: which tokens of a packed row belong to which example; None if the batch is padded.
     """
 
     input_ids: Tensor
     targets: Tensor
+    lengths: tuple[int, ...]
     segments: Segments | None = None
 
     @property
     def examples(self) -> int:
         """Number of examples."""
-        return len(self.input_ids if self.segments is None else self.segments.lengths)
+        return len(self.lengths)
 
     @property
     def inputs(self) -> dict[str, Tensor]:
@@ -77,7 +79,7 @@ class Batch:
     def to(self, device: torch.device | str) -> "Batch":
         """Return the same batch on another device."""
         segments = None if self.segments is None else self.segments.to(device)
-        return Batch(self.input_ids.to(device), self.targets.to(device), segments)
+        return Batch(self.input_ids.to(device), self.targets.to(device), self.lengths, segments)
 
 
 def needed_length(example: Example, index: int = 0) -> int:
@@ -130,6 +132,7 @@ def collate(examples: Sequence[Example], pad_id: int | None = None, packed: bool
     return Batch(
         torch.tensor(ids, dtype=torch.int64),
         torch.tensor(targets, dtype=torch.int64),
+        tuple(len(example["input_ids"]) for example in examples),
         Segments.of(lengths) if packed else None,
     )
 

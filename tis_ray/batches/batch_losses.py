@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedModel
-from transformers.utils import ModelOutput
 
 from tis_ray.batches.batch import IGNORED, Batch
+from tis_ray.batches.head import before_head
 from tis_ray.batches.packing import packed_attention
+from tis_ray.batches.rotary import own_rotary
 from tis_ray.errors import InputError
 
 
@@ -29,8 +30,8 @@ def batch_losses(base: PreTrainedModel, batch: Batch, by_example: bool = False) 
         (1, labels, width). Needed when something looks at the head example by example. (The rows of
         a packed batch lie end to end there as everywhere.)
 
-    Raises InputError if the model has no separate decoder and output head, and as `check_packing`
-    does if the batch is packed.
+    Raises InputError if the model has no output head, or does not call it once for all tokens, and
+    as `check_packing` does if the batch is packed.
     """
     segments = batch.segments
     if by_example and segments is None:
@@ -40,7 +41,8 @@ def batch_losses(base: PreTrainedModel, batch: Batch, by_example: bool = False) 
         flat_rows, flat_columns = (batch.targets != IGNORED).nonzero(as_tuple=True)
         rows, columns = flat_rows[None], flat_columns[None]
     apart = nullcontext() if segments is None else packed_attention(base, segments)
-    with apart, _hidden_states_at(base, rows, columns):
+    own_lengths = own_rotary(base, batch.lengths, segments)
+    with apart, own_lengths, _hidden_states_at(base, batch.input_ids.shape, rows, columns):
         # No attention mask: a causal model sees nothing of the padding on the right.
         logits = base(**batch.inputs, use_cache=False, return_dict=True).logits
     token_losses = functional.cross_entropy(
@@ -68,25 +70,31 @@ def label_columns(batch: Batch) -> Tensor:
 
 
 @contextmanager
-def _hidden_states_at(base: PreTrainedModel, rows: Tensor, columns: Tensor) -> Iterator[None]:
+def _hidden_states_at(
+    base: PreTrainedModel, tokens: torch.Size, rows: Tensor, columns: Tensor
+) -> Iterator[None]:
     """Let the model compute logits only at these (row, column) positions.
 
-    The decoder's output is cut on its way to the head, so whatever the model does from there on
-    (scaling, soft-capping) stays its own code.
+    The hidden states are cut on their way into the head, so whatever the model does around it
+    (scaling, soft-capping) stays its own code. On leaving, the model must have called its head once.
     """
-    decoder = getattr(base, "base_model", base)
-    if decoder is base or base.get_output_embeddings() is None:
-        raise InputError(
-            f"model {type(base).__name__} is not a causal language model with a decoder and an output "
-            "head; load it with AutoModelForCausalLM"
-        )
+    calls = 0
 
-    def cut(_module: nn.Module, _args: object, output: ModelOutput) -> ModelOutput:
-        output["last_hidden_state"] = output["last_hidden_state"][rows, columns]
-        return output
+    def cut(hidden: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        if hidden.shape[:-1] != tokens:
+            raise InputError(
+                f"model {type(base).__name__} gives its output head rows of shape "
+                f"{tuple(hidden.shape[:-1])} for tokens of shape {tuple(tokens)}; only causal language "
+                "models that predict one token from each can be used"
+            )
+        return hidden[rows, columns]
 
-    hook = decoder.register_forward_hook(cut)
-    try:
+    with before_head(base, cut):
         yield
-    finally:
-        hook.remove()
+    if calls != 1:
+        raise InputError(
+            f"model {type(base).__name__} calls its output head {calls} times in a pass; only causal "
+            "language models that call it once can be used"
+        )

@@ -30,9 +30,10 @@ from torch.distributed.tensor import DTensor
 from torch.nn import functional
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.masking_utils import AttentionMaskInterface
-from transformers.utils import ModelOutput
 
+from tis_ray.batches.head import before_head
 from tis_ray.batches.modes import evaluation_mode, training_mode
+from tis_ray.batches.out_of_memory import is_out_of_memory
 from tis_ray.batches.segments import Segments
 from tis_ray.errors import InputError
 
@@ -116,7 +117,13 @@ def check_packing(base: PreTrainedModel, longest: int, training: bool = False) -
     key = (weight.device.type, weight.dtype)
     lengths = _checked.setdefault(base, {})
     if longest > lengths.get(key, 0):
-        _try_out(base, longest)
+        try:
+            _try_out(base, longest)
+        except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
+            if isinstance(error, InputError) or is_out_of_memory(error):
+                raise
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise _refusal(type(base).__name__, f"fails ({reason})") from error
         lengths[key] = longest
     if training:
         segments = Segments.of([1, 2], weight.device)
@@ -129,9 +136,8 @@ def check_packing(base: PreTrainedModel, longest: int, training: bool = False) -
 @torch.inference_mode(False)
 @torch.no_grad()
 def _try_out(base: PreTrainedModel, longest: int) -> None:
-    if getattr(base, "base_model", base) is base:
-        raise _refusal(type(base).__name__, "has no decoder apart from its output head")
-    if "position_ids" not in inspect.signature(base.base_model.forward).parameters:
+    calls = (base.forward, base.base_model.forward)  # the one may pass on what the other takes
+    if not any("position_ids" in inspect.signature(call).parameters for call in calls):
         raise _refusal(type(base).__name__, "takes no position_ids")
     embeddings = base.get_input_embeddings()
     segments = Segments.of([3, longest, 2], embeddings.weight.device)
@@ -164,23 +170,19 @@ def _try_out(base: PreTrainedModel, longest: int) -> None:
 
 
 def _hidden_states(base: PreTrainedModel, inputs: dict[str, Tensor]) -> Tensor:
-    """Return the decoder's output for one row, (R, width).
+    """Return what the output head reads for one row, (R, width).
 
     The whole model is called, because a sharded one gathers its weights from the top; the head gets
     a single position.
     """
     states: list[Tensor] = []
 
-    def keep(_module: nn.Module, _args: object, output: ModelOutput) -> ModelOutput:
-        states.append(output["last_hidden_state"])
-        output["last_hidden_state"] = states[0][:, :1]
-        return output
+    def keep(hidden: Tensor) -> Tensor:
+        states.append(hidden)
+        return hidden[:, :1]
 
-    hook = base.base_model.register_forward_hook(keep)
-    try:
+    with before_head(base, keep):
         base(**inputs, use_cache=False, return_dict=True)
-    finally:
-        hook.remove()
     return states[0][0]
 
 

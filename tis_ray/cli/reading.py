@@ -2,15 +2,59 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
 from tis_ray.cli.options import ConfigFile, Overrides, app, console, load, say
+from tis_ray.errors import InputError
 from tis_ray.version import __version__
+
+
+@app.command()
+def preview(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    rows: Annotated[int, typer.Option(min=0, help="Rows shown of each side.")] = 3,
+    side: Annotated[
+        Literal["pool", "query", "test"] | None, typer.Option(help="One side only.")
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="One task of a file with `tasks`.")] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Read every row, not the first 1,000 of each side.")
+    ] = False,
+    html: Annotated[Path | None, typer.Option(help="Write a page there, too.")] = None,
+) -> None:
+    """Show what the model will see: some rows as tokens, what is learnt of them, what is refused or cut.
+
+    Needs no cluster, no weights and no disk. Rows that a run drops later (repeats of test rows) are shown.
+
+    Example: tis-ray preview --config examples/quickstart.yaml
+
+    Example: tis-ray preview -c study.yaml --set data.template=chat --side pool --html preview.html
+    """
+    loaded = load(config, overrides)
+    if html is not None and html.is_dir():
+        raise InputError(f"--html: {html} is a folder; give a file")
+    from tis_ray.report.preview_page import write_preview
+    from tis_ray.report.preview_text import print_preview
+    from tis_ray.store.sides import SIDES
+    from tis_ray.study.preview import previews
+
+    sides = (side,) if side else SIDES
+    with console.status("reading") as status:
+        found = previews(
+            loaded, rows, sides, task, every, lambda name, n: status.update(f"{name}: {n:,} rows")
+        )
+    out = Console(width=None if sys.stdout.isatty() else 110)
+    for each in found:
+        print_preview(each, out)
+    if html is not None:
+        say(f"preview: {write_preview(found, html)}")
 
 
 @app.command()

@@ -11,17 +11,21 @@ from tis_ray.data.chat import (
     encode_dialogue,
     encode_messages,
     encode_prompt,
-    encode_query,
-    encode_query_row,
     end_marks,
     end_tokens,
     jinja_source,
     plain_text,
-    query_text,
     template_identity,
 )
 from tis_ray.data.checking import checked_rows, sample_rows
 from tis_ray.data.portable import portable_source
+from tis_ray.data.queries import (
+    encode_query,
+    encode_query_dialogue,
+    encode_query_row,
+    encode_row,
+    query_text,
+)
 from tis_ray.data.rendering import TemplateError
 from tis_ray.data.rows import (
     FunctionCall,
@@ -32,6 +36,7 @@ from tis_ray.data.rows import (
     Row,
     StoredRow,
     ToolCall,
+    UnusableError,
     content_id,
 )
 from tis_ray.data.sources import (
@@ -42,6 +47,7 @@ from tis_ray.data.sources import (
     read_records,
     read_rows,
 )
+from tis_ray.data.token_counts import TokenCounts
 from tis_ray.data.tulu import TULU_JINJA, format_tulu
 
 __all__ = [
@@ -60,7 +66,9 @@ __all__ = [
     "StoredRow",
     "Template",
     "TemplateError",
+    "TokenCounts",
     "ToolCall",
+    "UnusableError",
     "checked_rows",
     "content_fingerprint",
     "content_id",
@@ -70,7 +78,9 @@ __all__ = [
     "encode_messages",
     "encode_prompt",
     "encode_query",
+    "encode_query_dialogue",
     "encode_query_row",
+    "encode_row",
     "end_marks",
     "end_tokens",
     "files_by_kind",

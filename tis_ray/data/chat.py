@@ -9,16 +9,16 @@ what the assistant wrote is found by `tis_ray.data.answers`. `chatml` is a plain
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 from tis_ray.data.answers import ChatTemplate, Tools
-from tis_ray.data.dialogues import prepared
-from tis_ray.data.places import IGNORED, labels_at, special_around, tokens_at
+from tis_ray.data.dialogues import SYSTEM_ROLES, prepared
+from tis_ray.data.places import IGNORED, labels_at, prompt_tokens, tokens_at
 from tis_ray.data.rendering import Renderer, TemplateError
 from tis_ray.data.tulu import ASSISTANT_HEADER, TULU_JINJA, format_tulu, tulu_dialogue
 from tis_ray.errors import InputError
@@ -103,75 +103,23 @@ def encode_dialogue(
     tools: Tools = None,
 ) -> EncodedRow:
     """Do the same, and say what was cut and left out."""
-    _need_right_truncation(tokenizer)
+    need_right_truncation(tokenizer)
     if not messages:
         raise InputError("messages: the list is empty; give at least one turn")
-    template = _section(template)
-    messages = prepared(messages, template)
+    template = template_section(template)
+    turns = prepared(messages, template)
     if template.name == "tulu":
-        text, spans = tulu_dialogue(messages, _eos(tokenizer))
-        left_out = [
-            name for turn in messages for name in ("reasoning_content", "name") if turn.get(name)
-        ]
-        left_out += ["tools"] if tools else []
+        text, spans = tulu_dialogue(turns, eos_of(tokenizer))
+        left_out = unwritten(turns, tools)
     else:
-        dialogue = chat_template(tokenizer, template, tools).dialogue(messages, tools)
-        text, left_out = dialogue.text, dialogue.left_out
+        chat = chat_template(tokenizer, template, tools)
+        dialogue = chat.dialogue(turns, tools)
+        text, left_out = dialogue.text, unseen_tools(chat, tools) + dialogue.left_out
         spans = sorted(span for answer in dialogue.answers for span in answer.trained)
     ids, places = tokens_at(tokenizer, text, special=template.name != "chat")
     labels = labels_at(ids, places, spans)
+    left_out += dropped(messages, template)
     return EncodedRow(ids[:max_length], labels[:max_length], len(ids), left_out)
-
-
-def encode_query(
-    prompt: str, label: str, tokenizer: PreTrainedTokenizerBase, max_length: int
-) -> Encoded:
-    """Encode a query as the paper's code does: templated prompt and label, each on its own.
-
-    The label gets the eos and no special tokens. Each part is cut to `max_length` separately, so
-    together they may hold twice as many tokens.
-    """
-    _need_right_truncation(tokenizer)
-    prompt_ids = _prompt_ids(tokenizer, prompt)[:max_length]
-    label_ids = _ids(tokenizer, label + _eos(tokenizer))[:max_length]
-    return _joined(prompt_ids, label_ids)
-
-
-def encode_query_row(
-    row: Mapping[str, Any],
-    tokenizer: PreTrainedTokenizerBase,
-    max_length: int,
-    template: PromptTemplate = "tulu",
-) -> Encoded:
-    """Encode a row of the query or test side; its last assistant turn is the label.
-
-    row: as `tis_ray.data.Row`. One with `prompt` and `label` is encoded from these texts as they
-        are, whatever the template, except that `plain` takes the prompt from its messages. Turns
-        after the last assistant turn are left out.
-    """
-    if template == "plain":
-        turns, last = row["messages"], _last_answer(row["messages"])
-        label = turns[last]["content"].strip() if row.get("label") is None else row["label"]
-        return encode_query(plain_text(turns[:last]), label, tokenizer, max_length)
-    if row.get("prompt") is not None:
-        return encode_query(row["prompt"], row["label"], tokenizer, max_length)
-    template = _section(template)
-    if template.name == "tulu":
-        prompt, label = query_text(row["messages"], tokenizer, template)
-        return encode_query(prompt, label, tokenizer, max_length)
-    _need_right_truncation(tokenizer)
-    messages, tools = row["messages"], row.get("tools")
-    turns = prepared(messages[: _last_answer(messages) + 1], template)
-    dialogue = chat_template(tokenizer, template, tools).dialogue(turns, tools)
-    ids, places = tokens_at(tokenizer, dialogue.text, special=template.name != "chat")
-    labels = labels_at(ids, places, dialogue.answers[-1].trained)
-    learnt = [place for place, label in enumerate(labels) if label != IGNORED]
-    first, end = (learnt[0], learnt[-1] + 1) if learnt else (len(ids), len(ids))
-    prompt_ids, answer = ids[:first][:max_length], slice(first, min(end, first + max_length))
-    return {
-        "input_ids": prompt_ids + ids[answer],
-        "labels": [IGNORED] * len(prompt_ids) + labels[answer],
-    }
 
 
 def encode_prompt(
@@ -179,13 +127,13 @@ def encode_prompt(
 ) -> list[int]:
     """Encode a whole dialogue, up to the point where the answer to its last turn begins."""
     if template == "plain":
-        return _prompt_ids(tokenizer, plain_text(messages))
-    section = _section(template)
+        return prompt_tokens(tokenizer, plain_text(messages))
+    section = template_section(template)
     turns = prepared(messages, section)
     if section.name == "tulu":
-        return _prompt_ids(tokenizer, format_tulu(turns, _eos(tokenizer)) + ASSISTANT_HEADER)
+        return prompt_tokens(tokenizer, format_tulu(turns, eos_of(tokenizer)) + ASSISTANT_HEADER)
     text = chat_template(tokenizer, section).renderer.render(turns, generation=True).text
-    return _ids(tokenizer, text) if section.name == "chat" else _prompt_ids(tokenizer, text)
+    return prompt_tokens(tokenizer, text, special=section.name != "chat")
 
 
 def end_tokens(tokenizer: PreTrainedTokenizerBase, template: PromptTemplate) -> list[int]:
@@ -197,10 +145,10 @@ def end_marks(tokenizer: PreTrainedTokenizerBase, template: PromptTemplate) -> E
     """Return all that ends an answer: the eos, and what the chat template writes after one."""
     ends = set() if tokenizer.eos_token_id is None else {int(tokenizer.eos_token_id)}
     texts: set[str] = set()
-    if template != "plain" and _section(template).name != "tulu":
+    if template != "plain" and template_section(template).name != "tulu":
         question: Message = {"role": "user", "content": _SAMPLE}
         answer: Message = {"role": "assistant", "content": _SAMPLE}
-        chat = chat_template(tokenizer, _section(template))
+        chat = chat_template(tokenizer, template_section(template))
         for turns in ([question, answer], [question, answer, question, answer]):
             dialogue = chat.dialogue(turns)
             ids, places = tokens_at(tokenizer, dialogue.text)
@@ -229,28 +177,6 @@ def plain_text(messages: Sequence[Message]) -> str:
     )
 
 
-def query_text(
-    messages: Sequence[Message],
-    tokenizer: PreTrainedTokenizerBase,
-    template: Template = "tulu",
-    tools: Tools = None,
-) -> tuple[str, str]:
-    """Return a query's prompt and label.
-
-    The prompt is the templated dialogue up to the point where the last assistant turn's answer
-    begins, which is what a model is given to generate from; the label is that answer, stripped.
-    """
-    template = _section(template)
-    turns = prepared(messages[: _last_answer(messages) + 1], template)
-    label = turns[-1]["content"].strip()
-    if template.name == "tulu":
-        if turns[-1].get("tool_calls"):
-            tulu_dialogue(turns, "")  # raises: there is no form for them
-        return format_tulu(turns[:-1], _eos(tokenizer)) + ASSISTANT_HEADER, label
-    dialogue = chat_template(tokenizer, template, tools).dialogue(turns, tools)
-    return dialogue.text[: dialogue.answers[-1].start], label
-
-
 def count_response_tokens(labels: Sequence[int]) -> int:
     """Return how many labels enter the causal loss (the first has nothing to predict it from).
 
@@ -263,7 +189,7 @@ def jinja_source(
     tokenizer: PreTrainedTokenizerBase, template: Template, tools: Tools = None
 ) -> str:
     """Return the template in Jinja. Raises InputError if the tokenizer has none."""
-    template = _section(template)
+    template = template_section(template)
     if template.name == "tulu":
         return TULU_JINJA
     if template.name == "chatml":
@@ -330,42 +256,38 @@ def _chatml(tokenizer: PreTrainedTokenizerBase) -> str:
     return CHATML_JINJA.replace(f"'{mark}'", "eos_token")
 
 
-def _section(template: Template) -> TemplateConfig:
+def unwritten(messages: Sequence[Message], tools: Tools = None) -> list[str]:
+    """Return the fields of a dialogue that a template of roles and contents alone does not write."""
+    names = [name for turn in messages for name in ("reasoning_content", "name") if turn.get(name)]
+    return names + (["tools"] if tools else [])
+
+
+def unseen_tools(chat: ChatTemplate, tools: Tools) -> list[str]:
+    """Return `tools` if there are some that the template does not write."""
+    return ["tools"] if tools and "tools" not in chat.renderer.source else []
+
+
+def dropped(messages: Sequence[Message], template: TemplateConfig) -> list[str]:
+    """Return the roles of turns that a template never gets to see."""
+    if template.system != "drop":
+        return []
+    return [turn["role"] for turn in messages if turn["role"] in SYSTEM_ROLES]
+
+
+def template_section(template: Template) -> TemplateConfig:
+    """Return the section that a template's name is short for."""
     return template if isinstance(template, TemplateConfig) else TemplateConfig(name=template)
 
 
-def _last_answer(messages: Sequence[Message]) -> int:
-    for index in reversed(range(len(messages))):
-        if messages[index]["role"] == "assistant":
-            return index
-    raise InputError("messages: there is no assistant turn; a query needs one as its label")
-
-
-def _joined(prompt_ids: list[int], label_ids: list[int]) -> Encoded:
-    return {
-        "input_ids": prompt_ids + label_ids,
-        "labels": [IGNORED] * len(prompt_ids) + label_ids,
-    }
-
-
-def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
-
-
-def _prompt_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Return a prompt's tokens: with a start token, but without an end token if one is added to texts."""
-    before, _ = special_around(tokenizer)
-    return before + _ids(tokenizer, text)
-
-
-def _eos(tokenizer: PreTrainedTokenizerBase) -> str:
+def eos_of(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return the text of the eos token, which `tulu` needs. Raises InputError if there is none."""
     if not tokenizer.eos_token:
         raise InputError("template: tulu: the tokenizer has no eos token; set its eos_token")
     return str(tokenizer.eos_token)
 
 
-def _need_right_truncation(tokenizer: PreTrainedTokenizerBase) -> None:
-    # Cut at its start, a text would lose its prompt before its answer.
+def need_right_truncation(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise InputError if texts are cut at their start: they would lose the prompt before the answer."""
     if tokenizer.truncation_side != "right":
         raise InputError(
             "tokenizer: truncation_side is "

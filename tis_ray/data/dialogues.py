@@ -10,6 +10,7 @@ from tis_ray.settings.template import TemplateConfig
 if TYPE_CHECKING:
     from tis_ray.data.rows import Message
 
+SYSTEM_ROLES = ("system", "developer")
 _GAP = "\n\n"
 
 
@@ -17,7 +18,7 @@ def prepared(messages: Sequence[Message], template: TemplateConfig) -> list[Mess
     """Return the dialogue as the template is to see it; see `TemplateConfig`."""
     turns = list(messages)
     if template.system == "drop":
-        turns = [turn for turn in turns if turn["role"] not in ("system", "developer")]
+        turns = [turn for turn in turns if turn["role"] not in SYSTEM_ROLES]
     elif template.system == "prepend":
         turns = _prepended(turns)
     return _merged(turns) if template.merge else turns
@@ -28,7 +29,7 @@ def _prepended(turns: Sequence[Message]) -> list[Message]:
     out: list[Message] = []
     waiting: list[Message] = []
     for turn in turns:
-        if turn["role"] in ("system", "developer"):
+        if turn["role"] in SYSTEM_ROLES:
             waiting.append(turn)
             continue
         if waiting and turn["role"] == "user":

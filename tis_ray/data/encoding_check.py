@@ -17,11 +17,11 @@ from tis_ray.data.chat import (
     chat_template,
     encode_messages,
     encode_prompt,
-    encode_query_row,
     end_marks,
 )
 from tis_ray.data.dialogues import prepared
 from tis_ray.data.places import IGNORED
+from tis_ray.data.queries import encode_query_row
 from tis_ray.data.rendering import TemplateError
 from tis_ray.settings.template import TemplateConfig
 
@@ -64,6 +64,22 @@ def encoding_problems(
         _other_prompt(taken, tokenizer, template),
     ]
     return [problem for problem in problems if problem is not None]
+
+
+def learns_end(row: Row, tokenizer: PreTrainedTokenizerBase, template: TemplateConfig) -> bool:
+    """Return whether the end mark of a row's last answer is learnt, if anything of the answer is.
+
+    A row that says itself what is trained of it may well leave out the end.
+    """
+    last = next(turn for turn in reversed(row["messages"]) if turn["role"] == "assistant")
+    if "trained" in last:
+        return True
+    marks = end_marks(tokenizer, template)
+    encoded = encode_query_row(row, tokenizer, _ALL, template)
+    learnt = [label for label in encoded["labels"] if label != IGNORED][-_MARK:]
+    text = tokenizer.decode(learnt)
+    ended = set(learnt) & set(marks.tokens) or any(mark in text for mark in marks.texts)
+    return bool(ended) or not learnt
 
 
 def _is_taken(row: Row, tokenizer: PreTrainedTokenizerBase, template: TemplateConfig) -> bool:
@@ -146,21 +162,7 @@ def _pieces(turn: Message) -> Iterator[tuple[str, bool]]:
 def _no_end(
     rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, template: TemplateConfig
 ) -> EncodingProblem | None:
-    marks = end_marks(tokenizer, template)
-    missing = 0
-    for row in rows:
-        last = next(turn for turn in reversed(row["messages"]) if turn["role"] == "assistant")
-        if "trained" in last:
-            continue  # its row may well leave out the end
-        encoded = encode_query_row(row, tokenizer, _ALL, template)
-        learnt = [label for label in encoded["labels"] if label != IGNORED]
-        text = tokenizer.decode(learnt[-_MARK:])
-        ended = bool(learnt) and (
-            learnt[-1] in marks.tokens
-            or any(mark in text for mark in marks.texts)
-            or set(learnt[-_MARK:]) & set(marks.tokens)
-        )
-        missing += bool(learnt) and not ended
+    missing = sum(not learns_end(row, tokenizer, template) for row in rows)
     if not missing:
         return None
     return EncodingProblem(

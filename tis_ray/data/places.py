@@ -49,6 +49,16 @@ def tokens_at(
     return ids, places
 
 
+def prompt_tokens(tokenizer: PreTrainedTokenizerBase, text: str, special: bool = True) -> list[int]:
+    """Return the token ids of a text that an answer follows.
+
+    special: with the start token that the tokenizer puts before texts by itself; an end token that it
+        puts after them has no place before an answer.
+    """
+    ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    return special_around(tokenizer)[0] + ids if special else ids
+
+
 def labels_at(ids: Sequence[int], places: Places, spans: Sequence[tuple[int, int]]) -> list[int]:
     """Return the ids of the tokens that hold characters of `spans`, and -100 for the others.
 

@@ -11,9 +11,8 @@ import json
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from tis_ray.data.chat import Template, jinja_source
+from tis_ray.data.chat import Template, jinja_source, template_section
 from tis_ray.data.places import special_around
-from tis_ray.settings.template import TemplateConfig
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -24,8 +23,7 @@ PARTS_OF_DAYS = "aAbBdHIjmMpSUwWyYxXc"
 
 def portable_source(tokenizer: PreTrainedTokenizerBase, template: Template) -> str | dict[str, str]:
     """Return a study's template for others; of a tokenizer with several, all of them by name."""
-    if not isinstance(template, TemplateConfig):
-        template = TemplateConfig(name=template)
+    template = template_section(template)
     source = jinja_source(tokenizer, template)
     given = "".join(f"{{%- set {k} = {_literal(v)} -%}}" for k, v in template.kwargs.items())
     if template.name != "chat":

@@ -45,7 +45,7 @@ _READING = 2
 
 
 @dataclass(frozen=True)
-class _Part:
+class SourcePart:
     """One of the sources of a side, with its files."""
 
     source: OneSource
@@ -54,18 +54,25 @@ class _Part:
 
     @property
     def reading(self) -> Reading:
+        """How its records are read."""
         if self.source.kind == "builtin":
             return Reading()
         return Reading(self.source.columns, self.source.train_on)
 
     def records(self, side: Side) -> Iterator[Record]:
+        """Yield the records, file by file."""
+        return chain.from_iterable(self.streams(side))
+
+    def streams(self, side: Side, every: int = 1) -> Iterator[Iterator[Record]]:
+        """Return the records of each file, or of one file in so many, as they are asked for."""
         if self.source.kind == "builtin":
-            return _builtin_records(self.source, side)
+            return iter([_builtin_records(self.source, side)])
         if self.source.kind == "hub":
             # Its rows come from tables, which fill what one row lacks with null.
-            return (replace(r, value=without_nulls(r.value)) for r in hub_records(self.source))
+            rows = (replace(r, value=without_nulls(r.value)) for r in hub_records(self.source))
+            return iter([rows])
         columns = _columns(self.reading)
-        return chain.from_iterable(file_records(file, columns) for file in self.files)
+        return (file_records(file, columns) for file in self.files[::every])
 
 
 def read_rows(
@@ -76,7 +83,7 @@ def read_rows(
     `source.sample` applies first, then `limit`, which keeps the first so many usable rows. A missing
     path or package raises InputError here; a broken file raises it while it is being read.
     """
-    parts = _parts(source)
+    parts = parts_of(source)
     ids = Ids(short_names([file for part in parts for file in part.files]))
     rows: Iterator[Row | Rejected] = chain.from_iterable(
         [_part_rows(part, side, ids) for part in parts]
@@ -113,7 +120,7 @@ def original_records(
     for file, line in wanted:
         lines.setdefault(file, set()).add(line)
     records: dict[tuple[str, int], object] = {}
-    for part in _parts(source):
+    for part in parts_of(source):
         streams = [file_records(file) for file in part.files if file.name in lines]
         for stream in streams or ([] if part.files else [part.records(side)]):
             for record in stream:
@@ -139,7 +146,7 @@ def content_fingerprint(source: AnySource, side: Side = "pool") -> str:
     spec: list[object] = [_READING, side]
     if source.kind == "list":
         spec.append([source.sample, source.sample and source.sample_seed])
-    for part in _parts(source):
+    for part in parts_of(source):
         own = part.source
         spec += [own.kind, own.sample, own.sample and own.sample_seed]
         if own.kind == "builtin":
@@ -157,7 +164,7 @@ def content_fingerprint(source: AnySource, side: Side = "pool") -> str:
 
 def files_by_kind(source: AnySource) -> dict[str, int]:
     """Return how many files of each kind a source reads, and as `other` how many in its folders it does not."""
-    parts = _parts(source)
+    parts = parts_of(source)
     counts = Counter(file.kind for part in parts for file in part.files)
     other = sum(part.other for part in parts)
     return {**dict(sorted(counts.items())), **({"other": other} if other else {})}
@@ -175,7 +182,8 @@ def described(source: AnySource) -> str:
     return source.kind
 
 
-def _parts(source: AnySource) -> list[_Part]:
+def parts_of(source: AnySource) -> list[SourcePart]:
+    """Return the sources of a side. Raises InputError for a path that is missing or read twice."""
     sources = source.sources if source.kind == "list" else [source]
     at = {place: found(one.path) for place, one in enumerate(sources) if one.kind == "file"}
     root = common_root(at.values()) if at else Path()
@@ -183,16 +191,16 @@ def _parts(source: AnySource) -> list[_Part]:
     for place, one in enumerate(sources):
         if one.kind == "file":
             files = named_files(at[place], root, one.split, one.source)
-            parts.append(_Part(one, files, at[place].other))
+            parts.append(SourcePart(one, files, at[place].other))
         else:
-            parts.append(_Part(one))
+            parts.append(SourcePart(one))
     twice = Counter(file.name for part in parts for file in part.files).most_common(1)
     if twice and twice[0][1] > 1:
         raise InputError(f"{described(source)}: {twice[0][0]} is read twice; name it once")
     return parts
 
 
-def _part_rows(part: _Part, side: Side, ids: Ids) -> Iterator[Row | Rejected]:
+def _part_rows(part: SourcePart, side: Side, ids: Ids) -> Iterator[Row | Rejected]:
     rows = checked_rows(part.records(side), side, part.reading, ids)
     if part.source.sample is not None:
         rows = sample_rows(rows, part.source.sample, part.source.sample_seed)

@@ -16,6 +16,7 @@ from transformers import (
     StoppingCriteriaList,
 )
 
+from tis_ray.batches import forget_lengths, rotary_depends_on_length
 from tis_ray.models.lora import CausalLM, without_wrapper
 
 
@@ -54,10 +55,8 @@ def generate(
     settings = GenerationConfig(
         max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=end_ids, pad_token_id=pad
     )
-    order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
     out: list[Generation | None] = [None] * len(prompts)
-    for start in range(0, len(order), batch_size):
-        members = order[start : start + batch_size]
+    for members in _batches(base, [len(prompt) for prompt in prompts], max_new_tokens, batch_size):
         longest = max(len(prompts[i]) for i in members)
         ids_ET = torch.full((len(members), longest), pad, dtype=torch.long)
         mask_ET = torch.zeros_like(ids_ET)
@@ -81,6 +80,24 @@ def generate(
             text = text[: min(places, default=len(text))]
             out[i] = Generation(text, bool(places) or len(ended) > 0)
     return [generation for generation in out if generation is not None]
+
+
+def _batches(
+    base: PreTrainedModel, lengths: Sequence[int], max_new_tokens: int, batch_size: int
+) -> Iterator[list[int]]:
+    """Yield the prompts of each batch, by length.
+
+    Where rotary factors depend on how long an answer has become, a batch has prompts of one length.
+    """
+    waiting = sorted(range(len(lengths)), key=lambda i: (lengths[i], i))
+    while waiting:
+        members = waiting[:batch_size]
+        if rotary_depends_on_length(base, lengths[members[-1]] + max_new_tokens):
+            members = [i for i in members if lengths[i] == lengths[members[0]]]
+        forget_lengths(base)
+        yield members
+        waiting = waiting[len(members) :]
+    forget_lengths(base)
 
 
 @contextmanager

@@ -27,6 +27,7 @@ import peft
 import torch
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
+from tis_ray.batches import rotary_depends_on_length
 from tis_ray.data import PromptTemplate, end_tokens, portable_source
 from tis_ray.errors import InputError
 from tis_ray.evaluation.generation import only_settings
@@ -203,7 +204,10 @@ def _engine(
     greedy = GenerationConfig(
         do_sample=False, eos_token_id=ends or None, pad_token_id=(ends or [0])[0]
     )
-    lm = HFLM(pretrained=base, tokenizer=tokenizer, batch_size=settings.batch_size)
+    # lm-eval cuts rows to the model's length; those it puts into one batch share rotary factors.
+    longest = getattr(base.config.get_text_config(), "max_position_embeddings", 1)
+    size = 1 if rotary_depends_on_length(base, longest) else settings.batch_size
+    lm = HFLM(pretrained=base, tokenizer=tokenizer, batch_size=size)
     with only_settings(base, greedy):
         yield lm
 

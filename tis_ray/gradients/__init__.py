@@ -7,7 +7,11 @@ letters: E examples of a batch, T tokens, P trainable parameters, K sketch width
 from tis_ray.gradients.adam import DirectionKind, adam_direction, direction, sign_direction
 from tis_ray.gradients.checkpoint_weights import learning_rate_weights
 from tis_ray.gradients.dropout import DROPOUT_VERSION
-from tis_ray.gradients.per_example import backward_per_example, per_example_gradients
+from tis_ray.gradients.per_example import (
+    backward_per_example,
+    check_per_example,
+    per_example_gradients,
+)
 from tis_ray.gradients.sketch import (
     Sketch,
     SketchKind,
@@ -25,6 +29,7 @@ __all__ = [
     "SketchKind",
     "adam_direction",
     "backward_per_example",
+    "check_per_example",
     "checkpoint_seed",
     "direction",
     "learning_rate_weights",

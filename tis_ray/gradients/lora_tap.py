@@ -17,6 +17,7 @@ import torch
 from peft import PeftModel, PeftType
 from peft.tuners.lora import Linear as LoraLinear
 from peft.tuners.lora import LoraLayer
+from peft.tuners.lora.layer import ParamWrapper
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -158,6 +159,11 @@ def _refuse_unusual(module_name: str, module: LoraLayer, adapter: str) -> None:
         raise InputError(
             f"module {module_name!r} uses the LoRA variant {name} (such as DoRA); "
             "only plain LoRA is supported"
+        )
+    if isinstance(module, ParamWrapper):
+        raise InputError(
+            f"module {module_name!r} is a LoRA ParamWrapper: its adapter is on a parameter of no linear "
+            "layer (a router's, or that of experts); only LoRA on linear layers is supported"
         )
     # Exactly this class: its quantised and parallel variants compute something else.
     if type(module) is not LoraLinear:

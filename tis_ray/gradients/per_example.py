@@ -76,6 +76,11 @@ def backward_per_example(
         # A tapped head must see rows grouped by example (as packed ones are anyway).
         head_is_tapped = any(tap.module in run.head_modules for tap in taps)
         losses_E = batch_losses(base, batch, by_example=head_is_tapped)
+        if not losses_E.requires_grad:
+            raise InputError(
+                f"model {type(base).__name__} passes no gradient from its losses to what is trained; "
+                "use another model, or a representation without gradients"
+            )
         # The losses of different examples share no activation, so the gradient of their sum holds each
         # example's own gradient in its own rows (and a NaN stays in the rows it came from).
         losses_E.sum().backward()
@@ -121,6 +126,18 @@ def per_example_gradients(
         batch = collate([examples[row] for row in rows], packed=packed)
         backward_per_example(model, batch, store, seeds)
     return grads_EP
+
+
+def check_per_example(model: PeftModel) -> None:
+    """Raise InputError if per-example gradients of this model cannot be taken, found by taking some.
+
+    Where a layer's rows come from (experts see only some tokens) shows only when the model runs, and
+    that should not be after hours of training.
+    """
+    count = model.get_input_embeddings().weight.shape[0]
+    ids = [count // 4, count // 2, 3 * count // 4]
+    examples = [{"input_ids": row, "labels": row} for row in (ids, ids[:2])]
+    backward_per_example(model, collate(examples), lambda name, block: None)
 
 
 def _check_seeds(dropout_seeds: Sequence[int], examples: int) -> None:

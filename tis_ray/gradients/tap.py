@@ -114,7 +114,8 @@ class Pass:
             by_example = len(rows) > 1 and rows[0] == self.examples
             fits = by_example or tuple(rows) == (self.examples * self.tokens,)
         else:
-            fits = tuple(rows) in ((1, segments.rows), (segments.rows,))
+            fits = [size for size in rows if size != 1] in ([], [segments.rows])
+            fits = fits and rows.numel() == segments.rows
         if not fits:
             packed = "" if segments is None else " in all, packed"
             raise InputError(

@@ -15,11 +15,15 @@ from types import TracebackType
 import torch
 from safetensors import SafetensorError
 from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from tis_ray.errors import InputError
 from tis_ray.settings import ModelConfig
@@ -138,7 +142,69 @@ def load_model(config: ModelConfig, device: str = "cpu") -> PreTrainedModel:
         )
         if info["missing_keys"]:  # the loader fills them with random numbers and goes on
             raise ValueError(f"its weights lack {min(info['missing_keys'])}")
-    return model.requires_grad_(False).eval().to(device)
+    model = model.requires_grad_(False).eval().to(device)
+    _require_causal(model, files)
+    return model
+
+
+@torch.no_grad()
+def _require_causal(model: PreTrainedModel, files: ModelFiles) -> None:
+    """Raise InputError if the first token's prediction depends on a later token."""
+    count = model.get_input_embeddings().weight.shape[0]
+    first, last, other = (count * part // 4 for part in (1, 2, 3))
+    ids = torch.tensor([[first, last, last], [first, last, other]], device=model.device)
+    seen, expected = model(input_ids=ids, use_cache=False).logits[:, 0].double()
+    # Rounding stays far below this. A broken model, whose predictions are NaN, is found by its losses.
+    rounding = 1e-4 if torch.finfo(model.dtype).bits >= 32 else 3e-2
+    if torch.linalg.vector_norm(seen - expected) > rounding * torch.linalg.vector_norm(expected):
+        raise InputError(
+            f"model.name: in {files.name} ({type(model).__name__}) tokens see later ones, so that it "
+            "is not a causal language model; give one that is"
+        )
+
+
+def meta_model(config: ModelConfig) -> PreTrainedModel:
+    """Return the model without its weights, on the `meta` device.
+
+    A process makes it once and shares it: do not change it. Raises InputError if it cannot be built here: its config cannot be read, its code is not in
+    transformers and must not be run, or it is not a causal language model.
+    """
+    files = model_files(config)
+    return _meta_model(config, files, _file_states(files))
+
+
+@functools.lru_cache(maxsize=4)
+def _meta_model(config: ModelConfig, files: ModelFiles, _states: _FileStates) -> PreTrainedModel:
+    where = {"revision": config.revision, "gguf_file": files.gguf_file}
+    with _clear_errors(files):
+        found = {}
+        if files.gguf_file is None:  # such a file has no code, and takes seconds to read
+            found, _ = PreTrainedConfig.get_config_dict(files.name, revision=config.revision)
+        code = found.get("auto_map", {})
+        known = found.get("model_type") in CONFIG_MAPPING
+        if code and not known and not config.trust_remote_code:
+            raise InputError(
+                f"model.name: {files.name} comes with Python code of its own; read it, and set "
+                "model.trust_remote_code: true to run it, or use a model that transformers contains"
+            )
+        trust = config.trust_remote_code
+        shape = AutoConfig.from_pretrained(files.name, trust_remote_code=trust, **where)
+        causal = type(shape) in MODEL_FOR_CAUSAL_LM_MAPPING or "AutoModelForCausalLM" in code
+        if not causal or shape.is_encoder_decoder:
+            kind = "an encoder-decoder" if shape.is_encoder_decoder else "not a causal"
+            raise InputError(
+                f"model.name: {files.name} ({shape.model_type}) is {kind} language model; "
+                "give a causal one, such as a Llama or Qwen model"
+            )
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(shape, trust_remote_code=trust)
+    causal_layers = [m.is_causal for m in model.modules() if hasattr(m, "is_causal")]
+    if causal_layers and not any(causal_layers):
+        raise InputError(
+            f"model.name: in {files.name} ({shape.model_type}) tokens see later ones, so that it is "
+            "not a causal language model; give one that is"
+        )
+    return model.requires_grad_(False)
 
 
 _kept: dict[tuple[ModelConfig, str, _FileStates], PreTrainedModel] = {}

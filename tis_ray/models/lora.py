@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from pathlib import Path
 from typing import TypeAlias
 
@@ -11,9 +12,12 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from tis_ray.errors import InputError
 from tis_ray.settings import LoraConfig
+
+_LINEAR = (torch.nn.Linear, Conv1D)
 
 CausalLM: TypeAlias = PreTrainedModel | PeftModel
 """A causal language model of transformers, with or without an adapter."""
@@ -25,8 +29,11 @@ def attach_lora(model: PreTrainedModel, config: LoraConfig, seed: int) -> PeftMo
     Raises InputError if a name in `config.targets` matches no module, or one that cannot have an
     adapter.
     """
-    _check_targets(model, config.targets)
-    with torch.random.fork_rng():
+    linear = ", ".join(linear_names(model))
+    _check_targets(model, config.targets, linear)
+    with torch.random.fork_rng(), warnings.catch_warnings():
+        # PEFT reads an attribute that transformers is about to rename.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
         torch.manual_seed(seed)
         try:
             return peft.get_peft_model(
@@ -42,25 +49,25 @@ def attach_lora(model: PreTrainedModel, config: LoraConfig, seed: int) -> PeftMo
         except ValueError as error:
             raise InputError(
                 f"lora.targets: {config.targets} cannot have adapters ({error}); "
-                f"this model's linear modules are {_linear_modules(model)}"
+                f"this model's linear modules are {linear}"
             ) from None
 
 
-def _check_targets(model: PreTrainedModel, targets: str | list[str]) -> None:
+def _check_targets(model: PreTrainedModel, targets: str | list[str], linear: str) -> None:
     """Reject a name that matches nothing; PEFT does so only if none of the names match."""
     modules = [f".{name}" for name, _ in model.named_modules()]
     for target in [] if targets == "all-linear" else targets:
         if not any(module.endswith(f".{target}") for module in modules):
             raise InputError(
                 f"lora.targets: {target!r} matches no module; "
-                f"this model's linear modules are {_linear_modules(model)}"
+                f"this model's linear modules are {linear}"
             )
 
 
-def _linear_modules(model: PreTrainedModel) -> str:
+def linear_names(model: PreTrainedModel) -> list[str]:
+    """Return the last names of a model's linear modules, each once, sorted."""
     modules = dict(model.named_modules()).items()
-    linear = {name.split(".")[-1] for name, m in modules if isinstance(m, torch.nn.Linear)}
-    return ", ".join(sorted(linear))
+    return sorted({name.split(".")[-1] for name, m in modules if isinstance(m, _LINEAR)})
 
 
 def without_wrapper(model: CausalLM) -> PreTrainedModel:

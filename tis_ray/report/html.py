@@ -55,13 +55,6 @@ class Page:
 
 def write_page(page: Page, out_dir: str | Path, content: Mapping[str, object]) -> Path:
     """Write `out_dir/index.html` atomically and return its path. Equal input, equal bytes."""
-    environment = Environment(
-        loader=PackageLoader("tis_ray.report", package_path="templates"),
-        autoescape=True,  # always: the names end in .j2, which would switch the guess off
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     sections = [
         replace(section, template=f"sections/{section.anchor}.html.j2")
         for section in page.sections
@@ -75,8 +68,19 @@ def write_page(page: Page, out_dir: str | Path, content: Mapping[str, object]) -
         "script_hash": digest if page.script else "",
         "inline": _inline,
     }
-    html = environment.get_template("page.html.j2").render(**around, **content)
-    path = Path(out_dir) / "index.html"
+    return write_html(Path(out_dir) / "index.html", "page.html.j2", {**around, **content})
+
+
+def write_html(path: Path, template: str, content: Mapping[str, object]) -> Path:
+    """Write one of the templates to a file, atomically, and return its path."""
+    environment = Environment(
+        loader=PackageLoader("tis_ray.report", package_path="templates"),
+        autoescape=True,  # always: the names end in .j2, which would switch the guess off
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    html = environment.get_template(template).render(**content)
     write_bytes(path, html.encode("utf-8", errors="replace"))
     return path
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from typing import TypedDict
 
 import pyarrow as pa
 
@@ -16,6 +17,15 @@ _MOST_FIELDS = 1000
 """Fields that are counted by name; of rows that make up names, the others are counted together."""
 _OTHERS = "(others)"
 _SHOWN = 3
+
+
+class RowCounts(TypedDict):
+    """Usable rows by source and schema, refused rows by reason, and rows by the field that had no part
+    in what they say."""
+
+    schemas: dict[str, dict[str, int]]
+    reasons: dict[str, int]
+    left_out: dict[str, int]
 
 
 class RowFacts:
@@ -43,18 +53,17 @@ class RowFacts:
             yield {**row, "row": self.kept, "content": content_id(row)}
             self.kept += 1
 
-    def counts(self) -> dict[str, object]:
-        """Return the counts: `schemas` (rows by source and schema), `reasons` (refused rows by reason),
-        `left_out` (rows by the field that had no part in what they say)."""
+    def counts(self) -> RowCounts:
+        """Return the counts."""
         return {
             "schemas": {source: dict(counts) for source, counts in sorted(self._schemas.items())},
             "reasons": dict(Counter(str(row.reason) for row in self.rejected).most_common()),
             "left_out": dict(self._left_out.most_common()),
         }
 
-    def quarantine(self, side: SideName) -> pa.Table:
-        """Return the refused rows as a table of the schema QUARANTINE."""
-        rows = [
+    def quarantined(self, side: SideName) -> list[QuarantinedRow]:
+        """Return the refused rows."""
+        return [
             QuarantinedRow(
                 side=side,
                 file=row.file,
@@ -65,7 +74,10 @@ class RowFacts:
             )
             for row in self.rejected
         ]
-        return pa.Table.from_pylist(rows, QUARANTINE)
+
+    def quarantine(self, side: SideName) -> pa.Table:
+        """Return the refused rows as a table of the schema QUARANTINE."""
+        return pa.Table.from_pylist(self.quarantined(side), QUARANTINE)
 
     def nothing_usable(self, where: str) -> str:
         """Return a line for a side without a usable row: the reasons, the first places, the cure."""

@@ -9,26 +9,27 @@ whose labels are all cut off is quarantined here). `row` is a row's number in it
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
 import pyarrow as pa
+from rich.markup import escape
 
 from tis_ray.analysis.study_values import StageCost
 from tis_ray.config import Config
 from tis_ray.data import (
-    Encoded,
-    RejectReason,
+    EncodedRow,
     Row,
     Template,
-    TemplateError,
+    TokenCounts,
+    UnusableError,
     content_fingerprint,
     count_response_tokens,
     described,
-    encode_messages,
-    encode_query_row,
+    encode_row,
     files_by_kind,
     query_text,
     read_rows,
@@ -41,12 +42,15 @@ from tis_ray.models.loading import load_tokenizer, model_identity
 from tis_ray.settings import AnySource, ModelConfig
 from tis_ray.stages.context import Context
 from tis_ray.stages.row_facts import RowFacts
+from tis_ray.stages.side_report import side_lines
 from tis_ray.store import (
     Artifact,
     TableRow,
     count_rows,
     fingerprint,
+    read_json,
     read_tables,
+    write_json,
     write_parquet,
 )
 from tis_ray.store.sides import (
@@ -60,7 +64,7 @@ from tis_ray.store.sides import (
 
 ROWS_VERSION = 2
 """Of `rows-*`."""
-TOKENS_VERSION = 2
+TOKENS_VERSION = 3
 """Of `tokens-*`."""
 
 
@@ -115,7 +119,11 @@ def prepare_side(
             quarantined=lost.num_rows,
             seconds=clock.seconds,
             peak_mb=facts["peak_mb"],
-            details={"shards": shards},
+            details={
+                "shards": shards,
+                "reasons": dict(Counter(lost["reason"].to_pylist()).most_common()),
+                **_counts(tokens, shards).to_json(),
+            },
         )
     manifest = tokens.manifest()
     if manifest.rows == 0:
@@ -136,7 +144,16 @@ def prepare_side(
             peak_mb=manifest.peak_mb,
         )
     )
-    return Side(name, rows, tokens, shards)
+    side = Side(name, rows, tokens, shards)
+    for line in side_lines(side):
+        context.log.say(f"    [dim]{escape(line)}[/dim]")
+    return side
+
+
+def _counts(tokens: Artifact, shards: int) -> TokenCounts:
+    """Return what the encoding of all shards came to."""
+    files = (tokens / f"counts-{shard:05d}.json" for shard in range(shards))
+    return sum((TokenCounts.from_json(read_json(file)) for file in files), TokenCounts())
 
 
 def read_side(config: Config, name: SideName, source: AnySource | None = None) -> Artifact:
@@ -178,7 +195,7 @@ def read_side(config: Config, name: SideName, source: AnySource | None = None) -
 
 
 class Tokenise:
-    """Encodes one shard of rows; see `encode_messages` and `encode_query`."""
+    """Encodes one shard of rows; see `encode_row`."""
 
     def __init__(
         self,
@@ -201,9 +218,9 @@ class Tokenise:
         return cls(rows, rows, side, config.model, data.template, data.max_length)
 
     def __call__(self, shard: int) -> ShardFacts:
-        """Encode one shard; write its tokens and its quarantine."""
+        """Encode one shard; write its quarantine, its counts and, last, its tokens."""
         start = time.monotonic()
-        kept, lost = [], []
+        kept, lost, counts = [], [], TokenCounts()
         for row in row_dicts(self.rows / f"rows-{shard:05d}.parquet"):
             fact = {name: row[name] for name in ("row", "id", "source", "content")}
             place = {"file": row["file"], "line": str(row["line"])}
@@ -212,30 +229,26 @@ class Tokenise:
             if problem is None:
                 try:
                     encoded = self.encode(cast(Row, row))
-                    count = count_response_tokens(encoded["labels"])
-                    if count:
-                        kept.append({**fact, **encoded, "response_tokens": count})
-                        continue
-                    detail = f"no response token within {self.max_length} tokens"
-                    problem = (RejectReason.LABELS_ALL_MASKED, detail)
-                except TemplateError as error:
-                    problem = (RejectReason.TEMPLATE_REJECTED, str(error))
+                except UnusableError as error:
+                    problem = error.reason, error.detail
+                else:
+                    counts.add(encoded)
+                    tokens = count_response_tokens(encoded.labels)
+                    kept.append({**fact, **encoded.encoded(), "response_tokens": tokens})
+                    continue
             reason, detail = problem
             place = {"side": self.side, **place, "id": fact["id"]}
             lost.append({**place, "reason": str(reason), "detail": detail})
         write_parquet(
             self.out / f"quarantine-{shard:05d}.parquet", pa.Table.from_pylist(lost, QUARANTINE)
         )
+        write_json(self.out / f"counts-{shard:05d}.json", counts.to_json())
         write_parquet(self.out / f"tokens-{shard:05d}.parquet", pa.Table.from_pylist(kept, TOKENS))
         return {"rows": len(kept), "seconds": time.monotonic() - start}
 
-    def encode(self, row: Row) -> Encoded:
-        """Return a row as token ids and labels; TemplateError if the template does not take it."""
-        if self.side == "pool" and "prompt" not in row:
-            return encode_messages(
-                row["messages"], self.tokenizer, self.max_length, self.template, row.get("tools")
-            )
-        return encode_query_row(row, self.tokenizer, self.max_length, self.template)
+    def encode(self, row: Row) -> EncodedRow:
+        """Return a row as token ids and labels; errors are those of `encode_row`."""
+        return encode_row(row, self.side, self.tokenizer, self.max_length, self.template)
 
 
 def prompt_and_label(row: TableRow, tokenizer: Any, template: Template) -> tuple[str, str]:

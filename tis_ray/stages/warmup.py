@@ -6,6 +6,7 @@ from functools import partial
 
 from tis_ray.batches.threads import cpu_threads
 from tis_ray.distributed.worker_group import report_epoch, run_training
+from tis_ray.gradients import check_per_example
 from tis_ray.log import peak_mb
 from tis_ray.models.loading import model_identity
 from tis_ray.representations import Warmup
@@ -83,6 +84,7 @@ def warmup_loop(order: TrainingOrder) -> None:
     """Train one LESS warm-up (runs in a Ray Train worker)."""
     assert order.subset is not None
     with cpu_threads(order.threads), ordered_model(order) as model:
+        check_per_example(model)
         train(
             model,
             order.subset.examples(order.name),

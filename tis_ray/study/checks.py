@@ -1,4 +1,4 @@
-"""What a study looks at before it computes: some rows of each side, as its models will read them."""
+"""What a study looks at before it computes: its models, and some rows of each side as they read them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,34 @@ from tis_ray.data import Row
 from tis_ray.data.encoding_check import encoding_problems
 from tis_ray.errors import InputError
 from tis_ray.log import RunLog
+from tis_ray.models.fitness import model_problems
 from tis_ray.models.loading import load_tokenizer
 from tis_ray.settings import ModelConfig
+from tis_ray.stages.feature_recipe import reading_model
 from tis_ray.store import Artifact
 from tis_ray.store.sides import row_dicts
 
 LOOKED_AT = 24
 """Rows of each side."""
+
+
+def check_models(config: Config) -> None:
+    """Raise InputError, with a line for each problem, for a model that cannot do what a study asks."""
+    longest, finetune = config.data.max_length, config.finetune
+    trained = finetune.lora if finetune.method == "lora" else None
+    problems = {"finetune": model_problems(config.model, longest, trained)}
+    for method in config.representations():
+        if method.reads == "tokens":
+            warmup = method.warmup(config.settings_of(method))
+            model, lora = reading_model(method, config), warmup.lora if warmup else None
+            problems[method.name] = model_problems(model, longest, lora, per_example=True)
+    lines = [
+        f"{section}.{line}" if line.startswith("lora.") else line
+        for section, found in problems.items()
+        for line in found
+    ]
+    if lines:
+        raise InputError("\n".join(dict.fromkeys(lines)))
 
 
 def check_encoding(

@@ -15,7 +15,7 @@ from torch.nn import Module
 from tis_ray.batches import IGNORED
 from tis_ray.batches.threads import cpu_threads
 from tis_ray.config import Config
-from tis_ray.data import Row, TemplateError, count_response_tokens
+from tis_ray.data import Row, UnusableError
 from tis_ray.evaluation import example_losses, generate
 from tis_ray.models.loading import load_model
 from tis_ray.models.lora import attach_lora, trainable_parameters
@@ -135,13 +135,12 @@ def _sample(config: Config, rows: Artifact, side: SideName, count: int) -> list[
         candidates = row_dicts(rows / f"rows-{shard:05d}.parquet")
         for row in candidates[:: max(1, len(candidates) // each)][:each]:
             try:
-                encoded = encoder.encode(cast(Row, row))
-            except TemplateError:
+                encoded = encoder.encode(cast(Row, row)).encoded()
+            except UnusableError:
                 continue
-            if count_response_tokens(encoded["labels"]):
-                # What EMBED reads; the template's marks are a few characters.
-                text = "\n".join(turn["content"] for turn in row["messages"])
-                sample.append({**row, **encoded, "text": text, "response_tokens": 1})
+            # What EMBED reads; the template's marks are a few characters.
+            text = "\n".join(turn["content"] for turn in row["messages"])
+            sample.append({**row, **encoded, "text": text, "response_tokens": 1})
     return sample[:count]
 
 

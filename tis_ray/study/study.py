@@ -37,7 +37,7 @@ from tis_ray.stages.subset_distances import measure_subsets
 from tis_ray.stages.tokens import prepare_side, read_side
 from tis_ray.store import Artifact, fingerprint, read_json
 from tis_ray.store.sides import SIDES, Side
-from tis_ray.study.checks import check_encoding
+from tis_ray.study.checks import check_encoding, check_models
 from tis_ray.study.gather import study_record
 from tis_ray.study.mlflow_tracker import git_commit
 from tis_ray.version import __version__
@@ -57,6 +57,7 @@ def checked_rows(config: Config, log: RunLog) -> Rows:
         read_ids(getattr(config.constraints, field), f"constraints.{field}")
     for model in _models(config):
         model_identity(model)
+    check_models(config)
     check_encoding(config, rows, _models(config), log)
     check_evaluation(config, rows["test"], log)
     return rows

@@ -175,6 +175,7 @@ class _Less(Representation[LessSettings]):
 REPRESENTATION = _Less(
     name="less",
     label="LESS",
+    version=2,
     summary="gradients at the checkpoints of a LoRA warm-up, sketched",
     Settings=LessSettings,
     halves=True,

@@ -29,6 +29,7 @@ class _Rds(Representation[RdsSettings]):
 REPRESENTATION = _Rds(
     name="rds",
     label="RDS+",
+    version=2,
     summary="position-weighted mean of the base model's last hidden states",
     Settings=RdsSettings,
 )

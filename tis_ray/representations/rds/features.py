@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tis_ray.batches import plan_batches
+from tis_ray.batches import own_rotary, plan_batches
 from tis_ray.batches.out_of_memory import in_halves
 from tis_ray.errors import InputError
 from tis_ray.gradients import unit_rows, unusable_rows
@@ -36,14 +36,14 @@ class Rds:
     def __init__(self, model: ModelConfig, batch: BatchConfig, device: str) -> None:
         self.batch, self.device = batch, device
         base = load_model(model, device)
-        self.decoder, head = base.base_model, base.get_output_embeddings()
-        if self.decoder is base or head is None:
+        self.decoder = base.base_model
+        if self.decoder is base or base.get_output_embeddings() is None:
             raise InputError(
                 f"representation: rds needs a causal language model with a decoder and an output "
                 f"head; model {type(base).__name__} is not one"
             )
-        # What the head reads, which need not be the config's hidden size (OPT projects it).
-        self.width = int(head.weight.shape[1])
+        # Not always the config's hidden size, nor what the head reads: OPT and RemBERT project.
+        self.width = len(self._pooled([[0]])[0])
 
     def features(self, rows: list[StoredRow], side: str) -> Features:
         """Return unit features (E, 1, K), where K is the width of the model's last hidden state."""
@@ -68,9 +68,11 @@ class Rds:
         # pad token whose embedding is NaN would still get through attention (0 times NaN).
         longest = max(map(len, examples))
         ids_ET = [[*ids, *[ids[0]] * (longest - len(ids))] for ids in examples]
-        hidden_ETK = self.decoder(
-            input_ids=torch.tensor(ids_ET, device=self.device), use_cache=False, return_dict=True
-        ).last_hidden_state
+        tokens_ET = torch.tensor(ids_ET, device=self.device)
+        with own_rotary(self.decoder, [len(ids) for ids in examples]):
+            hidden_ETK = self.decoder(
+                input_ids=tokens_ET, use_cache=False, return_dict=True
+            ).last_hidden_state
         # Row by row: padding is never read, and only one row at a time exists in float32.
         return torch.stack(
             [
