@@ -76,3 +76,62 @@ def test_labels_of_other_turns_are_found_out(monkeypatch: pytest.MonkeyPatch) ->
     problems = encoding_problems(SOME, with_template("byte_level", ENDING), CHAT)
     assert "(user) of row r0 is learnt" in problems[0].text
     assert problems[0].wrong_labels
+
+
+def with_spans(*spans: tuple[int, int]) -> list[Row]:
+    messages = turns(
+        "u:What is the capital of France?", "a:Paris it is. Berlin it is not, of course."
+    )
+    messages[1]["trained"] = list(spans)
+    return rows(messages)
+
+
+@pytest.mark.parametrize(
+    "spans", [[], [(0, 41)], [(0, 12)], [(0, 12), (29, 41)], [(13, 29), (13, 41)]]
+)
+@pytest.mark.parametrize("template", [CHAT, TULU])
+def test_answers_that_are_trained_in_part_are_well(spans: Any, template: TemplateConfig) -> None:
+    assert (
+        encoding_problems(with_spans(*spans), with_template("byte_level", ENDING), template) == []
+    )
+
+
+@pytest.mark.parametrize(
+    ("spans", "fault"), [([(0, 12)], "is learnt"), ([(0, 41)], "is not learnt")]
+)
+def test_labels_of_other_pieces_are_found_out(
+    monkeypatch: pytest.MonkeyPatch, spans: Any, fault: str
+) -> None:
+    """With a fault put into the encoding: all is learnt that its row leaves out."""
+    right = places.labels_at
+
+    def wrong(ids: Any, at: Any, spans: Any) -> list[int]:
+        labels = right(ids, at, spans)
+        return [token if label == -100 else -100 for token, label in zip(ids, labels, strict=True)]
+
+    monkeypatch.setattr("tis_ray.data.chat.labels_at", wrong)
+    row = with_spans(*spans)
+    row[0]["messages"][0]["content"] = "What?"  # too short to be told
+    problems = encoding_problems(row, with_template("byte_level", ENDING), CHAT)
+    assert f"(assistant) of row r0 {fault}" in problems[0].text
+
+
+def test_an_end_mark_that_is_no_token_is_told() -> None:
+    tokenizer = with_template("byte_level", EOT.replace("<|eot_id|>", "###"))
+    (problem,) = encoding_problems(SOME, tokenizer, CHAT)
+    assert "the end mark '###' is no token" in problem.text
+    assert not problem.wrong_labels
+
+
+def test_rows_without_an_answer_are_left_out() -> None:
+    asked = rows(turns("u:What is the capital of France?"))
+    assert encoding_problems(asked, with_template("byte_level", ENDING), CHAT) == []
+
+
+@pytest.mark.parametrize("name", ["tulu", "chat"])
+def test_merged_answers_are_well(name: Any) -> None:
+    doubled = rows(
+        turns("u:What is the capital of France?", "a:Paris, if you ask me", "a:It is Paris")
+    )
+    template = TemplateConfig(name=name, merge=True)
+    assert encoding_problems(doubled, with_template("byte_level", ENDING), template) == []

@@ -17,6 +17,7 @@ from tis_ray.data import (
     end_marks,
     end_tokens,
 )
+from tis_ray.data.chat import chat_template
 from tis_ray.errors import InputError
 from tis_ray.settings import TemplateConfig
 
@@ -215,3 +216,140 @@ def test_a_tokenizer_without_places_is_refused_by_name() -> None:
 
     with pytest.raises(InputError, match="Slow cannot tell which characters"):
         encode_messages(turns("u:a", "a:b"), Slow(), 64)  # type: ignore[arg-type]
+
+
+HEADER, BODY = "<|{{ m.role }}|>", "{{ m.content }}<|end|>"
+STYLES = {
+    "indices, without a name": (
+        "{% for i in range(messages|length) %}<|{{ messages[i].role }}|>{{ messages[i].content }}"
+        "<|end|>{% endfor %}"
+    ),
+    "a namespace": (
+        "{% set ns = namespace(m=none) %}{% for i in range(messages|length) %}"
+        "{% set ns.m = messages[i] %}<|{{ ns.m.role }}|>{{ ns.m.content }}<|end|>{% endfor %}"
+    ),
+    "text gathered in a namespace": (
+        "{% set ns = namespace(out='') %}{% for m in messages %}"
+        "{% set ns.out = ns.out ~ '<|' ~ m.role ~ '|>' ~ m.content ~ '<|end|>' %}{% endfor %}{{ ns.out }}"
+    ),
+    "pairs": (
+        "{% for u, a in messages|batch(2) %}<|user|>{{ u.content }}<|end|><|assistant|>"
+        "{{ a.content }}<|end|>{% endfor %}"
+    ),
+    "a macro that calls itself": (
+        "{% macro w(i) %}{% if i < messages|length %}{% set m = messages[i] %}" + HEADER + BODY + ""
+        "{{ w(i + 1) }}{% endif %}{% endmacro %}{{ w(0) }}"
+    ),
+    "the last turn apart": (
+        "{% for m in messages[:-1] %}" + HEADER + BODY + "{% endfor %}"
+        "<|{{ messages[-1].role }}|>{{ messages[-1].content }}<|end|>"
+    ),
+    "the next header at once": (
+        "{% for m in messages %}" + BODY + "{% if loop.nextitem is defined %}"
+        "<|{{ loop.nextitem.role }}|>{% endif %}{% endfor %}"
+    ),
+    "the end mark with the next turn": (
+        "{% for m in messages %}{% if not loop.first %}<|end|>{% endif %}" + HEADER + ""
+        "{{ m.content }}{% endfor %}<|end|>"
+    ),
+    "a turn of its own at the end": (
+        "{% for m in messages + [{'role': 'user', 'content': 'Go on.'}] %}" + HEADER + BODY + ""
+        "{% endfor %}"
+    ),
+    "a turn of its own in the middle": (
+        "{% for m in messages[:2] + [{'role': 'user', 'content': 'Go on.'}] + messages[2:] %}"
+        + HEADER
+        + BODY
+        + "{% endfor %}"
+    ),
+    "a turn written anew": (
+        "{% for m in messages[:2] + [{'role': 'user', 'content': messages[2].content + ' /short'}] "
+        "+ messages[3:] %}" + HEADER + BODY + "{% endfor %}"
+    ),
+    "an answer written anew": (
+        "{% for m in messages[:-1] + [{'role': messages[-1].role, 'content': messages[-1].content}] %}"
+        + HEADER
+        + BODY
+        + "{% endfor %}"
+    ),
+}
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("prompt", ["", "{% if add_generation_prompt %}<|assistant|>{% endif %}"])
+def test_answers_are_found_however_the_template_walks_the_dialogue(style: str, prompt: str) -> None:
+    tokenizer = with_template("byte_level", STYLES[style] + prompt)
+    messages = turns("u:Hello", "a:Paris", "u:SECRET", "a:no")
+    said = learnt(tokenizer, encode_messages(messages, tokenizer, 512, "chat"))
+    assert said == "Paris<|end|>no<|end|>"
+
+
+def test_turns_in_another_order_are_learnt_all_the_same() -> None:
+    tokenizer = with_template(
+        "byte_level", "{% for m in messages|reverse %}" + HEADER + BODY + "{% endfor %}"
+    )
+    messages = turns("u:Hello", "a:Paris", "u:SECRET", "a:no")
+    said = learnt(tokenizer, encode_messages(messages, tokenizer, 512, "chat"))
+    assert said == "no<|end|>Paris<|end|>"
+
+
+@pytest.mark.parametrize(
+    ("program", "fault"),
+    [
+        (
+            "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+            "refuses the dialogue: maximum recursion",
+        ),
+        ("{{ 'a' * 10**14 }}", "refuses the dialogue: MemoryError"),
+        (
+            "{% for i in range(9999) %}{% for j in range(9999) %}{% endfor %}{% endfor %}",
+            "does not end",
+        ),
+        ("{% for %}", "is not valid"),
+        (
+            "{% for i in [1] %}" * 30 + "x" + "{% endfor %}" * 30,
+            "is not valid: too many statically",
+        ),
+        ("{{ " + "(" * 3000 + "1" + ")" * 3000 + " }}", "is not valid: maximum recursion"),
+    ],
+)
+def test_a_template_that_is_no_program_for_this_is_one_line(program: str, fault: str) -> None:
+    tokenizer = with_template("byte_level", program + EOT)
+    with pytest.raises(InputError, match=fault) as raised:
+        encode_messages(turns("u:a", "a:b"), tokenizer, 64, "chat")
+    assert isinstance(raised.value, TemplateError) == ("refuses" in fault)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "template", [ENDLESS, SPACED, "{% for m in messages %}{{ m.content }}#{% endfor %}"]
+)
+def test_time_grows_with_the_number_of_turns(template: str) -> None:
+    tokenizer = with_template("byte_level", template.split("{% if add_generation_prompt")[0])
+    chat = chat_template(tokenizer, TemplateConfig(name="chat"))
+    drawn = 0
+    render = type(chat.renderer).render
+
+    def counted(*args: Any, **options: Any) -> Any:
+        nonlocal drawn
+        drawn += 1
+        return render(*args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(chat.renderer), "render", counted)
+        chat.dialogue(turns(*["u:a", "a:b"] * 50))
+    assert drawn <= 6
+
+
+def test_the_papers_template_can_be_given_other_system_turns() -> None:
+    tokenizer = with_template("byte_level", None)
+    messages = turns("s:be brief", "u:one", "u:two", "a:first", "a:second")
+    template = TemplateConfig(name="tulu", system="prepend", merge=True)
+    encoded = encode_messages(messages, tokenizer, 512, template)
+    text = "<|user|>\nbe brief\n\none\n\ntwo\n<|assistant|>\nfirst\n\nsecond</s>"
+    assert tokenizer.decode(encoded["input_ids"]) == text
+    assert encode_query_row({"messages": messages}, tokenizer, 512, template) == encoded
+    prompt = encode_prompt(messages[:3], tokenizer, template)
+    assert encoded["input_ids"][: len(prompt)] == prompt
+    dropped = TemplateConfig(name="tulu", system="drop")
+    assert "brief" not in tokenizer.decode(encode_prompt(messages[:3], tokenizer, dropped))

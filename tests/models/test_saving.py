@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, pipeline
 
 from tis_ray.data import Message, encode_prompt, end_marks
 from tis_ray.errors import InputError
@@ -132,3 +133,29 @@ def test_others_prompt_a_model_as_it_was_trained(tmp_path: Path, template: Any) 
     assert ids == encode_prompt([question], tokenizer, template)
     assert ends == end_marks(tokenizer, template).tokens
     assert not ours
+
+
+def test_settings_that_cannot_be_written_do_not_cost_a_trained_model(tmp_path: Path) -> None:
+    """Llama 2 has a temperature without `do_sample`, which transformers reads but does not write."""
+    model = load_model(MODEL)
+    model.generation_config.temperature = 0.6
+    model.generation_config.pad_token_id = -1
+    save_model(model, load_tokenizer(MODEL), tmp_path / "model")
+    settings = GenerationConfig.from_pretrained(tmp_path / "model")
+    assert settings.temperature == 0.6
+    assert settings.pad_token_id == load_tokenizer(MODEL).pad_token_id
+
+
+@pytest.mark.parametrize("mark", ["###", ""])
+@pytest.mark.parametrize("eos", [True, False])
+def test_a_model_whose_end_mark_is_no_token_can_be_used(
+    tmp_path: Path, mark: str, eos: bool
+) -> None:
+    tokenizer = copy.deepcopy(load_tokenizer(MODEL))
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content }}" + mark + "\n{% endfor %}"
+    if not eos:
+        tokenizer.eos_token = tokenizer.pad_token = None
+    save_model(load_model(MODEL), tokenizer, tmp_path / "model", "chat")
+    chat = pipeline("text-generation", model=str(tmp_path / "model"))
+    (said,) = chat([{"role": "user", "content": "hello"}], max_new_tokens=2)
+    assert said["generated_text"][-1]["role"] == "assistant"

@@ -15,10 +15,10 @@ from tis_ray.data.chat import (
     end_tokens,
     jinja_source,
     plain_text,
-    portable_source,
     template_identity,
 )
 from tis_ray.data.checking import checked_rows, sample_rows
+from tis_ray.data.portable import portable_source
 from tis_ray.data.queries import (
     encode_query,
     encode_query_dialogue,

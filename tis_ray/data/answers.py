@@ -27,6 +27,10 @@ Span = tuple[int, int]
 Tools = Sequence[Mapping[str, Any]] | None
 
 _PROBE = "tis-ray-answer"
+_TURNS: tuple[Message, ...] = (
+    {"role": "user", "content": _PROBE},
+    {"role": "assistant", "content": _PROBE},
+)
 
 
 @dataclass(frozen=True)
@@ -78,24 +82,26 @@ class ChatTemplate:
             for turn, message in enumerate(messages)
             for field in _unwritten(rendering, turn, message)
         ]
+        headers: dict[str, int] = {}
         answers = [
-            self._answer(rendering, turn, messages, tools)
+            self._answer(rendering, turn, messages, tools, headers)
             for turn, message in enumerate(messages)
             if message["role"] == "assistant"
         ]
         if rendering.generated:
             answers = _as_marked(rendering, answers)
         else:
-            answers = _with_end_marks(rendering, answers)
+            answers = _with_end_marks(rendering, answers, self.end_mark)
         answers = [_as_wanted(rendering, each, messages[each.turn]) for each in answers]
         return Dialogue(rendering.text, answers, left_out)
 
     @cached_property
     def generation_prompt(self) -> str:
         """What the template writes to ask for an answer; empty if it writes nothing."""
-        question: list[Message] = [{"role": "user", "content": _PROBE}]
         try:
-            asking, silent = (self.renderer.render(question, generation=g) for g in (True, False))
+            asking, silent = (self.renderer.render(_TURNS[:1], generation=g) for g in (True, False))
+            if asking.text == silent.text:
+                return self._unasked_prompt(asking)
         except TemplateError:
             return ""
         if after := asking.text[max((end for _, end, _ in asking.passes), default=0) :]:
@@ -103,23 +109,67 @@ class ChatTemplate:
         asked, rest = (each.text[_end_of_texts(each) :] for each in (asking, silent))
         return asked.removeprefix(rest) if asked.startswith(rest) else ""
 
+    def _unasked_prompt(self, asking: Rendering) -> str:
+        """Return what a template writes after every dialogue, if it is what stands before answers."""
+        after = asking.text[max((end for _, end, _ in asking.passes), default=0) :]
+        answered = self.renderer.render(_TURNS)
+        begin = min((m.start for m in answered.texts_of.get(1, ())), default=0)
+        return after if answered.text[:begin].rstrip().endswith(after.strip()) else ""
+
+    @cached_property
+    def end_mark(self) -> str:
+        """What the template writes after an answer at a dialogue's end; empty if it is not known."""
+        try:
+            rendering = self.renderer.render(_TURNS)
+        except TemplateError:
+            return ""
+        _, last = _pass_of(rendering, 1) or (0, len(rendering.text))
+        if last >= rendering.end_of_passes:
+            last = len(rendering.text)
+        rest = rendering.text[_end_of_texts(rendering) : last].strip()
+        return rest.removesuffix(self.generation_prompt.strip()).strip()
+
     def _answer(
-        self, rendering: Rendering, turn: int, messages: Sequence[Message], tools: Tools
+        self,
+        rendering: Rendering,
+        turn: int,
+        messages: Sequence[Message],
+        tools: Tools,
+        headers: dict[str, int],
     ) -> Answer:
+        """Return an answer; `headers` holds what `_header` has found for others of the dialogue."""
         text = rendering.text
-        first, last = _pass_of(rendering, turn)
+        first, last = _pass_of(rendering, turn) or self._around(rendering, turn)
         own, others = _texts_between(rendering, turn, first, last)
         begin, end = (own[0].start, max(m.end for m in own)) if own else (first, first)
         if any(mark.end > begin for mark in others):
             raise TemplateError(_lost(turn))
         first = max([first, *(mark.end for mark in others)])
-        start = first + self._header(text[first : begin if own else last], turn, messages, tools)
+        written = text[first : begin if own else last]
+        if written not in headers:
+            headers[written] = self._header(written, turn, messages, tools)
+        start = first + headers[written]
         if not own:
             begin = end = start
         start, stop = min(start, begin), end + len(text[end:last].rstrip())
         if turn == len(messages) - 1 and last >= rendering.end_of_passes:
             stop = self._end_of_dialogue(rendering, end, stop, last)
         return Answer(turn, first, start, stop, (begin, end), ((start, stop),))
+
+    def _around(self, rendering: Rendering, turn: int) -> Span:
+        """Return the characters around a turn that no pass of a loop writes, up to its end mark."""
+        own = rendering.texts_of.get(turn)
+        if not own or not self.end_mark:
+            raise TemplateError(_lost(turn))
+        begin, end = own[0].start, max(mark.end for mark in own)
+        first = max(
+            (m.end for m in rendering.texts if m.turn != turn and m.end <= begin), default=0
+        )
+        blanks = len(rendering.text[end:]) - len(rendering.text[end:].lstrip())
+        last = end + blanks + len(self.end_mark)
+        if rendering.text[end + blanks : last] != self.end_mark:
+            raise TemplateError(_lost(turn))
+        return first, last
 
     def _end_of_dialogue(self, rendering: Rendering, end: int, stop: int, last: int) -> int:
         """Return where the last answer of a dialogue ends, given where its pass does.
@@ -148,10 +198,9 @@ class ChatTemplate:
             return end + (len(blank) if written.startswith(blank, end) else 0)
         if asked and asked.startswith(written.strip()):
             return len(written)
-        plain: Message = {"role": "assistant", "content": _PROBE}
-        others = [plain if place == turn else message for place, message in enumerate(messages)]
+        others = [_TURNS[1] if place == turn else message for place, message in enumerate(messages)]
         probe = self.renderer.render(others, tools)
-        first, last = _pass_of(probe, turn)
+        first, last = _pass_of(probe, turn) or self._around(probe, turn)
         own, _ = _texts_between(probe, turn, first, last)
         header = probe.text[first : own[0].start if own else first]
         if not asked and not header.strip():
@@ -177,8 +226,8 @@ def _unwritten(rendering: Rendering, turn: int, message: Message) -> list[str]:
     return [name for name in ("reasoning_content", "name") if message.get(name)]
 
 
-def _pass_of(rendering: Rendering, turn: int) -> Span:
-    """Return the characters of the pass that writes a turn."""
+def _pass_of(rendering: Rendering, turn: int) -> Span | None:
+    """Return the characters of the pass that writes a turn; None if it is not written in one."""
     texts = rendering.texts_of.get(turn, ())
     passes = rendering.passes_of.get(turn, ())
     holding = [
@@ -189,7 +238,7 @@ def _pass_of(rendering: Rendering, turn: int) -> Span:
     if not texts:
         holding = [(first, last) for first, last in passes if first < last]
     if not holding:
-        raise TemplateError(_lost(turn))
+        return None
     return max(holding, key=lambda span: span[1] - span[0])
 
 
@@ -209,17 +258,25 @@ def _end_of_texts(rendering: Rendering) -> int:
     return max((mark.end for mark in rendering.texts), default=0)
 
 
-def _with_end_marks(rendering: Rendering, answers: Sequence[Answer]) -> list[Answer]:
-    """Give answers the end mark that the template writes when it comes to the next turn.
+def _with_end_marks(
+    rendering: Rendering, answers: Sequence[Answer], known: str = ""
+) -> list[Answer]:
+    """Let answers end at their end mark, wherever the template writes it.
 
-    Some do: the last answer has a mark, and what follows the others begins with the same.
+    Some write it when they come to the next turn: then it is there, after the answer's own pass. Some
+    write the next turn's header at once: then the pass holds more than the mark.
+
+    known: the mark, where it is known; else it is what the last answer ends in.
     """
     text = rendering.text
-    final = text[answers[-1].texts[1] : answers[-1].end].strip() if answers else ""
+    final = known or (text[answers[-1].texts[1] : answers[-1].end].strip() if answers else "")
     ended = []
     for answer in answers:
-        if final and answer.end == answer.texts[1] and text.startswith(final, answer.end):
-            stop = answer.end + len(final)
+        end = answer.texts[1]
+        if answer.end > end:
+            end += len(text[end : answer.end]) - len(text[end : answer.end].lstrip())
+        if final and text.startswith(final, end):
+            stop = end + len(final)
             answer = replace(answer, end=stop, trained=((answer.start, stop),))
         ended.append(answer)
     return ended

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 from tis_ray.data.answers import ChatTemplate, Tools
 from tis_ray.data.dialogues import SYSTEM_ROLES, prepared
-from tis_ray.data.places import IGNORED, labels_at, tokens_at
+from tis_ray.data.places import IGNORED, labels_at, prompt_tokens, tokens_at
 from tis_ray.data.rendering import Renderer, TemplateError
 from tis_ray.data.tulu import ASSISTANT_HEADER, TULU_JINJA, format_tulu, tulu_dialogue
 from tis_ray.errors import InputError
@@ -107,16 +107,18 @@ def encode_dialogue(
     if not messages:
         raise InputError("messages: the list is empty; give at least one turn")
     template = template_section(template)
+    turns = prepared(messages, template)
     if template.name == "tulu":
-        text, spans = tulu_dialogue(messages, eos_of(tokenizer))
-        left_out = unwritten(messages, tools)
+        text, spans = tulu_dialogue(turns, eos_of(tokenizer))
+        left_out = unwritten(turns, tools)
     else:
         chat = chat_template(tokenizer, template, tools)
-        dialogue = chat.dialogue(prepared(messages, template), tools)
-        text, left_out = dialogue.text, dropped(messages, template, chat, tools) + dialogue.left_out
-        spans = [span for answer in dialogue.answers for span in answer.trained]
+        dialogue = chat.dialogue(turns, tools)
+        text, left_out = dialogue.text, unseen_tools(chat, tools) + dialogue.left_out
+        spans = sorted(span for answer in dialogue.answers for span in answer.trained)
     ids, places = tokens_at(tokenizer, text, special=template.name != "chat")
     labels = labels_at(ids, places, spans)
+    left_out += dropped(messages, template)
     return EncodedRow(ids[:max_length], labels[:max_length], len(ids), left_out)
 
 
@@ -124,17 +126,14 @@ def encode_prompt(
     messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase, template: PromptTemplate
 ) -> list[int]:
     """Encode a whole dialogue, up to the point where the answer to its last turn begins."""
-    special = True
     if template == "plain":
-        text = plain_text(messages)
-    elif (section := template_section(template)).name == "tulu":
-        text = format_tulu(messages, eos_of(tokenizer)) + ASSISTANT_HEADER
-    else:
-        renderer = chat_template(tokenizer, section).renderer
-        text = renderer.render(prepared(messages, section), generation=True).text
-        special = section.name != "chat"
-    ids: list[int] = tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"]
-    return ids
+        return prompt_tokens(tokenizer, plain_text(messages))
+    section = template_section(template)
+    turns = prepared(messages, section)
+    if section.name == "tulu":
+        return prompt_tokens(tokenizer, format_tulu(turns, eos_of(tokenizer)) + ASSISTANT_HEADER)
+    text = chat_template(tokenizer, section).renderer.render(turns, generation=True).text
+    return prompt_tokens(tokenizer, text, special=section.name != "chat")
 
 
 def end_tokens(tokenizer: PreTrainedTokenizerBase, template: PromptTemplate) -> list[int]:
@@ -207,14 +206,6 @@ def jinja_source(
         raise InputError(f"template: chat: {str(error).splitlines()[0]}") from None
 
 
-def portable_source(tokenizer: PreTrainedTokenizerBase, template: Template) -> str:
-    """Return the template as others are to use it: in Jinja, with the arguments that it was given."""
-    given = [
-        f"{{%- set {k} = {_literal(v)} -%}}" for k, v in template_section(template).kwargs.items()
-    ]
-    return "".join(given) + jinja_source(tokenizer, template)
-
-
 def template_identity(template: TemplateConfig) -> object:
     """Return what a template's settings are, for a fingerprint: with its file's text, not its name."""
     settings = template.model_dump(mode="json")
@@ -259,20 +250,10 @@ def _chatml(tokenizer: PreTrainedTokenizerBase) -> str:
     A base model could not stop at a mark of several tokens in programs that know of tokens alone.
     """
     mark = "<|im_end|>"
-    if mark in tokenizer.get_vocab() or not tokenizer.eos_token:
+    known = tokenizer.convert_tokens_to_ids(mark) not in (None, tokenizer.unk_token_id)
+    if known or not tokenizer.eos_token:
         return CHATML_JINJA
     return CHATML_JINJA.replace(f"'{mark}'", "eos_token")
-
-
-def _literal(value: Any) -> str:
-    """Return JSON data as Jinja writes it."""
-    if value is None or isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{_literal(k)}: {_literal(v)}" for k, v in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_literal, value)) + "]"
-    return json.dumps(value, ensure_ascii=False)
 
 
 def unwritten(messages: Sequence[Message], tools: Tools = None) -> list[str]:
@@ -281,14 +262,16 @@ def unwritten(messages: Sequence[Message], tools: Tools = None) -> list[str]:
     return names + (["tools"] if tools else [])
 
 
-def dropped(
-    messages: Sequence[Message], template: TemplateConfig, chat: ChatTemplate, tools: Tools
-) -> list[str]:
-    """Return what a template never gets to see or to write: turns of some roles, and tools."""
-    names = ["tools"] if tools and "tools" not in chat.renderer.source else []
-    if template.system == "drop":
-        names += [turn["role"] for turn in messages if turn["role"] in SYSTEM_ROLES]
-    return names
+def unseen_tools(chat: ChatTemplate, tools: Tools) -> list[str]:
+    """Return `tools` if there are some that the template does not write."""
+    return ["tools"] if tools and "tools" not in chat.renderer.source else []
+
+
+def dropped(messages: Sequence[Message], template: TemplateConfig) -> list[str]:
+    """Return the roles of turns that a template never gets to see."""
+    if template.system != "drop":
+        return []
+    return [turn["role"] for turn in messages if turn["role"] in SYSTEM_ROLES]
 
 
 def template_section(template: Template) -> TemplateConfig:

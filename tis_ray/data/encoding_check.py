@@ -8,7 +8,7 @@ compared with the tokens that precede it in training.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -49,18 +49,31 @@ def encoding_problems(
 
     Raises InputError if nothing can be encoded with this tokenizer and template.
     """
-    taken = [row for row in rows if "prompt" not in row and _is_taken(row, tokenizer, template)]
+    taken = [
+        row
+        for row in rows
+        if "prompt" not in row
+        and any(turn["role"] == "assistant" for turn in row["messages"])
+        and _is_taken(row, tokenizer, template)
+    ]
     problems = [
         _other_text(taken, tokenizer, template),
         _other_answers(taken, tokenizer, template),
         _no_end(taken, tokenizer, template),
+        _end_of_text_alone(taken, tokenizer, template),
         _other_prompt(taken, tokenizer, template),
     ]
     return [problem for problem in problems if problem is not None]
 
 
 def learns_end(row: Row, tokenizer: PreTrainedTokenizerBase, template: TemplateConfig) -> bool:
-    """Return whether the end mark of a row's last answer is learnt, if anything of the answer is."""
+    """Return whether the end mark of a row's last answer is learnt, if anything of the answer is.
+
+    A row that says itself what is trained of it may well leave out the end.
+    """
+    last = next(turn for turn in reversed(row["messages"]) if turn["role"] == "assistant")
+    if "trained" in last:
+        return True
     marks = end_marks(tokenizer, template)
     encoded = encode_query_row(row, tokenizer, _ALL, template)
     learnt = [label for label in encoded["labels"] if label != IGNORED][-_MARK:]
@@ -118,17 +131,32 @@ def _other_answers(
             ],
         )
         for index, turn in enumerate(row["messages"]):
-            said = _plain(tokenizer, tokenizer(turn["content"], verbose=False)["input_ids"])
-            is_answer = turn["role"] == "assistant" and "trained" not in turn
-            kept, other = (learnt, masked) if is_answer else (masked, learnt)
-            if len(said) >= _LONG_ENOUGH and said not in kept and said in other:
-                what = "is not learnt" if is_answer else "is learnt"
-                return EncodingProblem(
-                    f"template: messages[{index}] ({turn['role']}) of row {row['id']} {what}, by its "
-                    "decoded labels; use template: tulu or chatml",
-                    wrong_labels=True,
-                )
+            for text, is_wanted in _pieces(turn):
+                said = _plain(tokenizer, tokenizer(text, verbose=False)["input_ids"])
+                kept, other = (learnt, masked) if is_wanted else (masked, learnt)
+                if len(said) >= _LONG_ENOUGH and said not in kept and said in other:
+                    what = "is not learnt" if is_wanted else "is learnt"
+                    return EncodingProblem(
+                        f"template: messages[{index}] ({turn['role']}) of row {row['id']} {what}, by "
+                        "its decoded labels; use template: tulu or chatml",
+                        wrong_labels=True,
+                    )
     return None
+
+
+def _pieces(turn: Message) -> Iterator[tuple[str, bool]]:
+    """Yield the pieces of a turn's text, and whether they are to be learnt."""
+    text = turn["content"]
+    if turn["role"] != "assistant":
+        yield text, False
+        return
+    place = 0
+    for begin, end in sorted(turn.get("trained", [(0, len(text))])):
+        if begin > place:
+            yield text[place:begin], False
+        yield text[max(begin, place) : end], True
+        place = max(place, end)
+    yield text[place:], False
 
 
 def _no_end(
@@ -144,14 +172,27 @@ def _no_end(
     )
 
 
+def _end_of_text_alone(
+    rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, template: TemplateConfig
+) -> EncodingProblem | None:
+    texts = end_marks(tokenizer, template).texts
+    if not rows or not texts:
+        return None
+    return EncodingProblem(
+        f"template: the end mark {texts[0]!r} is no token of the tokenizer: this study stops at it, but "
+        "programs that load the trained model must be told to (a stop string); use a template whose end "
+        "mark is a token, tulu or chatml"
+    )
+
+
 def _other_prompt(
     rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, template: TemplateConfig
 ) -> EncodingProblem | None:
     differing: list[str] = []
     for row in rows:
-        messages = row["messages"]
+        messages = prepared(row["messages"], template)
         last = max(i for i, turn in enumerate(messages) if turn["role"] == "assistant")
-        if not last or row.get("tools"):
+        if not last or row.get("tools") or "trained" in messages[last]:
             continue
         encoded = encode_query_row(row, tokenizer, _ALL, template)
         first = next((i for i, y in enumerate(encoded["labels"]) if y != IGNORED), None)

@@ -43,10 +43,20 @@ def tokens_at(
         )
     ids, places = list(encoding["input_ids"]), list(encoding["offset_mapping"])
     if special:
-        before, after = _special_around(tokenizer)
+        before, after = special_around(tokenizer)
         ids = before + ids + after
         places = [(0, 0)] * len(before) + places + [(len(text), len(text))] * len(after)
     return ids, places
+
+
+def prompt_tokens(tokenizer: PreTrainedTokenizerBase, text: str, special: bool = True) -> list[int]:
+    """Return the token ids of a text that an answer follows.
+
+    special: with the start token that the tokenizer puts before texts by itself; an end token that it
+        puts after them has no place before an answer.
+    """
+    ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    return special_around(tokenizer)[0] + ids if special else ids
 
 
 def labels_at(ids: Sequence[int], places: Places, spans: Sequence[tuple[int, int]]) -> list[int]:
@@ -89,7 +99,7 @@ _around = WeakKeyDictionary()
 """Of tokenizers, by the last step that adds them: the tokens before and after a text."""
 
 
-def _special_around(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
+def special_around(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
     """Return the tokens that a tokenizer puts before and after a text by itself."""
     last_step = repr(tokenizer.backend_tokenizer.post_processor)
     known = _around.get(tokenizer)

@@ -23,10 +23,11 @@ from tis_ray.data.chat import (
     need_right_truncation,
     plain_text,
     template_section,
+    unseen_tools,
     unwritten,
 )
 from tis_ray.data.dialogues import prepared
-from tis_ray.data.places import IGNORED, labels_at, tokens_at
+from tis_ray.data.places import IGNORED, labels_at, prompt_tokens, tokens_at
 from tis_ray.data.rendering import TemplateError
 from tis_ray.data.rows import RejectReason, UnusableError
 from tis_ray.data.tulu import ASSISTANT_HEADER, format_tulu, tulu_dialogue
@@ -84,11 +85,11 @@ def encode_query_dialogue(
     template = template_section(template)
     if template.name == "tulu":
         prompt, label = query_text(messages, tokenizer, template)
-        left_out += unwritten(turns, tools)
+        left_out += unwritten(turns, tools) + dropped(turns, template)
         return _two_texts(prompt, label, tokenizer, max_length, left_out)
     need_right_truncation(tokenizer)
     chat = chat_template(tokenizer, template, tools)
-    left_out += dropped(turns, template, chat, tools)
+    left_out += dropped(turns, template) + unseen_tools(chat, tools)
     dialogue = chat.dialogue(prepared(turns, template), tools)
     ids, places = tokens_at(tokenizer, dialogue.text, special=template.name != "chat")
     labels = labels_at(ids, places, dialogue.answers[-1].trained)
@@ -139,14 +140,13 @@ def query_text(
     The prompt is the templated dialogue up to the point where the last assistant turn's answer
     begins, which is what a model is given to generate from; the label is that answer, stripped.
     """
-    last = _last_answer(messages)
-    label = messages[last]["content"].strip()
     template = template_section(template)
+    turns = prepared(messages[: _last_answer(messages) + 1], template)
+    label = turns[-1]["content"].strip()
     if template.name == "tulu":
-        if messages[last].get("tool_calls"):
-            tulu_dialogue(messages, "")  # raises: there is no form for them
-        return format_tulu(messages[:last], eos_of(tokenizer)) + ASSISTANT_HEADER, label
-    turns = prepared(messages[: last + 1], template)
+        if turns[-1].get("tool_calls"):
+            tulu_dialogue(turns, "")  # raises: there is no form for them
+        return format_tulu(turns[:-1], eos_of(tokenizer)) + ASSISTANT_HEADER, label
     dialogue = chat_template(tokenizer, template, tools).dialogue(turns, tools)
     return dialogue.text[: dialogue.answers[-1].start], label
 
@@ -166,19 +166,8 @@ def _two_texts(
     left_out: Sequence[str] = (),
 ) -> EncodedRow:
     need_right_truncation(tokenizer)
-    prompt_ids, prompt_tokens = _ids(tokenizer, prompt, max_length, special=True)
-    label_ids, label_tokens = _ids(tokenizer, label + eos_of(tokenizer), max_length, special=False)
+    whole = prompt_tokens(tokenizer, prompt)
+    answer = prompt_tokens(tokenizer, label + eos_of(tokenizer), special=False)
+    prompt_ids, label_ids = whole[:max_length], answer[:max_length]
     labels = [IGNORED] * len(prompt_ids) + label_ids
-    return EncodedRow(prompt_ids + label_ids, labels, prompt_tokens + label_tokens, [*left_out])
-
-
-def _ids(
-    tokenizer: PreTrainedTokenizerBase, text: str, max_length: int, special: bool
-) -> tuple[list[int], int]:
-    """Return the tokens of a text, cut, and how many there were."""
-    ids = list(tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
-    if len(ids) <= max_length:
-        return ids, len(ids)
-    # The tokenizer keeps what it puts after a text by itself.
-    cut = tokenizer(text, truncation=True, max_length=max_length, add_special_tokens=special)
-    return list(cut["input_ids"]), len(ids)
+    return EncodedRow(prompt_ids + label_ids, labels, len(whole) + len(answer), [*left_out])

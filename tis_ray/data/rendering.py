@@ -30,6 +30,20 @@ if TYPE_CHECKING:
     from tis_ray.data.rows import Message
 
 
+MOST_PASSES = 1_000_000
+"""Of loops, in one rendering: a second. A template is a program of somebody else, and may not end."""
+
+_FAILURES = (
+    TypeError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+    MemoryError,
+)
+
+
 class TemplateError(InputError):
     """The chat template does not take this dialogue; the row can be quarantined."""
 
@@ -61,18 +75,26 @@ class Rendering:
 
     @cached_property
     def passes(self) -> list[tuple[int, int, int]]:
-        """Of each pass of a loop over messages: its first character, its end, the message's index."""
+        """Of each pass of a loop over messages: its first character, its end, the message's index.
+
+        The index is -1 where the template put in a message of its own.
+        """
         passes, running = [], dict[int, Mark]()
-        over_messages = {mark.source for mark in self.marks if mark.kind == "enter"}
+        entered = {m.source for m in self.marks if m.kind == "enter" and m.turn >= 0}
+        taken = {m.source for m in self.marks if m.kind == "take" and m.turn >= 0}
         for mark in self.marks:
-            if mark.kind == "take" and mark.source in over_messages:
+            if mark.kind not in ("enter", "take", "leave") or mark.source not in entered | taken:
                 continue
-            if mark.kind in ("enter", "take", "leave"):
-                begun = running.pop(mark.source, None)
-                if begun is not None:
-                    passes.append((begun.start, mark.start, begun.turn))
-                if mark.kind != "leave":
-                    running[mark.source] = mark
+            begun = running.get(mark.source)
+            if mark.kind == "take" and (
+                mark.source in entered or (begun is not None and begun.turn == mark.turn)
+            ):
+                continue
+            if begun is not None:
+                passes.append((begun.start, mark.start, begun.turn))
+            running[mark.source] = mark
+            if mark.kind == "leave":
+                del running[mark.source]
         return passes
 
     @cached_property
@@ -114,18 +136,20 @@ class Renderer:
 
         Raises TemplateError if the template refuses it or fails on it.
         """
+        compiled, marks = _compiled(self.source, self.day)
+        marks.begin(len(messages))
         try:
-            text = _compiled(self.source, self.day).render(
+            text = compiled.render(
                 messages=[_TracedMessage(*each, self.parts) for each in enumerate(messages)],
                 tools=list(tools) if tools else None,
                 documents=None,
                 add_generation_prompt=generation,
                 **self.variables,
             )
-        except JinjaError as error:
-            raise TemplateError(_refused(error)) from None
-        except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
-            raise TemplateError(_refused(error)) from None
+        except InputError:
+            raise
+        except (JinjaError, *_FAILURES) as error:
+            raise TemplateError(f"the chat template refuses the dialogue: {_line(error)}") from None
         return Rendering(str.__str__(text), text.marks if isinstance(text, Traced) else ())
 
 
@@ -152,6 +176,14 @@ class _Marks(Extension):
     """Jinja's side of the marks: the `{% generation %}` block, and the passes of loops."""
 
     tags = frozenset({"generation"})  # type: ignore[assignment]
+    passes = most_passes = 0
+    """How many passes of loops this rendering has made so far, and may make."""
+    running: set[int]
+    """The loops that are over messages, while they run."""
+
+    def begin(self, turns: int) -> None:
+        """Begin another rendering, of so many turns: some templates look back from each of them."""
+        self.passes, self.most_passes, self.running = 0, MOST_PASSES + 10 * turns**2, set()
 
     def parse(self, parser: Parser) -> nodes.Node:
         line = next(parser.stream).lineno
@@ -164,13 +196,37 @@ class _Marks(Extension):
         return Traced(text, (*marks, Mark(0, len(text), "generation", -1)))
 
     def _begin(self, kind: str, loop: int, *targets: object) -> str:
-        for target in targets:
-            if isinstance(target, _TracedMessage):
-                return Traced("", [Mark(0, 0, kind, target.turn_, loop)])
-        return ""
+        if kind == "enter":
+            self.passes += 1
+            if self.passes > self.most_passes:
+                raise InputError(
+                    "data.template: the chat template does not end (its loops made "
+                    f"{self.most_passes:,} passes for one row); use another"
+                )
+        turn = next((turn for turn in map(_turn_of, targets) if turn >= 0), -1)
+        if turn < 0 and (kind == "take" or loop not in self.running):
+            return ""
+        self.running.add(loop)
+        return Traced("", [Mark(0, 0, kind, turn, loop)])
 
     def _leave(self, loop: int) -> str:
+        if loop not in self.running:
+            return ""
+        self.running.remove(loop)
         return Traced("", [Mark(0, 0, "leave", -1, loop)])
+
+
+def _turn_of(target: object) -> int:
+    """Return the index of the message that a template's variable holds, -1 if it holds none.
+
+    A template may write a message anew, such as with more text; it is the one whose content it has.
+    """
+    if isinstance(target, _TracedMessage):
+        return target.turn_
+    if isinstance(target, dict) and "role" in target:
+        origin = origin_of(target.get("content"))
+        return -1 if origin is None else origin[1]
+    return -1
 
 
 class _Loops(NodeTransformer):
@@ -212,7 +268,7 @@ class _Loops(NodeTransformer):
 
 
 @lru_cache(maxsize=16)
-def _compiled(source: str, day: date) -> Compiled:
+def _compiled(source: str, day: date) -> tuple[Compiled, _Marks]:
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_Marks, loopcontrols]
     )
@@ -234,17 +290,31 @@ def _compiled(source: str, day: date) -> Compiled:
     try:
         tree = _Loops(marks).visit(environment.parse(source))
         code = environment.compile(tree)
-    except JinjaError as error:
-        raise InputError(f"the chat template is not valid: {_line(error)}; repair it") from None
-    return Compiled.from_code(environment, code, environment.make_globals(None))
+    except (JinjaError, SyntaxError, *_FAILURES) as error:
+        raise InputError(
+            f"data.template: the chat template is not valid: {_line(error)}; repair it, or use another"
+        ) from None
+    return Compiled.from_code(environment, code, environment.make_globals(None)), marks
 
 
 def _raise(message: str) -> None:
     raise JinjaError(message)
 
 
-def _to_json(value: Any, ensure_ascii: bool = False, **options: Any) -> str:
-    text = json.dumps(value, ensure_ascii=ensure_ascii, **options)
+def _to_json(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    text = json.dumps(
+        value,
+        ensure_ascii=ensure_ascii,
+        indent=indent,
+        separators=separators,
+        sort_keys=sort_keys,
+    )
     origin = origin_of(value)
     return text if origin is None else Traced(text, [Mark(0, len(text), *origin)])
 
@@ -268,9 +338,8 @@ class _Dicts:
     def __call__(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         return dict(*args, **kwargs)
 
-
-def _refused(error: Exception) -> str:
-    return f"the chat template refuses the dialogue: {_line(error)}"
+    def fromkeys(self, *args: Any) -> dict[str, Any]:
+        return dict.fromkeys(*args)
 
 
 def _line(error: Exception) -> str:

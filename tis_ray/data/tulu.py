@@ -20,7 +20,8 @@ ROLES = {"system": "system", "developer": "system", "user": "user", "assistant":
 ASSISTANT_HEADER = "<|assistant|>\n"
 
 TULU_JINJA = (
-    "{% for m in messages %}{{ '<|' + m['role'] + '|>\n' + m['content'].strip() }}"
+    "{% for m in messages %}{{ '<|' + ('system' if m['role'] == 'developer' else m['role']) + '|>\n' }}"
+    "{{ m['content'].strip() }}"
     "{% if m['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
 )

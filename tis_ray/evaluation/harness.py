@@ -201,7 +201,9 @@ def _engine(
 
     base = without_wrapper(model).eval()
     ends = end_tokens(tokenizer, template)
-    greedy = GenerationConfig(do_sample=False, eos_token_id=ends, pad_token_id=ends[0])
+    greedy = GenerationConfig(
+        do_sample=False, eos_token_id=ends or None, pad_token_id=(ends or [0])[0]
+    )
     # lm-eval cuts rows to the model's length; those it puts into one batch share rotary factors.
     longest = getattr(base.config.get_text_config(), "max_position_embeddings", 1)
     size = 1 if rotary_depends_on_length(base, longest) else settings.batch_size

@@ -34,6 +34,7 @@ def save_model(
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.parent.mkdir(parents=True, exist_ok=True)
+    model.generation_config = _valid(model.generation_config)
     model.save_pretrained(str(temporary))
     save_prompting(tokenizer, template, temporary, model.generation_config)
     shutil.rmtree(folder, ignore_errors=True)
@@ -56,13 +57,33 @@ def save_prompting(
     own = copy.deepcopy(tokenizer)
     own.chat_template = portable_source(tokenizer, template)
     own.save_pretrained(str(folder))
-    marks = end_marks(tokenizer, template)
-    settings = GenerationConfig() if generation is None else copy.deepcopy(generation)
-    settings.eos_token_id = marks.tokens
+    ends = end_marks(tokenizer, template).tokens
+    settings = _valid(generation)
+    settings.eos_token_id = ends or None
     if settings.pad_token_id is None:
-        settings.pad_token_id = marks.tokens[0] if own.pad_token_id is None else own.pad_token_id
-    settings.stop_strings = marks.texts or None
+        settings.pad_token_id = (
+            own.pad_token_id if own.pad_token_id is not None or not ends else ends[0]
+        )
     settings.save_pretrained(str(folder))
+
+
+def _valid(generation: GenerationConfig | None) -> GenerationConfig:
+    """Return a copy of a model's generation settings that can be saved.
+
+    Some models come with settings that transformers reads, but refuses to write, such as a temperature
+    without `do_sample`.
+    """
+    settings = GenerationConfig() if generation is None else copy.deepcopy(generation)
+    if settings.pad_token_id is not None and settings.pad_token_id < 0:
+        settings.pad_token_id = None
+    for correct in ({}, {"do_sample": True}):
+        settings.update(**correct)
+        try:
+            settings.validate(strict=True)
+        except ValueError:
+            continue
+        return settings
+    return GenerationConfig()
 
 
 def export_merged(

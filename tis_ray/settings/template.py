@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     BeforeValidator,
+    JsonValue,
     SerializerFunctionWrapHandler,
     model_serializer,
     model_validator,
@@ -15,6 +16,24 @@ from pydantic import (
 from tis_ray.section import Section
 
 TemplateName = Literal["tulu", "chat", "chatml"]
+
+
+TAKEN = {
+    *("self", "messages", "conversation", "tools", "documents", "chat_template"),
+    *("add_generation_prompt", "continue_final_message", "sanitize_control_tokens"),
+    *("tokenize", "tokenizer_kwargs", "padding", "truncation", "max_length"),
+    *("return_tensors", "return_dict", "return_assistant_tokens_mask"),
+}
+"""What `transformers` takes for itself when it applies a template."""
+
+NO_NAMES = {"and", "else", "for", "if", "in", "is", "not", "or", "none", "true", "false", "loop"}
+"""Jinja's own words (with those that Python writes with a capital)."""
+
+
+def _day_as_text(value: object) -> object:
+    return (
+        value.isoformat() if isinstance(value, dt.date) else value
+    )  # YAML reads 2024-07-26 as one
 
 
 class TemplateConfig(Section):
@@ -28,7 +47,7 @@ class TemplateConfig(Section):
     """System turns: kept, put before the next user turn's text, or dropped. For templates without them."""
     merge: bool = False
     """Join neighbouring turns of one role, with a blank line. For templates that refuse them."""
-    kwargs: dict[str, Any] = {}
+    kwargs: dict[str, Annotated[JsonValue, BeforeValidator(_day_as_text)]] = {}
     """Arguments of the template, such as `enable_thinking: false`."""
     date: dt.date = dt.date(2024, 7, 26)
     """What a template that writes today's date is told: a real one would change the tokens every day."""
@@ -39,8 +58,13 @@ class TemplateConfig(Section):
             raise ValueError(f"`file` is of no use to `{self.name}`; use `name: chat`")
         if self.name != "chat" and self.kwargs:
             raise ValueError(f"`kwargs` are of no use to `{self.name}`; use `name: chat`")
-        if taken := {"messages", "tools", "documents", "add_generation_prompt"} & set(self.kwargs):
-            raise ValueError(f"kwargs: {min(taken)!r} is the dialogue's own; leave it out")
+        for name in self.kwargs:
+            if name in TAKEN:
+                raise ValueError(
+                    f"kwargs: {name!r} is not the template's to be given; leave it out"
+                )
+            if not name.isidentifier() or name in NO_NAMES:
+                raise ValueError(f"kwargs: {name!r} is no name that a template can use; rename it")
         return self
 
     @model_serializer(mode="wrap")
