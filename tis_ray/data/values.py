@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import numbers
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import date, time, timedelta
 from decimal import Decimal
 from uuid import UUID
@@ -44,6 +44,10 @@ class Fields:
     def first(self, names: Iterable[str]) -> str | None:
         """Return the first of these names that there is."""
         return next((name for name in names if name in self._values), None)
+
+    def has_any(self, names: Collection[str]) -> bool:
+        """Return whether one of these names is there."""
+        return not self._values.keys().isdisjoint(names)
 
     @property
     def names(self) -> list[str]:
