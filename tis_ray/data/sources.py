@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     OneSource: TypeAlias = BuiltinSource | FileSource | HubSource
 
 # Raised whenever the same bytes become different rows, so that no artifact of older rows is reused.
-_READING = 2
+_READING = 3
 
 
 @dataclass(frozen=True)
