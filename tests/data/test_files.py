@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import os
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
 
@@ -236,6 +238,126 @@ def test_of_several_splits_the_one_asked_for_is_read(
     assert asked(read(tmp_path, split="test")) == ["b0"]
     message = line_of(tmp_path, split="dev")
     assert message.endswith("has no split 'dev'; it holds the splits test, train")
+
+
+def test_a_pattern_that_holds_several_splits_is_refused(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        jsonl(tmp_path / f"{split}-00000-of-00001.jsonl", *pairs(split, 1))
+    assert line_of(tmp_path / "*.jsonl").endswith("splits test, train; name one with `split:`")
+    assert asked(read(tmp_path / "*.jsonl", split="test")) == ["test0"]
+    assert asked(read(tmp_path / "train*.jsonl")) == ["train0"]
+
+
+def test_links_are_followed_and_no_file_is_read_twice(tmp_path: Path) -> None:
+    jsonl(tmp_path / "pool/v1/a.jsonl", *pairs("a", 1))
+    jsonl(tmp_path / "elsewhere/b.jsonl", *pairs("b", 1))
+    for link, target in (
+        ("pool/latest", "v1"),
+        ("pool/v1/up", ".."),
+        ("pool/more", "../elsewhere"),
+    ):
+        (tmp_path / link).symlink_to(target)
+    (tmp_path / "elsewhere/again").symlink_to(tmp_path / "pool")
+    assert [row["file"] for row in read(tmp_path / "pool")] == ["more/b.jsonl", "v1/a.jsonl"]
+    once = FileSource(path=str(tmp_path / "pool/v1/a.jsonl"))
+    for other in ("pool/v1/../v1/a.jsonl", "pool/latest/a.jsonl", "pool/v1/a.jsonl"):
+        with pytest.raises(InputError, match=r"a\.jsonl is read twice; name it once"):
+            read_all(once, FileSource(path=str(tmp_path / other)))
+    (tmp_path / "pool/gone.jsonl").symlink_to("nowhere")
+    assert line_of(tmp_path / "pool").endswith("not there; fetch it, or remove it")
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    assert line_of(tmp_path / "pipe.jsonl").endswith(
+        "is neither a file nor a folder; give one of them"
+    )
+
+
+def test_columns_that_are_not_read_count_where_they_hold_something(tmp_path: Path) -> None:
+    columns: dict[str, Any] = {
+        "prompt": ["a", "b", "c"],
+        "completion": ["x"] * 3,
+        "a.b": [1, None, 3],
+        "nested": pa.array([[1.0], [], None]),
+        "full": [1, 2, 3],
+        "gone": pa.array([None] * 3, pa.string()),
+    }
+    table = pa.table(columns)
+    pq.write_table(table, tmp_path / "t.parquet", row_group_size=2)
+    feather.write_feather(table, tmp_path / "t.feather")
+    expected = [["a.b", "full", "nested"], ["full", "nested"], ["a.b", "full"]]
+    for name in ("t.parquet", "t.feather"):
+        assert [row["left_out"] for row in read(tmp_path / name)] == expected
+
+
+def test_a_key_that_is_there_twice_is_no_choice(tmp_path: Path) -> None:
+    twice = '{"prompt": "a", "completion": "b", "completion": "c"}'
+    good = json.dumps(PAIR)
+    turns = json.dumps({"messages": '[{"role": "user", "role": "assistant", "content": "a"}]'})
+    (tmp_path / "a.jsonl").write_text(f"{twice}\n{good}\n{turns}\n")
+    (tmp_path / "b.json").write_text(f"[{twice}, {good}, {turns}]")
+    maps = [[("role", "user"), ("role", "assistant"), ("content", "a")]]
+    column = pa.array([maps], pa.list_(pa.map_(pa.string(), pa.string())))
+    pq.write_table(pa.table({"messages": column}), tmp_path / "c.parquet")
+    for name in ("a.jsonl", "b.json"):
+        first, row, last = read(tmp_path / name)
+        assert (first.line, first.reason) == (1, "bad_json")
+        assert first.detail == "an object has the key 'completion' twice; keep one"
+        assert asked([row]) == ["Hi"]
+        assert last.detail == "messages: an object has the key 'role' twice; keep one"
+    (row,) = read(tmp_path / "c.parquet")
+    assert (row.reason, "duplicate key was 'role'" in row.detail) == ("wrong_type", True)
+
+
+def test_columns_that_no_row_has_are_refused(tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "a.jsonl", PAIR, {**PAIR, "meta": {"uid": 1}})
+    assert read(path, columns={"id": "meta.uid"})[1]["id"] == "1"
+    expected = "columns: no row has 'meta.id', named for id; check the name"
+    assert line_of(path, columns={"id": "meta.id"}).endswith(expected)
+
+
+def test_unnamed_columns_of_a_spreadsheet_are_numbered(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("prompt,completion,,\na,b,,x\n")
+    (row,) = read(tmp_path / "a.csv")
+    assert (asked([row]), row["left_out"]) == (["a"], ["column 4"])
+
+
+def test_weights_share_out_the_sample_of_a_list(tmp_path: Path) -> None:
+    a, b = (jsonl(tmp_path / f"{name}.jsonl", *pairs(name, 50)) for name in "ab")
+
+    def counts(weights: tuple[float, float], sample: int) -> list[int]:
+        parts = [FileSource(path=str(p), weight=w) for p, w in zip((a, b), weights, strict=True)]
+        rows = read_all(*parts, sample=sample)
+        return [sum(row["source"] == name for row in rows) for name in "ab"]
+
+    assert counts((2, 1), 30) == [20, 10]
+    assert counts((0.5, 0.5), 31) in ([15, 16], [16, 15])
+    with pytest.raises(InputError, match="has 50 usable rows, and 60 are its share of the sample"):
+        counts((1, 2), 90)
+
+
+@pytest.mark.parametrize(
+    ("pool", "message"),
+    [
+        ({"path": "a.jsonl", "weight": 1}, "belongs to a source in a list"),
+        ([{"path": "a.jsonl", "weight": 1}], "shares out the sample of the list"),
+        (
+            {"sources": ["a", {"path": "b", "weight": 1}], "sample": 5},
+            "give all of its sources one",
+        ),
+        ({"path": ["a", "b"], "weight": 1}, "shares out the sample of the list"),
+        (
+            {"sources": [{"path": "a", "weight": 9}, {"path": "b", "weight": 1}], "sample": 2},
+            "leaves",
+        ),
+        ({"sources": [{"path": "a", "weight": 1, "sample": 1}], "sample": 2}, "not both"),
+    ],
+)
+def test_weights_that_share_out_nothing_are_refused(pool: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message) as error:
+        config(pool)
+    assert "\n" not in str(error.value)
 
 
 def test_splits_that_shards_name_are_told_apart(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from tis_ray.data import look, read_rows
 from tis_ray.data.look import look_at
+from tis_ray.errors import InputError
 from tis_ray.settings import FileSource
 from tis_ray.settings.data import ListSource
 
@@ -67,3 +68,11 @@ def test_what_is_not_needed_is_not_read(pool: Path, monkeypatch: pytest.MonkeyPa
 def test_long_rows_are_fewer(pool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(look, "MOST_CHARACTERS", 400)
     assert 2 < len([*look_at(FileSource(path=str(pool)), "pool", 1000).rows]) < 20
+
+
+def test_a_column_that_no_row_has_is_said_once_all_was_read(pool: Path) -> None:
+    source = FileSource(path=str(pool), columns={"id": "uid"})
+    for most in (None, 1000):
+        with pytest.raises(InputError, match="no row has 'uid'"):
+            [*look_at(source, "pool", most).rows]
+    assert len([*look_at(source, "pool", 4).rows]) == 4

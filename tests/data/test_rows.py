@@ -131,9 +131,9 @@ def test_an_empty_answer_is_kept() -> None:
 def test_the_set_of_reasons_is_closed() -> None:
     assert set(RejectReason) == {
         *("bad_json", "wrong_type", "not_text", "no_messages", "unknown_role"),
-        *("no_assistant_turn", "nothing_trained"),
+        *("no_assistant_turn", "nothing_trained", "undesirable", "repeats_pool_row"),
         *("empty_text", "duplicate_id", "labels_all_masked", "template_rejected"),
-        *("overlaps_test", "overlaps_query", "excluded"),
+        *("overlaps_test", "overlaps_query", "excluded", "repeats_pool_row"),
     }
 
 

@@ -11,6 +11,7 @@ import pytest
 from tis_ray.data import Record, Rejected, Row, checked_rows, content_id
 from tis_ray.data.reading import Reading
 from tis_ray.data.schemas import FIELDS, PAIRS
+from tis_ray.data.turns import TURN_FIELDS
 from tis_ray.settings import HubSource
 from tis_ray.settings.data import COLUMNS, GivenSource
 
@@ -57,7 +58,16 @@ def refused(value: Any, **reading: Any) -> tuple[str, str]:
         ("preference", {"prompt": "Hi", "chosen": DIALOGUE, "rejected": DIALOGUE}),
         ("preference", {"chosen": DIALOGUE, "rejected": DIALOGUE}),
         ("preference", {"conversations": [{"from": "human", "value": "Hi"}], "chosen": {"from": "gpt", "value": "Hello"}}),
+        ("preference", {"chosen": "\n\nHuman: Hi\n\nAssistant: Hello", "rejected": "\n\nHuman: Hi\n\nAssistant: No"}),
+        ("preference", {"prompt": "\n\nHuman: Hi\n\nAssistant:", "chosen": "\n\nHuman: Hi\n\nAssistant: Hello"}),
+        ("prompt/completion", {"prompt": "\n\nHuman: Hi\n\nAssistant: ", "completion": "Hello"}),
+        ("prompt/completion", {"prompt": "Hi", "completion": "Hello", "label": True, "train": True, "images": []}),
+        ("input/output", {"input": [ASKED], "output": ANSWERED}),
+        ("conversation", {"conversation": [{"system": "", "input": "Hi", "output": "Hello"}]}),
+        ("conversations", {"conversations": [{"human": "Hi", "assistant": "Hello"}]}),
+        ("conversations", {"conversations": [{"From": "human", "Value": "Hi"}, {"From": "gpt", "Value": "Hello"}]}),
         ("instruction/output", {"instruction": "Hi", "output": "Hello", "history": [], "system": ""}),
+        ("instruction/output", {"instruction": "Hi", "output": "Hello", "history": ""}),
     ],
 )  # fmt: skip
 def test_every_schema_says_the_same(schema: str, value: dict[str, Any]) -> None:
@@ -79,6 +89,54 @@ def test_every_schema_says_the_same(schema: str, value: dict[str, Any]) -> None:
 )
 def test_a_system_text_beside_a_dialogue_is_its_first_turn(value: dict[str, Any]) -> None:
     assert row_of(value)["messages"] == [SYSTEM, *DIALOGUE]
+
+
+def test_a_transcript_is_split_at_its_names_alone() -> None:
+    text = "\n\nHuman: a\nHuman: b\n\nAssistant: c\n\nHuman: d\n\nAssistant:"
+    row = row_of({"chosen": text})
+    assert [turn["content"] for turn in row["messages"]] == ["a\nHuman: b", "c", "d", ""]
+    for text in ("Human: Hi\nAssistant:", "\n\nAssistant: Hi\n\nHuman: a", "\n\nHuman: Hi", "Hi"):
+        assert row_of({"prompt": text, "completion": "x"})["messages"][0]["content"] == text
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ({"prompt": "Hi", "completion": "No", "label": False}, "undesirable"),
+        ({"prompt": "Hi", "completion": "No", "label": "False"}, "undesirable"),
+        ({"conversations": DIALOGUE, "kto_tag": False}, "undesirable"),
+        ({"messages": DIALOGUE, "train": False}, "nothing_trained"),
+        ({"prompt": "Hi", "completion": "Hello", "weight": 0}, "nothing_trained"),
+        ({"messages": [ASKED, {**ANSWERED, "loss": False}]}, "nothing_trained"),
+        ({"messages": [ASKED, {**ANSWERED, "training": False}]}, "nothing_trained"),
+        ({"messages": DIALOGUE, "images": ["a.png"]}, "not_text"),
+        ({"conversations": [{**ASKED, "content": "<image> Hi"}, ANSWERED], "image": "a.png"}, "not_text"),
+        ({"messages": [{**ASKED, "audio": {"id": "x"}}, ANSWERED]}, "not_text"),
+        ({"text": "Hi", "role": "prompter", "parent_id": None}, "no_messages"),
+    ],
+)  # fmt: skip
+def test_a_row_that_says_it_is_not_to_be_learnt_is_refused(value: Any, reason: str) -> None:
+    assert refused(value)[0] == reason
+
+
+def test_marks_that_mean_something_else_are_left_out() -> None:
+    value = {"prompt": "Hi", "completion": "Hello", "label": 0, "weight": 0.5, "train": "yes"}
+    assert row_of(value)["left_out"] == ["label", "train", "weight"]
+    turns = [ASKED, {**ANSWERED, "loss": 2.5}]
+    assert row_of({"messages": turns})["left_out"] == ["messages[].loss"]
+    held_out = {"messages": DIALOGUE, "train": False}
+    assert row_of(held_out, "test")["left_out"] == ["train"]
+
+
+def test_what_a_question_is_about_stands_below_it() -> None:
+    about = {"question": "Who?", "context": "Ann ran."}
+    for answer in ("answer", "chosen"):
+        row = row_of({**about, answer: "Ann"})
+        assert row["messages"][0]["content"] == "Who?\n\nAnn ran."
+    row = row_of({"instruction": "Add", "input": "1 2", "chosen": "3", "history": [["a", "b"]]})
+    assert [turn["content"] for turn in row["messages"]] == ["a", "b", "Add\n\n1 2", "3"]
+    row = row_of({"prompt": "Ann ran. Who?", "context": "Ann ran.", "response": "Ann"})
+    assert row["left_out"] == ["context"]
 
 
 def test_two_system_texts_that_differ_are_refused() -> None:
@@ -233,7 +291,7 @@ def test_columns_map_other_names() -> None:
     row = row_of(value, columns=columns)
     assert row["messages"] == DIALOGUE
     assert (row["id"], row["given_id"], row["schema"]) == ("7", "7", "prompt/response")
-    assert row["left_out"] == ["meta"]
+    assert row["left_out"] == ["meta", "prompt"]
     both = {**value, "messages": [ANSWERED]}
     assert row_of(both, columns=columns)["messages"] == DIALOGUE
     nested = {"data": {"dialogue": DIALOGUE}, "tags": 1}
@@ -244,8 +302,29 @@ def test_columns_map_other_names() -> None:
     assert "found x" in refused({"x": 1}, columns={"messages": "gone"})[1]
 
 
+@pytest.mark.parametrize(
+    "dialogue",
+    [
+        [{"speaker": "user", "text": "Hi"}, {"speaker": "assistant", "text": "Hello"}],
+        json.dumps([{"speaker": "user", "text": "Hi"}, {"speaker": "assistant", "text": "Hello"}]),
+        {"speaker": ["user", "assistant"], "text": ["Hi", "Hello"]},
+    ],
+)
+def test_columns_map_names_in_turns(dialogue: Any) -> None:
+    names = {"messages": "dialogue", "role": "speaker", "content": "text"}
+    assert row_of({"dialogue": dialogue}, columns=names)["messages"] == DIALOGUE
+    asked = {"prompt": "Hi", "chosen": {"speaker": "assistant", "text": "Hello"}}
+    assert row_of(asked, columns={"role": "speaker", "content": "text"})["messages"] == DIALOGUE
+
+
+def test_a_field_that_columns_replace_is_left_out() -> None:
+    value = {"question": "Hi", "answer": "No", "right": "Hello"}
+    row = row_of(value, columns={"answer": "right"})
+    assert (row["messages"], row["left_out"]) == (DIALOGUE, ["answer"])
+
+
 def test_a_config_maps_fields_that_mean_something() -> None:
-    assert set(COLUMNS) <= FIELDS
+    assert set(COLUMNS) <= FIELDS.union(TURN_FIELDS)
     with pytest.raises(ValueError, match="'frage' is not a field of a row; give one of id, source"):
         HubSource(name="a/b", columns={"frage": "prompt"})
     assert set(get_args(GivenSource.model_fields["train_on"].annotation)) == {"all", "last"}

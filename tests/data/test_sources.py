@@ -18,11 +18,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tis_ray.data import Rejected, content_fingerprint, read_rows
+from tis_ray.data import Rejected, content_fingerprint, original_records, read_rows
 from tis_ray.data.files import RowFile
 from tis_ray.data.files.json_array import array_records
 from tis_ray.errors import InputError
-from tis_ray.settings import BuiltinSource, FileSource, HubSource
+from tis_ray.settings import BuiltinSource, FileSource, HubSource, ListSource
 
 
 def make_rows(count: int) -> list[dict[str, Any]]:
@@ -332,6 +332,26 @@ def test_hub_rows_stream_from_the_pinned_revision(monkeypatch: pytest.MonkeyPatc
     assert (rejected.file, rejected.line, rejected.reason) == ("hub:org/set", 2, "no_messages")
     options = {"split": "dev", "revision": "c0ffee", "streaming": True}
     assert calls == [(("org/set", "main"), options)]
+
+
+def test_configurations_of_a_data_set_have_lines_and_ids_of_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def load(name: str, part: str, **options: Any) -> list[Any]:
+        return [{**ROWS[0], "id": 0, "part": part}]
+
+    fake_datasets(monkeypatch, load)
+    parts = [HubSource(name="org/set", config=part) for part in ("a", "b")]
+    made = [BuiltinSource(rows=1, seed=seed) for seed in (0, 1)]
+    source = ListSource(sources=[*parts, *made])
+    rows = [row for row in read_rows(source) if not isinstance(row, Rejected)]
+    places = [(row["file"], row["line"]) for row in rows]
+    assert [row["id"] for row in rows][:2] == ["0", "hub:org/set#2:0"]
+    files = ["hub:org/set", "hub:org/set#2", "builtin:pool", "builtin:pool#2"]
+    assert places == [(file, 1) for file in files]
+    found = original_records(source, places)
+    assert [found[place]["part"] for place in places[:2]] == ["a", "b"]  # type: ignore[index]
+    assert [found[place]["id"] for place in places[2:]] == [row["id"] for row in rows[2:]]  # type: ignore[index]
 
 
 def test_hub_failures_are_one_line_errors(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,6 +120,16 @@ def test_an_id_that_is_not_in_the_pool_is_bad_input(finished: Config, name: str)
         list(explain_row(finished, name))
 
 
+def test_a_refused_row_says_why_and_where(finished: Config) -> None:
+    (tokens,) = Path(finished.artifacts).glob("tokens-*")
+    lost = {"side": "pool", "file": "a.jsonl", "line": "7", "id": "row-3"}
+    lost |= {"reason": "overlaps_test", "detail": "exact overlap"}
+    pq.write_table(pa.Table.from_pylist([lost, {**lost, "id": ""}]), tokens / "quarantine.parquet")
+    assert list(explain_row(finished, "row-3")) == [
+        "less-round_robin: not among the first 4; not used, overlaps_test: exact overlap; a.jsonl, line 7"
+    ]
+
+
 def test_explaining_before_selecting_says_what_to_run(config: Config) -> None:
     for answer in (explain_row(config, "row-0"), explain_orderings(config)):
         with pytest.raises(InputError, match="no ordering yet; run `tis-ray select` first"):

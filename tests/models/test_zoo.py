@@ -42,46 +42,7 @@ TIGHT = 2e-6
 LENGTHS = [5, ORIGINAL, ORIGINAL + 1, ORIGINAL + 2, 3, 19, 24]
 WORKING = "targets that work: "
 
-CORE = [
-    "bloom",
-    "cohere",
-    "falcon",
-    "gemma",
-    "gemma2",
-    "gemma3_text",
-    "glm4",
-    "gpt2",
-    "gpt_bigcode",
-    "gpt_neo",
-    "gpt_neox",
-    "gptj",
-    "granite",
-    "llama",
-    "mamba",
-    "mamba2",
-    "mistral",
-    "mixtral",
-    "mpt",
-    "nemotron",
-    "olmo2",
-    "olmoe",
-    "opt",
-    "persimmon",
-    "phi",
-    "phi3",
-    "qwen2",
-    "qwen2_moe",
-    "qwen3",
-    "qwen3_moe",
-    "qwen3_next",
-    "recurrent_gemma",
-    "rwkv",
-    "smollm3",
-    "stablelm",
-    "starcoder2",
-    "xglm",
-    "deepseek_v3",
-]
+CORE = ["bloom", "cohere", "gemma2", "gpt2", "mamba", "mixtral", "opt", "phi3", "qwen3"]
 
 REFUSED = {
     "bert, encoder": "tokens see later ones",

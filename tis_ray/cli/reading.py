@@ -53,6 +53,7 @@ def preview(
     out = Console(width=None if sys.stdout.isatty() else 110)
     for each in found:
         print_preview(each, out)
+        out.print()
     if html is not None:
         say(f"preview: {write_preview(found, html)}")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from tis_ray.data.checking import checked_rows
 from tis_ray.data.files import short_names
 from tis_ray.data.ids import Ids
+from tis_ray.data.reading import with_mapped
 from tis_ray.data.rows import Record, Rejected, Row, Side
-from tis_ray.data.sources import SourcePart, parts_of
+from tis_ray.data.sources import SourcePart, described, parts_of
 
 if TYPE_CHECKING:
     from tis_ray.settings import AnySource
@@ -37,21 +38,30 @@ class Look:
 
 def look_at(source: AnySource, side: Side, most: int | None) -> Look:
     """Return the first rows of a source, as many from each of its files; all of them if `most` is None."""
-    parts = parts_of(source)
+    parts = parts_of(source, side)
     files = [file for part in parts for file in part.files]
     ids = Ids(short_names(files))
     if most is None:
-        streams = [checked_rows(p.records(side), side, p.reading, ids) for p in parts]
+        streams = [_rows(part, part.records(side), side, ids, whole=True) for part in parts]
         return Look(chain.from_iterable(streams), len(files), len(files), whole=True)
     every = [max(1, -(-len(part.files) // MOST_FILES)) for part in parts]
     opened = sum(len(part.files[::step]) for part, step in zip(parts, every, strict=True))
     found, whole = _in_turn(parts, every, side, most)
+    whole = whole and opened == len(files)
     # In the order in which they stand, ids are what they are when all is read.
     rows = [
-        checked_rows(chain.from_iterable(own), side, part.reading, ids)
+        _rows(part, chain.from_iterable(own), side, ids, whole)
         for part, own in zip(parts, found, strict=True)
     ]
-    return Look(chain.from_iterable(rows), opened, len(files), whole and opened == len(files))
+    return Look(chain.from_iterable(rows), opened, len(files), whole)
+
+
+def _rows(
+    part: SourcePart, records: Iterable[Record], side: Side, ids: Ids, whole: bool
+) -> Iterator[Row | Rejected]:
+    if whole:
+        records = with_mapped(records, part.reading, described(part.source))
+    return checked_rows(records, side, part.reading, ids)
 
 
 def _in_turn(

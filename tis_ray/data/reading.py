@@ -6,27 +6,40 @@ because tables fill missing fields with null. What nothing was read of is named 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
+from tis_ray.data.marks import check_marks
 from tis_ray.data.rows import Message, Record, RejectReason, Row, Side, UnusableError
 from tis_ray.data.schemas import SYSTEM, TOOLS, schema_of
 from tis_ray.data.tulu import ASSISTANT_HEADER
-from tis_ray.data.turns import tools_of
+from tis_ray.data.turns import TURN_FIELDS, tools_of
 from tis_ray.data.values import Fields, label_of, text_of, wrong
+from tis_ray.errors import InputError
 
 
 @dataclass(frozen=True)
 class Reading:
     """How the records of one source are read.
 
-    columns: where a field stands, by the field: its name, or the path to it with dots. train_on: which
-    answers of a dialogue are trained.
+    columns: where a field stands, by the field: its name, or the path to it with dots; of `role` and
+    `content`, their names in a turn. train_on: which answers of a dialogue are trained.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
     train_on: Literal["all", "last"] = "all"
+
+    @cached_property
+    def fields(self) -> dict[str, str]:
+        """The columns that are fields of a record."""
+        return {name: path for name, path in self.columns.items() if name not in TURN_FIELDS}
+
+    @cached_property
+    def turns(self) -> dict[str, str]:
+        """The columns that are fields of a turn."""
+        return {name: path for name, path in self.columns.items() if name in TURN_FIELDS}
 
 
 def row_of(record: Record, side: Side, reading: Reading) -> Row:
@@ -38,15 +51,16 @@ def row_of(record: Record, side: Side, reading: Reading) -> Row:
         raise record.broken
     if not isinstance(record.value, dict):
         raise wrong("row", "an object", record.value)
-    fields = _fields(record, reading.columns)
+    fields = _fields(record, reading)
     given, left_out = label_of(fields.take("id"), "id"), set[str]()
     source = label_of(fields.take("source"), "source")
     if "dataset" in fields and not source:
         source = label_of(fields.take("dataset"), "dataset")
     row: Row = {"id": given, "source": source or record.default_source, "messages": []}
-    schema = schema_of(fields, reading.columns)
+    schema = schema_of(fields, reading.fields)
     row["schema"], row["messages"] = schema.name, schema.read(fields, left_out)
     _add_beside(row, fields)
+    check_marks(fields, side)
     if row["schema"] == "paper" and side != "pool":
         row["prompt"] = text_of(fields.take("prompts"), "prompts")
         row["label"] = text_of(fields.take("labels"), "labels")
@@ -61,7 +75,8 @@ def row_of(record: Record, side: Side, reading: Reading) -> Row:
     row["file"], row["line"] = record.file, record.line
     if given:
         row["given_id"] = given
-    if left := sorted({*fields.left, *left_out, *record.unread}):
+    replaced = [name for name in reading.fields if _is_replaced(record.value, name, reading)]
+    if left := sorted({*fields.left, *left_out, *replaced, *record.unread}):
         row["left_out"] = left
     return row
 
@@ -71,24 +86,43 @@ def given_id(record: Record, reading: Reading) -> str | None:
     if not isinstance(record.value, dict):
         return None
     try:
-        return label_of(_fields(record, reading.columns).take("id"), "id") or None
+        return label_of(_fields(record, reading).take("id"), "id") or None
     except UnusableError:
         return None
 
 
-def _fields(record: Record, columns: Mapping[str, str]) -> Fields:
+def with_mapped(records: Iterable[Record], reading: Reading, where: str) -> Iterator[Record]:
+    """Yield records unchanged. Raises InputError after the last if none had a field that `columns` names."""
+    unseen, objects = reading.fields, 0
+    for record in records:
+        if unseen and isinstance(record.value, dict):
+            objects += 1
+            values = {**(record.more or {}), **record.value}
+            unseen = {n: p for n, p in unseen.items() if p not in values and _at(values, p) is None}
+        yield record
+    if unseen and objects:
+        name, path = next(iter(unseen.items()))
+        raise InputError(f"{where}: columns: no row has {path!r}, named for {name}; check the name")
+
+
+def _fields(record: Record, reading: Reading) -> Fields:
     """Return a record's fields under the names that they have here."""
     assert isinstance(record.value, dict)
     values = dict(record.value)
     for name, value in (record.more or {}).items():
         if values.get(name) is None:
             values[name] = value
-    if not columns:
+    if not reading.columns:
         return Fields(values)
-    mapped = {name: _at(values, path) for name, path in columns.items()}
-    for path in columns.values():
+    mapped = {name: _at(values, path) for name, path in reading.fields.items()}
+    for path in reading.fields.values():
         values = _without(values, path)
-    return Fields(values | mapped)
+    return Fields(values | mapped, reading.turns)
+
+
+def _is_replaced(value: dict[str, object], name: str, reading: Reading) -> bool:
+    """Return whether a record has a field itself that `columns` takes from elsewhere."""
+    return value.get(name) is not None and name not in reading.fields.values()
 
 
 def _at(values: object, path: str) -> object:

@@ -11,17 +11,22 @@ from tis_ray.data.rows import Row
 NEAR_ROWS = 5000
 """Near ones are looked for among the first so many rows, whose words are kept in memory."""
 
+EQUAL_ROWS = 10
+"""Equal ones that are kept; the others are only counted."""
+
 
 @dataclass
 class Repeats:
     """Rows that repeat an earlier one, as they come.
 
-    n, threshold: of the overlap guard. equal: rows that say what an earlier one says, word for word.
+    n, threshold: of the overlap guard. equal: how many say what an earlier one says, word for word;
+    equal_rows: the first of them.
     """
 
     n: int
     threshold: float
-    equal: list[Row] = field(default_factory=list)
+    equal: int = 0
+    equal_rows: list[Row] = field(default_factory=list)
     _contents: set[bytes] = field(default_factory=set)
     _first: list[Row] = field(default_factory=list)
 
@@ -29,7 +34,9 @@ class Repeats:
         """Take the next row; `content` is its `content_id`."""
         digest = bytes.fromhex(content)
         if digest in self._contents:
-            self.equal.append(row)
+            self.equal += 1
+            if len(self.equal_rows) < EQUAL_ROWS:
+                self.equal_rows.append(row)
         elif len(self._first) < NEAR_ROWS:
             self._first.append(row)
         self._contents.add(digest)

@@ -95,6 +95,7 @@ class RejectReason(StrEnum):
     UNKNOWN_ROLE = "unknown_role"
     NO_ASSISTANT_TURN = "no_assistant_turn"
     NOTHING_TRAINED = "nothing_trained"
+    UNDESIRABLE = "undesirable"
     EMPTY_TEXT = "empty_text"
     DUPLICATE_ID = "duplicate_id"
     LABELS_ALL_MASKED = "labels_all_masked"

@@ -4,9 +4,9 @@
 |---|---|
 | `paper` | `prompts`, `labels`: the paper's query files, whose `prompts` carry the chat template |
 | `messages` | OpenAI's, with `tools` |
-| `preference` | `chosen` (and `rejected`), as turns or texts, beside a prompt: the chosen side is trained |
+| `preference` | `chosen` (and `rejected`), as turns, texts or transcripts, beside a prompt: the chosen side is trained |
 | `conversations`, `conversation` | ShareGPT's, with `system` and `tools` beside |
-| `prompt/completion` and other pairs (`PAIRS`) | a question and its answer, each a text or turns, with `system`, `history`, and the `input` or `context` of an instruction |
+| `prompt/completion` and other pairs (`PAIRS`) | a question and its answer, each a text or turns, with `system`, `history`, and the `input` or `context` of an instruction or question |
 | `text` | plain text, all of which is trained |
 
 So a record that fits two schemas is read by the first, or by the one that `columns` names a field of. A
@@ -19,7 +19,9 @@ import re
 from collections.abc import Callable, Collection
 from typing import NamedTuple
 
+from tis_ray.data.marks import MARKS
 from tis_ray.data.rows import Message, RejectReason, UnusableError
+from tis_ray.data.transcripts import prompt_turns, transcript_turns
 from tis_ray.data.tulu import ASSISTANT_HEADER
 from tis_ray.data.turns import turns_of
 from tis_ray.data.values import Fields, list_of, text_of, wrong
@@ -41,6 +43,7 @@ TOOLS = ("tools", "functions")
 
 _SHAREGPT = ("conversations", "conversation")
 _QUESTIONS = ("prompt", "question", "instruction", "query", "input")
+_WITH_CONTEXT = ("instruction", "question", "query")
 _TULU_HEADER = re.compile(r"^<\|(system|user|assistant)\|>\n", re.MULTILINE)
 
 
@@ -90,52 +93,57 @@ def _template_turns(prompt: str) -> list[Message]:
 
 
 def _dialogue(name: str) -> Schema:
-    return Schema(name, (name,), lambda fields, left: turns_of(fields.take(name), name, left))
+    def read(fields: Fields, left_out: set[str]) -> list[Message]:
+        return turns_of(fields.take(name), name, left_out, fields.turns)
+
+    return Schema(name, (name,), read)
 
 
 def _preference(fields: Fields, left_out: set[str]) -> list[Message]:
     """Return the prompt and the chosen answer; a `chosen` that begins with the prompt is the whole."""
     chosen = fields.take("chosen")
-    if isinstance(chosen, dict):
-        chosen = [chosen]
-    whole = not isinstance(chosen, str)
-    answer = _text_or_turns(chosen, "chosen", "assistant", left_out)
-    if whole and any(turn["role"] == "user" for turn in answer):
+    answer = _text_or_turns(fields, "chosen", "assistant", left_out)
+    if isinstance(chosen, str):
+        answer = transcript_turns(chosen) or answer
+    if any(turn["role"] == "user" for turn in answer):
         return answer
     question = fields.first((*_SHAREGPT, *_QUESTIONS))
     if question is None:
         detail = f"`chosen` has no prompt; expected one of {', '.join((*_SHAREGPT, *_QUESTIONS))}"
         raise UnusableError(RejectReason.NO_MESSAGES, detail)
-    return _text_or_turns(fields.take(question), question, "user", left_out) + answer
+    return [*_asked(fields, question, left_out), *answer]
 
 
 def _pair(question: str, answer: str) -> Schema:
     def read(fields: Fields, left_out: set[str]) -> list[Message]:
-        if question == "instruction":
-            asked = [_turn("user", _instruction(fields))]
-        else:
-            asked = _text_or_turns(fields.take(question), question, "user", left_out)
-        answered = _text_or_turns(fields.take(answer), answer, "assistant", left_out)
-        return [*_history(fields), *asked, *answered]
+        asked = _asked(fields, question, left_out)
+        return [*asked, *_text_or_turns(fields, answer, "assistant", left_out)]
 
     return Schema(f"{question}/{answer}", (question, answer), read)
 
 
-def _instruction(fields: Fields) -> str:
-    """Return an instruction and, below it, what it is about."""
-    parts = [text_of(fields.take("instruction"), "instruction")]
-    for name in ("input", "context"):
-        if name in fields and (text := text_of(fields.take(name), name)).strip():
-            parts.append(text)
-    return "\n\n".join(parts)
+def _asked(fields: Fields, name: str, left_out: set[str]) -> list[Message]:
+    """Return the turns before an answer: the history and the question, with what it is about below it."""
+    question = fields.take(name)
+    if name != "instruction" and not isinstance(question, str | bytes):
+        return [*_history(fields), *_text_or_turns(fields, name, "user", left_out)]
+    text = text_of(question, name)
+    if name not in _WITH_CONTEXT:
+        return [*_history(fields), *(prompt_turns(text) or [_turn("user", text)])]
+    parts = [text]
+    for beside in ("input", "context"):
+        if beside in fields and (about := text_of(fields.take(beside), beside)).strip():
+            parts.append(about)
+    return [*_history(fields), _turn("user", "\n\n".join(parts))]
 
 
 def _history(fields: Fields) -> list[Message]:
     """Return the earlier questions and answers, in pairs, as turns."""
-    if "history" not in fields:
+    history = fields.take("history")
+    if history is None or (isinstance(history, str) and not history.strip()):
         return []
     turns = []
-    for index, pair in enumerate(list_of(fields.take("history"), "history")):
+    for index, pair in enumerate(list_of(history, "history")):
         place = f"history[{index}]"
         texts = list_of(pair, place)
         if len(texts) != 2:
@@ -146,15 +154,25 @@ def _history(fields: Fields) -> list[Message]:
 
 
 def _text(fields: Fields, _: set[str]) -> list[Message]:
+    if "role" in fields:
+        detail = (
+            "`text` with `role` is one message of a dialogue; join those of each into `messages`"
+        )
+        raise UnusableError(RejectReason.NO_MESSAGES, detail)
     return [_turn("assistant", text_of(fields.take("text"), "text"))]
 
 
-def _text_or_turns(value: object, name: str, role: str, left_out: set[str]) -> list[Message]:
+def _text_or_turns(fields: Fields, name: str, role: str, left_out: set[str]) -> list[Message]:
+    """Return a field as turns, or its text as the turn of a role."""
+    value = fields.take(name)
     if isinstance(value, str | bytes):
         return [_turn(role, text_of(value, name))]
     if not isinstance(value, list | tuple | dict):
         raise wrong(name, "text or a list of messages", value)
-    return turns_of(value, name, left_out)
+    marks = ("role", "from", *fields.turns.values())
+    if isinstance(value, dict) and any(isinstance(value.get(key), str) for key in marks):
+        value = [value]
+    return turns_of(value, name, left_out, fields.turns)
 
 
 def _turn(role: str, content: str) -> Message:
@@ -172,6 +190,8 @@ SCHEMAS = (
 
 ROW_FIELDS = frozenset(name for schema in SCHEMAS for name in schema.needs)
 """Fields that a dialogue may stand in: a table needs one of them."""
-FIELDS = ROW_FIELDS | {"id", "source", "dataset", "input", "context", "history", *SYSTEM, *TOOLS}
+FIELDS = ROW_FIELDS.union(
+    ("id", "source", "dataset", "role", "input", "context", "history"), SYSTEM, TOOLS, MARKS
+)
 """Every field that means something."""
 EXPECTED = ", ".join("/".join(schema.needs) for schema in SCHEMAS)

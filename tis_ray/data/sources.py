@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b, file_digest
 from itertools import chain
@@ -24,13 +24,14 @@ from tis_ray.data.files import (
     file_records,
     found,
     named_files,
+    read_twice,
     short_names,
     without_nulls,
 )
 from tis_ray.data.files.opened import readable
 from tis_ray.data.hub import hub_records
 from tis_ray.data.ids import Ids
-from tis_ray.data.reading import Reading
+from tis_ray.data.reading import Reading, with_mapped
 from tis_ray.data.rows import Record, Rejected, Row, Side
 from tis_ray.data.schemas import FIELDS, ROW_FIELDS
 from tis_ray.errors import InputError
@@ -41,14 +42,15 @@ if TYPE_CHECKING:
     OneSource: TypeAlias = BuiltinSource | FileSource | HubSource
 
 # Raised whenever the same bytes become different rows, so that no artifact of older rows is reused.
-_READING = 2
+_READING = 3
 
 
 @dataclass(frozen=True)
 class SourcePart:
-    """One of the sources of a side, with its files."""
+    """One of the sources of a side, with its files, or else the name that stands for one."""
 
     source: OneSource
+    name: str = ""
     files: list[RowFile] = field(default_factory=list)
     other: int = 0
 
@@ -66,10 +68,13 @@ class SourcePart:
     def streams(self, side: Side, every: int = 1) -> Iterator[Iterator[Record]]:
         """Return the records of each file, or of one file in so many, as they are asked for."""
         if self.source.kind == "builtin":
-            return iter([_builtin_records(self.source, side)])
+            return iter([_builtin_records(self.source, side, self.name)])
         if self.source.kind == "hub":
             # Its rows come from tables, which fill what one row lacks with null.
-            rows = (replace(r, value=without_nulls(r.value)) for r in hub_records(self.source))
+            rows = (
+                replace(r, file=self.name, value=without_nulls(r.value))
+                for r in hub_records(self.source)
+            )
             return iter([rows])
         columns = _columns(self.reading)
         return (file_records(file, columns) for file in self.files[::every])
@@ -83,7 +88,7 @@ def read_rows(
     `source.sample` applies first, then `limit`, which keeps the first so many usable rows. A missing
     path or package raises InputError here; a broken file raises it while it is being read.
     """
-    parts = parts_of(source)
+    parts = parts_of(source, side)
     ids = Ids(short_names([file for part in parts for file in part.files]))
     rows: Iterator[Row | Rejected] = chain.from_iterable(
         [_part_rows(part, side, ids) for part in parts]
@@ -120,9 +125,11 @@ def original_records(
     for file, line in wanted:
         lines.setdefault(file, set()).add(line)
     records: dict[tuple[str, int], object] = {}
-    for part in parts_of(source):
+    for part in parts_of(source, side):
         streams = [file_records(file) for file in part.files if file.name in lines]
-        for stream in streams or ([] if part.files else [part.records(side)]):
+        if part.name in lines:
+            streams.append(part.records(side))
+        for stream in streams:
             for record in stream:
                 if record.line in lines.get(record.file, ()):
                     records[record.file, record.line] = record.value
@@ -182,42 +189,60 @@ def described(source: AnySource) -> str:
     return source.kind
 
 
-def parts_of(source: AnySource) -> list[SourcePart]:
+def parts_of(source: AnySource, side: Side = "pool") -> list[SourcePart]:
     """Return the sources of a side. Raises InputError for a path that is missing or read twice."""
-    sources = source.sources if source.kind == "list" else [source]
+    sources = source.with_shares() if source.kind == "list" else [source]
     at = {place: found(one.path) for place, one in enumerate(sources) if one.kind == "file"}
     root = common_root(at.values()) if at else Path()
-    parts = []
+    parts, names = [], Counter[str]()
     for place, one in enumerate(sources):
         if one.kind == "file":
             files = named_files(at[place], root, one.split, one.source)
-            parts.append(SourcePart(one, files, at[place].other))
-        else:
-            parts.append(SourcePart(one))
-    twice = Counter(file.name for part in parts for file in part.files).most_common(1)
-    if twice and twice[0][1] > 1:
-        raise InputError(f"{described(source)}: {twice[0][0]} is read twice; name it once")
+            parts.append(SourcePart(one, files=files, other=at[place].other))
+            continue
+        name = f"builtin:{side}" if one.kind == "builtin" else described(one)
+        names[name] += 1
+        # Two configurations of a data set, or two seeds, have their own lines.
+        parts.append(SourcePart(one, name if names[name] == 1 else f"{name}#{names[name]}"))
+    if twice := read_twice(file for part in parts for file in part.files):
+        raise InputError(f"{described(source)}: {twice} is read twice; name it once")
     return parts
 
 
 def _part_rows(part: SourcePart, side: Side, ids: Ids) -> Iterator[Row | Rejected]:
-    rows = checked_rows(part.records(side), side, part.reading, ids)
+    records = with_mapped(part.records(side), part.reading, described(part.source))
+    rows = checked_rows(records, side, part.reading, ids)
     if part.source.sample is not None:
         rows = sample_rows(rows, part.source.sample, part.source.sample_seed)
+        if part.source.weight is not None:
+            rows = _all_of(rows, part.source.sample, described(part.source))
     return rows
+
+
+def _all_of(rows: Iterable[Row | Rejected], n: int, where: str) -> Iterator[Row | Rejected]:
+    """Yield a source's share of a sample; InputError if it is smaller, so that weights are kept."""
+    usable = 0
+    for row in rows:
+        usable += not isinstance(row, Rejected)
+        yield row
+    if usable < n:
+        raise InputError(
+            f"{where}: has {usable} usable rows, and {n} are its share of the sample by weight; "
+            "lower the sample, or its weight"
+        )
 
 
 def _columns(reading: Reading) -> Columns:
     """Return the columns of a table that mean something, under the names that it has."""
 
     def named(fields: Collection[str]) -> set[str]:
-        paths = {path for name, path in reading.columns.items() if name in fields}
+        paths = {path for name, path in reading.fields.items() if name in fields}
         return {*fields, *paths, *(path.partition(".")[0] for path in paths)}
 
     return Columns(known=named(FIELDS), needed=named(ROW_FIELDS))
 
 
-def _builtin_records(source: BuiltinSource, side: Side) -> Iterator[Record]:
+def _builtin_records(source: BuiltinSource, side: Side, name: str) -> Iterator[Record]:
     rows: Iterator[object]
     if side == "pool":
         rows = iter(builtin.iter_pool_rows(source.rows, source.seed))
@@ -226,7 +251,7 @@ def _builtin_records(source: BuiltinSource, side: Side) -> Iterator[Record]:
     else:
         make = builtin.query_rows if side == "query" else builtin.test_rows
         rows = iter(make(source.skill, source.rows, source.seed))
-    return (Record(f"builtin:{side}", n, row, "builtin") for n, row in enumerate(rows, 1))
+    return (Record(name, n, row, "builtin") for n, row in enumerate(rows, 1))
 
 
 def _first_usable(rows: Iterator[Row | Rejected], limit: int) -> Iterator[Row | Rejected]:

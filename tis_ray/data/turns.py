@@ -5,7 +5,9 @@
 - `content` is text, or a list of parts whose texts are joined; a part that is no text (an image, audio)
   makes the row `not_text`.
 - `tool_calls` and OpenAI's older `function_call` become one form, with arguments as an object.
-- `weight` (OpenAI: 0 or 1), `train` and `train_detail` (axolotl) say what is trained. As in axolotl the
+- An object without a role that holds a question and its answer (`input`, `output`; `human`, `assistant`)
+  is two turns.
+- `weight` (OpenAI: 0 or 1), `train`, `training` and `train_detail` (axolotl), `loss` (ms-swift) say what is trained. As in axolotl the
   offsets of `train_detail` include their end, a later one covers an earlier one, and what none covers
   is not trained. Only turns of the assistant are trained.
 """
@@ -15,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tis_ray.data.marks import check_media
 from tis_ray.data.rows import ROLES, Message, RejectReason, ToolCall, UnusableError
 from tis_ray.data.values import Fields, check_json, json_of, list_of, text_of, wrong
 
@@ -24,14 +27,23 @@ _ROLES = {
     **dict.fromkeys(("tool", "function", "observation"), "tool"),
     **{name: name for name in ("system", "developer")},
 }
+_SPEAKERS = (("system",), ("user", "human", "input"), ("assistant", "gpt", "bot", "output"))
+_TRAIN = ("train", "training", "loss")
 _PLAIN = {"role", "content"}
 _CALL = "function_call"
 _TEXT_PARTS = ("text", "input_text", "output_text")
 
 
-def turns_of(value: object, field: str, left_out: set[str]) -> list[Message]:
+TURN_FIELDS = ("role", "content")
+"""Fields of a turn that may have other names."""
+
+
+def turns_of(
+    value: object, field: str, left_out: set[str], names: Mapping[str, str] | None = None
+) -> list[Message]:
     """Return a dialogue; add to `left_out` the fields of its turns that mean nothing here.
 
+    names: other names of TURN_FIELDS, by these.
     value: a list of turns, the JSON text of one, or an object of equally long lists.
     """
     if isinstance(value, dict):
@@ -41,13 +53,18 @@ def turns_of(value: object, field: str, left_out: set[str]) -> list[Message]:
         place = f"{field}[{index}]"
         if not isinstance(turn, dict):
             raise wrong(place, "an object with role and content", turn)
+        if names:
+            own = {name: v for name, v in turn.items() if name not in names.values()}
+            turn = own | {inner: turn.get(name) for inner, name in names.items()}
         if turn.keys() == _PLAIN and turn["role"] in ROLES and isinstance(turn["content"], str):
             # As most turns are, so that a pool of them is read twice as fast.
             text = text_of(turn["content"], f"{place}.content")
             turns.append({"role": turn["role"], "content": text})
             continue
         fields = Fields(turn)
-        turns.append(_turn(fields, place))
+        if "role" not in fields and "from" not in fields:
+            fields = Fields({str(key).lower(): inner for key, inner in turn.items()})
+        turns += _both_turns(fields, place) or [_turn(fields, place)]
         left_out.update(f"{field}[].{name}" for name in fields.left)
     return turns
 
@@ -95,7 +112,25 @@ def _as_list_of_turns(value: Mapping[object, object], field: str) -> list[dict[o
     return [dict(zip(lists, values, strict=True)) for values in zip(*lists.values(), strict=True)]
 
 
+def _both_turns(fields: Fields, place: str) -> list[Message]:
+    """Return the turns of a question and its answer in one object, named by who says them; else none."""
+    if "role" in fields or "from" in fields:
+        return []
+    names = [fields.first(of_role) for of_role in _SPEAKERS]
+    if names[1] is None or names[2] is None:
+        return []
+    return [
+        {"role": role, "content": _content(fields.take(name), f"{place}.{name}")}
+        for role, name in zip(("system", "user", "assistant"), names, strict=True)
+        if name is not None and (role != "system" or fields.take(name))
+    ]
+
+
 def _turn(fields: Fields, place: str) -> Message:
+    if "role" not in fields and "from" not in fields:
+        found = ", ".join(fields.names) or "nothing"
+        detail = f"{place}.role: expected text, found null; the turn has {found}"
+        raise UnusableError(RejectReason.WRONG_TYPE, detail)
     sharegpt = "role" not in fields and "from" in fields
     role_field = "from" if sharegpt else "role"
     content_field = "value" if "content" not in fields and "value" in fields else "content"
@@ -115,6 +150,8 @@ def _turn(fields: Fields, place: str) -> Message:
     if role not in _ROLES:
         detail = f"{place}: found role {given!r}; expected {', '.join(_ROLES)} or {_CALL}"
         raise UnusableError(RejectReason.UNKNOWN_ROLE, detail)
+    if _ROLES[role] != "assistant":
+        check_media(fields, f"{place}.")
     turn: Message = {"role": _ROLES[role], "content": text}
     if calls:
         turn["tool_calls"] = calls_of(calls, f"{place}.tool_calls")
@@ -170,18 +207,21 @@ def _call(value: object, place: str) -> ToolCall:
 
 def _trained(fields: Fields, text: str, answers: bool, place: str) -> list[tuple[int, int]] | None:
     """Return the spans that are trained; None for the rule of the role."""
-    train, detail = fields.take("train"), fields.take("train_detail")
-    weight = fields.take("weight")
+    detail, weight = fields.take("train_detail"), fields.take("weight")
     if weight is not None and (isinstance(weight, bool) or weight not in (0, 1)):
         raise wrong(f"{place}.weight", "0 or 1", weight)
-    if train is not None and not isinstance(train, bool):
-        raise wrong(f"{place}.train", "true or false", train)
+    flags = {name: fields.take(name) for name in _TRAIN if name in fields}
+    for name, flag in flags.items():
+        if name == "train" and not isinstance(flag, bool):
+            raise wrong(f"{place}.train", "true or false", flag)
+        if not isinstance(flag, bool) or (flag and not answers):
+            fields.put_back(name)
     if not answers:
         # Only what the assistant wrote is ever trained; that more was wanted is said as left out.
-        for name in ("train", "train_detail") if train is not False else ():
-            fields.put_back(name)
+        if all(flag is not False for flag in flags.values()):
+            fields.put_back("train_detail")
         return None
-    if train is False or weight == 0:
+    if any(flag is False for flag in flags.values()) or weight == 0:
         return []
     if detail is not None:
         return _detailed(list_of(detail, f"{place}.train_detail"), text, f"{place}.train_detail")
@@ -197,7 +237,7 @@ def _detailed(parts: list[object], text: str, field: str) -> list[tuple[int, int
         begin, end, train = (part.get(k) for k in ("begin_offset", "end_offset", "train"))
         if not isinstance(train, bool):
             raise wrong(f"{place}.train", "true or false", train)
-        if not isinstance(begin, int) or not isinstance(end, int):
+        if type(begin) is not int or type(end) is not int:
             raise wrong(f"{place}.begin_offset and end_offset", "integers", begin)
         if not 0 <= begin <= end < len(text):
             detail = f"{place}: offsets {begin} to {end} are not within the {len(text)} characters"

@@ -10,15 +10,22 @@ from datetime import date, time, timedelta
 from decimal import Decimal
 from uuid import UUID
 
+from tis_ray.data.json_text import STRICT, RepeatedKeyError
 from tis_ray.data.rows import RejectReason, UnusableError
 
 _SCALARS = (str, bytes, numbers.Number, date, time, timedelta, Decimal, UUID)
 
 
 class Fields:
-    """The fields of a record, or of a turn, that are not null; what is read of them is remembered."""
+    """The fields of a record, or of a turn, that are not null; what is read of them is remembered.
 
-    def __init__(self, value: Mapping[object, object]) -> None:
+    turns: other names of `role` and `content` in the turns of a record.
+    """
+
+    def __init__(
+        self, value: Mapping[object, object], turns: Mapping[str, str] | None = None
+    ) -> None:
+        self.turns = turns or {}
         self._values = {str(key): field for key, field in value.items() if field is not None}
         self._used: set[str] = set()
 
@@ -109,7 +116,9 @@ def list_of(value: object, field: str) -> list[object]:
 def json_of(text: str, field: str, expected: str) -> object:
     """Return what a JSON text holds; where it is none, it is text instead of what was expected."""
     try:
-        value: object = json.loads(text)
+        value: object = STRICT.decode(text)
+    except RepeatedKeyError as error:
+        raise UnusableError(RejectReason.WRONG_TYPE, f"{field}: {error}") from None
     except (ValueError, RecursionError):
         raise wrong(field, expected, text) from None
     return value

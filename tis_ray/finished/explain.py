@@ -152,6 +152,8 @@ def _standing(lineage: Lineage, example: str) -> str:
     row = lineage.row_of(example)
     place = matrix.places(np.array([] if row is None else [row], np.int64))
     if not len(place):
+        if refusal := lineage.refusal_of(example):
+            return f"; not used, {refusal}"
         raise InputError(f"id {example!r}: no such usable row in the pool; check the spelling")
     mine = matrix.read(place).max()
     above = sum(int((block.max(axis=0) > mine).sum()) for _, block in matrix.blocks())

@@ -45,6 +45,17 @@ class Lineage:
                 return int(rows[0].as_py())
         return None
 
+    def refusal_of(self, example: str) -> str | None:
+        """Return why a pool row of this id was not used, and where it stands; None if none was refused."""
+        if self.tokens is None or not example:
+            return None
+        read = _folder(self.tokens.parent, "rows", _input(self.tokens, "rows"))
+        paths = (folder / "quarantine.parquet" for folder in (self.tokens, read) if folder)
+        for table in map(read_parquet, filter(Path.is_file, paths)):
+            for row in table.filter(pc.equal(table["id"], example)).to_pylist()[:1]:
+                return f"{row['reason']}: {row['detail']}; {row['file']}, line {row['line']}"
+        return None
+
     def ids(self, shard: int) -> dict[int, str]:
         """Return the ids of a token shard's rows, by row number."""
         assert self.tokens is not None

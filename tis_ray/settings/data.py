@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from itertools import accumulate, pairwise
+from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from tis_ray.section import Section, Seed
 from tis_ray.settings.template import TemplateChoice, TemplateConfig
@@ -15,9 +16,9 @@ _BY_FIELD = {"path": "file", "sources": "list"}
 COLUMNS = (
     *("id", "source", "messages", "conversations", "chosen", "prompt", "completion", "response"),
     *("instruction", "input", "output", "context", "question", "answer", "query", "text", "system"),
-    *("history", "tools", "prompts", "labels"),
+    *("history", "tools", "prompts", "labels", "role", "content"),
 )
-"""Fields of a row that `columns` can give another name."""
+"""Fields of a row, and of its turns, that `columns` can give another name."""
 
 
 def _source(value: object) -> object:
@@ -25,9 +26,11 @@ def _source(value: object) -> object:
     if isinstance(value, list):
         return {"kind": "list", "sources": value}
     if isinstance(value, dict) and isinstance(value.get("path"), list):
-        whole = {name: value[name] for name in Source.model_fields if name in value}
+        whole = {name: value[name] for name in ("sample", "sample_seed") if name in value}
         own = {name: field for name, field in value.items() if name not in whole}
         return {"kind": "list", "sources": [{**own, "path": p} for p in value["path"]], **whole}
+    if isinstance(value, dict) and value.get("weight") is not None:
+        raise ValueError("weight: belongs to a source in a list, beside others")
     return _one_source(value)
 
 
@@ -66,6 +69,8 @@ class BuiltinSource(Source):
     """Seed of the generator."""
     skill: str | None = None
     """The one skill of query and test rows; the pool mixes all skills."""
+    weight: float | None = Field(None, gt=0, allow_inf_nan=False)
+    """Share of the sample of the list that this source is in, relative to the weights of the others."""
 
 
 class GivenSource(Source):
@@ -74,9 +79,11 @@ class GivenSource(Source):
     source: str | None = Field(None, min_length=1)
     """Label of rows that have no `source` of their own; null takes the name of their file."""
     columns: dict[str, str] = {}
-    """Where a field of a row stands, by the field: `{messages: dialogue, id: meta.uid}`."""
+    """Where a field stands, by the field: `{messages: dialogue, role: speaker, id: meta.uid}`."""
     train_on: Literal["all", "last"] = "all"
     """Train every answer of a dialogue, or only its last."""
+    weight: float | None = Field(None, gt=0, allow_inf_nan=False)
+    """Share of the sample of the list that this source is in, relative to the weights of the others."""
 
     @field_validator("columns")
     @classmethod
@@ -137,6 +144,36 @@ class ListSource(Source):
     kind: Literal["list"] = "list"
     sources: list[OneSource] = Field(min_length=1)
     """The sources, in order."""
+
+    @model_validator(mode="after")
+    def _weighted(self) -> Self:
+        weighted = [source for source in self.sources if source.weight is not None]
+        if not weighted:
+            return self
+        if len(weighted) < len(self.sources) or self.sample is None:
+            raise ValueError(
+                "weight: shares out the sample of the list; give all of its sources one, and the list a "
+                "sample: {sources: [{path: a.jsonl, weight: 2}, {path: b/, weight: 1}], sample: 3000}"
+            )
+        if any(source.sample is not None for source in self.sources):
+            raise ValueError("weight: a source has a weight or a sample of its own, not both")
+        if 0 in self._shares(self.sample):
+            raise ValueError(f"weight: a sample of {self.sample} leaves a source without a row")
+        return self
+
+    def with_shares(self) -> list[OneSource]:
+        """Return the sources; if they have weights, each with its share of the list's sample."""
+        if self.sample is None or self.sources[0].weight is None:
+            return self.sources
+        shares = zip(self.sources, self._shares(self.sample), strict=True)
+        seed = self.sample_seed
+        return [one.model_copy(update={"sample": n, "sample_seed": seed}) for one, n in shares]
+
+    def _shares(self, sample: int) -> list[int]:
+        """Return how many rows of a sample each source has: its part of all weights, rounded."""
+        weights = [source.weight or 0.0 for source in self.sources]
+        ends = [round(sample * end / sum(weights)) for end in accumulate(weights)]
+        return [end - begin for begin, end in pairwise([0, *ends])]
 
 
 SOURCE_KINDS: dict[str, type[Source]] = {

@@ -13,8 +13,8 @@ from tis_ray.data import Rejected, Row, content_id
 from tis_ray.store import TableRow
 from tis_ray.store.sides import QUARANTINE, SideName
 
-_MOST_FIELDS = 1000
-"""Fields that are counted by name; of rows that make up names, the others are counted together."""
+_MOST_NAMES = 1000
+"""Fields, and sources, that are counted by name; where rows make up names, the others count together."""
 _OTHERS = "(others)"
 _SHOWN = 3
 
@@ -43,12 +43,15 @@ class RowFacts:
             if isinstance(row, Rejected):
                 self.rejected.append(row)
                 continue
-            by_schema = self._schemas.setdefault(row["source"], Counter())
+            source = row["source"]
+            if source not in self._schemas and len(self._schemas) >= _MOST_NAMES:
+                source = _OTHERS
+            by_schema = self._schemas.setdefault(source, Counter())
             by_schema[row.pop("schema", "")] += 1
             for field in row.pop("left_out", ()):
                 # A name may hold what no file can: half of a surrogate pair.
                 name = field.encode(errors="backslashreplace").decode()
-                known = name in self._left_out or len(self._left_out) < _MOST_FIELDS
+                known = name in self._left_out or len(self._left_out) < _MOST_NAMES
                 self._left_out[name if known else _OTHERS] += 1
             yield {**row, "row": self.kept, "content": content_id(row)}
             self.kept += 1

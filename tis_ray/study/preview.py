@@ -22,22 +22,19 @@ from tis_ray.data import (
     UnusableError,
     described,
     encode_row,
-    end_marks,
 )
-from tis_ray.data.chat import chat_template
 from tis_ray.data.encoding_check import encoding_problems, learns_end
 from tis_ray.data.look import Look, look_at
 from tis_ray.data.pieces import pieces_of
 from tis_ray.data.repeats import NEAR_ROWS, Repeats
-from tis_ray.data.tulu import ASSISTANT_HEADER
 from tis_ray.errors import InputError
 from tis_ray.models.loading import load_tokenizer
 from tis_ray.report.preview_record import Preview, ShownRow, SideLook
 from tis_ray.settings import AnySource
-from tis_ray.settings.template import TemplateConfig
 from tis_ray.stages.row_facts import RowFacts
 from tis_ray.stages.side_report import PLACES, refused
 from tis_ray.store.sides import SIDES, SideName
+from tis_ray.study.template_facts import template_facts
 
 LOOKED_AT = 1000
 """Rows of each side, unless all are wanted."""
@@ -99,7 +96,7 @@ def preview(
     problems = encoding_problems(checked, tokenizer, template)
     ended = sum(learns_end(row, tokenizer, template) for row in checked)
     facts = [
-        *_facts(config, tokenizer),
+        *template_facts(config, tokenizer),
         ("end is learnt", f"in {ended} of {len(checked)} rows that were checked"),
     ]
     found = [look.found(rows) for look in looks]
@@ -210,16 +207,16 @@ class _Looking:
 
     def _repeats(self) -> list[str]:
         """Return a line on rows that repeat an earlier one, and one on those that nearly do."""
-        near = self.repeats.near()
+        near, equal = self.repeats.near(), self.repeats.equal
         some = f", of the first {NEAR_ROWS:,}" if self.counts.rows > NEAR_ROWS else ""
         kinds = [
-            (self.repeats.equal, "repeat an earlier row word for word", "equal"),
-            (near, f"are near an earlier row{some}", "near"),
+            (equal, self.repeats.equal_rows, "repeat an earlier row word for word", "equal"),
+            (len(near), near, f"are near an earlier row{some}", "near"),
         ]
         return [
-            f"{len(rows):,} {words} ({_places(rows)}); overlap: {{pool: {name}}} drops them"
-            for rows, words, name in kinds
-            if rows
+            f"{count:,} {words} ({_places(rows, count)}); overlap: {{pool: {name}}} drops them"
+            for count, rows, words, name in kinds
+            if count
         ]
 
     def _shown(self, row: Row) -> ShownRow:
@@ -235,9 +232,9 @@ class _Looking:
         )
 
 
-def _places(rows: Sequence[Row]) -> str:
+def _places(rows: Sequence[Row], count: int) -> str:
     shown = [f"{row['file']} line {row['line']}" for row in rows[:PLACES]]
-    return "; ".join([*shown, *(["..."] if len(rows) > PLACES else [])])
+    return "; ".join([*shown, *(["..."] if count > PLACES else [])])
 
 
 def _reach(look: Look, source: AnySource, used: int, lost: int) -> str:
@@ -252,48 +249,3 @@ def _reach(look: Look, source: AnySource, used: int, lost: int) -> str:
     if any(one.sample is not None for one in (source, *every)):
         said += "; a run draws its sample from all rows"
     return said
-
-
-def _facts(config: Config, tokenizer: PreTrainedTokenizerBase) -> list[tuple[str, str]]:
-    """Return what the template and the tokenizer are, name by name."""
-    template = config.data.template
-    marks = end_marks(tokenizer, template)
-    ends = [repr(token) for token in tokenizer.convert_ids_to_tokens(marks.tokens)]
-    for text in marks.texts:
-        count = len(tokenizer(text, add_special_tokens=False)["input_ids"])
-        ends.append(f"{text!r} (not a token: written in {count})")
-    special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
-    return [
-        ("model", config.model.name),
-        ("tokenizer", f"{type(tokenizer).__name__}, {len(tokenizer):,} tokens"),
-        (
-            "special tokens",
-            ", ".join(f"{name.removesuffix('_token')} {token}" for name, token in special.items()),
-        ),
-        ("template", _template(template)),
-        ("generation prompt", repr(_generation_prompt(tokenizer, template))),
-        ("end marks", ", ".join(ends)),
-        ("max_length", f"{config.data.max_length:,} tokens"),
-    ]
-
-
-def _template(template: TemplateConfig) -> str:
-    """Return which template it is, where it is from, and what is done to dialogues for it."""
-    if template.name == "tulu":
-        origin = "tulu, the paper's"
-    elif template.name == "chatml":
-        origin = "chatml"
-    else:
-        origin = f"chat, {'from ' + template.file if template.file else 'the one of the tokenizer'}"
-    parts = [origin, *([f"system: {template.system}"] if template.system != "keep" else [])]
-    parts += ["merge"] if template.merge else []
-    if template.name == "chat":
-        parts += [f"{name}: {value}" for name, value in template.kwargs.items()]
-        parts.append(f"its date is {template.date}")
-    return ", ".join(parts)
-
-
-def _generation_prompt(tokenizer: PreTrainedTokenizerBase, template: TemplateConfig) -> str:
-    if template.name == "tulu":
-        return ASSISTANT_HEADER
-    return chat_template(tokenizer, template).generation_prompt

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from tis_ray.data.files.arrow_tables import arrow_records, parquet_records, without_nulls
 from tis_ray.data.files.csv_table import csv_records
-from tis_ray.data.files.found import Found, common_root, found, named_files, short_names
+from tis_ray.data.files.found import Found, common_root, found, named_files, read_twice, short_names
 from tis_ray.data.files.json_array import json_records
 from tis_ray.data.files.json_lines import line_records
 from tis_ray.data.files.row_file import KINDS, Columns, RowFile
@@ -21,6 +21,7 @@ __all__ = [
     "file_records",
     "found",
     "named_files",
+    "read_twice",
     "short_names",
     "without_nulls",
 ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import compress, repeat
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from tis_ray.errors import InputError
 
 _BATCH = 1024
 _MAGIC = b"ARROW1"
-_UNREADABLE = (ValueError, OverflowError, TypeError, pa.ArrowException)
+_UNREADABLE = (ValueError, OverflowError, TypeError, KeyError, pa.ArrowException)
 
 
 def parquet_records(row_file: RowFile, columns: Columns | None) -> Iterator[Record]:
@@ -28,8 +29,10 @@ def parquet_records(row_file: RowFile, columns: Columns | None) -> Iterator[Reco
     path = row_file.path
     with readable(path), pq.ParquetFile(path) as file:
         read, unread = _chosen(path, file.schema_arrow, columns)
-        batches = file.iter_batches(batch_size=_BATCH, columns=read)
-        yield from _records(row_file, batches, unread, exact=columns is None)
+        full = [name for name in unread if _never_null(file.metadata, name)]
+        asked = [name for name in unread if name not in full]
+        batches = file.iter_batches(batch_size=_BATCH, columns=read + asked)
+        yield from _records(row_file, batches, read, full, exact=columns is None)
 
 
 def arrow_records(row_file: RowFile, columns: Columns | None) -> Iterator[Record]:
@@ -42,11 +45,11 @@ def arrow_records(row_file: RowFile, columns: Columns | None) -> Iterator[Record
         read, unread = _chosen(path, reader.schema, columns)
         whole = map(reader.get_batch, range(reader.num_record_batches)) if is_file else reader
         batches = (
-            batch.select(read).slice(start, _BATCH)
+            batch.select(read + unread).slice(start, _BATCH)
             for batch in whole
             for start in range(0, batch.num_rows, _BATCH)
         )
-        yield from _records(row_file, batches, unread, exact=columns is None)
+        yield from _records(row_file, batches, read, [], exact=columns is None)
 
 
 def without_nulls(value: Any) -> Any:
@@ -58,34 +61,68 @@ def without_nulls(value: Any) -> Any:
     return value
 
 
-def _chosen(
-    path: Path, schema: pa.Schema, columns: Columns | None
-) -> tuple[list[str], tuple[str, ...]]:
-    """Return which columns are read, and which others hold anything."""
+def _chosen(path: Path, schema: pa.Schema, columns: Columns | None) -> tuple[list[str], list[str]]:
+    """Return which columns are read, and which others may hold anything."""
     check_columns(path, schema.names, columns)
     if columns is None:
-        return schema.names, ()
+        return schema.names, []
     read = [name for name in schema.names if name in columns.known]
     others = (field for field in schema if field.name not in columns.known)
-    return read, tuple(field.name for field in others if not pa.types.is_null(field.type))
+    return read, [field.name for field in others if not pa.types.is_null(field.type)]
+
+
+def _never_null(file: pq.FileMetaData, name: str) -> bool:
+    """Return whether a Parquet file says that no row lacks this column, so that it need not be read."""
+    chunks = (
+        group.column(place)
+        for group in map(file.row_group, range(file.num_row_groups))
+        for place in range(group.num_columns)
+    )
+    facts = [
+        chunk.statistics for chunk in chunks if f"{chunk.path_in_schema}.".startswith(f"{name}.")
+    ]
+    return bool(facts) and all(
+        fact is not None and fact.has_null_count and not fact.null_count for fact in facts
+    )
 
 
 def _records(
-    row_file: RowFile, batches: Iterator[pa.RecordBatch], unread: tuple[str, ...], exact: bool
+    row_file: RowFile,
+    batches: Iterator[pa.RecordBatch],
+    read: Sequence[str],
+    full: Sequence[str],
+    exact: bool,
 ) -> Iterator[Record]:
+    """Yield the rows of batches, whose other columns than those `read` are asked for nulls alone.
+
+    full: columns that hold something in every row.
+    """
     number = 0
+    names = list(read)
     for batch in batches:
-        names = batch.schema.names
+        columns = [batch.column(name) for name in names]
         if not exact:
-            for name, kind in zip(names, batch.schema.types, strict=True):
-                _check_fields(row_file.path, name, kind)
-        read = _exact_values if exact else _values
-        columns = [read(name, column) for name, column in zip(names, batch.columns, strict=True)]
-        for values in zip(*columns, strict=True):
+            for name, column in zip(names, columns, strict=True):
+                _check_fields(row_file.path, name, column.type)
+        convert = _exact_values if exact else _values
+        values_of = [convert(name, column) for name, column in zip(names, columns, strict=True)]
+        unread = _held(batch, names, full)
+        for values, others in zip(zip(*values_of, strict=True), unread, strict=True):
             number += 1
             bad = next((value for value in values if isinstance(value, UnusableError)), None)
             value = None if bad else dict(zip(names, values, strict=True))
-            yield row_file.record(number, value, bad, unread)
+            yield row_file.record(number, value, bad, others)
+
+
+def _held(
+    batch: pa.RecordBatch, read: Sequence[str], full: Sequence[str]
+) -> Iterator[tuple[str, ...]]:
+    """Yield, for each row, the columns that are not read and hold something there."""
+    asked = [name for name in batch.schema.names if name not in read]
+    if not asked:
+        return repeat(tuple(full), batch.num_rows)
+    valid = (batch.column(name).is_valid().to_pylist() for name in asked)
+    return ((*full, *compress(asked, row)) for row in zip(*valid, strict=True))
 
 
 def _values(name: str, column: pa.Array) -> list[Any]:
@@ -110,7 +147,7 @@ def _exact_values(name: str, column: pa.Array) -> list[Any]:
 
 def _as_python(column: pa.Array, refused: Callable[[pa.Scalar, Exception], object]) -> list[Any]:
     # The conversion of maps to objects makes that of everything else five times slower.
-    options = {"maps_as_pydicts": "lossy"} if _holds_map(column.type) else {}
+    options = {"maps_as_pydicts": "strict"} if _holds_map(column.type) else {}
     try:
         return column.to_pylist(**options)
     except _UNREADABLE:

@@ -46,7 +46,7 @@ def csv_records(row_file: RowFile, columns: Columns | None) -> Iterator[Record]:
             if not cells and broken is None:
                 continue
             if header is None:
-                header = [cell.strip() for cell in cells]
+                header = _header(cells)
                 check_columns(path, header, columns)
                 continue
             if broken is None and len(cells) != len(header):
@@ -57,3 +57,11 @@ def csv_records(row_file: RowFile, columns: Columns | None) -> Iterator[Record]:
                 continue
             values = cells if columns is None else [cell or None for cell in cells]
             yield row_file.record(line, dict(zip(header, values, strict=True)))
+
+
+def _header(cells: list[str]) -> list[str]:
+    """Return the names of the columns; several without one, as spreadsheets leave, are numbered."""
+    names = [cell.strip() for cell in cells]
+    if names.count("") < 2:
+        return names
+    return [name or f"column {number}" for number, name in enumerate(names, 1)]

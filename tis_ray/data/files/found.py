@@ -3,8 +3,9 @@
 - A folder stands for all files of rows in it and its subfolders, sorted by path, whatever their kinds.
   Names that start with `.` or `_` and the notes that data sets carry are ignored; of a folder that
   `datasets` has saved, the files that its `state.json` names are read, in that order.
-- A folder that holds several splits (`train-00000-of-00002.parquet`, `test.jsonl`, `validation/...`)
-  is refused unless one is asked for.
+- A folder or pattern that holds several splits (`train-00000-of-00002.parquet`, `test.jsonl`,
+  `validation/...`) is refused unless one is asked for.
+- Links are followed; a folder that two paths lead to is read once.
 - `key=value` folders give their rows the field `key`.
 """
 
@@ -52,6 +53,8 @@ def found(path: str) -> Found:
             return _in_folder(path, root)
         if root.is_file():
             files, root = [root], root.parent
+        elif root.exists():
+            raise InputError(f"{path}: is neither a file nor a folder; give one of them")
         elif glob.has_magic(str(root)):
             matches = glob.glob(str(root), recursive=True)  # noqa: PTH207
             files = sorted(file for file in map(Path, matches) if file.is_file())
@@ -74,7 +77,7 @@ def named_files(found: Found, root: Path, split: str | None, label: str | None) 
     dictionary = saved_splits(found.root) if found.folder else ()
     files = []
     for path in found.paths:
-        name = str(path.absolute().relative_to(root.absolute()))
+        name = str(_plain(path).relative_to(_plain(root)))
         if not _is_utf8(name):
             raise InputError(f"{name!r}: the name is not UTF-8; rename the file")
         files.append(
@@ -86,13 +89,29 @@ def named_files(found: Found, root: Path, split: str | None, label: str | None) 
                 split_of(path.relative_to(found.root), dictionary),
             )
         )
-    return of_split(files, found.root, split, must_be_one=found.folder)
+    return of_split(files, found.root, split)
 
 
 def common_root(founds: Iterable[Found]) -> Path:
     """Return the folder that all of them are in, from which files of several sources are named."""
-    roots = [found.root.absolute() for found in founds]
-    return Path(os.path.commonpath(roots))
+    return Path(os.path.commonpath([_plain(found.root) for found in founds]))
+
+
+def read_twice(files: Iterable[RowFile]) -> str | None:
+    """Return the name of a file that is there twice, by whatever path; None if there is none."""
+    seen: set[Path] = set()
+    for file in files:
+        # Of the folder alone: a snapshot of the hub links two files that are equal to one.
+        place = file.path.parent.resolve() / file.path.name
+        if place in seen:
+            return file.name
+        seen.add(place)
+    return None
+
+
+def _plain(path: Path) -> Path:
+    """Return an absolute path without `..`."""
+    return Path(os.path.abspath(path))  # noqa: PTH100
 
 
 def short_names(files: Sequence[RowFile]) -> dict[str, str]:
@@ -113,6 +132,10 @@ def _in_folder(path: str, root: Path) -> Found:
             file = folder / name
             if name in _NOTES:
                 continue
+            if file.is_symlink() and not file.exists() and kind_of(file) is not None:
+                raise InputError(
+                    f"{file}: links to a file that is not there; fetch it, or remove it"
+                )
             if kind_of(file) is None or not file.is_file():
                 other += 1
                 web = web or (name if name.lower().endswith(_WEB) else None)
@@ -131,9 +154,20 @@ def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
     def fail(error: OSError) -> None:
         raise error  # a folder that cannot be read must not look like an empty one
 
-    for folder, folders, names in os.walk(root, onerror=fail):
-        folders[:] = sorted(name for name in folders if not name.startswith((".", "_")))
-        yield Path(folder), sorted(name for name in names if not name.startswith((".", "_")))
+    def is_new(folder: Path) -> bool:
+        """A link is followed unless its files are read anyway, or it leads round in a circle."""
+        if not folder.is_symlink():
+            return True
+        target = folder.resolve()
+        known = target in linked or target in (inside, *inside.parents) or inside in target.parents
+        linked.add(target)
+        return not known
+
+    inside, linked = root.resolve(), set[Path]()
+    for at, folders, names in os.walk(root, onerror=fail, followlinks=True):
+        shown = sorted(name for name in folders if not name.startswith((".", "_")))
+        folders[:] = [name for name in shown if is_new(Path(at, name))]
+        yield Path(at), sorted(name for name in names if not name.startswith((".", "_")))
 
 
 def _saved_files(folder: Path) -> list[Path] | None:

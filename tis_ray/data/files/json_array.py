@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import io
-import json
 import re
 from collections.abc import Iterator
 
 from tis_ray.data.files.json_lines import line_records
 from tis_ray.data.files.opened import opened, readable
 from tis_ray.data.files.row_file import RowFile
-from tis_ray.data.rows import Record
+from tis_ray.data.json_text import PLAIN, STRICT, RepeatedKeyError
+from tis_ray.data.rows import Record, RejectReason, UnusableError
 from tis_ray.errors import InputError
 
 CHUNK = 1 << 20
@@ -34,7 +34,6 @@ def array_records(row_file: RowFile, chunk: int = CHUNK) -> Iterator[Record]:
     Raises InputError where the array is broken: there is no telling where its next element begins.
     """
     path = row_file.path
-    decode = json.JSONDecoder().raw_decode
     with readable(path), opened(path) as binary:
         file = io.TextIOWrapper(binary, encoding="utf-8-sig")
         text = ""
@@ -58,7 +57,7 @@ def array_records(row_file: RowFile, chunk: int = CHUNK) -> Iterator[Record]:
                 place = begin + 1
                 break
             try:
-                value, end = decode(text, begin)
+                value, broken, end = _element(text, begin)
                 # Complete only if a comma or the end follows: 12 is also the start of 12.5.
                 after = _AFTER.match(text, end)
             except (ValueError, RecursionError):
@@ -71,7 +70,7 @@ def array_records(row_file: RowFile, chunk: int = CHUNK) -> Iterator[Record]:
                     "or write one object per line (.jsonl)"
                 )
             place = after.end()
-            yield row_file.record(number, value)
+            yield row_file.record(number, value, broken)
             number += 1
             if after[1] == "]":
                 break
@@ -79,3 +78,13 @@ def array_records(row_file: RowFile, chunk: int = CHUNK) -> Iterator[Record]:
             raise InputError(
                 f"{path}: there is text after the array; keep one array, or one object per line"
             )
+
+
+def _element(text: str, begin: int) -> tuple[object, UnusableError | None, int]:
+    """Return the value that begins there, or why it is none to be used, and where it ends."""
+    try:
+        value, end = STRICT.raw_decode(text, begin)
+    except RepeatedKeyError as error:
+        _, end = PLAIN.raw_decode(text, begin)
+        return None, UnusableError(RejectReason.BAD_JSON, str(error)), end
+    return value, None, end

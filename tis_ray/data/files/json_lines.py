@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from tis_ray.data.files.opened import opened, readable
 from tis_ray.data.files.row_file import RowFile
+from tis_ray.data.json_text import STRICT
 from tis_ray.data.rows import Record, RejectReason, UnusableError
 from tis_ray.errors import InputError
 
@@ -52,6 +52,6 @@ def _texts(text: str) -> list[str]:
 
 def _parsed(text: str) -> tuple[object, UnusableError | None]:
     try:
-        return json.loads(text), None
+        return STRICT.decode(text), None
     except (ValueError, RecursionError) as error:
         return None, UnusableError(RejectReason.BAD_JSON, str(error))

@@ -24,16 +24,14 @@ _SPLITS = {
 _SHARD = re.compile(r"-\d{5}-of-\d{5}(-[0-9a-f]{16})?$")
 
 
-def of_split(
-    files: list[RowFile], root: Path, split: str | None, must_be_one: bool
-) -> list[RowFile]:
+def of_split(files: list[RowFile], root: Path, split: str | None) -> list[RowFile]:
     """Return the files of the split that is asked for; without one, all of them.
 
-    Raises InputError if there is no such split, or if there are several where one must be asked for.
+    Raises InputError if there is no such split, or if there are several and none is asked for.
     """
     names = sorted({file.split for file in files if file.split is not None})
     if split is None:
-        if must_be_one and len(names) > 1:
+        if len(names) > 1:
             raise InputError(f"{root}: holds the splits {', '.join(names)}; name one with `split:`")
         return files
     asked = split if split in names else _SPLITS.get(split.lower(), split)
