@@ -102,3 +102,16 @@ def test_arguments_that_no_template_can_have_are_refused(name: str, value: Any) 
 def test_a_day_in_yaml_is_text() -> None:
     given = TemplateConfig(name="chat", kwargs={"date_string": dt.date(2024, 7, 26)})
     assert given.kwargs == {"date_string": "2024-07-26"}
+
+
+def test_a_template_file_is_found_from_any_folder(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As workers have other working folders; and a mark of the encoding at its start is no text."""
+    (tmp_path / "own.jinja").write_text(EOT, encoding="utf-8-sig")
+    monkeypatch.chdir(tmp_path)
+    template = TemplateConfig(name="chat", file="own.jinja")
+    monkeypatch.chdir("/")
+    tokenizer = with_template("byte_level", None)
+    asked = encode_prompt(QUESTION, tokenizer, template)
+    assert asked == encode_prompt(QUESTION, with_template("byte_level", EOT), "chat")

@@ -239,7 +239,7 @@ def _chat_of(source: str, variables: str, day: date) -> ChatTemplate:
 @lru_cache(maxsize=16)
 def _file_text(path: str) -> str:
     try:
-        return Path(path).expanduser().read_text(encoding="utf-8")
+        return Path(path).expanduser().read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError, RuntimeError) as error:
         raise InputError(f"data.template.file: {path} cannot be read ({error})") from None
 

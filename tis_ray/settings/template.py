@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     JsonValue,
     SerializerFunctionWrapHandler,
@@ -36,12 +38,16 @@ def _day_as_text(value: object) -> object:
     )  # YAML reads 2024-07-26 as one
 
 
+def _whole_path(path: str) -> str:
+    return str(Path(path).expanduser().absolute())  # workers have other working folders
+
+
 class TemplateConfig(Section):
     """A chat template. A name alone is short for a section with nothing else."""
 
     name: TemplateName = "tulu"
     """`tulu` is the paper's template; `chat` is the tokenizer's own; `chatml` is for base models."""
-    file: str | None = None
+    file: Annotated[str, AfterValidator(_whole_path)] | None = None
     """A file with a template in Jinja, for `chat`, in place of the tokenizer's own."""
     system: Literal["keep", "prepend", "drop"] = "keep"
     """System turns: kept, put before the next user turn's text, or dropped. For templates without them."""
