@@ -213,8 +213,8 @@ def _unwritten(rendering: Rendering, turn: int, message: Message) -> list[str]:
     kinds = {mark.kind for mark in rendering.texts_of.get(turn, ()) if mark.start < mark.end}
     if message["content"].strip() and "content" not in kinds:
         raise TemplateError(
-            f"the chat template leaves out messages[{turn}] ({message['role']}); "
-            "use a template that has it"
+            f"the chat template leaves out messages[{turn}] ({message['role']}), or rewrites it beyond "
+            "recognition; use a template that has it"
         )
     if "other" in kinds:
         return []
