@@ -16,6 +16,7 @@ from tis_ray.data import builtin
 from tis_ray.errors import InputError
 from tis_ray.stages.cells import plan_cells
 from tis_ray.stages.constrain import Constrainer
+from tis_ray.stages.tokens import TOKENS_VERSION
 from tis_ray.store import Artifact
 from tis_ray.store.sides import Side
 from tis_ray.study.run import run
@@ -231,7 +232,8 @@ def pool_side(folder: Path) -> Side:
         (p for p in artifacts.glob("tokens-*") if is_pool(p)), key=lambda p: p.stat().st_mtime
     )
     manifest = json.loads((tokens / "manifest.json").read_text())
-    artifact = Artifact(artifacts, "tokens", manifest["inputs"])
+    artifact = Artifact(artifacts, "tokens", manifest["inputs"], TOKENS_VERSION)
+    assert artifact.path == tokens
     return Side("pool", artifact, artifact, manifest["details"]["shards"])
 
 
