@@ -135,6 +135,19 @@ def dialogues(draw: st.DrawFn) -> list[Message]:
     return turns
 
 
+@pytest.mark.parametrize("name", sorted(templates()))
+def test_no_template_refuses_a_plain_dialogue(name: str) -> None:
+    """What follows says nothing of a dialogue that is refused, so it must not be every one."""
+    plain: list[Message] = [
+        {"role": "user", "content": "Question"},
+        {"role": "assistant", "content": "Paris"},
+    ]
+    for kind in KINDS:
+        for source in (templates()[name], without_marks(templates()[name])):
+            encoded = encode_messages(plain * 2, with_template(kind, source), 100_000, CHAT)
+            assert any(label >= 0 for label in encoded["labels"])
+
+
 @pytest.mark.parametrize("name", MARKED)
 @tries(24)
 @given(messages=dialogues(), kind=st.sampled_from(sorted(KINDS)))

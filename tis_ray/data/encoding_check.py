@@ -14,13 +14,14 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from tis_ray.data.chat import (
+    EndMarks,
     chat_template,
     encode_messages,
     encode_prompt,
     end_marks,
 )
 from tis_ray.data.dialogues import prepared
-from tis_ray.data.places import IGNORED
+from tis_ray.data.places import IGNORED, UNCUT
 from tis_ray.data.queries import encode_query_row
 from tis_ray.data.rendering import TemplateError
 from tis_ray.settings.template import TemplateConfig
@@ -56,26 +57,29 @@ def encoding_problems(
         and any(turn["role"] == "assistant" for turn in row["messages"])
         and _is_taken(row, tokenizer, template)
     ]
+    marks = end_marks(tokenizer, template)
     problems = [
         _other_text(taken, tokenizer, template),
         _other_answers(taken, tokenizer, template),
-        _no_end(taken, tokenizer, template),
-        _end_of_text_alone(taken, tokenizer, template),
+        _no_end(taken, tokenizer, template, marks),
+        _end_of_text_alone(taken, marks),
         _other_prompt(taken, tokenizer, template),
     ]
     return [problem for problem in problems if problem is not None]
 
 
-def learns_end(row: Row, tokenizer: PreTrainedTokenizerBase, template: TemplateConfig) -> bool:
+def learns_end(
+    row: Row, tokenizer: PreTrainedTokenizerBase, template: TemplateConfig, marks: EndMarks
+) -> bool:
     """Return whether the end mark of a row's last answer is learnt, if anything of the answer is.
 
-    A row that says itself what is trained of it may well leave out the end.
+    marks: those of the template (`end_marks`). A row that says itself what is trained of it may well
+    leave out the end.
     """
     last = next(turn for turn in reversed(row["messages"]) if turn["role"] == "assistant")
     if "trained" in last:
         return True
-    marks = end_marks(tokenizer, template)
-    encoded = encode_query_row(row, tokenizer, _ALL, template)
+    encoded = encode_query_row(row, tokenizer, UNCUT, template)
     learnt = [label for label in encoded["labels"] if label != IGNORED][-_MARK:]
     text = tokenizer.decode(learnt)
     ended = set(learnt) & set(marks.tokens) or any(mark in text for mark in marks.texts)
@@ -84,7 +88,7 @@ def learns_end(row: Row, tokenizer: PreTrainedTokenizerBase, template: TemplateC
 
 def _is_taken(row: Row, tokenizer: PreTrainedTokenizerBase, template: TemplateConfig) -> bool:
     try:
-        encode_messages(row["messages"], tokenizer, _ALL, template, row.get("tools"))
+        encode_messages(row["messages"], tokenizer, UNCUT, template, row.get("tools"))
     except TemplateError:
         return False
     return True
@@ -120,7 +124,7 @@ def _other_answers(
     rows: Iterable[Row], tokenizer: PreTrainedTokenizerBase, template: TemplateConfig
 ) -> EncodingProblem | None:
     for row in rows:
-        encoded = encode_messages(row["messages"], tokenizer, _ALL, template, row.get("tools"))
+        encoded = encode_messages(row["messages"], tokenizer, UNCUT, template, row.get("tools"))
         learnt = _plain(tokenizer, [label for label in encoded["labels"] if label != IGNORED])
         masked = _plain(
             tokenizer,
@@ -160,9 +164,12 @@ def _pieces(turn: Message) -> Iterator[tuple[str, bool]]:
 
 
 def _no_end(
-    rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, template: TemplateConfig
+    rows: Sequence[Row],
+    tokenizer: PreTrainedTokenizerBase,
+    template: TemplateConfig,
+    marks: EndMarks,
 ) -> EncodingProblem | None:
-    missing = sum(not learns_end(row, tokenizer, template) for row in rows)
+    missing = sum(not learns_end(row, tokenizer, template, marks) for row in rows)
     if not missing:
         return None
     return EncodingProblem(
@@ -172,14 +179,11 @@ def _no_end(
     )
 
 
-def _end_of_text_alone(
-    rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, template: TemplateConfig
-) -> EncodingProblem | None:
-    texts = end_marks(tokenizer, template).texts
-    if not rows or not texts:
+def _end_of_text_alone(rows: Sequence[Row], marks: EndMarks) -> EncodingProblem | None:
+    if not rows or not marks.texts:
         return None
     return EncodingProblem(
-        f"template: the end mark {texts[0]!r} is no token of the tokenizer: this study stops at it, but "
+        f"template: the end mark {marks.texts[0]!r} is no token of the tokenizer: this study stops at it, but "
         "programs that load the trained model must be told to (a stop string); use a template whose end "
         "mark is a token, tulu or chatml"
     )
@@ -194,7 +198,7 @@ def _other_prompt(
         last = max(i for i, turn in enumerate(messages) if turn["role"] == "assistant")
         if not last or row.get("tools") or "trained" in messages[last]:
             continue
-        encoded = encode_query_row(row, tokenizer, _ALL, template)
+        encoded = encode_query_row(row, tokenizer, UNCUT, template)
         first = next((i for i, y in enumerate(encoded["labels"]) if y != IGNORED), None)
         if first is None:
             continue
@@ -217,7 +221,6 @@ def _other_prompt(
     )
 
 
-_ALL = 10**9
 _LONG_ENOUGH = 12
 _MARK = 16
 _SHOWN = 40

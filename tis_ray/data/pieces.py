@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from tis_ray.data.places import IGNORED
+from tis_ray.data.places import IGNORED, UNCUT
 from tis_ray.data.queries import encode_row
 
 if TYPE_CHECKING:
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from tis_ray.data.chat import Template
     from tis_ray.data.rows import Row, Side
-
-_ALL = 10**9
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ def pieces_of(
     row: Row, side: Side, tokenizer: PreTrainedTokenizerBase, max_length: int, template: Template
 ) -> list[Piece]:
     """Return a row in pieces, cut ones too. Raises TemplateError if the template does not take it."""
-    whole = encode_row(row, side, tokenizer, _ALL, template)
+    whole = encode_row(row, side, tokenizer, UNCUT, template)
     ids, labels = whole.input_ids, whole.labels
     trained = [label != IGNORED for label in labels]
     # A query's answer is cut by itself; what a pool row begins with is a prompt like all the rest.

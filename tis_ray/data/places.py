@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 IGNORED = -100
+UNCUT = 10**9
+"""A `max_length` that no row reaches."""
 
 Places = list[tuple[int, int]]
 """Of each token, its first character and its end; both are the same where it has none of its own."""

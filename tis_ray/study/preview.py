@@ -22,6 +22,7 @@ from tis_ray.data import (
     UnusableError,
     described,
     encode_row,
+    end_marks,
 )
 from tis_ray.data.encoding_check import encoding_problems, learns_end
 from tis_ray.data.look import Look, look_at
@@ -94,7 +95,8 @@ def preview(
     template = config.data.template
     checked = [row for look in looks for row in look.checked]
     problems = encoding_problems(checked, tokenizer, template)
-    ended = sum(learns_end(row, tokenizer, template) for row in checked)
+    marks = end_marks(tokenizer, template)
+    ended = sum(learns_end(row, tokenizer, template, marks) for row in checked)
     facts = [
         *template_facts(config, tokenizer),
         ("end is learnt", f"in {ended} of {len(checked)} rows that were checked"),
