@@ -44,12 +44,22 @@ def arrow_records(row_file: RowFile, columns: Columns | None) -> Iterator[Record
         reader = pa.ipc.open_file(source) if is_file else pa.ipc.open_stream(source)
         read, unread = _chosen(path, reader.schema, columns)
         whole = map(reader.get_batch, range(reader.num_record_batches)) if is_file else reader
+        whole = map(_validated, whole)
         batches = (
             batch.select(read + unread).slice(start, _BATCH)
             for batch in whole
             for start in range(0, batch.num_rows, _BATCH)
         )
         yield from _records(row_file, batches, read, [], exact=columns is None)
+
+
+def _validated(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Return a batch whose offsets stay inside its buffers; ArrowInvalid for one that is damaged.
+
+    Arrow reads these files without a look at them, and would run out of memory that is its own.
+    """
+    batch.validate(full=True)
+    return batch
 
 
 def without_nulls(value: Any) -> Any:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tis_ray.data.files.row_file import Columns
 from tis_ray.data.schemas import EXPECTED
+from tis_ray.data.shown_text import one_line
 from tis_ray.errors import InputError
 
 
@@ -17,7 +18,7 @@ def check_columns(path: Path, names: Sequence[str], columns: Columns | None) -> 
     if twice:
         raise InputError(f"{path}: two columns are named {twice[0]!r}; rename or drop one")
     if columns is not None and not any(name in columns.needed for name in names):
-        found = ", ".join(names) or "none"
+        found = one_line(", ".join(names)) or "none"
         raise InputError(
             f"{path}: no column that holds rows; expected {EXPECTED}; found {found}; "
             "`columns:` maps other names"
