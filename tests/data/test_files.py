@@ -477,10 +477,11 @@ def test_rejected_rows_stand_beside_good_ones(tmp_path: Path) -> None:
     assert [isinstance(row, Rejected) for row in rows] == [False, True, False]
 
 
-DAMAGED_ARROW = """
+DAMAGED = """
 import random, sys, tempfile
 from pathlib import Path
 import pyarrow as pa
+import pyarrow.parquet as pq
 from tis_ray.data import read_rows
 from tis_ray.errors import InputError
 from tis_ray.settings import FileSource
@@ -488,15 +489,20 @@ from tis_ray.settings import FileSource
 draw, folder = random.Random(0), Path(sys.argv[1])
 rows = [{"prompt": f"a{n}", "completion": "b", "tags": ["x", None]} for n in range(6)]
 table = pa.Table.from_pylist(rows)
-ways = {"stream": pa.ipc.new_stream, "file": pa.ipc.new_file}
+ways = {
+    "stream.arrow": pa.ipc.new_stream,
+    "file.arrow": pa.ipc.new_file,
+    "table.parquet": pq.ParquetWriter,
+}
+name = sys.argv[2]
 for number in range(1500):
     out = pa.BufferOutputStream()
-    with draw.choice([*ways.values()])(out, table.schema) as writer:
+    with ways[name](out, table.schema) as writer:
         writer.write_table(table)
     data = bytearray(out.getvalue().to_pybytes())
     for _ in range(draw.randint(1, 3)):
         data[draw.randrange(len(data))] = draw.randrange(256)
-    path = folder / "damaged.arrow"
+    path = folder / name
     path.write_bytes(data)
     try:
         list(read_rows(FileSource(path=str(path))))
@@ -506,8 +512,9 @@ print("all read or refused")
 """
 
 
-def test_a_damaged_arrow_file_does_not_take_the_process_along(tmp_path: Path) -> None:
-    """Arrow trusts the offsets in these files; wrong ones end the process, so it is one of its own."""
-    command = [sys.executable, "-c", DAMAGED_ARROW, str(tmp_path)]
+@pytest.mark.parametrize("name", ["stream.arrow", "file.arrow", "table.parquet"])
+def test_a_damaged_file_does_not_take_the_process_along(tmp_path: Path, name: str) -> None:
+    """Arrow trusts offsets, and ends the process over wrong ones, so here it is one of its own."""
+    command = [sys.executable, "-c", DAMAGED, str(tmp_path), name]
     out = subprocess.run(command, capture_output=True, text=True, check=False)
     assert out.stdout.strip() == "all read or refused", (out.returncode, out.stderr[-300:])

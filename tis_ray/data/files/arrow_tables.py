@@ -29,10 +29,9 @@ def parquet_records(row_file: RowFile, columns: Columns | None) -> Iterator[Reco
     path = row_file.path
     with readable(path), pq.ParquetFile(path) as file:
         read, unread = _chosen(path, file.schema_arrow, columns)
-        full = [name for name in unread if _never_null(file.metadata, name)]
-        asked = [name for name in unread if name not in full]
-        batches = file.iter_batches(batch_size=_BATCH, columns=read + asked)
-        yield from _records(row_file, batches, read, full, exact=columns is None)
+        # The footer may say that a column has no nulls, but to ask a damaged one ends the process.
+        batches = file.iter_batches(batch_size=_BATCH, columns=read + unread)
+        yield from _records(row_file, batches, read, exact=columns is None)
 
 
 def arrow_records(row_file: RowFile, columns: Columns | None) -> Iterator[Record]:
@@ -50,7 +49,7 @@ def arrow_records(row_file: RowFile, columns: Columns | None) -> Iterator[Record
             for batch in whole
             for start in range(0, batch.num_rows, _BATCH)
         )
-        yield from _records(row_file, batches, read, [], exact=columns is None)
+        yield from _records(row_file, batches, read, exact=columns is None)
 
 
 def _validated(batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -81,32 +80,13 @@ def _chosen(path: Path, schema: pa.Schema, columns: Columns | None) -> tuple[lis
     return read, [field.name for field in others if not pa.types.is_null(field.type)]
 
 
-def _never_null(file: pq.FileMetaData, name: str) -> bool:
-    """Return whether a Parquet file says that no row lacks this column, so that it need not be read."""
-    chunks = (
-        group.column(place)
-        for group in map(file.row_group, range(file.num_row_groups))
-        for place in range(group.num_columns)
-    )
-    facts = [
-        chunk.statistics for chunk in chunks if f"{chunk.path_in_schema}.".startswith(f"{name}.")
-    ]
-    return bool(facts) and all(
-        fact is not None and fact.has_null_count and not fact.null_count for fact in facts
-    )
-
-
 def _records(
     row_file: RowFile,
     batches: Iterator[pa.RecordBatch],
     read: Sequence[str],
-    full: Sequence[str],
     exact: bool,
 ) -> Iterator[Record]:
-    """Yield the rows of batches, whose other columns than those `read` are asked for nulls alone.
-
-    full: columns that hold something in every row.
-    """
+    """Yield the rows of batches, whose other columns than those `read` are asked for nulls alone."""
     number = 0
     names = list(read)
     for batch in batches:
@@ -116,7 +96,7 @@ def _records(
                 _check_fields(row_file.path, name, column.type)
         convert = _exact_values if exact else _values
         values_of = [convert(name, column) for name, column in zip(names, columns, strict=True)]
-        unread = _held(batch, names, full)
+        unread = _held(batch, names)
         for values, others in zip(zip(*values_of, strict=True), unread, strict=True):
             number += 1
             bad = next((value for value in values if isinstance(value, UnusableError)), None)
@@ -124,15 +104,13 @@ def _records(
             yield row_file.record(number, value, bad, others)
 
 
-def _held(
-    batch: pa.RecordBatch, read: Sequence[str], full: Sequence[str]
-) -> Iterator[tuple[str, ...]]:
+def _held(batch: pa.RecordBatch, read: Sequence[str]) -> Iterator[tuple[str, ...]]:
     """Yield, for each row, the columns that are not read and hold something there."""
     asked = [name for name in batch.schema.names if name not in read]
     if not asked:
-        return repeat(tuple(full), batch.num_rows)
+        return repeat((), batch.num_rows)
     valid = (batch.column(name).is_valid().to_pylist() for name in asked)
-    return ((*full, *compress(asked, row)) for row in zip(*valid, strict=True))
+    return (tuple(compress(asked, row)) for row in zip(*valid, strict=True))
 
 
 def _values(name: str, column: pa.Array) -> list[Any]:
