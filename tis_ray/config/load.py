@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
 
 import yaml
 from pydantic import ValidationError
@@ -89,9 +88,9 @@ def _changed(
     raw: Mapping[str, object] | Config, changes: Mapping[str, object]
 ) -> Mapping[str, object]:
     """Return a config's content with some fields set, by their dotted names."""
-    changed: dict[str, Any] = (
-        read_document(config_yaml(raw)) if isinstance(raw, Config) else deepcopy({**raw})
-    )
+    content = read_document(config_yaml(raw)) if isinstance(raw, Config) else raw
+    assert isinstance(content, Mapping)
+    changed = deepcopy(dict(content))
     for key, value in changes.items():
         _place(changed, key, value, f"{key}={value!r}")
     return changed

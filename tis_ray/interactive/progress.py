@@ -32,13 +32,14 @@ def in_notebook() -> bool:
     return getattr(shell, "kernel", None) is not None
 
 
-class NotebookOutput(io.TextIOBase):
+class NotebookOutput(io.StringIO):
     """A file whose lines stand in one output of a notebook.
 
     Lines that begin with spaces tell of work in progress: each is replaced by the next line.
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.lines: list[str] = []
         self._rest = ""
         self._handle: Any = None

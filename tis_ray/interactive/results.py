@@ -20,6 +20,7 @@ from tis_ray.analysis import (
 )
 from tis_ray.analysis.comparison import Pairs, with_holm
 from tis_ray.analysis.study_values import RANDOM_METHOD
+from tis_ray.errors import InputError
 from tis_ray.interactive.table import Table
 from tis_ray.metrics.description import MetricDescription, measured
 from tis_ray.report.formatting import decimals_of, interval, number
@@ -90,9 +91,11 @@ def compared_table(cells: Cells, left: Method, right: Method, legend: Legend) ->
 
     Pairs are seeds where there is one study, and studies (each by its mean over the seeds that both ran)
     where there are several. p_holm is corrected over all rows of the table.
+    Raises InputError where there is no pair.
     """
     pairs: Pairs = "seeds" if len(cells) == 1 else "cells"
-    budgets = sorted({c.budget for own in cells.values() for c in own if c.method == left})
+    trained = [c for own in cells.values() for c in own if c.method in (left, right) and c.budget]
+    budgets = sorted({cell.budget for cell in trained})
     names = measured(cell.metrics for own in cells.values() for cell in own)
     found: dict[tuple[str, int], Comparison] = {}
     sides: dict[tuple[str, int], _Paired] = {}
@@ -105,6 +108,11 @@ def compared_table(cells: Cells, left: Method, right: Method, legend: Legend) ->
             )
             if compared is not None:
                 found[name, budget], sides[name, budget] = compared, paired
+    if not found:
+        raise InputError(
+            f"compare: {method_name(left)} and {method_name(right)} have no budget with a metric of "
+            "both for the same seed"
+        )
     found = with_holm(found)
     rows = [
         {
@@ -147,8 +155,10 @@ class _Paired:
     def of(cls, cells: Cells, left: Method, right: Method, budget: int, metric: str) -> _Paired:
         pairs = []
         for own in cells.values():
+            seeds = dict.fromkeys(c.seed for c in own if c.seed is not None)
             ours, theirs = (_by_seed(own, method, budget, metric) for method in (left, right))
-            shared = [(ours[seed], theirs[seed]) for seed in ours if seed in theirs]
+            both = [(_at(ours, seed), _at(theirs, seed)) for seed in seeds]
+            shared = [(a, b) for a, b in both if a is not None and b is not None]
             pairs += shared if len(cells) == 1 else [_means(shared)]
         values = np.array(pairs, np.float64).reshape(-1, 2)
         return cls(values[:, 0], values[:, 1])
@@ -164,10 +174,15 @@ def _means(pairs: Sequence[tuple[float, float]]) -> tuple[float, float]:
 def _by_seed(
     cells: Sequence[Cell], method: Method, budget: int, metric: str
 ) -> dict[int | None, float]:
-    """Return the finite values of a method by seed; zero-shot has one value for all budgets."""
+    """Return the finite values of a method by seed; zero-shot is one for all budgets."""
     own = [c for c in cells if c.method == method and (c.budget == budget or method.is_zero_shot)]
     values = {cell.seed: cell.metrics.get(metric) for cell in own}
     return {s: float(v) for s, v in values.items() if v is not None and math.isfinite(v)}
+
+
+def _at(values: Mapping[int | None, float], seed: int | None) -> float | None:
+    """Return the value of a seed; what has no seed, as zero-shot, has one value for all."""
+    return values.get(seed, values.get(None))
 
 
 def _comparison(found: Comparison | None) -> dict[str, object]:
