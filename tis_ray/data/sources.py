@@ -105,44 +105,6 @@ def read_records(path: str | Path) -> Iterator[Record]:
     return chain.from_iterable(file_records(replace(f, name=str(f.path))) for f in files)
 
 
-def original_records(
-    source: AnySource,
-    wanted: Collection[tuple[str, int]],
-    *,
-    side: Side = "pool",
-    fingerprint: str | None = None,
-) -> dict[tuple[str, int], object]:
-    """Return the records at these places (`file`, `line` of a row) exactly as they came.
-
-    fingerprint: `content_fingerprint` of the source when the rows were read. Raises InputError if it is
-    another now, or if a place is not there.
-    """
-    if fingerprint is not None and content_fingerprint(source, side) != fingerprint:
-        raise InputError(
-            f"{described(source)}: has changed since its rows were read; restore it, or run again"
-        )
-    lines: dict[str, set[int]] = {}
-    for file, line in wanted:
-        lines.setdefault(file, set()).add(line)
-    records: dict[tuple[str, int], object] = {}
-    for part in parts_of(source, side):
-        streams = [file_records(file) for file in part.files if file.name in lines]
-        if part.name in lines:
-            streams.append(part.records(side))
-        for stream in streams:
-            for record in stream:
-                if record.line in lines.get(record.file, ()):
-                    records[record.file, record.line] = record.value
-                    lines[record.file].remove(record.line)
-                if not lines.get(record.file):
-                    break
-    missing = [(file, line) for file, left in lines.items() for line in sorted(left)]
-    if missing:
-        file, line = missing[0]
-        raise InputError(f"{described(source)}: has no row at {file}, line {line}")
-    return records
-
-
 def content_fingerprint(source: AnySource, side: Side = "pool") -> str:
     """Return 32 hexadecimal digits that identify the rows of `source`.
 

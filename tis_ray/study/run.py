@@ -42,6 +42,8 @@ class StudyResult:
 
     run_dir: Path
     orderings: list[StudyOrdering] = field(default_factory=list)
+    subsets: list[Path] = field(default_factory=list)
+    """The selected rows as they came, a file for each ordering and budget."""
     cells: list[Cell] = field(default_factory=list)
     """The study's cells, with zero-shot and random; `to_json()` of one is a flat dict."""
     quantiles: list[Cell] = field(default_factory=list)
@@ -151,7 +153,7 @@ def _steps(part: Part, rows: Rows, log: RunLog, until: Until) -> StudyResult:
     if until == "featurize":
         _ = study.features
         return result
-    result.orderings = study.orderings
+    result.orderings, result.subsets = study.orderings, study.subsets
     if until == "select":
         return result
     with tracked(study):
