@@ -29,6 +29,7 @@ from tis_ray.data.files import (
     without_nulls,
 )
 from tis_ray.data.files.opened import readable
+from tis_ray.data.holdout import held_out
 from tis_ray.data.hub import hub_records
 from tis_ray.data.ids import Ids
 from tis_ray.data.reading import Reading, with_mapped
@@ -85,9 +86,18 @@ def read_rows(
 ) -> Iterator[Row | Rejected]:
     """Yield the rows of `source`, in order, with a `Rejected` in place of each unusable one.
 
-    `source.sample` applies first, then `limit`, which keeps the first so many usable rows. A missing
-    path or package raises InputError here; a broken file raises it while it is being read.
+    `source.sample` applies first, then `source.holdout`, which parts queries from test rows, then
+    `limit`, which keeps the first so many usable rows. A missing path or package raises InputError here;
+    a broken file raises it while it is being read.
     """
+    rows = _whole(source, "query" if source.holdout is not None else side)
+    if source.holdout is not None:
+        rows = held_out(rows, source.holdout, source.sample_seed, side, described(source))
+    return rows if limit is None else _first_usable(rows, limit)
+
+
+def _whole(source: AnySource, side: Side) -> Iterator[Row | Rejected]:
+    """Yield the rows of a source of which no part is held out."""
     parts = parts_of(source, side)
     ids = Ids(short_names([file for part in parts for file in part.files]))
     rows: Iterator[Row | Rejected] = chain.from_iterable(
@@ -95,7 +105,7 @@ def read_rows(
     )
     if source.kind == "list" and source.sample is not None:
         rows = sample_rows(rows, source.sample, source.sample_seed)
-    return rows if limit is None else _first_usable(rows, limit)
+    return rows
 
 
 def read_records(path: str | Path) -> Iterator[Record]:
@@ -113,6 +123,8 @@ def content_fingerprint(source: AnySource, side: Side = "pool") -> str:
     unpinned one may change unnoticed.
     """
     spec: list[object] = [_READING, side]
+    if source.holdout is not None:
+        spec.append(["holdout", source.holdout, source.sample_seed])
     if source.kind == "list":
         spec.append([source.sample, source.sample and source.sample_seed])
     for part in parts_of(source):

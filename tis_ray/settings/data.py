@@ -56,11 +56,9 @@ class Source(Section):
     sample: int | None = Field(None, ge=1)
     """Use a uniform sample of this many usable rows; null uses all."""
     sample_seed: Seed = 0
-    """Seed of the sample."""
+    """Seed of the sample, and of what is held out."""
     holdout: float | None = Field(None, gt=0, lt=1)
     """Share of the queries that is held out as test rows, such as 0.3, where no test rows are given."""
-    holdout_seed: Seed = 0
-    """Seed of what is held out."""
 
 
 class BuiltinSource(Source):
@@ -244,6 +242,18 @@ class DataConfig(Targets):
     """`tulu` is the paper's template; `chat` is the tokenizer's own; a section has more choices."""
     max_length: int = Field(2048, ge=8)
     """Longest example in tokens; a longer one is cut at its end."""
+
+    def side(self, name: Literal["pool", "query", "test"]) -> AnySource:
+        """Return where the rows of a side come from. Raises KeyError for test rows that there are none of."""
+        source = self.pool if name == "pool" else self.source(name)
+        if source is None:
+            raise KeyError(f"data.{name}")
+        return source
+
+    @property
+    def sides(self) -> list[Literal["pool", "query", "test"]]:
+        """The sides that there are."""
+        return ["pool", "query"] if self.source("test") is None else ["pool", "query", "test"]
 
     @model_validator(mode="after")
     def _pool_whole(self) -> Self:

@@ -38,32 +38,34 @@ from tis_ray.stages.search import RESULTS, search
 from tis_ray.stages.subset_distances import measure_subsets
 from tis_ray.stages.tokens import prepare_side, read_side
 from tis_ray.store import Artifact, fingerprint, read_json
-from tis_ray.store.sides import SIDES, Side
-from tis_ray.study.checks import check_encoding, check_models
+from tis_ray.store.sides import Side, SideName
+from tis_ray.study.checks import check_apart, check_encoding, check_models
 from tis_ray.study.gather import study_record
 from tis_ray.study.mlflow_tracker import git_commit
 from tis_ray.version import __version__
 
 SUBSETS_VERSION = 1
 """Of `subsets-*`."""
-Rows = dict[str, Artifact]
+Rows = dict[SideName, Artifact]
 """What was read, by side."""
 
 
-def checked_rows(config: Config, log: RunLog) -> Rows:
-    """Read the rows of a study.
+def checked_rows(config: Config, log: RunLog, trained: bool = True) -> Rows:
+    """Read the rows of a study; `trained` says whether it goes on to train and measure models.
 
     Raises InputError for all that is known to be missing or broken before anything is started.
     """
-    rows: Rows = {side: read_side(config, side) for side in SIDES}
+    rows: Rows = {side: read_side(config, side) for side in config.data.sides}
+    check_apart(rows, log)
     target_rows(config, rows)
     for field in ("include", "exclude"):
         read_ids(getattr(config.constraints, field), f"constraints.{field}")
     for model in _models(config):
         model_identity(model)
-    check_models(config)
+    check_models(config, trained)
     check_encoding(config, rows, _models(config), log)
-    check_evaluation(config, rows["test"], log)
+    if trained:
+        check_evaluation(config, rows["test"], log)
     return rows
 
 
@@ -112,9 +114,10 @@ class Study(Context):
         return prepare_side(self, "test", self.rows["test"])
 
     @cached_property
-    def sides(self) -> dict[str, Side]:
-        """All three, pool first."""
-        return {"pool": self.pool, "query": self.query, "test": self.test}
+    def sides(self) -> dict[SideName, Side]:
+        """All that there are, pool first."""
+        sides: dict[SideName, Side] = {"pool": self.pool, "query": self.query}
+        return {**sides, "test": self.test} if "test" in self.rows else sides
 
     @cached_property
     def features(self) -> list[Represented]:
@@ -127,7 +130,7 @@ class Study(Context):
         return self._represented(scored=True)
 
     def _represented(self, scored: bool) -> list[Represented]:
-        sides = {"pool": self.pool, "query": self.query}
+        sides: dict[SideName, Side] = {"pool": self.pool, "query": self.query}
         representer = Representer(self, self.rows, sides, self.screen.dropped())
         represented = [representer.represent(name, scored) for name in self.config.representation]
         for each in represented:
