@@ -199,8 +199,7 @@ class Choice:
                 "line": row["line"],
             }
             for path in sorted(self.ordered.rows_of("query").glob("rows-*.parquet"))
-            for row in row_dicts(path)
-            if row["row"] in wanted
+            for row in row_dicts(path, wanted)
         }
 
 
