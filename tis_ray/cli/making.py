@@ -109,9 +109,15 @@ def select(
         from tis_ray.study.run import run as run_study
 
         result = run_study(loaded, until="select", console=console)
-        for ordering in (one for study in result.studies for one in study.orderings):
-            say(f"{ordering.name}: {ordering.file}")
-        say(f"next: tis-ray finetune --config {config}")
+        for study in result.studies:
+            for ordering in study.orderings:
+                say(f"{ordering.name}: {ordering.file}")
+            for path in study.subsets:
+                say(f"rows: {path}")
+        first = result.studies[0].run_dir
+        say(
+            f"next: tis-ray subset {first} --form trl --to FOLDER, or tis-ray run --config {config}"
+        )
         return
     if budget is None or out is None:
         raise InputError("select --scores: --budget and --out are needed too")

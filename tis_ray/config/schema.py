@@ -190,7 +190,8 @@ class StudyConfig(Section):
         others = [("overlap.also", task) for task in self.overlap.also]
         for key, task in (*(tasks or own), *others):
             yield f"{key}.query", task.query
-            yield f"{key}.test", task.test
+            if task.test is not None:
+                yield f"{key}.test", task.test
 
     def _trained_models(self) -> Iterator[tuple[str, ModelConfig]]:
         """Yield each model that something is trained on, and its config key."""

@@ -46,7 +46,7 @@ from tis_ray.store import (
     write_json,
     write_parquet,
 )
-from tis_ray.store.sides import row_dicts
+from tis_ray.store.sides import SideName, row_dicts
 
 VERSION = 1
 OVERLAPS = pa.schema(
@@ -85,20 +85,24 @@ class Screen:
         }
 
 
-def target_rows(config: Config, rows: Mapping[str, Artifact]) -> dict[TargetSide, list[Artifact]]:
+def target_rows(
+    config: Config, rows: Mapping[SideName, Artifact]
+) -> dict[TargetSide, list[Artifact]]:
     """Return the rows that the pool must not repeat: the study's own, and those of `overlap.also`.
 
     In the order of their fingerprints, so that tasks that name each other screen one pool, once.
     """
     targets: dict[TargetSide, list[Artifact]] = {}
     for side in TARGETS:
-        others = [read_side(config, side, getattr(task, side)) for task in config.overlap.also]
-        own = {artifact.fingerprint: artifact for artifact in (rows[side], *others)}
+        sources = [task.source(side) for task in config.overlap.also]
+        others = [read_side(config, side, source) for source in sources if source is not None]
+        artifacts = [*([rows[side]] if side in rows else []), *others]
+        own = {artifact.fingerprint: artifact for artifact in artifacts}
         targets[side] = [own[key] for key in sorted(own)]
     return targets
 
 
-def screen_pool(context: Context, rows: Mapping[str, Artifact]) -> Screen:
+def screen_pool(context: Context, rows: Mapping[SideName, Artifact]) -> Screen:
     """Find what the pool shares with query and test rows, and what of it is dropped."""
     config = context.config
     excluded = read_ids(config.constraints.exclude, "constraints.exclude")

@@ -161,7 +161,7 @@ def read_side(config: Config, name: SideName, source: AnySource | None = None) -
 
     source: what to read in place of the study's own, such as another task's.
     """
-    source = source or getattr(config.data, name)
+    source = source or config.data.side(name)
     artifact = Artifact(
         config.artifact_root,
         "rows",

@@ -3,9 +3,11 @@
 from tis_ray.store.artifact import Artifact, Manifest, read_manifest
 from tis_ray.store.atomic import (
     atomic_path,
+    write_arrow,
     write_bytes,
     write_csv,
     write_json,
+    write_lines,
     write_npy,
     write_parquet,
     write_text,
@@ -45,9 +47,11 @@ __all__ = [
     "read_parquet",
     "read_tables",
     "read_text",
+    "write_arrow",
     "write_bytes",
     "write_csv",
     "write_json",
+    "write_lines",
     "write_npy",
     "write_parquet",
     "write_text",

@@ -15,7 +15,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from tis_ray.config import Config, plan
+from tis_ray.config import Config, plan, require_test
 from tis_ray.distributed.connect import Cluster, connect
 from tis_ray.distributed.quiet import quiet_ray
 from tis_ray.distributed.task import run_task
@@ -85,6 +85,7 @@ def price(config: Config) -> Price:
 
     Studies that train and read with the same models and settings are measured once.
     """
+    require_test(config)
     studies = list(plan(config).values())
     rows = [{side: read_side(study, side) for side in SIDES} for study in studies]
     measured: dict[str, Measured] = {}

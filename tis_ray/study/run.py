@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from tis_ray.analysis import Cell
-from tis_ray.config import Config, Part, config_yaml, parse_config, parts, together
+from tis_ray.config import Config, Part, config_yaml, parse_config, parts, require_test, together
 from tis_ray.distributed.connect import connect
 from tis_ray.distributed.quiet import quiet_ray
 from tis_ray.errors import FailedError, user_message
@@ -34,6 +34,8 @@ REPAIRS = 3
 """How many damaged feature shards one run repairs before it gives up: more is a failing disk."""
 
 Until = Literal["featurize", "select", "evaluate", "report"]
+MEASURED: tuple[Until, ...] = ("evaluate", "report")
+"""Steps that train models and measure them on test rows."""
 
 
 @dataclass
@@ -54,6 +56,11 @@ class StudyResult:
     def studies(self) -> list[StudyResult]:
         """This study, or all that it consists of."""
         return list(self.parts.values()) or [self]
+
+    @property
+    def subsets(self) -> list[Path]:
+        """The selected rows as they came: a file for each ordering and budget."""
+        return sorted((self.run_dir / "subsets").glob("*"))
 
     @property
     def report(self) -> Path:
@@ -78,13 +85,15 @@ def run(
     failed twice; and PartsFailedError when some of several studies failed, after the others have ended.
     """
     config = parse_config(config)
+    if until in MEASURED:
+        require_test(config)
     page, begun = together(config), []
     for part in parts(config):
         log = RunLog(part.config.run_dir, console or Console(stderr=True))
         write_bytes(part.config.run_dir / "config.yaml", config_yaml(part.config).encode())
         log.event("start", until=until, command=command(), pid=os.getpid())
         begun.append((part, log))
-    checked = _checked(begun)
+    checked = _checked(begun, until)
     if page is None:
         return _run(*checked[0], until)
     done: dict[str, StudyResult] = {}
@@ -104,10 +113,11 @@ def run(
     return result
 
 
-def _checked(begun: list[tuple[Part, RunLog]]) -> list[tuple[Part, Rows, RunLog]]:
+def _checked(begun: list[tuple[Part, RunLog]], until: Until) -> list[tuple[Part, Rows, RunLog]]:
     """Read the rows of all studies; one that cannot run stops the others before they start."""
     try:
-        return [(part, checked_rows(part.config, log), log) for part, log in begun]
+        trained = until in MEASURED
+        return [(part, checked_rows(part.config, log, trained), log) for part, log in begun]
     except BaseException as error:
         for _, log in begun:
             _tell_failed(log, error)
@@ -151,7 +161,7 @@ def _steps(part: Part, rows: Rows, log: RunLog, until: Until) -> StudyResult:
     if until == "featurize":
         _ = study.features
         return result
-    result.orderings = study.orderings
+    result.orderings, _ = study.orderings, study.subsets
     if until == "select":
         return result
     with tracked(study):

@@ -60,6 +60,7 @@ def print_summary(result: StudyResult, config: Config, config_file: Path, consol
     for ordering in result.orderings:
         place = result.run_dir / "orderings" / ordering.name / "ordering.parquet"
         console.print(f"ordering   {place}", highlight=False, soft_wrap=True)
+    console.print(f"rows       {result.run_dir / 'subsets'}", highlight=False, soft_wrap=True)
     kinds = {"adapter": "PEFT folders", "model": "transformers folders"}
     for kind in {cell.model: None for cell in result.cells if cell.model}:
         models = config.artifact_root / "cell-*" / kind
