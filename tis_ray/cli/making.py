@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +11,7 @@ import typer
 from rich.console import Console
 
 from tis_ray.cli.options import ConfigFile, Overrides, app, console, load, say
+from tis_ray.cli.telling import telling
 from tis_ray.errors import InputError
 
 
@@ -17,7 +20,11 @@ def run(
     config: ConfigFile,
     overrides: Overrides = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Measure 64 rows and print what the study would cost.")
+        bool,
+        typer.Option("--dry-run", help="Measure some rows and print what the study would cost."),
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the estimate of --dry-run as JSON.")
     ] = False,
 ) -> None:
     """Run a whole study: select, fine-tune, evaluate against random and zero-shot, report.
@@ -30,10 +37,20 @@ def run(
     """
     loaded = load(config, overrides)
     if dry_run:
-        from tis_ray.study.price import price, print_price
+        with telling(console) as tell:
+            tell("loading what computes, as each actor does")
+            start = time.monotonic()
+            from tis_ray.study.price import price
+            from tis_ray.study.price_screen import print_price
 
-        print_price(price(loaded), Console(width=console.width))
+            found = price(loaded, tell, time.monotonic() - start)
+        if as_json:
+            typer.echo(json.dumps(found.to_json()))
+        else:
+            print_price(found, Console(width=console.width))
         return
+    if as_json:
+        raise InputError("run: --json goes with --dry-run")
     from tis_ray.study.run import PartsFailedError
     from tis_ray.study.run import run as run_study
     from tis_ray.study.summary import print_summary

@@ -45,6 +45,7 @@ from tis_ray.settings import (
     ListSource,
     ModelConfig,
     OverlapConfig,
+    PriceConfig,
     QuantilesConfig,
     SearchConfig,
     Section,
@@ -118,6 +119,7 @@ class StudyConfig(Section):
     batch: BatchConfig = BatchConfig()
     compute: ComputeConfig = ComputeConfig()
     tracking: TrackingConfig = TrackingConfig()
+    price: PriceConfig = PriceConfig()
 
     @model_validator(mode="before")
     @classmethod

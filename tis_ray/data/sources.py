@@ -77,7 +77,7 @@ class SourcePart:
                 for r in hub_records(self.source)
             )
             return iter([rows])
-        columns = _columns(self.reading)
+        columns = columns_of(self.reading)
         return (file_records(file, columns) for file in self.files[::every])
 
 
@@ -206,7 +206,7 @@ def _all_of(rows: Iterable[Row | Rejected], n: int, where: str) -> Iterator[Row 
         )
 
 
-def _columns(reading: Reading) -> Columns:
+def columns_of(reading: Reading) -> Columns:
     """Return the columns of a table that mean something, under the names that it has."""
 
     def named(fields: Collection[str]) -> set[str]:

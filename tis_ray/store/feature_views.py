@@ -38,6 +38,11 @@ class FeatureSet:
         """Read where the features of a shard's rows lie: row, file, position."""
         return read_parquet(self.artifact / f"{side}-{shard:05d}.parquet")
 
+    def size(self, side: str) -> int:
+        """Return how many bytes of files hold a side's features."""
+        files = self.artifact.manifest().details["files"][side]
+        return sum((self.store.path / side / name).stat().st_size for name in files)
+
     def rows(self, side: str, shard: int) -> np.ndarray:
         """Return the row numbers of a shard's features."""
         numbers: np.ndarray = self.index(side, shard)["row"].to_numpy()

@@ -50,6 +50,11 @@ class ScoreMatrix:
             read_Mn[:, mine] = scores_MN[queries, places[mine] - self.starts[owner]]
         return read_Mn
 
+    def row(self, query: int) -> np.ndarray:
+        """Return all candidates' scores (N,) for one query: a row of the matrix."""
+        parts = [np.asarray(read_npy(path, mapped=True)[query]) for path in self.files]
+        return np.concatenate(parts)
+
     def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
         """Yield all columns in order: the first one's number, and a block (M, n)."""
         width = max(1, BLOCK_VALUES // len(self.queries_M))

@@ -23,16 +23,18 @@ _MAGIC = b"ARROW1"
 _UNREADABLE = (ValueError, OverflowError, TypeError, KeyError, pa.ArrowException)
 
 
-def parquet_records(row_file: RowFile, columns: Columns | None) -> Iterator[Record]:
+def parquet_records(
+    row_file: RowFile, columns: Columns | None, groups: Sequence[int] | None = None
+) -> Iterator[Record]:
     """Yield the rows of a Parquet file; None for all columns, exactly as they are.
 
-    Raises InputError where no column holds rows, or where two have one name.
+    groups: row groups that are read, of which rows are counted from 1; None for all. Raises InputError where no column holds rows, or where two have one name.
     """
     path = row_file.path
     with readable(path), pq.ParquetFile(path) as file:
         read, unread = _chosen(path, file.schema_arrow, columns)
         # The footer may say that a column has no nulls, but to ask a damaged one ends the process.
-        batches = file.iter_batches(batch_size=_BATCH, columns=read + unread)
+        batches = file.iter_batches(batch_size=_BATCH, row_groups=groups, columns=read + unread)
         yield from _records(row_file, batches, read, exact=columns is None)
 
 

@@ -58,6 +58,19 @@ def line_texts(row_file: RowFile, wanted: Collection[int]) -> Iterator[tuple[int
                     yield place, text
 
 
+def lines_at(row_file: RowFile, begin: int) -> Iterator[Record]:
+    """Yield the records from the first line on that begins at or after a byte; their line is 0, unknown."""
+    path = row_file.path
+    with readable(path), path.open("rb") as file:
+        if begin > 0:
+            file.seek(begin - 1)
+            file.readline()
+        for line in file:
+            text = _decoded(line, 0 if begin else 1, path)
+            if text.strip():
+                yield row_file.record(0, *_parsed(text))
+
+
 def _decoded(line: bytes, number: int, path: Path) -> str:
     try:
         # A byte order mark is harmless, and editors leave one at the start.
