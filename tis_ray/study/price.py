@@ -154,12 +154,12 @@ def _representation_prices(
     features = fingerprint({"tokens": tokens_of, "method": method.identity(settings)})
     scores = fingerprint({"features": features, "query": config.data.query.model_dump(mode="json")})
     name, warmup, cascade = method.name, method.warmup(settings), method.cascade(settings)
-    if warmup is not None and warmup.checkpoints is None:
+    if warmup is not None and warmup.trains:
         rows = min(pool, max(warmup.min_rows, round(warmup.share * pool)))
         tokens = rows * each * warmup.training.epochs
         warmed = fingerprint({"tokens": tokens_of, "warmup": repr(warmup)})
         yield StagePrice("warm-up", rows, tokens, tokens * facts["train"], made_from=warmed)
-    passes = warmup.training.epochs if warmup is not None else 1
+    passes = warmup.passes if warmup is not None else 1
     rows = query + (pool if cascade is None else round(pool * cascade.keep) + cascade.sample)
     stores = method.gives == "vectors" and method.scoring(settings) == "store"
     width = facts["width"].get(name, 0) * passes
