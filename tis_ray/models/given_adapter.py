@@ -21,7 +21,7 @@ from torch import Size
 from tis_ray.errors import InputError
 from tis_ray.gradients.lora_tap import lora_taps
 from tis_ray.models.loading import load_model, meta_model, model_files
-from tis_ray.models.lora import trainable_parameters
+from tis_ray.models.lora import quiet_peft, trainable_parameters, with_adapter
 from tis_ray.settings import ModelConfig
 from tis_ray.store import find_json
 
@@ -131,12 +131,13 @@ def adapted_meta_model(folder: Path, config: ModelConfig, field: str) -> PeftMod
     lora = peft.LoraConfig.from_pretrained(str(folder))
     lora.inference_mode = False
     lora.init_lora_weights = True
+    lora.base_model_name_or_path = name
     base = copy.deepcopy(meta_model(config))
     advice = (
         f"give an adapter of {name}, or set model.name to {other or 'the model it was trained on'}"
     )
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), quiet_peft():
             model = peft.get_peft_model(base, lora)
     except ValueError as error:
         reason = str(error).strip().splitlines()[0]
@@ -147,12 +148,12 @@ def adapted_meta_model(folder: Path, config: ModelConfig, field: str) -> PeftMod
             model, save_embedding_layers=False
         ).items()
     }
-    if problem := _difference(weight_shapes(folder, field), expected):
-        raise InputError(f"{field}: {folder} does not fit {name}: {problem}; {advice}")
     try:
         lora_taps(model, trainable_parameters(model))
     except InputError as error:
         raise InputError(f"{field}: {folder}: {error}") from None
+    if problem := _difference(weight_shapes(folder, field), expected):
+        raise InputError(f"{field}: {folder} does not fit {name}: {problem}; {advice}")
     return model
 
 
@@ -182,7 +183,7 @@ def load_given_adapter(folder: Path, config: ModelConfig, device: str, field: st
 
     Raises InputError where a weight of it is not a number.
     """
-    model = PeftModel.from_pretrained(load_model(config, device), str(folder), is_trainable=True)
+    model = with_adapter(load_model(config, device), folder, trainable=True)
     for name, parameter in trainable_parameters(model).items():
         if not torch.isfinite(parameter).all():
             raise InputError(
