@@ -52,7 +52,7 @@ def untrained_checkpoints(
     sources = _sources(warmup)
     sample = None
     if warmup.moments and not (sources and all(source.has_moments for source in sources)):
-        sample = warmup_sample(warmup, context, pool)
+        sample = warmup_sample(warmup, context, model, pool)
     order = MakeOrder(
         sources=tuple(sources),
         steps=tuple(learning_rates(sources)) if sources else (),
@@ -70,7 +70,7 @@ def untrained_checkpoints(
         clock = artifact.clock()
         subset = None
         if sample is not None:
-            subset = Subset.write(artifact / "examples.parquet", pool, sample.positions)
+            subset = Subset.write_tokens(artifact / "examples.parquet", sample.tokens())
         progress = partial(training_progress, artifact.path)
         with clock.marked(), context.log.watching("moments", "batches", progress):
             peak = run_task(

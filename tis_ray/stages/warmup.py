@@ -28,7 +28,7 @@ def trained_checkpoints(
     warmup: Warmup, context: Context, model: ModelConfig, pool: Side
 ) -> list[Checkpoint]:
     """Return the warm-up's checkpoints, with moments and learning rates; it is trained if it is not yet."""
-    sample = warmup_sample(warmup, context, pool)
+    sample = warmup_sample(warmup, context, model, pool)
     artifact = Artifact(
         context.root,
         "warmup",
@@ -48,7 +48,7 @@ def trained_checkpoints(
     if not reused:
         if earlier := checkpoints(artifact.path):
             note = f"continued after epoch {earlier[-1].epoch}"
-        _train(artifact, warmup, context, model, pool, sample)
+        _train(artifact, warmup, context, model, sample)
     context.log.made("warm-up", "warm-up", artifact, reused, note)
     return checkpoints(artifact.path)
 
@@ -58,14 +58,13 @@ def _train(
     warmup: Warmup,
     context: Context,
     model: ModelConfig,
-    pool: Side,
     sample: Sample,
 ) -> None:
     clock = artifact.clock()
     order = TrainingOrder(
         name="warm-up",
         folder=artifact.path,
-        subset=Subset.write(artifact / "examples.parquet", pool, sample.positions),
+        subset=Subset.write_tokens(artifact / "examples.parquet", sample.tokens()),
         model=model,
         lora=warmup.lora,
         shard=False,
