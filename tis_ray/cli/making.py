@@ -106,7 +106,10 @@ def select(
     overrides: Overrides = None,
     scores: Annotated[
         Path | None,
-        typer.Option(help="A bare .npy matrix instead of a study: queries x candidates."),
+        typer.Option(
+            help="A bare matrix instead of a study, queries x candidates: .npy, .npz, .pt or "
+            ".safetensors (S.npz:name for one of several)."
+        ),
     ] = None,
     selector: Annotated[str, typer.Option(help="Selector for --scores.")] = "round_robin",
     budget: Annotated[int | None, typer.Option(help="Budget for --scores, in examples.")] = None,
@@ -142,7 +145,7 @@ def select(
 
     assert scores is not None
     params = {"seed": seed} if selector == "random" else {}
-    chosen = select_matrix(scores, selector, budget, out, **params)
+    chosen = select_matrix(scores, selector, budget, out, say=say, **params)
     say(f"{len(chosen)} candidates by {selector}: {out / 'ordering.parquet'}")
 
 

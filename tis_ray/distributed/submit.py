@@ -170,8 +170,8 @@ def _paths(study: Config) -> Iterator[tuple[str, str]]:
             yield key, name
     for method in study.representations():
         warmup = method.warmup(study.settings_of(method))
-        if warmup is not None and warmup.checkpoints is not None:
-            yield warmup.field, warmup.checkpoints
+        if warmup is not None and warmup.given is not None:
+            yield warmup.given.field, warmup.given.path
     uri = study.tracking.uri or ""
     if uri.startswith("sqlite:///") or (uri and ":" not in uri):
         yield "tracking.uri", uri.removeprefix("sqlite:///")

@@ -4,6 +4,7 @@ LESS (Xia et al. 2024, section 3.1) takes the step that Adam would make on a sin
 the moments saved with a checkpoint, and compares it with the plain gradient of a query.
 """
 
+from collections.abc import Mapping
 from typing import Literal, get_args
 
 import torch
@@ -38,6 +39,48 @@ def adam_direction(
     first_moment = torch.add(beta1 * exp_avg, grads, alpha=1 - beta1)
     denominator = torch.addcmul(beta2 * exp_avg_sq + eps, grads, grads, value=1 - beta2)
     return first_moment.mul_(denominator.rsqrt_())
+
+
+class MomentEstimate:
+    """Adam's moments at weights that stay where they are, from the gradients g_1 ... g_S of S mini-batches.
+
+    An adapter comes without the moments of its training. What they would tend to, were it trained on at
+    these weights, are the means of a mini-batch's gradient and of its square, E[g] and E[g^2]. Adam's own
+    recursion, begun at zero and freed of that beginning (Kingma and Ba 2015, section 3), estimates both:
+
+        m_s = beta1 m_(s-1) + (1 - beta1) g_s            m = m_S / (1 - beta1^S)
+        v_s = beta2 v_(s-1) + (1 - beta2) g_s^2          v = v_S / (1 - beta2^S)
+
+    `adam_direction` takes moments as they are, as LESS does. Without the division by 1 - beta2^S, which
+    is 0.02 for 20 batches, v would be fifty times too small beside a row's own (1 - beta2) g^2, and the
+    direction little but the row's signs.
+    """
+
+    def __init__(self, beta1: float = 0.9, beta2: float = 0.999) -> None:
+        self.beta1, self.beta2, self.steps = beta1, beta2, 0
+        self._first: dict[str, Tensor] = {}
+        self._second: dict[str, Tensor] = {}
+
+    def add(self, grads: Mapping[str, Tensor]) -> None:
+        """Take in one mini-batch's gradients, by parameter name; the same names each time."""
+        self.steps += 1
+        for name, grad in grads.items():
+            for moments, values, beta in (
+                (self._first, grad, self.beta1),
+                (self._second, grad.square(), self.beta2),
+            ):
+                before = moments.get(name)
+                before = torch.zeros_like(grad) if before is None else before
+                moments[name] = beta * before + (1 - beta) * values
+
+    def moments(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return m and v by parameter name. Raises InputError if there was no mini-batch."""
+        if not self.steps:
+            raise InputError("moments: no mini-batch was given; give at least one row")
+        first_scale, second_scale = 1 - self.beta1**self.steps, 1 - self.beta2**self.steps
+        first = {name: moment / first_scale for name, moment in self._first.items()}
+        second = {name: moment / second_scale for name, moment in self._second.items()}
+        return first, second
 
 
 def sign_direction(grads: Tensor) -> Tensor:

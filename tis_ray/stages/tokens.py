@@ -222,22 +222,23 @@ class Tokenise:
         start = time.monotonic()
         kept, lost, counts = [], [], TokenCounts()
         for row in row_dicts(self.rows / f"rows-{shard:05d}.parquet"):
-            fact = {name: row[name] for name in ("row", "id", "source", "content")}
-            place = {"file": row["file"], "line": str(row["line"])}
-            del row["row"], row["content"]
-            problem = self.dropped.get(fact["id"])
+            problem = self.dropped.get(row["id"])
             if problem is None:
                 try:
-                    encoded = self.encode(cast(Row, row))
+                    encoded = self.encode(_as_given(row))
                 except UnusableError as error:
                     problem = error.reason, error.detail
                 else:
                     counts.add(encoded)
-                    tokens = count_response_tokens(encoded.labels)
-                    kept.append({**fact, **encoded.encoded(), "response_tokens": tokens})
+                    kept.append(_with_tokens(row, encoded))
                     continue
             reason, detail = problem
-            place = {"side": self.side, **place, "id": fact["id"]}
+            place = {
+                "side": self.side,
+                "file": row["file"],
+                "line": str(row["line"]),
+                "id": row["id"],
+            }
             lost.append({**place, "reason": str(reason), "detail": detail})
         write_parquet(
             self.out / f"quarantine-{shard:05d}.parquet", pa.Table.from_pylist(lost, QUARANTINE)
@@ -246,9 +247,26 @@ class Tokenise:
         write_parquet(self.out / f"tokens-{shard:05d}.parquet", pa.Table.from_pylist(kept, TOKENS))
         return {"rows": len(kept), "seconds": time.monotonic() - start}
 
+    def stored(self, row: TableRow) -> TableRow | None:
+        """Return a stored row with its tokens, of the schema TOKENS; None if it cannot be used."""
+        try:
+            return _with_tokens(row, self.encode(_as_given(row)))
+        except UnusableError:
+            return None
+
     def encode(self, row: Row) -> EncodedRow:
         """Return a row as token ids and labels; errors are those of `encode_row`."""
         return encode_row(row, self.side, self.tokenizer, self.max_length, self.template)
+
+
+def _as_given(row: TableRow) -> Row:
+    return cast(Row, {name: value for name, value in row.items() if name not in ("row", "content")})
+
+
+def _with_tokens(row: TableRow, encoded: EncodedRow) -> TableRow:
+    fact = {name: row[name] for name in ("row", "id", "source", "content")}
+    tokens = count_response_tokens(encoded.labels)
+    return {**fact, **encoded.encoded(), "response_tokens": tokens}
 
 
 def prompt_and_label(row: TableRow, tokenizer: Any, template: Template) -> tuple[str, str]:

@@ -15,6 +15,7 @@ from tis_ray.models.fitness import model_problems
 from tis_ray.models.loading import load_tokenizer
 from tis_ray.settings import ModelConfig
 from tis_ray.stages.feature_recipe import reading_model
+from tis_ray.stages.given_checkpoints import given_problems
 from tis_ray.store import Artifact, read_tables
 from tis_ray.store.sides import SideName, row_dicts
 
@@ -61,8 +62,12 @@ def check_models(config: Config, trained: bool = True) -> None:
     for method in config.representations():
         if method.reads == "tokens":
             warmup = method.warmup(config.settings_of(method))
-            model, lora = reading_model(method, config), warmup.lora if warmup else None
-            problems[method.name] = model_problems(model, longest, lora, per_example=True)
+            model = reading_model(method, config)
+            lora = warmup.lora if warmup and warmup.given is None else None
+            problems[method.name] = [
+                *model_problems(model, longest, lora, per_example=True),
+                *(given_problems(warmup, model) if warmup else ()),
+            ]
     lines = [
         f"{section}.{line}" if line.startswith("lora.") else line
         for section, found in problems.items()

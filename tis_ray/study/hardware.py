@@ -103,7 +103,7 @@ def memory_of(config: Config, facts: Measured) -> Memory:
     kept = 0
     for method in methods_of(config):
         warmup = method.warmup(config.settings_of(method))
-        kept = max(kept, warmup.training.epochs if warmup is not None else 0)
+        kept = max(kept, warmup.passes if warmup is not None else 0)
     tokens = max(config.batch.tokens, config.finetune.micro_tokens or 0, config.data.max_length)
     layer = ACTIVATION * model["hidden"] * model["layers"] * model["bytes_each"]
     logits = 2 * 4 * model["vocabulary"]  # and their gradient, in float32

@@ -70,7 +70,7 @@ def _starting_price(config: Config, facts: Measured, actors: int) -> StagePrice:
     stages = 2  # the run itself, and its trials
     for method in methods_of(config):
         warmup = method.warmup(config.settings_of(method))
-        stages += (method.gives == "vectors") + (warmup is not None and warmup.checkpoints is None)
+        stages += (method.gives == "vectors") + (warmup is not None and warmup.trains)
     seconds = stages * actors * (facts["start"] + facts["load"])
     return StagePrice("starting", 0, 0, seconds)
 
@@ -92,14 +92,14 @@ def _representation_prices(
     features = fingerprint({"tokens": encoded, "method": method.identity(settings)})
     scores = fingerprint({"features": features, "query": config.data.query.model_dump(mode="json")})
     name, warmup, cascade = method.name, method.warmup(settings), method.cascade(settings)
-    if warmup is not None and warmup.checkpoints is None:
+    if warmup is not None and warmup.trains:
         rows = min(pool, max(warmup.min_rows, round(warmup.share * pool)))
         tokens = rows * each * warmup.training.epochs
         warmed = fingerprint({"tokens": encoded, "warmup": repr(warmup)})
         flops = ADAPT * tokens * facts["readers"].get(name, 0)
         seconds = tokens * facts["train"]
         yield StagePrice("warm-up", rows, tokens, seconds, made_from=warmed, flops=flops)
-    passes = warmup.training.epochs if warmup is not None else 1
+    passes = warmup.passes if warmup is not None else 1
     rows = query + (pool if cascade is None else round(pool * cascade.keep) + cascade.sample)
     stores = method.gives == "vectors" and method.scoring(settings) == "store"
     width = facts["width"].get(name, 0) * passes
