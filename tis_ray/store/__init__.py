@@ -14,6 +14,7 @@ from tis_ray.store.clock import Clock
 from tis_ray.store.files import (
     TableRow,
     append_line,
+    appending,
     count_rows,
     find_json,
     read_json,
@@ -31,6 +32,7 @@ __all__ = [
     "Manifest",
     "TableRow",
     "append_line",
+    "appending",
     "atomic_path",
     "canonical_json",
     "count_rows",

@@ -7,8 +7,6 @@ made before, in this run or another, is found by fingerprint and used as it is.
 from __future__ import annotations
 
 import os
-import shlex
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -40,6 +38,7 @@ from tis_ray.store.sides import SIDES, Side
 from tis_ray.study.checks import check_encoding, check_models
 from tis_ray.study.gather import study_record
 from tis_ray.study.mlflow_tracker import git_commit
+from tis_ray.study.run import command
 from tis_ray.version import __version__
 
 Rows = dict[str, Artifact]
@@ -245,8 +244,3 @@ class Study(Context):
         temporary.unlink(missing_ok=True)
         temporary.symlink_to(os.path.relpath(artifact.path, link.parent))
         temporary.replace(link)
-
-
-def command() -> str:
-    """Return the command line of this process."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])

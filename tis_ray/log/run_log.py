@@ -1,10 +1,11 @@
-"""What a run reports: lines and a progress bar for people, `events.jsonl` for programs."""
+"""The log of one run: lines for people, events for programs, and the costs of its stages."""
 
 from __future__ import annotations
 
 import json
 import resource
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
@@ -13,11 +14,17 @@ from threading import Event
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tis_ray.analysis.study_values import Kind, Method, StageCost
 from tis_ray.background import in_background
+from tis_ray.log.activity import Activity
+from tis_ray.log.sign_of_life import SignOfLife
 from tis_ray.store import Artifact, append_line
+
+ENDS = ("done", "failed", "stopped")
+"""The events after which a start says no more."""
+RUN_LOG = "run.log"
+"""Tracebacks, and what libraries written in C++ say while a run goes on."""
 
 
 @dataclass
@@ -27,15 +34,25 @@ class RunLog:
     run_dir: Path
     console: Console = field(default_factory=lambda: Console(stderr=True))
     stages: list[StageCost] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What was said of each stage beside its numbers."""
     _needed_by: tuple[Method, ...] = field(default=(), init=False)
+    _over: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        self._life = SignOfLife(self.console, self.run_dir)
 
     def event(self, kind: str, /, **facts: Any) -> None:
         """Append one event; each line is one JSON object with `time` in seconds since the epoch."""
+        if self._over:
+            return
+        self._over = kind in ENDS
         line = json.dumps({"time": round(time.time(), 3), "event": kind, **facts})
         append_line(self.run_dir / "events.jsonl", line)
 
     def say(self, text: str) -> None:
         """Print one line."""
+        self._life.last_line = time.monotonic()
         self.console.print(text, highlight=False, soft_wrap=True)
 
     @contextmanager
@@ -50,8 +67,15 @@ class RunLog:
 
     def finished(self, record: StageCost, note: str = "") -> None:
         """Record a stage and print its line."""
-        record = replace(record, needed_by=self._needed_by)
+        self._tell(replace(record, needed_by=self._needed_by), note)
+
+    def reused(self, record: StageCost, note: str = "") -> None:
+        """Record a stage of an earlier start, and print its line."""
+        self._tell(replace(record, reused=True), note)
+
+    def _tell(self, record: StageCost, note: str) -> None:
         self.stages.append(record)
+        self.notes.append(note)
         self.event("stage", **record.to_json(), note=note)
         how = "reused" if record.reused else f"{record.seconds:.1f} s"
         lost = f", {record.quarantined} quarantined" if record.quarantined else ""
@@ -79,57 +103,39 @@ class RunLog:
             note,
         )
 
+    def waiting(self, label: str, state: str = "") -> AbstractContextManager[Activity]:
+        """Show that the block goes on, and for how long; `state` says what it waits for."""
+        return self._life.shown(Activity(label, state=state))
+
     @contextmanager
-    def progress(self, label: str, total: int, unit: str) -> Iterator[Any]:
-        """Yield `advance(n)`. A bar on a terminal; elsewhere a line at each tenth."""
-        if self.console.is_terminal:
-            columns = (
-                TextColumn("  {task.description:<22}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn(unit),
-                TimeRemainingColumn(),
-            )
-            with Progress(*columns, console=self.console, transient=True) as bar:
-                task = bar.add_task(label, total=total)
-                yield lambda n=1: bar.advance(task, n)
-            return
-        done, start, last_tenth = 0, time.monotonic(), 0
+    def progress(self, label: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+        """Yield `advance(n)`: units that are done."""
+        with self._life.shown(Activity(label, unit, total)) as activity:
+            yield activity.advance
 
-        def advance(n: int = 1) -> None:
-            nonlocal done, last_tenth
-            done += n
-            tenth = 10 * done // max(total, 1)
-            if tenth > last_tenth and done < total:
-                last_tenth = tenth
-                spent = time.monotonic() - start
-                left = spent / done * (total - done)
-                self.say(f"  {label}: {done} of {total} {unit}, about {left:.0f} s left")
-
-        yield advance
-
+    @contextmanager
     def watching(
-        self, label: str, unit: str, count: Callable[[], tuple[int, int]]
-    ) -> AbstractContextManager[None]:
-        """Show progress of work done elsewhere: `count()` returns (done, total) and is called twice a second.
-
-        The total may be 0 until it is known.
-        """
+        self, activity: Activity, count: Callable[[Activity], None], often: float = 0.5
+    ) -> Iterator[None]:
+        """Show progress of work done elsewhere: `count` is called every `often` seconds, and notes how far it is."""
 
         def watch(stop: Event) -> None:
-            while not stop.wait(0.5) and not count()[1]:
-                pass
-            shown, total = 0, count()[1]
-            if stop.is_set() or not total:
-                return
-            with self.progress(label, total, unit) as advance:
-                while not stop.wait(0.5):
-                    done = count()[0]
-                    if done > shown:
-                        advance(done - shown)
-                        shown = done
+            while not stop.wait(often):
+                count(activity)
 
-        return in_background(watch)
+        with self._life.shown(activity), in_background(watch):
+            yield
+
+    def traceback(self, error: BaseException) -> Path:
+        """Add an error with its traceback to `run.log`; return that file."""
+        path = self.run_dir / RUN_LOG
+        when = time.strftime("%Y-%m-%d %H:%M:%S")
+        append_line(path, f"{when}\n{''.join(traceback.format_exception(error))}")
+        return path
+
+    def ended(self) -> None:
+        """Take the sign of life away; the run is over, or somebody ends it."""
+        self._life.end()
 
 
 def peak_mb() -> float:
