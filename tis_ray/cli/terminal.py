@@ -7,11 +7,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tis_ray.cli.options import say
-from tis_ray.config import Config, plan, together
 from tis_ray.errors import FailedError, user_message
-from tis_ray.store import appending
+
+if TYPE_CHECKING:
+    from tis_ray.config import Config
 
 
 @contextmanager
@@ -20,6 +22,8 @@ def studying(config: Config) -> Iterator[None]:
 
     Raises FailedError for what nobody foresaw; its traceback is in the run's log.
     """
+    from tis_ray.config import plan, together
+
     folder = together(config) or next(iter(plan(config).values())).run_dir
     say(f"{config.name}: {folder}")
     try:
@@ -43,6 +47,8 @@ def quiet_terminal(log: Path) -> Iterator[None]:
     if not _writes_to_2():
         yield
         return
+    from tis_ray.store import appending
+
     terminal = os.dup(2)
     before = sys.stderr
     with appending(log) as file:

@@ -9,7 +9,6 @@ through the object store, and a lost actor costs the shards it was working on.
 from __future__ import annotations
 
 import shutil
-import time
 import uuid
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,7 +32,7 @@ from tis_ray.distributed.connect import Cluster
 from tis_ray.distributed.lost import MAX_RESTARTS, lost_workers
 from tis_ray.errors import InputError
 from tis_ray.log import Activity, RunLog, peak_mb
-from tis_ray.store import fingerprint, read_json, write_json
+from tis_ray.store import read_json, write_json
 
 FEW_SHARDS = 16
 
@@ -147,7 +146,8 @@ def map_shards(
     resources = dict(study.cluster.actor_resources)
     if not gpu:
         resources.pop("num_gpus", None)
-    counts = study.log.run_dir / "rows-seen" / fingerprint([label, time.time()])
+    counts = study.log.run_dir / "rows-seen"
+    shutil.rmtree(counts, ignore_errors=True)
     work = Activity(label, "shards", len(shards), "waiting for a worker, loading what it needs")
     work.part, work.parts_total = ("rows", rows) if rows else ("", 0)
 

@@ -6,25 +6,35 @@ import json
 import resource
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from threading import Event
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from tis_ray.analysis.study_values import Kind, Method, StageCost
 from tis_ray.background import in_background
 from tis_ray.log.activity import Activity
 from tis_ray.log.sign_of_life import SignOfLife
-from tis_ray.store import Artifact, append_line
+from tis_ray.store import Artifact, append_line, read_parquet
 
 ENDS = ("done", "failed", "stopped")
 """The events after which a start says no more."""
 RUN_LOG = "run.log"
 """Tracebacks, and what libraries written in C++ say while a run goes on."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """What is said of a stage beside its numbers: on its line, and in lines below."""
+
+    note: str = ""
+    details: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -34,8 +44,8 @@ class RunLog:
     run_dir: Path
     console: Console = field(default_factory=lambda: Console(stderr=True))
     stages: list[StageCost] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    """What was said of each stage beside its numbers."""
+    said: list[Said] = field(default_factory=list)
+    """What was said of each of `stages` beside its numbers."""
     _needed_by: tuple[Method, ...] = field(default=(), init=False)
     _over: bool = field(default=False, init=False)
 
@@ -65,22 +75,24 @@ class RunLog:
         finally:
             self._needed_by = outside
 
-    def finished(self, record: StageCost, note: str = "") -> None:
-        """Record a stage and print its line."""
-        self._tell(replace(record, needed_by=self._needed_by), note)
+    def finished(self, record: StageCost, note: str = "", details: Sequence[str] = ()) -> None:
+        """Record a stage and print its line, and below it the lines of `details`."""
+        self._tell(replace(record, needed_by=self._needed_by), Said(note, [*details]))
 
-    def reused(self, record: StageCost, note: str = "") -> None:
-        """Record a stage of an earlier start, and print its line."""
-        self._tell(replace(record, reused=True), note)
+    def reused(self, record: StageCost, said: Said) -> None:
+        """Record a stage of an earlier start, and print its lines."""
+        self._tell(replace(record, reused=True), said)
 
-    def _tell(self, record: StageCost, note: str) -> None:
+    def _tell(self, record: StageCost, said: Said) -> None:
         self.stages.append(record)
-        self.notes.append(note)
-        self.event("stage", **record.to_json(), note=note)
+        self.said.append(said)
+        self.event("stage", **record.to_json(), **asdict(said))
         how = "reused" if record.reused else f"{record.seconds:.1f} s"
         lost = f", {record.quarantined} quarantined" if record.quarantined else ""
-        detail = f"  [dim]{note}[/dim]" if note else ""
-        self.say(f"[green]✓[/green] {record.stage:<22} {record.rows:>8} rows{lost}  {how}{detail}")
+        note = f"  [dim]{escape(said.note)}[/dim]" if said.note else ""
+        self.say(f"[green]✓[/green] {record.stage:<22} {record.rows:>8} rows{lost}  {how}{note}")
+        for line in said.details:
+            self.say(f"    [dim]{escape(line)}[/dim]")
 
     def made(
         self, kind: Kind, stage: str, artifact: Artifact, reused: bool, note: str = ""
@@ -101,6 +113,7 @@ class RunLog:
                 computed=manifest.details.get("computed"),
             ),
             note,
+            _quarantined(artifact) if manifest.quarantined else (),
         )
 
     def waiting(self, label: str, state: str = "") -> AbstractContextManager[Activity]:
@@ -136,6 +149,15 @@ class RunLog:
     def ended(self) -> None:
         """Take the sign of life away; the run is over, or somebody ends it."""
         self._life.end()
+
+
+def _quarantined(artifact: Artifact) -> Iterator[str]:
+    """Yield why an artifact could not use rows, and where they are listed."""
+    path = artifact / "quarantine.parquet"
+    if path.exists():
+        counts = Counter(read_parquet(path, ["reason"])["reason"].to_pylist()).most_common()
+        yield "; ".join(f"{count} {str(reason).replace('_', ' ')}" for reason, count in counts)
+        yield f"listed in {path}"
 
 
 def peak_mb() -> float:

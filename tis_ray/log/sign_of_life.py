@@ -66,6 +66,7 @@ class SignOfLife:
         self.last_line = time.monotonic()
         self._running: ExitStack | None = None
         self._beaten = 0.0
+        self._news = ("", "")
         self._spinner = Spinner("dots")
 
     @contextmanager
@@ -78,7 +79,9 @@ class SignOfLife:
             yield activity
         finally:
             self.activities.remove(activity)
-            if not self.activities:
+            if self.activities:
+                self.activities[-1].since = time.time()  # it is waited for anew
+            else:
                 self.end()
 
     def end(self) -> None:
@@ -107,8 +110,9 @@ class SignOfLife:
             if activity is None:
                 continue
             now = time.monotonic()
-            if now - self._beaten > BEAT:
-                self._beaten = now
+            news = activity.label, activity.state
+            if now - self._beaten > BEAT or news != self._news:
+                self._beaten, self._news = now, news
                 with suppress(OSError):  # a full disk ends the work, not its sign of life
                     write_json(self.folder / LIVE, asdict(_live(activity)))
             due = OFTEN if activity.seconds < NEW else SELDOM

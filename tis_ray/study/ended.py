@@ -13,7 +13,7 @@ import importlib.metadata
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,6 +22,7 @@ from tis_ray.analysis import Cell
 from tis_ray.analysis.study_values import StageCost
 from tis_ray.config import Config, Part
 from tis_ray.errors import InputError
+from tis_ray.log import Said
 from tis_ray.stages.ordering_artifact import StudyOrdering
 from tis_ray.store import Artifact, find_json, fingerprint, read_manifest, write_json
 from tis_ray.study.result import StudyResult, Until
@@ -84,7 +85,8 @@ class Ended:
     """A study that has ended, and of which nothing has changed."""
 
     inputs: Inputs
-    stages: list[tuple[StageCost, str]]
+    stages: list[StageCost]
+    said: list[Said]
     orderings: list[StudyOrdering]
     cells: list[Cell]
     quantiles: list[Cell]
@@ -107,7 +109,7 @@ class Ended:
                 "made": [str(path) for path in made],
                 "left": left,
                 "stages": [stage.to_json() for stage in result.stages],
-                "notes": result.notes,
+                "said": [asdict(said) for said in result.said],
                 "orderings": [
                     [each.representation, each.selector, each.seed, str(each.artifact.path)]
                     for each in result.orderings
@@ -129,10 +131,10 @@ class Ended:
                 return None
             if held["left"] != _left([Path(path) for path in held["made"]]):
                 return None
-            stages = [StageCost.from_json(stage) for stage in held["stages"]]
             return cls(
                 inputs,
-                [*zip(stages, held["notes"], strict=True)],
+                [StageCost.from_json(stage) for stage in held["stages"]],
+                [Said(**said) for said in held["said"]],
                 [_ordering(*each) for each in held["orderings"]],
                 [Cell.from_json(cell) for cell in held["cells"]],
                 [Cell.from_json(cell) for cell in held["quantiles"]],
@@ -143,8 +145,7 @@ class Ended:
     def result(self) -> StudyResult:
         """Return what the start that made it has returned."""
         result = StudyResult(self.inputs.config.run_dir, self.orderings, self.cells, self.quantiles)
-        result.stages = [stage for stage, _ in self.stages]
-        result.notes = [note for _, note in self.stages]
+        result.stages, result.said = self.stages, self.said
         if self.inputs.until == "report":
             from tis_ray.report import StudyRecord
             from tis_ray.report.study_results import RECORD
@@ -176,8 +177,7 @@ def _made(config: Config, folders: list[Path], page: Path | None) -> list[Path]:
 def _named_files(value: object) -> Iterator[str]:
     """Yield the paths that texts of a config may mean, whether or not there is something."""
     if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _named_files(key)
+        for inner in value.values():
             yield from _named_files(inner)
     elif isinstance(value, list):
         for inner in value:
@@ -196,7 +196,8 @@ def _code() -> Iterator[str]:
     installed = tuple({str(Path(prefix)) + os.sep for prefix in (sys.prefix, sys.base_prefix)})
     for module in [*sys.modules.values()]:
         file = getattr(module, "__file__", None)
-        if isinstance(file, str) and not file.startswith((*installed, str(package) + os.sep)):
+        known = (*installed, str(package) + os.sep)
+        if isinstance(file, str) and os.path.isabs(file) and not file.startswith(known):  # noqa: PTH117
             yield file
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from tis_ray.analysis import Cell
 from tis_ray.analysis.study_values import StageCost
 from tis_ray.errors import FailedError, failure_line, user_message
-from tis_ray.log import RunLog
+from tis_ray.log import RunLog, Said
 from tis_ray.log.run_log import RUN_LOG
 from tis_ray.stages.ordering_artifact import StudyOrdering
 from tis_ray.stopping import CONTINUES
@@ -36,7 +36,7 @@ class StudyResult:
     """The studies of a file with several tasks or a grid, by name; the fields above are empty then."""
     stages: list[StageCost] = field(default_factory=list)
     """What each stage cost."""
-    notes: list[str] = field(default_factory=list)
+    said: list[Said] = field(default_factory=list)
     """What was said of each of `stages`."""
     made: list[Path] = field(default_factory=list)
     """The folders of artifacts that the results rest on."""

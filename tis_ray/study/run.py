@@ -70,8 +70,8 @@ def _again(ended: Ended, log: RunLog) -> StudyResult:
     """Return the result of a study that has ended, and say what the stages would say."""
     start = time.monotonic()
     result = ended.result()
-    for stage, note in zip(result.stages, result.notes, strict=True):
-        log.reused(stage, note)
+    for stage, said in zip(result.stages, result.said, strict=True):
+        log.reused(stage, said)
     log.event("done", seconds=round(time.monotonic() - start, 3))
     log.say("[bold]done[/bold] before; nothing has changed since")
     return result

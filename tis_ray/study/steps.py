@@ -101,7 +101,7 @@ def _steps(part: Part, rows: Rows, log: RunLog, until: Until) -> StudyResult:
         f"{cluster.device}; Ray has {cluster.cpus} CPU(s), {cluster.gpus:g} GPU(s)"
     )
     study = Study(config, cluster, log, part, rows)
-    result = StudyResult(config.run_dir, stages=log.stages, notes=log.notes)
+    result = StudyResult(config.run_dir, stages=log.stages, said=log.said)
     _ = study.sides
     if until == "featurize":
         _ = study.features
