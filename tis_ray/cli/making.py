@@ -12,6 +12,7 @@ from rich.console import Console
 
 from tis_ray.cli.options import ConfigFile, Overrides, app, console, load, say
 from tis_ray.cli.telling import telling
+from tis_ray.cli.terminal import studying
 from tis_ray.errors import InputError
 
 
@@ -51,17 +52,18 @@ def run(
         return
     if as_json:
         raise InputError("run: --json goes with --dry-run")
-    from tis_ray.study.run import PartsFailedError
-    from tis_ray.study.run import run as run_study
-    from tis_ray.study.summary import print_summary
+    with studying(loaded):
+        from tis_ray.study.run import PartsFailedError
+        from tis_ray.study.run import run as run_study
+        from tis_ray.study.summary import print_summary
 
-    try:
-        result = run_study(loaded, console=console)
-    except PartsFailedError as error:
-        if error.result.parts:
-            print_summary(error.result, loaded, config, console)
-        raise
-    print_summary(result, loaded, config, console)
+        try:
+            result = run_study(loaded, console=console)
+        except PartsFailedError as error:
+            if error.result.parts:
+                print_summary(error.result, loaded, config, console)
+            raise
+        print_summary(result, loaded, config, console)
 
 
 @app.command()
@@ -71,9 +73,10 @@ def featurize(config: ConfigFile, overrides: Overrides = None) -> None:
     Example: tis-ray featurize --config examples/quickstart.yaml --set representation=less
     """
     loaded = load(config, overrides)
-    from tis_ray.study.run import run as run_study
+    with studying(loaded):
+        from tis_ray.study.run import run as run_study
 
-    result = run_study(loaded, until="featurize", console=console)
+        result = run_study(loaded, until="featurize", console=console)
     for study in result.studies:
         say(f"features: {study.run_dir / 'features'}")
     say(f"next: tis-ray select --config {config}")
@@ -126,9 +129,10 @@ def select(
         raise InputError("select: give either --config FILE or --scores FILE.npy")
     if config is not None:
         loaded = load(config, overrides)
-        from tis_ray.study.run import run as run_study
+        with studying(loaded):
+            from tis_ray.study.run import run as run_study
 
-        result = run_study(loaded, until="select", console=console)
+            result = run_study(loaded, until="select", console=console)
         for study in result.studies:
             for ordering in study.orderings:
                 say(f"{ordering.name}: {ordering.file}")
@@ -159,9 +163,10 @@ def finetune(config: ConfigFile, overrides: Overrides = None) -> None:
     Example: tis-ray finetune --config examples/quickstart.yaml --set budget=100 --set seed=0
     """
     loaded = load(config, overrides)
-    from tis_ray.study.run import run as run_study
+    with studying(loaded):
+        from tis_ray.study.run import run as run_study
 
-    result = run_study(loaded, until="evaluate", console=console)
+        result = run_study(loaded, until="evaluate", console=console)
     for cell in (one for study in result.studies for one in study.cells):
         if cell.model:
             name = f"{cell.method.representation} B={cell.budget} seed {cell.seed}"
@@ -176,11 +181,12 @@ def evaluate(config: ConfigFile, overrides: Overrides = None) -> None:
     Example: tis-ray evaluate --config examples/quickstart.yaml
     """
     loaded = load(config, overrides)
-    from tis_ray.study.labels import legend_of
-    from tis_ray.study.run import run as run_study
-    from tis_ray.study.summary import results_tables
+    with studying(loaded):
+        from tis_ray.study.labels import legend_of
+        from tis_ray.study.run import run as run_study
+        from tis_ray.study.summary import results_tables
 
-    result = run_study(loaded, until="evaluate", console=console)
+        result = run_study(loaded, until="evaluate", console=console)
     for study in result.studies:
         Console(width=console.width).print(*results_tables(study.cells, legend_of(loaded)))
 

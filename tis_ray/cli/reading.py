@@ -184,14 +184,23 @@ def recommend(
 
 
 @app.command()
-def status(config: ConfigFile, overrides: Overrides = None) -> None:
-    """Say what of a run is done, running or failed, from its `events.jsonl`.
+def status(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Say how far a run is: stages, rate and time left; or how it ended. From any machine that sees its folder.
 
     Example: tis-ray status --config examples/quickstart.yaml
+
+    Example: tis-ray status --config examples/quickstart.yaml --json
     """
     loaded = load(config, overrides)
-    from tis_ray.finished.status import status_lines
+    from tis_ray.finished.status import status_json, status_lines
 
+    if as_json:
+        typer.echo(status_json(loaded))
+        return
     for line in status_lines(loaded):
         typer.echo(line)
 

@@ -11,8 +11,10 @@ from pathlib import Path
 import ray
 
 from tis_ray.config import Config
+from tis_ray.distributed.head import watch_head
 from tis_ray.distributed.quiet import quiet_ray
 from tis_ray.errors import InputError
+from tis_ray.stopping import own_signals
 
 IN_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Name of the variable that Ray sets for the driver of a job."""
@@ -67,6 +69,8 @@ def connect(config: Config) -> Cluster:
         require_lasting_folders(config)
     if not ray.is_initialized():
         _start(compute.address or os.environ.get("RAY_ADDRESS"))
+        _started.append(ray.get_runtime_context().gcs_address)
+        watch_head(ray.get_runtime_context().gcs_address)
     resources = ray.cluster_resources()
     cpus, gpus = int(resources.get("CPU", 0)), resources.get("GPU", 0.0)
     threads = config.batch.threads
@@ -93,7 +97,7 @@ def connect(config: Config) -> Cluster:
 def _start(address: str | None) -> None:
     """Join the cluster at `address`, or start one on this machine."""
     options = {"logging_level": logging.WARNING, "log_to_driver": False}
-    with quiet_ray():
+    with quiet_ray(), own_signals():
         if address is None:
             ray.init(address="local", include_dashboard=False, **options)
             return
@@ -105,6 +109,16 @@ def _start(address: str | None) -> None:
                 "start one with `ray start --head`, or set the address to null; if the cluster uses "
                 "a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH here too"
             ) from None
+
+
+def disconnect() -> None:
+    """Leave the cluster; where this process has started it, end it. Does nothing without one."""
+    if _started:
+        ray.shutdown()
+
+
+_started: list[str] = []
+"""Addresses of the clusters that this process has joined or started; what a host program has is its own."""
 
 
 def require_lasting_folders(config: Config) -> None:

@@ -11,6 +11,7 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
 from tis_ray.distributed.heap import return_freed_memory
+from tis_ray.stopping import own_signals
 
 Order = TypeVar("Order")
 """What a trial is to do. Small; it is pickled."""
@@ -47,7 +48,8 @@ def run_trials(
             failure_config=tune.FailureConfig(max_failures=1),
         ),
     )
-    errors = [result.error for result in tuner.fit()]
+    with own_signals():
+        errors = [result.error for result in tuner.fit()]
     shutil.rmtree(folder / name, ignore_errors=True)
     return {
         name: str(error) for name, error in zip(orders, errors, strict=True) if error is not None

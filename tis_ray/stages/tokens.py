@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import pyarrow as pa
-from rich.markup import escape
 
 from tis_ray.analysis.study_values import StageCost
 from tis_ray.config import Config
@@ -131,6 +130,7 @@ def prepare_side(
             f"data.{name}: none of {manifest.quarantined + rows.manifest().quarantined} rows is usable; "
             f"see {tokens / 'quarantine.parquet'}"
         )
+    side = Side(name, rows, tokens, shards)
     context.log.finished(
         StageCost(
             stage=label,
@@ -142,11 +142,9 @@ def prepare_side(
             quarantined=manifest.quarantined + rows.manifest().quarantined,
             device="cpu",
             peak_mb=manifest.peak_mb,
-        )
+        ),
+        details=list(side_lines(side)),
     )
-    side = Side(name, rows, tokens, shards)
-    for line in side_lines(side):
-        context.log.say(f"    [dim]{escape(line)}[/dim]")
     return side
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from tis_ray.batches.threads import cpu_threads
 from tis_ray.distributed.worker_group import report_epoch, run_training
 from tis_ray.gradients import check_per_example
-from tis_ray.log import peak_mb
+from tis_ray.log import Activity, peak_mb
 from tis_ray.models.loading import model_identity
 from tis_ray.representations import Warmup
 from tis_ray.settings import ModelConfig
@@ -73,8 +71,12 @@ def _train(
         threads=context.config.batch.threads,
         device=context.cluster.device,
     )
-    progress = partial(training_progress, artifact.path)
-    with clock.marked(), context.log.watching("warm-up", "steps", progress):
+    training = Activity("warm-up", "steps", state="waiting for a worker, loading the model")
+
+    def steps(activity: Activity) -> None:
+        activity.count(*training_progress(artifact.path))
+
+    with clock.marked(), context.log.watching(training, steps):
         run_training(artifact.path.name, warmup_loop, order, 1, context.cluster, context.root)
     last = checkpoints(artifact.path)[-1]
     details = {"steps": len(last.steps()), "loss": last.steps()[-1]["loss"]}

@@ -16,6 +16,7 @@ from tis_ray.store.clock import Clock
 from tis_ray.store.files import (
     TableRow,
     append_line,
+    appending,
     count_rows,
     find_json,
     read_json,
@@ -33,6 +34,7 @@ __all__ = [
     "Manifest",
     "TableRow",
     "append_line",
+    "appending",
     "atomic_path",
     "canonical_json",
     "count_rows",

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import pyarrow as pa
@@ -38,9 +38,14 @@ def read_lines(path: AnyPath) -> list[str]:
 
 def append_line(path: AnyPath, line: str) -> None:
     """Add a line to a file; make the file if there is none."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with Path(path).open("a", encoding="utf-8") as file:
+    with appending(path) as file:
         file.write(line + "\n")
+
+
+def appending(path: AnyPath) -> TextIO:
+    """Open a file to add to; make the file if there is none. Whoever asks closes it."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    return Path(path).open("a", encoding="utf-8")
 
 
 def read_json(path: AnyPath) -> Any:

@@ -7,8 +7,6 @@ made before, in this run or another, is found by fingerprint and used as it is.
 from __future__ import annotations
 
 import os
-import shlex
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -42,6 +40,7 @@ from tis_ray.store.sides import Side, SideName
 from tis_ray.study.checks import check_apart, check_encoding, check_models
 from tis_ray.study.gather import study_record
 from tis_ray.study.mlflow_tracker import git_commit
+from tis_ray.study.run import command
 from tis_ray.version import __version__
 
 SUBSETS_VERSION = 1
@@ -275,8 +274,3 @@ class Study(Context):
         temporary.unlink(missing_ok=True)
         temporary.symlink_to(os.path.relpath(made, link.parent))
         temporary.replace(link)
-
-
-def command() -> str:
-    """Return the command line of this process."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
