@@ -61,7 +61,9 @@ def test_everything_shows_itself(study: tis.Study) -> None:
     for shown in (study, study.preview(1), study.cells, study.scores(), study.figures):
         assert repr(shown)
         assert "<" in shown._repr_html_()
-    assert "rank 1" in study.explain(study.ordering()["id"][0])
+    explained = study.explain(study.ordering()["id"][0])
+    assert "rank 1" in repr(explained)
+    assert "<pre" in explained._repr_html_()
 
 
 def test_a_run_folder_is_a_study_too(study: tis.Study) -> None:
@@ -89,5 +91,5 @@ def test_changes_are_fields_by_dotted_names(tmp_path: Path) -> None:
     assert config.budget == [5, 10]
     assert config.less.seed == 3
     assert tis.Study(config, **{"data.max_length": 64}).config.data.max_length == 64
-    with pytest.raises(tis.InputError, match="less.sed"):
+    with pytest.raises(tis.InputError, match=r"less\.sed"):
         tis.Study(config, **{"less.sed": 3})

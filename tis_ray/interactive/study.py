@@ -11,18 +11,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
+from rich.console import Console
 
 from tis_ray.analysis import Cell, Method, TableRow, summarise
 from tis_ray.config import Config, load_config, parse_config, parts, together
 from tis_ray.config.problems import not_among
 from tis_ray.errors import InputError
 from tis_ray.finished.explain import explain_row
+from tis_ray.finished.explain_screen import print_explained
+from tis_ray.finished.make_subset import orderings
 from tis_ray.finished.status import status_lines
 from tis_ray.interactive.figures import Figures
 from tis_ray.interactive.preview import PreviewPage
+from tis_ray.interactive.printed import Printed
 from tis_ray.interactive.progress import console_here
 from tis_ray.interactive.results import cell_table, compared_table, method_name, result_table
 from tis_ray.interactive.scores import ScoreTable
+from tis_ray.interactive.subset import SubsetTable
 from tis_ray.interactive.table import Table
 from tis_ray.report.figures import drawings
 from tis_ray.report.html import html_of
@@ -81,10 +86,19 @@ class Study:
         self._result(until)
         return self
 
-    def explain(self, example: str) -> str:
-        """Return why a pool row was chosen, or was not, by its id."""
+    def explain(self, example: str, near: float | None = None) -> Printed:
+        """Return why a pool row was chosen, or was not: its rank, its query, what the two share.
+
+        example: its id, the id that its own file gives it, or `FILE:LINE`. near: see `tis-ray explain`.
+        """
         self._result("select")
-        return "\n".join(explain_row(self.config, example))
+        found = list(explain_row(self.config, example, near))
+
+        def print_on(console: Console) -> None:
+            for each in found:
+                print_explained(each, console, several=len(found) > 1)
+
+        return Printed(print_on)
 
     def status(self) -> str:
         """Return what is done, running or failed."""
@@ -110,6 +124,17 @@ class Study:
         place = table.column_names.index("rank")
         ranked = table.set_column(place, "rank", pc.add(table["rank"], 1))
         return Table(ranked, f"ordering {method or self.methods[0]}", hidden=["index", "query"])
+
+    def subset(self, budget: int | None = None, method: str | None = None) -> SubsetTable:
+        """Return the rows that a method selects, as they came, with why each was chosen.
+
+        budget: one of the study's, or any smaller one; the largest by default. Raises InputError for a larger
+        one, and where the pool has changed since it was read.
+        """
+        study, name = self._single("subset"), self._ordering(method).name
+        ordered = orderings(study.config.run_dir, study.config)[name]
+        choice = ordered.choice(max(ordered.budgets) if budget is None else budget)
+        return SubsetTable(choice, study.config)
 
     @property
     def methods(self) -> list[str]:

@@ -8,14 +8,13 @@ that a warm-up would have been trained on.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from tis_ray.batches.threads import cpu_threads
 from tis_ray.distributed.task import run_task
 from tis_ray.errors import InputError
 from tis_ray.gradients import check_per_example
-from tis_ray.log import peak_mb
+from tis_ray.log import Activity, peak_mb
 from tis_ray.models.given_adapter import (
     adapted_meta_model,
     adapter_config,
@@ -71,8 +70,12 @@ def untrained_checkpoints(
         subset = None
         if sample is not None:
             subset = Subset.write_tokens(artifact / "examples.parquet", sample.tokens())
-        progress = partial(training_progress, artifact.path)
-        with clock.marked(), context.log.watching("moments", "batches", progress):
+
+        def batches(activity: Activity) -> None:
+            activity.count(*training_progress(artifact.path))
+
+        counting = Activity("moments", "batches", state="loading the model")
+        with clock.marked(), context.log.watching(counting, batches):
             peak = run_task(
                 "moments", context.cluster, make_checkpoints, order, artifact.path, subset
             )
