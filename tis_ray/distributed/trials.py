@@ -45,6 +45,8 @@ def run_trials(
             name=name,
             storage_path=str(folder),
             verbose=0,
+            # With verbose=0 it says nothing; the default one would clear a notebook's output.
+            progress_reporter=tune.CLIReporter(),
             failure_config=tune.FailureConfig(max_failures=1),
         ),
     )

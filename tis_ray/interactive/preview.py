@@ -29,7 +29,7 @@ class PreviewPage:
     def __repr__(self) -> str:
         out = io.StringIO()
         for preview in self.previews:
-            print_preview(preview, Console(file=out, width=WIDTH))
+            print_preview(preview, Console(file=out, width=WIDTH, force_jupyter=False))
         return out.getvalue()
 
     def _repr_html_(self) -> str:

@@ -18,7 +18,7 @@ class Printed:
 
     def __repr__(self) -> str:
         out = io.StringIO()
-        self._print_on(Console(file=out, width=WIDTH))
+        self._print_on(Console(file=out, width=WIDTH, force_jupyter=False))
         return out.getvalue().rstrip("\n")
 
     def _repr_html_(self) -> str:

@@ -4,25 +4,50 @@ from __future__ import annotations
 
 import html
 import io
+import os
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+
+from tis_ray.store import appending
 
 WIDTH = 110
 
 
 @contextmanager
-def console_here() -> Iterator[Console]:
-    """Yield the console of this program: a notebook's output, or stderr."""
+def console_here(log: Path) -> Iterator[Console]:
+    """Yield the console of this program: a notebook's output, or stderr.
+
+    In a notebook what libraries say of notebooks is left out, and what C++ code writes goes to the file `log`.
+    """
     if not in_notebook():
         yield Console(stderr=True)
         return
     output = NotebookOutput()
-    yield Console(file=output, width=WIDTH, force_terminal=False, force_jupyter=False)
+    with _descriptors_to(log), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="IProgress not found")
+        yield Console(file=output, width=WIDTH, force_terminal=False, force_jupyter=False)
     output.close()
+
+
+@contextmanager
+def _descriptors_to(log: Path) -> Iterator[None]:
+    """Let file descriptors 1 and 2 be a file; Python's own streams are others in a notebook."""
+    before = {descriptor: os.dup(descriptor) for descriptor in (1, 2)}
+    with appending(log) as file:
+        for descriptor in before:
+            os.dup2(file.fileno(), descriptor)
+    try:
+        yield
+    finally:
+        for descriptor, own in before.items():
+            os.dup2(own, descriptor)
+            os.close(own)
 
 
 def in_notebook() -> bool:

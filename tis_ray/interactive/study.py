@@ -29,6 +29,7 @@ from tis_ray.interactive.results import cell_table, compared_table, method_name,
 from tis_ray.interactive.scores import ScoreTable
 from tis_ray.interactive.subset import SubsetTable
 from tis_ray.interactive.table import Table
+from tis_ray.log.run_log import RUN_LOG
 from tis_ray.report.figures import drawings
 from tis_ray.report.html import html_of
 from tis_ray.study.labels import legend_of
@@ -203,7 +204,7 @@ class Study:
                 return self._results[step]
         from tis_ray.study.run import run
 
-        with console_here() as console:
+        with console_here(self.run_dir / RUN_LOG) as console:
             self._results[until] = run(self.config, until, console)
         return self._results[until]
 
