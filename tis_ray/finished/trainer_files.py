@@ -12,7 +12,7 @@ from tis_ray.data.forms.llamafactory import dataset_info
 from tis_ray.data.originals import json_of_any
 from tis_ray.errors import InputError
 from tis_ray.finished.subset import COLUMN, Choice
-from tis_ray.store import find_json, write_json, write_lines, write_text
+from tis_ray.store import read_json, write_json, write_lines, write_text
 from tis_ray.store.sides import row_dicts
 
 DATASET_INFO = "dataset_info.json"
@@ -64,7 +64,7 @@ def _noted(choice: Choice, rows: Formed) -> Iterator[dict[str, object]]:
 def _listed(path: Path, rows: Formed) -> Path:
     """Add a file to the list of data sets in its folder; the others stay."""
     listed, entry = path.with_name(DATASET_INFO), dataset_info(path.stem, path.name, rows)
-    known = find_json(listed) or {}
+    known: dict[str, dict[str, object]] = read_json(listed) if listed.exists() else {}
     own = known.get(path.stem, entry[path.stem])
     if own.get("file_name") != path.name:
         raise InputError(
