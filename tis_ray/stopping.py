@@ -23,6 +23,8 @@ from tis_ray.background import in_background
 
 MOST_SECONDS = 3.0
 """How long those who are told may take, all together."""
+LAST_SECONDS = 2.0
+"""How long killed processes may take to be gone."""
 OFTEN = 0.01
 """Seconds between two looks at whether a signal still reaches us, while Ray starts."""
 
@@ -163,6 +165,8 @@ def end_children() -> None:
     import psutil
 
     with suppress(psutil.Error):
-        for process in psutil.Process().children(recursive=True):
+        children = psutil.Process().children(recursive=True)
+        for process in children:
             with suppress(psutil.Error):
                 process.kill()
+        psutil.wait_procs(children, timeout=LAST_SECONDS)
