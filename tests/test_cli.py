@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
+import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +20,7 @@ import pytest
 from tests.paper.published import write_published
 from tests.report.conftest import make_record
 from tis_ray import cli
+from tis_ray.cli.answer import answer
 from tis_ray.errors import FailedError, InputError
 from tis_ray.version import __version__
 
@@ -45,12 +49,10 @@ def tis(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
     def run(*arguments: object) -> Done:
         monkeypatch.setattr("sys.argv", ["tis-ray", *map(str, arguments)])
         capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        assert isinstance(end.value.code, int)
+        code = answer()
         # On some build servers typer colours even what goes to a file.
         out, err = (re.sub(r"\x1b\[[0-9;]*m", "", text) for text in capsys.readouterr())
-        return Done(end.value.code, out, err)
+        return Done(code, out, err)
 
     return run
 
@@ -370,13 +372,21 @@ def test_bad_input_that_a_worker_found_is_exit_code_two(
     )
 
 
-def test_ctrl_c_is_exit_code_one_without_a_traceback(
+def test_ctrl_c_is_exit_code_130_without_a_traceback(
     tis: Tis, study: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ending(monkeypatch, KeyboardInterrupt())
     done = tis("status", "--config", study)
-    assert done.code == 1
+    assert done.code == 130
     assert done.err.strip() == "stopped; the same command continues"
+
+
+def test_a_full_disk_is_one_line(tis: Tis, study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ending(monkeypatch, OSError(errno.ENOSPC, "No space left on device", "runs/x"))
+    done = tis("status", "--config", study)
+    assert done.code == 1
+    assert done.err.startswith("failed: runs/x: the disk is full; free some space")
+    assert done.err.count("\n") == 1
 
 
 @pytest.mark.parametrize("problem", [False, True])
@@ -400,6 +410,42 @@ def test_submit_ends_with_the_code_of_the_job(
     module.submit_study = lambda *_: code  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "tis_ray.distributed.submit", module)
     assert tis("submit", "--config", study).code == code
+
+
+@pytest.mark.parametrize("option", ["--version", "-V"])
+def test_the_version_is_an_option(tis: Tis, option: str) -> None:
+    assert tis(option) == (0, f"{__version__}\n", "")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_answers_h(tis: Tis, verb: str) -> None:
+    assert tis(verb, "-h").out == tis(verb, "--help").out
+
+
+def test_a_misspelt_option_is_one_line_with_the_right_one(tis: Tis) -> None:
+    assert "No such option: --confg" in (line := refused(tis("run", "--confg", "x")))
+    assert "--config" in line
+
+
+def test_a_shell_completes_verbs(scores: Path) -> None:
+    program = "import sys; sys.argv[0] = 'tis-ray'; from tis_ray.cli import main; main()"
+    asked = {"_TIS_RAY_COMPLETE": "complete_bash", "COMP_WORDS": "tis-ray sc", "COMP_CWORD": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **asked},
+        check=False,
+    )
+    assert done.stdout.split() == ["score"]
+
+
+def test_help_takes_no_time() -> None:
+    began = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-m", "tis_ray.cli", "--help"], capture_output=True, check=True)
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    spent = ended.ru_utime + ended.ru_stime - began.ru_utime - began.ru_stime
+    assert spent < 1.5  # 0.3 on a free machine; torch alone takes 4
 
 
 # ---- processes -------------------------------------------------------------------------------

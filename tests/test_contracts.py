@@ -216,9 +216,11 @@ def test_what_needs_ray_says_so_in_one_line(without, tmp_path, verb) -> None:
         timeout=120,
     )
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("failed: ray cannot be imported (No module named 'ray")
-    assert done.stderr.endswith("; `tis-ray doctor` says what is missing\n")
-    assert done.stderr.count("\n") == 1
+    *before, line = done.stderr.splitlines()
+    assert line.startswith("failed: ray cannot be imported (No module named 'ray")
+    assert line.endswith("; `tis-ray doctor` says what is missing")
+    # A study says its name before it loads anything, and once in a while that it does.
+    assert all(said.strip().startswith("small: ") for said in before)
 
 
 @pytest.fixture

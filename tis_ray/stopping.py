@@ -18,11 +18,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from typing import NoReturn
 
 from tis_ray.background import in_background
 
 MOST_SECONDS = 3.0
 """How long those who are told may take, all together."""
+LAST_SECONDS = 2.0
+"""How long killed processes may take to be gone."""
 OFTEN = 0.01
 """Seconds between two looks at whether a signal still reaches us, while Ray starts."""
 
@@ -111,6 +114,19 @@ def end(stop: Stop) -> None:
         _end(stop)
 
 
+def leave(code: int) -> NoReturn:
+    """End the program when all is done, with what it has started: there is nothing to wait for.
+
+    The interpreter's own end, with what libraries do in it, takes seconds in which a signal is a dump.
+    """
+    _ending.acquire()  # from here on a signal changes nothing
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):
+            stream.flush()
+    end_children()
+    os._exit(code)
+
+
 def _nothing(number: int, frame: object) -> None:
     """Stand for the default: what has to be done is done by the thread that the signal wakes."""
 
@@ -163,6 +179,8 @@ def end_children() -> None:
     import psutil
 
     with suppress(psutil.Error):
-        for process in psutil.Process().children(recursive=True):
+        children = psutil.Process().children(recursive=True)
+        for process in children:
             with suppress(psutil.Error):
                 process.kill()
+        psutil.wait_procs(children, timeout=LAST_SECONDS)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from tis_ray.stopping import stop_at_signals
+from tis_ray.stopping import leave, stop_at_signals
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,7 +23,8 @@ def main() -> None:
     if "tis_ray.distributed.connect" in sys.modules:
         from tis_ray.distributed.connect import disconnect
 
-        disconnect()  # here a signal is still a line; at the interpreter's own end it is a dump
+        disconnect()
+        leave(code)
     sys.exit(code)
 
 

@@ -29,6 +29,8 @@ def studying(config: Config) -> Iterator[None]:
     try:
         with quiet_terminal(folder / "run.log"):
             yield
+    except ImportError:  # of a package that is missing; its line is the same for every verb
+        raise
     except Exception as error:
         if isinstance(error, FailedError) or user_message(error) is not None:
             raise

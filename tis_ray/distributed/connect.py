@@ -68,8 +68,9 @@ def connect(config: Config) -> Cluster:
     if IN_JOB in os.environ:
         require_lasting_folders(config)
     if not ray.is_initialized():
-        _start(compute.address or os.environ.get("RAY_ADDRESS"))
-        _started.append(ray.get_runtime_context().gcs_address)
+        address = compute.address or os.environ.get("RAY_ADDRESS")
+        _start(address)
+        _joined.append(address is None)
         watch_head(ray.get_runtime_context().gcs_address)
     resources = ray.cluster_resources()
     cpus, gpus = int(resources.get("CPU", 0)), resources.get("GPU", 0.0)
@@ -112,13 +113,14 @@ def _start(address: str | None) -> None:
 
 
 def disconnect() -> None:
-    """Leave the cluster; where this process has started it, end it. Does nothing without one."""
-    if _started:
-        ray.shutdown()
+    """Leave the cluster that this process has joined; one that it has started ends with its children."""
+    if _joined and not _joined[-1]:
+        with own_signals():
+            ray.shutdown()
 
 
-_started: list[str] = []
-"""Addresses of the clusters that this process has joined or started; what a host program has is its own."""
+_joined: list[bool] = []
+"""Of the clusters that this process has joined, whether it has started them; a host program's is not one."""
 
 
 def require_lasting_folders(config: Config) -> None:

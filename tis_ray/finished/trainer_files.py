@@ -66,7 +66,7 @@ def _listed(path: Path, rows: Formed) -> Path:
     listed, entry = path.with_name(DATASET_INFO), dataset_info(path.stem, path.name, rows)
     known: dict[str, dict[str, object]] = read_json(listed) if listed.exists() else {}
     own = known.get(path.stem, entry[path.stem])
-    if own.get("file_name") != path.name:
+    if not isinstance(own, dict) or own.get("file_name") != path.name:
         raise InputError(
             f"{listed}: has another data set named {path.stem}; give `--to` another name or folder"
         )

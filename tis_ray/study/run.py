@@ -24,7 +24,7 @@ from tis_ray.log import RunLog
 from tis_ray.stopping import Stop, told_of_stop
 from tis_ray.store import write_bytes
 from tis_ray.study.ended import Ended, Inputs
-from tis_ray.study.result import MEASURED, PartsFailedError, StudyResult, Until
+from tis_ray.study.result import MEASURED, PartsFailedError, StudyResult, Until, tell_failed
 
 __all__ = ["PartsFailedError", "StudyResult", "Until", "run"]
 
@@ -60,8 +60,13 @@ def run(
                 if found is not None
             }
             return StudyResult(page, parts=results) if page else next(iter(results.values()))
-        with logs[0].waiting(config.name, "loading libraries"):
-            from tis_ray.study.steps import run_steps
+        try:
+            with logs[0].waiting(config.name, "loading libraries"):
+                from tis_ray.study.steps import run_steps
+        except BaseException as error:
+            for log in logs:
+                tell_failed(log, error)
+            raise
         result = run_steps(begun, page, until)
         for each, study in zip(inputs, result.studies, strict=True):
             Ended.keep(each, study, page)
