@@ -65,8 +65,7 @@ def _listed(path: Path, rows: Formed) -> Path:
     """Add a file to the list of data sets in its folder; the others stay."""
     listed, entry = path.with_name(DATASET_INFO), dataset_info(path.stem, path.name, rows)
     known: dict[str, dict[str, object]] = read_json(listed) if listed.exists() else {}
-    own = known.get(path.stem, entry[path.stem])
-    if own.get("file_name") != path.name:
+    if {**entry, **known}[path.stem]["file_name"] != path.name:
         raise InputError(
             f"{listed}: has another data set named {path.stem}; give `--to` another name or folder"
         )
