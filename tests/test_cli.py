@@ -85,7 +85,7 @@ def refused(done: Done) -> str:
 def test_there_is_a_verb_for_each_job() -> None:
     jobs = {"run", "featurize", "score", "select", "finetune", "evaluate", "report", "explain"}
     jobs |= {"analyze", "export", "recommend", "status", "doctor", "submit", "methods", "preview"}
-    assert {*VERBS} == jobs | {"version"}
+    assert {*VERBS} == jobs | {"subset", "version"}
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -277,7 +277,8 @@ def test_each_verb_refuses_a_bad_config_before_it_imports_ray(
         "tis_ray.report",
     ):
         monkeypatch.setitem(sys.modules, slow, None)  # importing it would be an ImportError
-    others = ("--adapter", "a", "--out", "b") if verb == "export" else ()
+    needed = {"export": ("--adapter", "a", "--out", "b"), "subset": ("--to", "rows.jsonl")}
+    others = needed.get(verb, ())
     line = refused(tis(verb, "--config", study, "--set", "budgett=3", *others))
     assert "study.yaml: `budgett` is not a known key; did you mean `budget`?" in line
     assert "no such config file" in refused(tis(verb, "--config", "nowhere.yaml", *others))
