@@ -16,12 +16,15 @@ import yaml
 
 from tis_ray.config import Config
 from tis_ray.store import read_text
-from tis_ray.study.sample import Measured, methods_of
+from tis_ray.study.measured import Measured
+from tis_ray.study.sample import methods_of
 from tis_ray.study.stage_prices import StagePrice
 
 TABLE = Path(__file__).with_name("hardware.yaml")
 COUNTS = (1, 8)
 """How many of a device are priced."""
+SMALL = 3e8
+"""Parameters below which a GPU waits for its host, which launches what it computes."""
 ACTIVATION = 17
 """Numbers that a layer keeps for a token and unit of width until the gradient has passed, without
 recomputation and without the matrix of attention (Korthikanti et al. 2022, section 4.1: 34 bytes at two each)."""
@@ -116,8 +119,15 @@ def memory_of(config: Config, facts: Measured) -> Memory:
     )
 
 
-def on_hardware(stages: Sequence[StagePrice], memory: Memory | None) -> list[OnHardware]:
-    """Return what the stages that a language model computes would take on each device of the table."""
+def on_hardware(
+    stages: Sequence[StagePrice], parameters: float, memory: Memory | None
+) -> list[OnHardware]:
+    """Return what the stages that a language model computes would take on each device of the table.
+
+    Nothing for a model with fewer parameters than `SMALL`: there the rates say nothing.
+    """
+    if parameters < SMALL:
+        return []
     table = rates()
     flops = sum(stage.flops for stage in stages)
     read = sum(stage.reads for stage in stages)

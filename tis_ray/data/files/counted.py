@@ -50,9 +50,13 @@ class Count:
         above = ((self.high - self.rows) ** 2 + (other.high - other.rows) ** 2) ** 0.5
         return Count(rows, rows - below, rows + above)
 
-    def times(self, share: float) -> Count:
-        """Return a share of it."""
-        return Count(self.rows * share, self.low * share, self.high * share)
+    def times(self, share: float, of: int) -> Count:
+        """Return a share of it, which so many of a sample have: the error of that is added."""
+        rows = self.rows * share
+        chance = 1.96 * self.rows * (share * (1 - share) / of) ** 0.5
+        below = ((rows - self.low * share) ** 2 + chance**2) ** 0.5
+        above = ((self.high * share - rows) ** 2 + chance**2) ** 0.5
+        return Count(rows, rows - below, rows + above)
 
     @classmethod
     def of(cls, rows: int) -> Count:
