@@ -62,8 +62,8 @@ class Rates(TypedDict):
 
 @dataclass(frozen=True)
 class Memory:
-    """What one actor needs, in GB. host: measured on the process that measured. gpu: of a GPU, computed:
-    weights, what training keeps of adapters or weights (gradients and Adam's moments), activations of a
+    """What one actor needs, in GB. host: of the process that measured, and the weights where it could not
+    load them. gpu: of a GPU, computed: weights, what training keeps of adapters or weights (gradients and Adam's moments), activations of a
     batch, and the moments of each checkpoint that LESS's gradients are scaled by."""
 
     host: float
@@ -110,9 +110,10 @@ def memory_of(config: Config, facts: Measured) -> Memory:
     tokens = max(config.batch.tokens, config.finetune.micro_tokens or 0, config.data.max_length)
     layer = ACTIVATION * model["hidden"] * model["layers"] * model["bytes_each"]
     logits = 2 * 4 * model["vocabulary"]  # and their gradient, in float32
+    weights = model["parameters"] * model["bytes_each"] / 1e9
     return Memory(
-        host=facts["peak_mb"] / 1000,
-        weights=model["parameters"] * model["bytes_each"] / 1e9,
+        host=facts["peak_mb"] / 1000 + (0 if facts["sample"] else weights),
+        weights=weights,
         training=3 * 4 * model["trained"] / 1e9,
         activations=tokens * (layer + logits) / 1e9,
         moments=kept * 2 * 4 * model["adapter"] / 1e9,

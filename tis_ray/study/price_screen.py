@@ -82,14 +82,15 @@ def _lines(price: Price) -> Iterator[str]:
     refused = ", ".join(f"{count} {reason}" for reason, count in price.refused.items()) or "none"
     yield f"refused    of {price.encoded:,} rows of a sample: {refused}"
     if memory := price.memory:
-        yield f"memory     {memory.host:.1f} GB of the host for each actor (measured)"
+        how = "measured" if price.sample else "measured without a model, and its weights"
+        yield f"memory     {memory.host:.1f} GB of the host for each actor ({how})"
         yield (
             f"           {memory.gpu:.2g} GB of a GPU (computed): weights {memory.weights:.2g}, training "
             f"{memory.training:.2g}, activations {memory.activations:.2g}, moments {memory.moments:.2g}"
         )
     if price.money.storage_gb_month is not None:
         a_month = money(price.gigabytes * price.money.storage_gb_month, price.money)
-        yield f"disk       {price.gigabytes:.3g} GB of artifacts, {a_month} a month"
+        yield f"disk       {_digits(price.gigabytes)} GB of artifacts, {a_month} a month"
     if price.an_hour is None:
         field = "gpu_hour" if price.device == "cuda" else "cpu_hour"
         yield f"money      set price.{field} (--set price.{field}=...) to see it"
