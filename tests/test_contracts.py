@@ -203,9 +203,7 @@ def test_a_matrix_is_ranked_without_ray_and_torch(without, tmp_path) -> None:
     assert pq.read_table(tmp_path / "ordering.parquet")["index"].to_pylist() == [0, 1, 2]
 
 
-@pytest.mark.parametrize(
-    "verb", ["run --dry-run", "run", "featurize", "select", "finetune", "evaluate", "submit"]
-)
+@pytest.mark.parametrize("verb", ["run", "featurize", "select", "finetune", "evaluate", "submit"])
 def test_what_needs_ray_says_so_in_one_line(without, tmp_path, verb) -> None:
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(small_study(tmp_path)))
     done = subprocess.run(
@@ -221,6 +219,19 @@ def test_what_needs_ray_says_so_in_one_line(without, tmp_path, verb) -> None:
     assert line.endswith("; `tis-ray doctor` says what is missing")
     # A study says its name before it loads anything, and once in a while that it does.
     assert all(said.strip().startswith("small: ") for said in before)
+
+
+def test_a_dry_run_needs_ray_installed(without, tmp_path) -> None:
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(small_study(tmp_path)))
+    done = subprocess.run(
+        [sys.executable, "-m", "tis_ray.cli", "run", "--dry-run", "-c", tmp_path / "study.yaml"],
+        env={**without, "MISSING": "ray"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[-1].startswith("failed: ray cannot be imported")
 
 
 @pytest.fixture

@@ -45,10 +45,10 @@ class SideSample:
     @property
     def usable_rows(self) -> Count:
         """How many usable rows a study has: as many of all as of the sample, at most those wanted."""
-        share = len(self.usable) / max(len(self.rows), 1)
-        of = (self.count.rows, self.count.low, self.count.high)
+        read = max(len(self.rows), 1)
+        count = self.count.times(len(self.usable) / read, of=read)
         most = float("inf") if self.wanted is None else self.wanted
-        return Count(*(min(n * share, most) for n in of))
+        return Count(*(min(n, most) for n in (count.rows, count.low, count.high)))
 
 
 def sample_side(source: AnySource, side: Side, rows: int) -> SideSample:

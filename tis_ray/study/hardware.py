@@ -16,12 +16,15 @@ import yaml
 
 from tis_ray.config import Config
 from tis_ray.store import read_text
-from tis_ray.study.sample import Measured, methods_of
+from tis_ray.study.measured import Measured
+from tis_ray.study.sample import methods_of
 from tis_ray.study.stage_prices import StagePrice
 
 TABLE = Path(__file__).with_name("hardware.yaml")
 COUNTS = (1, 8)
 """How many of a device are priced."""
+SMALL = 3e8
+"""Parameters below which a GPU waits for its host, which launches what it computes."""
 ACTIVATION = 17
 """Numbers that a layer keeps for a token and unit of width until the gradient has passed, without
 recomputation and without the matrix of attention (Korthikanti et al. 2022, section 4.1: 34 bytes at two each)."""
@@ -59,8 +62,8 @@ class Rates(TypedDict):
 
 @dataclass(frozen=True)
 class Memory:
-    """What one actor needs, in GB. host: measured on the process that measured. gpu: of a GPU, computed:
-    weights, what training keeps of adapters or weights (gradients and Adam's moments), activations of a
+    """What one actor needs, in GB. host: of the process that measured, and the weights where it could not
+    load them. gpu: of a GPU, computed: weights, what training keeps of adapters or weights (gradients and Adam's moments), activations of a
     batch, and the moments of each checkpoint that LESS's gradients are scaled by."""
 
     host: float
@@ -107,17 +110,25 @@ def memory_of(config: Config, facts: Measured) -> Memory:
     tokens = max(config.batch.tokens, config.finetune.micro_tokens or 0, config.data.max_length)
     layer = ACTIVATION * model["hidden"] * model["layers"] * model["bytes_each"]
     logits = 2 * 4 * model["vocabulary"]  # and their gradient, in float32
+    weights = model["parameters"] * model["bytes_each"] / 1e9
     return Memory(
-        host=facts["peak_mb"] / 1000,
-        weights=model["parameters"] * model["bytes_each"] / 1e9,
+        host=facts["peak_mb"] / 1000 + (0 if facts["sample"] else weights),
+        weights=weights,
         training=3 * 4 * model["trained"] / 1e9,
         activations=tokens * (layer + logits) / 1e9,
         moments=kept * 2 * 4 * model["adapter"] / 1e9,
     )
 
 
-def on_hardware(stages: Sequence[StagePrice], memory: Memory | None) -> list[OnHardware]:
-    """Return what the stages that a language model computes would take on each device of the table."""
+def on_hardware(
+    stages: Sequence[StagePrice], parameters: float, memory: Memory | None
+) -> list[OnHardware]:
+    """Return what the stages that a language model computes would take on each device of the table.
+
+    Nothing for a model with fewer parameters than `SMALL`: there the rates say nothing.
+    """
+    if parameters < SMALL:
+        return []
     table = rates()
     flops = sum(stage.flops for stage in stages)
     read = sum(stage.reads for stage in stages)

@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from math import isnan
 
 import torch
 from transformers.utils import logging as transformers_logging
@@ -30,7 +31,8 @@ from tis_ray.settings import PriceConfig
 from tis_ray.store import find_json, fingerprint, write_json
 from tis_ray.store.sides import SIDES, SideName
 from tis_ray.study.hardware import Memory, OnHardware, memory_of, on_hardware
-from tis_ray.study.sample import Measured, measure_sample, methods_of
+from tis_ray.study.measured import Measured
+from tis_ray.study.sample import measure_sample, methods_of
 from tis_ray.study.stage_prices import StagePrice, stage_prices, tokens_of
 
 ROWS = 1000
@@ -46,7 +48,7 @@ class Price:
     """The estimate for a study.
 
     sample: pool rows that were trained on and featurised; encoded: that were encoded. rows: usable pool
-    rows, estimated. spread: half the 95% interval of tokens per row, as a share. refused: rows of the
+    rows, estimated. parameters: of the model that is fine-tuned. spread: half the 95% interval of tokens per row, as a share. refused: rows of the
     sample by reason; cut: share of the others that `data.max_length` cuts, with what share of tokens.
     """
 
@@ -63,6 +65,7 @@ class Price:
     lost_tokens: float = 0.0
     memory: Memory | None = None
     hardware: list[OnHardware] = field(default_factory=list)
+    parameters: float = 0.0
     money: PriceConfig = field(default_factory=PriceConfig)
 
     @property
@@ -92,29 +95,27 @@ class Price:
 
     def to_json(self) -> dict[str, object]:
         """Return plain values; docs/studies.md says what they are."""
-        by_name = {
-            stage.stage: {
-                "rows": stage.rows,
-                "tokens": stage.tokens,
-                "seconds": stage.seconds / self.actors,
-                "device_hours": stage.seconds * self.cores / 3600,
-                "gigabytes": stage.gigabytes,
-            }
-            for stage in self.stages
-        }
+        paid, month = self.an_hour, self.money.storage_gb_month
         return {
             "device": self.device,
             "actors": self.actors,
             "threads": self.threads,
-            "seconds": self.seconds,
-            "device_hours": self.device_hours,
-            "gigabytes": self.gigabytes,
-            "cost": None if self.an_hour is None else self.device_hours * self.an_hour,
-            "storage_a_month": None
-            if self.money.storage_gb_month is None
-            else self.gigabytes * self.money.storage_gb_month,
+            "seconds": _known(self.seconds),
+            "device_hours": _known(self.device_hours),
+            "gigabytes": _known(self.gigabytes),
+            "cost": None if paid is None else _known(self.device_hours * paid),
+            "storage_a_month": None if month is None else _known(self.gigabytes * month),
             "currency": self.money.currency,
-            "stages": by_name,
+            "stages": {
+                stage.stage: {
+                    "rows": stage.rows,
+                    "tokens": stage.tokens,
+                    "seconds": _known(stage.seconds / self.actors),
+                    "device_hours": _known(stage.seconds * self.cores / 3600),
+                    "gigabytes": _known(stage.gigabytes),
+                }
+                for stage in self.stages
+            },
             "pool": {
                 "rows": round(self.rows.rows),
                 "low": round(self.rows.low),
@@ -129,6 +130,10 @@ class Price:
             "memory": None if self.memory is None else asdict(self.memory),
             "hardware": [asdict(each) for each in self.hardware],
         }
+
+
+def _known(value: float) -> float | None:
+    return None if isnan(value) else value
 
 
 def price(
@@ -258,7 +263,7 @@ def estimate(
     config: Config, counts: Mapping[SideName, Count], facts: Measured, cluster: Cluster
 ) -> Price:
     """Extrapolate the measurement of a sample to all rows of one study; counts are of readable rows."""
-    rows = counts["pool"].times(facts["usable"])
+    rows = counts["pool"].times(facts["usable"], of=facts["encoded"])
     usable = {side: round(count.rows) for side, count in {**counts, "pool": rows}.items()}
     stages = stage_prices(config, usable, facts, cluster.actors)
     memory = memory_of(config, facts)
@@ -275,7 +280,8 @@ def estimate(
         facts["cut"],
         facts["lost_tokens"],
         memory,
-        on_hardware(stages, memory),
+        on_hardware(stages, facts["model"]["parameters"], memory),
+        facts["model"]["parameters"],
         config.price,
     )
 
@@ -292,4 +298,5 @@ def total_price(prices: Sequence[Price]) -> Price:
         before = stages.get(stage.stage)
         stages[stage.stage] = stage if before is None else before + stage
     together = replace(prices[0], stages=list(stages.values()))
-    return replace(together, hardware=on_hardware(together.stages, prices[0].memory))
+    hardware = on_hardware(together.stages, together.parameters, together.memory)
+    return replace(together, hardware=hardware)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import isnan
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from tis_ray.settings import PriceConfig
+from tis_ray.study.bill import money, spell
 from tis_ray.study.hardware import OnHardware, rates
 from tis_ray.study.price import Price
 from tis_ray.study.stage_prices import StagePrice
@@ -19,31 +20,19 @@ def print_price(price: Price, console: Console) -> None:
     console.print(_stages(price))
     for line in _lines(price):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
-    console.print(_elsewhere(price))
-    for line in _origins():
+    if price.hardware:
+        console.print(_elsewhere(price))
+    for line in _origins(price):
         console.print(line, highlight=False, markup=False, soft_wrap=True, style="dim")
 
 
-def money(amount: float, of: PriceConfig) -> str:
-    """Return an amount of money."""
-    if 0 < amount < 0.005:
-        return f"< 0.01 {of.currency}"
-    return f"{amount:,.2f} {of.currency}" if amount < 1000 else f"{amount:,.0f} {of.currency}"
-
-
-def spell(seconds: float) -> str:
-    """Return a time in the unit that suits it, with two or three digits."""
-    for size, unit in ((3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            value = seconds / size
-            return f"{value:,.0f} {unit}" if value >= 100 else f"{value:.3g} {unit}"
-    return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
-
-
 def _stages(price: Price) -> Table:
+    how = f"measured on {price.sample} pool rows"
+    if not price.sample:
+        how = "counted; the model is too large to be measured here"
     unit = "GPU-hours" if price.device == "cuda" else "core-hours"
     table = Table(
-        title=f"estimate: measured on {price.sample} pool rows, {price.actors} actor(s) on {price.device}",
+        title=f"estimate: {how}, {price.actors} actor(s) on {price.device}",
         box=box.SIMPLE_HEAD,
         title_justify="left",
     )
@@ -65,12 +54,16 @@ def _stages(price: Price) -> Table:
             f"{stage.rows:,}" if stage.rows else "",
             f"{stage.tokens:,.0f}" if stage.tokens else "",
             spell(stage.seconds / price.actors),
-            f"{hours * price.cores:.3g}",
-            f"{stage.gigabytes:.3g}",
+            _digits(hours * price.cores),
+            _digits(stage.gigabytes),
             *([money(hours * price.cores * paid, price.money)] if paid is not None else []),
             style="bold" if stage is total else None,
         )
     return table
+
+
+def _digits(value: float) -> str:
+    return "?" if isnan(value) else f"{value:.3g}"
 
 
 def _lines(price: Price) -> Iterator[str]:
@@ -89,14 +82,15 @@ def _lines(price: Price) -> Iterator[str]:
     refused = ", ".join(f"{count} {reason}" for reason, count in price.refused.items()) or "none"
     yield f"refused    of {price.encoded:,} rows of a sample: {refused}"
     if memory := price.memory:
-        yield f"memory     {memory.host:.1f} GB of the host for each actor (measured)"
+        how = "measured" if price.sample else "measured without a model, and its weights"
+        yield f"memory     {memory.host:.1f} GB of the host for each actor ({how})"
         yield (
             f"           {memory.gpu:.2g} GB of a GPU (computed): weights {memory.weights:.2g}, training "
             f"{memory.training:.2g}, activations {memory.activations:.2g}, moments {memory.moments:.2g}"
         )
     if price.money.storage_gb_month is not None:
         a_month = money(price.gigabytes * price.money.storage_gb_month, price.money)
-        yield f"disk       {price.gigabytes:.3g} GB of artifacts, {a_month} a month"
+        yield f"disk       {_digits(price.gigabytes)} GB of artifacts, {a_month} a month"
     if price.an_hour is None:
         field = "gpu_hour" if price.device == "cuda" else "cpu_hour"
         yield f"money      set price.{field} (--set price.{field}=...) to see it"
@@ -139,7 +133,13 @@ def _span(each: OnHardware) -> str:
     return f"{expected} ({low} to {high})"
 
 
-def _origins() -> Iterator[str]:
+def _origins(price: Price) -> Iterator[str]:
+    if not price.hardware:
+        yield (
+            f"other hardware: not estimated, for a model of {price.parameters / 1e6:,.1f}M parameters keeps "
+            "no GPU busy"
+        )
+        return
     table = rates()
     share = table["utilisation"]
     yield (

@@ -7,7 +7,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TypedDict
 
 import numpy as np
 import torch
@@ -28,10 +27,13 @@ from tis_ray.stages.feature_recipe import reading_model
 from tis_ray.stages.tokens import Tokenise
 from tis_ray.store import TableRow
 from tis_ray.store.sides import SideName
+from tis_ray.study.measured import Measured, ModelSize
 from tis_ray.training.loop import train
 
 SAMPLE, FEWEST = 64, 4
 """Pool rows that are trained on and featurised, and how many of them where a model is slow."""
+MOST_ON_CPU = 1e9
+"""Parameters of a model that is measured on a CPU: a larger one takes minutes to load and to read 64 rows."""
 PATIENCE = 20.0
 """Seconds that training and featurising them may take together, by the time of reading them once."""
 ANSWERS = 4
@@ -41,70 +43,6 @@ ANSWERS = 4
 def methods_of(config: Config) -> list[Representation]:
     """Return the representations that are computed, each after the cheap one that goes before it."""
     return [method for method in config.representations() if method.gives != "ordering"]
-
-
-class Measured(TypedDict):
-    """What was measured on a sample of the pool, and on a few query and test rows."""
-
-    encoded: int
-    """Pool rows that were encoded: those that the next fields are about."""
-    tokens_per_row: float
-    spread: float
-    """Half the 95% interval of `tokens_per_row`, as a share of it."""
-    usable: float
-    """Share of them with a label to learn."""
-    refused: dict[str, int]
-    """The others by reason."""
-    cut: float
-    """Share of the usable that `data.max_length` cuts."""
-    lost_tokens: float
-    """Share of their tokens that is cut off."""
-    sample: int
-    """Pool rows that were trained on and featurised."""
-    target_tokens: float
-    """Tokens per query or test row."""
-    tokenise: float
-    """Seconds per row."""
-    start: float
-    """Seconds until a new process could load a model."""
-    load: float
-    """Seconds of loading the model."""
-    train: float
-    """Seconds per token of training an adapter."""
-    finetune: float
-    """Seconds per token of fine-tuning as the study does."""
-    saved: float
-    """Bytes of a trained model."""
-    feature: dict[str, float]
-    """Seconds per row and checkpoint, by representation."""
-    width: dict[str, int]
-    """Numbers of a feature, by representation; 0 where it has no vectors."""
-    loss: float
-    """Seconds per query or test row."""
-    answer: float
-    """Seconds per generated answer."""
-    flops: float
-    """Operations per second of a matrix product."""
-    model: ModelSize
-    """The model that is fine-tuned."""
-    readers: dict[str, float]
-    """Parameters of the model that reads the rows, by representation that reads tokens."""
-    peak_mb: float
-    """Largest memory of the process that measured, as each actor will have it."""
-
-
-class ModelSize(TypedDict):
-    """The shape of a language model: its parameters, those of an adapter, those that fine-tuning changes,
-    and what decides how much memory its activations take."""
-
-    parameters: float
-    adapter: float
-    trained: float
-    hidden: int
-    layers: int
-    vocabulary: int
-    bytes_each: int
-    """Of a weight."""
 
 
 Tell = Callable[[str], None]
@@ -135,14 +73,42 @@ def _measured(
     lengths = np.array([len(row["input_ids"]) for row in pool])
     target, _, _ = _encoded(config, rows["test"][: 2 * ANSWERS], "test")
     queries, _, _ = _encoded(config, rows["query"][: 2 * ANSWERS], "query")
-    width: dict[str, int] = {}
+    size, nan = _size(config), float("nan")
+    unknown = {method.name: nan for method in methods_of(config)}
+    known = Measured(
+        encoded=len(rows["pool"]),
+        tokens_per_row=float(lengths.mean()),
+        spread=float(1.96 * lengths.std() / np.sqrt(len(lengths)) / lengths.mean()),
+        usable=len(pool) / len(rows["pool"]),
+        refused=refused,
+        cut=counts.cut_rows / len(pool),
+        lost_tokens=counts.lost_tokens / counts.tokens,
+        target_tokens=float(np.mean([len(row["input_ids"]) for row in target] or [0])),
+        tokenise=tokenise,
+        model=size,
+        readers=_readers(config, size["parameters"]),
+        start=0.0,  # who started the process knows
+        sample=0,
+        load=nan,
+        train=nan,
+        finetune=nan,
+        saved=4 * size["trained"],
+        feature=unknown,
+        width=unknown,
+        loss=nan,
+        answer=nan,
+        flops=nan,
+        peak_mb=peak_mb(),
+    )
+    if device == "cpu" and size["parameters"] > MOST_ON_CPU:
+        return known
+    width: dict[str, float] = {}
     feature: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as scratch:
         tell(f"loading {config.model.name}")
         start = time.monotonic()
         lora = attach_lora(load_model(config.model, device), config.finetune.lora, seed=0)
         load = time.monotonic() - start
-        size = _size(config, lora)
         sample = _affordable(config, lora, pool)
         tell(f"training on {len(sample)} rows")
         train, checkpoint = _time_training(config, lora, sample, Path(scratch) / "lora")
@@ -170,31 +136,20 @@ def _measured(
         start = time.monotonic()
         generate(model, tokenizer, prompts, config.evaluation.max_new_tokens, len(prompts))
         answer = (time.monotonic() - start) / len(prompts)
-    return Measured(
-        encoded=len(rows["pool"]),
-        tokens_per_row=float(lengths.mean()),
-        spread=float(1.96 * lengths.std() / np.sqrt(len(lengths)) / lengths.mean()),
-        usable=len(pool) / len(rows["pool"]),
-        refused=refused,
-        cut=counts.cut_rows / len(pool),
-        lost_tokens=counts.lost_tokens / counts.tokens,
-        sample=len(sample),
-        target_tokens=float(np.mean([len(row["input_ids"]) for row in target] or [0])),
-        tokenise=tokenise,
-        start=0.0,  # who started the process knows
-        load=load,
-        train=train,
-        finetune=finetune,
-        saved=saved,
-        feature=feature,
-        width=width,
-        loss=loss,
-        answer=answer,
-        flops=_flops(),
-        model=size,
-        readers=_readers(config, size["parameters"]),
-        peak_mb=peak_mb(),
-    )
+    return {
+        **known,
+        "sample": len(sample),
+        "load": load,
+        "train": train,
+        "finetune": finetune,
+        "saved": saved,
+        "feature": feature,
+        "width": width,
+        "loss": loss,
+        "answer": answer,
+        "flops": _flops(),
+        "peak_mb": peak_mb(),
+    }
 
 
 def _encoded(
@@ -230,10 +185,13 @@ def _affordable(config: Config, model: Module, rows: list[TableRow]) -> list[Tab
     return [rows[i] for i in np.unique(np.linspace(0, len(rows) - 1, count).astype(int)).tolist()]
 
 
-def _size(config: Config, lora: Module) -> ModelSize:
-    parameters = sum(tensor.numel() for tensor in lora.parameters())
+def _size(config: Config) -> ModelSize:
+    """Return the shape of the model that is fine-tuned, from its config: no weight is read."""
+    base = meta_model(config.model)
+    parameters = base.num_parameters()
+    shape = base.config.get_text_config()
+    lora = attach_lora(base, config.finetune.lora, seed=0)
     adapter = sum(tensor.numel() for tensor in trainable_parameters(lora).values())
-    shape = lora.config.get_text_config()  # type: ignore[union-attr, operator]
     return ModelSize(
         parameters=parameters,
         adapter=adapter,

@@ -12,7 +12,8 @@ from tis_ray.settings.grid import points
 from tis_ray.stages.feature_recipe import reading_model
 from tis_ray.store import fingerprint
 from tis_ray.store.sides import SIDES, SideName
-from tis_ray.study.sample import Measured, methods_of
+from tis_ray.study.measured import Measured
+from tis_ray.study.sample import methods_of
 
 READ, ADAPT, TRAIN = 2, 4, 6
 """Operations for each token and parameter: of reading, of a gradient of adapters (the weights get none),
@@ -54,25 +55,23 @@ class StagePrice:
 def stage_prices(
     config: Config, counts: Mapping[SideName, int], facts: Measured, actors: int
 ) -> list[StagePrice]:
-    """Extrapolate what was measured to all rows of one study."""
+    """Extrapolate what was measured to all rows of one study.
+
+    A stage with a model has processes of its own, as many as actors: each takes its time to start.
+    """
     pool, tokens = counts["pool"], counts["pool"] * facts["tokens_per_row"]
     encoded = fingerprint({"tokens": tokens_of(config)})
+    begin = actors * (facts["start"] + facts["load"])
     return [
-        _starting_price(config, facts, actors),
+        StagePrice("starting", 0, 0, actors * facts["start"]),
         StagePrice("tokens", pool, tokens, pool * facts["tokenise"], 8e-9 * tokens, encoded),
-        *(p for m in methods_of(config) for p in _representation_prices(config, m, counts, facts)),
-        *_training_prices(config, counts, facts),
+        *(
+            price
+            for method in methods_of(config)
+            for price in _representation_prices(config, method, counts, facts, begin)
+        ),
+        *_training_prices(config, counts, facts, begin),
     ]
-
-
-def _starting_price(config: Config, facts: Measured, actors: int) -> StagePrice:
-    """Return the price of starting processes: each stage with a model has its own, as many as actors."""
-    stages = 2  # the run itself, and its trials
-    for method in methods_of(config):
-        warmup = method.warmup(config.settings_of(method))
-        stages += (method.gives == "vectors") + (warmup is not None and warmup.trains)
-    seconds = stages * actors * (facts["start"] + facts["load"])
-    return StagePrice("starting", 0, 0, seconds)
 
 
 def tokens_of(config: Config, method: Representation | None = None) -> dict[str, object]:
@@ -83,7 +82,11 @@ def tokens_of(config: Config, method: Representation | None = None) -> dict[str,
 
 
 def _representation_prices(
-    config: Config, method: Representation, counts: Mapping[SideName, int], facts: Measured
+    config: Config,
+    method: Representation,
+    counts: Mapping[SideName, int],
+    facts: Measured,
+    begin: float,
 ) -> Iterator[StagePrice]:
     """Yield the prices of a representation's warm-up, features and scores."""
     pool, query, each = counts["pool"], counts["query"], facts["tokens_per_row"]
@@ -97,7 +100,7 @@ def _representation_prices(
         tokens = rows * each * warmup.training.epochs
         warmed = fingerprint({"tokens": encoded, "warmup": repr(warmup)})
         flops = ADAPT * tokens * facts["readers"].get(name, 0)
-        seconds = tokens * facts["train"]
+        seconds = begin + tokens * facts["train"]
         yield StagePrice("warm-up", rows, tokens, seconds, made_from=warmed, flops=flops)
     passes = warmup.passes if warmup is not None else 1
     rows = query + (pool if cascade is None else round(pool * cascade.keep) + cascade.sample)
@@ -105,6 +108,7 @@ def _representation_prices(
     width = facts["width"].get(name, 0) * passes
     size = width * BYTES[method.dtype(settings)] if stores else 0.0
     tokens, seconds = rows * each * passes, rows * passes * facts["feature"][name]
+    seconds += begin if method.gives == "vectors" else 0
     flops = (READ if warmup is None else ADAPT) * tokens * facts["readers"].get(name, 0)
     yield StagePrice(
         f"features {name}", rows, tokens, seconds, rows * size * 1e-9, features, flops=flops
@@ -114,7 +118,7 @@ def _representation_prices(
 
 
 def _training_prices(
-    config: Config, counts: Mapping[SideName, int], facts: Measured
+    config: Config, counts: Mapping[SideName, int], facts: Measured, begin: float
 ) -> Iterator[StagePrice]:
     """Yield the prices of the search, of fine-tuning and of evaluation."""
     model = facts["model"]
@@ -129,7 +133,7 @@ def _training_prices(
         tried = rows * each * config.finetune.epochs
         losses = trials * config.finetune.epochs * query * facts["loss"]
         yield StagePrice(
-            "search", rows, tried, tried * facts["finetune"] + losses, flops=learns * tried
+            "search", rows, tried, begin + tried * facts["finetune"] + losses, flops=learns * tried
         )
     methods = 1 + sum(
         1 if config.method(name).gives == "ordering" else len(config.selectors(name))
@@ -147,7 +151,7 @@ def _training_prices(
         "fine-tune",
         trained,
         tokens,
-        tokens * facts["finetune"],
+        begin + tokens * facts["finetune"],
         1e-9 * saved,
         flops=learns * tokens,
     )

@@ -6,28 +6,34 @@ ones, from parts that lie evenly over the file; of a packed file only its beginn
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tis_ray.data.files.arrow_tables import arrow_records, parquet_records
+from tis_ray.data.files.arrow_tables import parquet_records
 from tis_ray.data.files.json_lines import lines_at
-from tis_ray.data.files.opened import PACKED, readable
+from tis_ray.data.files.opened import PACKED, opened, readable
 from tis_ray.data.files.row_file import Columns, RowFile
+from tis_ray.data.json_text import PLAIN
 from tis_ray.data.rows import Record
 
 SMALL = 32 << 20
 """Bytes of a file whose lines are all counted."""
+TINY = 4 << 20
+"""Bytes of a file that is read whole for a sample."""
 _PART = 1 << 18
 _PARTS = 64
 """Parts of a large file in which lines are counted: 16 MiB together."""
 _HEAD = 16 << 20
-"""Of a packed file, unpacked bytes that are looked at."""
+"""Of a packed file, and of one array, unpacked bytes that are looked at."""
+_BETWEEN = re.compile(r"[\s,]*")
 
 
 @dataclass(frozen=True)
@@ -50,9 +56,14 @@ class Count:
         above = ((self.high - self.rows) ** 2 + (other.high - other.rows) ** 2) ** 0.5
         return Count(rows, rows - below, rows + above)
 
-    def times(self, share: float) -> Count:
-        """Return a share of it."""
-        return Count(self.rows * share, self.low * share, self.high * share)
+    def times(self, share: float, of: int) -> Count:
+        """Return a share of it, which so many of a sample have: the error of that is added."""
+        rows = self.rows * share
+        unseen = max(0.0, 1 - of / self.rows) if self.rows else 0.0
+        chance = 1.96 * self.rows * (share * (1 - share) / of * unseen) ** 0.5
+        below = ((rows - self.low * share) ** 2 + chance**2) ** 0.5
+        above = ((self.high * share - rows) ** 2 + chance**2) ** 0.5
+        return Count(rows, rows - below, rows + above)
 
     @classmethod
     def of(cls, rows: int) -> Count:
@@ -68,6 +79,8 @@ def count_records(file: RowFile) -> Count:
             return Count.of(pq.read_metadata(path).num_rows)
         if file.kind in (".arrow", ".feather", ".ipc"):
             return Count.of(_arrow_rows(path))
+        if file.kind == ".json" and (elements := _elements(path)) is not None:
+            return elements
         lines = _packed_lines(path) if path.suffix.lower() in PACKED else _lines(path)
         if file.kind in (".csv", ".tsv"):
             return Count(lines.rows - 1, lines.low - 1, lines.high - 1)  # the names of its columns
@@ -75,28 +88,34 @@ def count_records(file: RowFile) -> Count:
 
 
 def sampled_records(file: RowFile, count: int, columns: Columns | None) -> Iterator[Record]:
-    """Yield up to `count` records: spread over Parquet's row groups, or over lines that are not packed.
+    """Yield up to `count` records: of a small file by chance, else from all parts of it that can be reached.
 
-    Of other files the first ones.
-    The line of a record that is found in the middle of a file of lines is not known: 0.
+    These are Parquet's row groups, and lines that are not packed; of other large files the first ones.
+    The line of a record that is found in the middle of a large file is not known: 0.
     """
-    if file.kind == ".parquet":
+    size, packed = file.path.stat().st_size, file.path.suffix.lower() in PACKED
+    if size <= TINY and not packed:
+        every = [*_records(file, columns)]
+        # By chance: what is wrong in every tenth row must not be missed, nor be all that is seen.
+        places = Random(0).sample(range(len(every)), min(count, len(every)))
+        yield from (every[place] for place in sorted(places))
+    elif file.kind == ".parquet":
         with readable(file.path):
             groups = pq.read_metadata(file.path).num_row_groups
         for group in _spread(groups, count):
             yield from islice(parquet_records(file, columns, [group]), -(-count // groups))
-    elif file.kind in (".arrow", ".feather", ".ipc"):
-        records = arrow_records(file, columns)
-        yield from islice(records, count)
-    elif file.kind in (".jsonl", ".ndjson") and file.path.suffix.lower() not in PACKED:
-        size = file.path.stat().st_size
+    elif file.kind in (".jsonl", ".ndjson") and not packed:
         parts = min(_PARTS, count)
         for begin in np.linspace(0, size, parts, endpoint=False).astype(int).tolist():
             yield from islice(lines_at(file, begin), -(-count // parts))
     else:
-        from tis_ray.data.files import file_records  # which knows this module's neighbours
+        yield from islice(_records(file, columns), count)
 
-        yield from islice(file_records(file, columns), count)
+
+def _records(file: RowFile, columns: Columns | None) -> Iterator[Record]:
+    from tis_ray.data.files import file_records  # which knows all kinds, this module's own too
+
+    return file_records(file, columns)
 
 
 def _spread(parts: int, count: int) -> list[int]:
@@ -133,16 +152,40 @@ def _packed_lines(path: Path) -> Count:
     size = path.stat().st_size
     with path.open("rb") as raw, pa.PythonFile(raw, "r") as source:
         stream = pa.CompressedInputStream(source, PACKED[path.suffix.lower()])
-        lines, read, last, densities, before = 0, 0, b"\n", [], 0
+        lines = 0
+        read, last, marks = 0, b"\n", []
         while read < _HEAD or size <= SMALL:
             block = stream.read(1 << 20)
             if not block:
                 return Count.of(lines + (last != b"\n"))
             lines, read, last = lines + block.count(b"\n"), read + len(block), block[-1:]
-            if raw.tell() > before:
-                densities.append(block.count(b"\n") / (raw.tell() - before))
-                before = raw.tell()
-        return _estimated(np.array(densities), size, lines / max(raw.tell(), 1))
+            marks.append((raw.tell(), lines))
+    # What is read ahead of the lines is left out of differences.
+    steps = np.diff(np.array(marks), axis=0)
+    steps = steps[steps[:, 0] > 0]
+    return _estimated(steps[:, 1] / steps[:, 0], size, steps[:, 1].sum() / steps[:, 0].sum())
+
+
+def _elements(path: Path) -> Count | None:
+    """Return the elements of an array, all or by the length of the first ones; None for JSON lines."""
+    size = path.stat().st_size
+    with opened(path) as file:
+        head = file.read(_HEAD).decode("utf-8-sig", errors="ignore")
+    place = len(head) - len(head.lstrip())
+    if head[place : place + 1] != "[" or path.suffix.lower() in PACKED:
+        return None
+    lengths, place = [], place + 1
+    while match := _BETWEEN.match(head, place):
+        begin = match.end()
+        try:
+            _, end = PLAIN.raw_decode(head, begin)
+        except (ValueError, RecursionError):
+            break
+        lengths.append(end - place)
+        place = end
+    if head[place:].strip() == "]":
+        return Count.of(len(lengths))
+    return _estimated(1 / np.array(lengths), size, len(lengths) / max(place, 1))
 
 
 def _estimated(density: np.ndarray, size: int, mean: float | None = None) -> Count:
