@@ -39,7 +39,7 @@ from tis_ray.training.checkpoints import Checkpoint, Moments
 from tis_ray.training.loop import train
 from tis_ray.training.moments import estimated_moments
 
-SEEDS, POOL, QUERIES, BUDGET, SHARE, WIDTH = 6, 600, 8, 40, 0.1, 4096
+SEEDS, POOL, QUERIES, BUDGET, SHARE, WIDTH = 10, 600, 8, 40, 0.1, 4096
 MODEL = ModelConfig()
 TRAINING = TrainingConfig(epochs=4, batch_size=16, learning_rate=2e-3)
 

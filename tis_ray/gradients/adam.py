@@ -44,16 +44,16 @@ def adam_direction(
 class MomentEstimate:
     """Adam's moments at weights that stay where they are, from the gradients g_1 ... g_S of S mini-batches.
 
-    An adapter comes without the moments of its training. What they would tend to, were it trained on at
-    these weights, are the means of a mini-batch's gradient and of its square, E[g] and E[g^2]. Adam's own
-    recursion, begun at zero and freed of that beginning (Kingma and Ba 2015, section 3), estimates both:
+    An adapter comes without the moments of its training. These are what its optimizer would hold after S
+    steps at learning rate 0, begun at zero:
 
-        m_s = beta1 m_(s-1) + (1 - beta1) g_s            m = m_S / (1 - beta1^S)
-        v_s = beta2 v_(s-1) + (1 - beta2) g_s^2          v = v_S / (1 - beta2^S)
+        m_s = beta1 m_(s-1) + (1 - beta1) g_s,    v_s = beta2 v_(s-1) + (1 - beta2) g_s^2
 
-    `adam_direction` takes moments as they are, as LESS does. Without the division by 1 - beta2^S, which
-    is 0.02 for 20 batches, v would be fifty times too small beside a row's own (1 - beta2) g^2, and the
-    direction little but the row's signs.
+    As LESS takes a checkpoint's moments raw, so these are: m_S has the scale 1 - beta1^S of the mean
+    gradient, and v_S the scale 1 - beta2^S of the mean square, as after S steps of a warm-up. Divided by
+    those scales (Kingma and Ba 2015, section 3) they would be those of an endless training, in which a
+    row's own gradient counts least beside the momentum that all rows share; measured, such directions
+    choose worse (docs/features.md).
     """
 
     def __init__(self, beta1: float = 0.9, beta2: float = 0.999) -> None:
@@ -74,13 +74,10 @@ class MomentEstimate:
                 moments[name] = beta * before + (1 - beta) * values
 
     def moments(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Return m and v by parameter name. Raises InputError if there was no mini-batch."""
+        """Return m_S and v_S by parameter name. Raises InputError if there was no mini-batch."""
         if not self.steps:
             raise InputError("moments: no mini-batch was given; give at least one row")
-        first_scale, second_scale = 1 - self.beta1**self.steps, 1 - self.beta2**self.steps
-        first = {name: moment / first_scale for name, moment in self._first.items()}
-        second = {name: moment / second_scale for name, moment in self._second.items()}
-        return first, second
+        return self._first, self._second
 
 
 def sign_direction(grads: Tensor) -> Tensor:
