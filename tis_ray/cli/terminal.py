@@ -44,21 +44,21 @@ def studying(config: Config) -> Iterator[None]:
 
 @contextmanager
 def quiet_terminal(log: Path) -> Iterator[None]:
-    """Let standard error be the file `log`, and the terminal the console's alone.
+    """Let standard output and error be the file `log`, and the terminal the console's alone.
 
     What libraries and processes of Ray's print, in Python or in C++, goes to the file; warnings of ours
-    are lines on the console. Where standard error is no file descriptor 2 (a notebook, a test), all stays
-    as it is.
+    are lines on the console. Where they are not file descriptors 1 and 2 (a notebook, a test), all stays as it is.
     """
-    if not _writes_to_2():
+    if not _are_descriptors():
         yield
         return
     from tis_ray.store import appending
 
-    descriptor = os.dup(2)
+    output, descriptor = os.dup(1), os.dup(2)
     terminal = os.fdopen(descriptor, "w", buffering=1, errors="backslashreplace")
     with appending(log) as file:
-        sys.stderr.flush()
+        _flush()
+        os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     console.file = terminal
     warnings = _Warnings(logging.WARNING)
@@ -67,8 +67,10 @@ def quiet_terminal(log: Path) -> Iterator[None]:
         yield
     finally:
         logging.getLogger("tis_ray").removeHandler(warnings)
-        sys.stderr.flush()
+        _flush()
+        os.dup2(output, 1)
         os.dup2(descriptor, 2)
+        os.close(output)
         console.file = sys.stderr
         terminal.close()
 
@@ -84,8 +86,13 @@ class _Warnings(logging.Handler):
         )
 
 
-def _writes_to_2() -> bool:
+def _flush() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+
+
+def _are_descriptors() -> bool:
     try:
-        return sys.stderr.fileno() == 2
+        return (sys.stdout.fileno(), sys.stderr.fileno()) == (1, 2)
     except (AttributeError, OSError, ValueError):
         return False

@@ -101,6 +101,7 @@ class SignOfLife:
                 get_renderable=self._line,
                 refresh_per_second=4,
                 transient=True,
+                redirect_stdout=self.console.file is sys.stderr,
                 redirect_stderr=self.console.file is sys.stderr,
             )
             self._running.enter_context(line)
