@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
 
 class InputError(ValueError):
@@ -51,65 +53,78 @@ def causes(error: BaseException) -> Iterator[BaseException]:
         stack += [e for e in linked if isinstance(e, BaseException)]
 
 
+ELSEWHERE = "set `artifacts` and `runs` to folders on another disk"
 _REFUSALS = (
     (
         errno.ENOSPC,
         ("No space left on device", "database or disk is full"),
-        "the disk is full; free some space, or set `artifacts` and `runs` to folders on another disk",
+        ("the disk is full", f"free some space, or {ELSEWHERE}"),
     ),
     (
         errno.EDQUOT,
         ("Disk quota exceeded",),
-        "the disk quota is used up; free some space, or set `artifacts` and `runs` to other folders",
+        ("the disk quota is used up", f"free some space, or {ELSEWHERE}"),
     ),
     (
         errno.EFBIG,
         ("File too large",),
-        "a file may not grow that large here; raise the limit (`ulimit -f`), or lower batch.shard_rows",
+        ("a file may not grow that large", "raise the limit (`ulimit -f`)"),
     ),
     (
         errno.EROFS,
         ("Read-only file system", "readonly database"),
-        "the folder is read-only; set `artifacts` and `runs` to folders that can be written",
+        ("the folder is read-only", ELSEWHERE),
     ),
     (
         errno.EACCES,
         ("Permission denied",),
-        "this user may not write there; change its owner, or set `artifacts` and `runs` to other folders",
+        ("this user may not do that there", f"change the owner, or {ELSEWHERE}"),
     ),
     (
         errno.EMFILE,
         ("Too many open files",),
-        "too many files are open; raise the limit (`ulimit -n`), or use fewer actors (compute.actors)",
+        ("too many files are open", "raise the limit (`ulimit -n`)"),
     ),
     (
         errno.EIO,
         ("Input/output error", "Stale file handle"),
-        "the disk or the network folder failed; check it",
+        ("the disk or the network folder failed", "check it"),
     ),
 )
-"""What the system refuses: its number, how libraries that drop the number spell it, what it means."""
+"""What the system refuses: its number, how libraries that drop the number spell it, what it means, what to do."""
 
 
-def refusal(error: BaseException) -> str | None:
-    """Return where and why the system refused to read or write, and what to do; None for other errors.
+class Refusal(NamedTuple):
+    """What the system refused, and where; and what to do about it."""
+
+    what: str
+    advice: str
+
+
+def refusal(error: BaseException) -> Refusal | None:
+    """Return what the system refused to read or write; None for other errors.
 
     Errors of libraries and of workers count too, by their text.
     """
     for current in causes(error):
         own = current.errno if isinstance(current, OSError) else None
         text = str(current)
-        for number, spellings, meaning in _REFUSALS:
+        for number, spellings, (meaning, advice) in _REFUSALS:
             if own == number or (own is None and any(said in text for said in spellings)):
-                where = getattr(current, "filename", None)
-                return f"{where}: {meaning}" if where else f"{_last_line(text)}: {meaning}"
+                where = getattr(current, "filename", None) or re.sub(
+                    r"^[\w.]+: ", "", _last_line(text)
+                )
+                return Refusal(f"{where}: {meaning}", advice)
     return None
 
 
 def failure_line(error: BaseException) -> str:
     """Return what failed in one line; for what nobody foresaw, its type, its message and its place."""
     known = user_message(error) or (str(error) if isinstance(error, FailedError) else None)
-    return " ".join((known or refusal(error) or _unforeseen(error)).split())
+    if known is None:
+        refused = refusal(error)
+        known = "; ".join(refused) if refused else _unforeseen(error)
+    return " ".join(known.split())
 
 
 def _unforeseen(error: BaseException) -> str:

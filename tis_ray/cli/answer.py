@@ -56,7 +56,7 @@ def _failed(error: Exception) -> int:
         )
         return 1
     if (refused := refusal(error)) is not None:
-        _complain("failed", refused)
+        _complain("failed", "; ".join(refused))
         return 1
     console.print_exception(max_frames=8)
     return 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -9,7 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tis_ray.cli.options import say
+from rich.markup import escape
+
+from tis_ray.cli.options import console, say
 from tis_ray.errors import FailedError, user_message
 
 if TYPE_CHECKING:
@@ -41,32 +44,55 @@ def studying(config: Config) -> Iterator[None]:
 
 @contextmanager
 def quiet_terminal(log: Path) -> Iterator[None]:
-    """Let file descriptor 2, which libraries and processes of Ray's write to, be the file `log`.
+    """Let standard output and error be the file `log`, and the terminal the console's alone.
 
-    `sys.stderr` goes on writing to the terminal. Where it does not write to descriptor 2 (a notebook, a
-    test), all stays as it is.
+    What libraries and processes of Ray's print, in Python or in C++, goes to the file; warnings of ours
+    are lines on the console. Where they are not file descriptors 1 and 2 (a notebook, a test), all stays as it is.
     """
-    if not _writes_to_2():
+    if not _are_descriptors():
         yield
         return
     from tis_ray.store import appending
 
-    terminal = os.dup(2)
-    before = sys.stderr
+    output, descriptor = os.dup(1), os.dup(2)
+    terminal = os.fdopen(descriptor, "w", buffering=1, errors="backslashreplace")
     with appending(log) as file:
+        _flush()
+        os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    sys.stderr = os.fdopen(terminal, "w", buffering=1, errors="backslashreplace")
+    console.file = terminal
+    warnings = _Warnings(logging.WARNING)
+    logging.getLogger("tis_ray").addHandler(warnings)
     try:
         yield
     finally:
-        sys.stderr.flush()
-        os.dup2(terminal, 2)
-        ours, sys.stderr = sys.stderr, before
-        ours.close()
+        logging.getLogger("tis_ray").removeHandler(warnings)
+        _flush()
+        os.dup2(output, 1)
+        os.dup2(descriptor, 2)
+        os.close(output)
+        console.file = sys.stderr
+        terminal.close()
 
 
-def _writes_to_2() -> bool:
+class _Warnings(logging.Handler):
+    """Prints what the package warns of."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        console.print(
+            f"[yellow]warning:[/yellow] {escape(record.getMessage())}",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def _flush() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+
+
+def _are_descriptors() -> bool:
     try:
-        return sys.stderr.fileno() == 2
+        return (sys.stdout.fileno(), sys.stderr.fileno()) == (1, 2)
     except (AttributeError, OSError, ValueError):
         return False

@@ -9,50 +9,43 @@ import socket
 import threading
 import time
 
+import psutil
+
 from tis_ray.stopping import CONTINUES, Stop, end
 
-OFTEN, PATIENCE = 2.0, 30.0
+PARTS = ("gcs_server", "raylet")
+MORE_MEMORY = "use fewer actors (compute.actors: 1) or a machine with more memory"
+SEE_HEAD = "see that it runs and can be reached (`ray status`)"
+OFTEN, PATIENCE = 1.0, 30.0
 """Seconds between two looks, and how long the head may be away: Ray itself gives up after 60."""
 
 
 def watch_head(address: str) -> None:
     """From now on end the program when nobody answers at `address` ("host:port") for a while.
 
-    On this machine, where no network is between, three refusals in a row are enough.
+    Of a cluster that this process has started it is enough that one of its processes is gone.
     """
-    threading.Thread(target=_watch, args=(address,), name="head", daemon=True).start()
+    own = [child for child in psutil.Process().children() if child.name() in PARTS]
+    threading.Thread(target=_watch, args=(address, own), name="head", daemon=True).start()
 
 
-def _watch(address: str) -> None:
+def _watch(address: str, own: list[psutil.Process]) -> None:
     host, _, port = address.rpartition(":")
-    answered, refused = time.monotonic(), 0
+    answered = time.monotonic()
     while True:
         time.sleep(OFTEN)
+        for process in own:
+            if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
+                end(_lost("Ray has ended on this machine, as when memory runs out", MORE_MEMORY))
+                return
         try:
             socket.create_connection((host, int(port)), timeout=OFTEN).close()
-        except OSError as error:
-            gone = isinstance(error, ConnectionRefusedError)
-            refused = refused + 1 if gone and _is_here(host) else 0
-            if refused >= 3 or time.monotonic() - answered > PATIENCE:
-                end(_lost(address))
+            answered = time.monotonic()
+        except OSError:
+            if time.monotonic() - answered > PATIENCE:
+                end(_lost(f"Ray's head at {address} does not answer any more", SEE_HEAD))
                 return
-        else:
-            answered, refused = time.monotonic(), 0
 
 
-def _is_here(host: str) -> bool:
-    try:
-        with socket.socket() as tried:
-            tried.bind((host, 0))  # only an address of this machine can be bound
-    except OSError:
-        return False
-    return True
-
-
-def _lost(address: str) -> Stop:
-    return Stop(
-        "head lost",
-        f"failed: Ray's head at {address} does not answer any more; see that it runs "
-        f"(`ray status`), or use a machine with more memory; {CONTINUES}",
-        1,
-    )
+def _lost(what: str, advice: str) -> Stop:
+    return Stop("head lost", f"failed: {what}; {advice}; {CONTINUES}", 1)

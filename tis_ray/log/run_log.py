@@ -113,7 +113,7 @@ class RunLog:
                 computed=manifest.details.get("computed"),
             ),
             note,
-            list(_quarantined(artifact)) if manifest.quarantined else [],
+            list(_quarantined(artifact)) if manifest.quarantined else (),
         )
 
     def waiting(self, label: str, state: str = "") -> AbstractContextManager[Activity]:

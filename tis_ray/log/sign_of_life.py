@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -100,6 +101,8 @@ class SignOfLife:
                 get_renderable=self._line,
                 refresh_per_second=4,
                 transient=True,
+                redirect_stdout=self.console.file is sys.stderr,
+                redirect_stderr=self.console.file is sys.stderr,
             )
             self._running.enter_context(line)
         self._running.enter_context(in_background(self._tick))

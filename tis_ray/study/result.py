@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from tis_ray.analysis import Cell
 from tis_ray.analysis.study_values import StageCost
-from tis_ray.errors import FailedError, failure_line, user_message
+from tis_ray.errors import FailedError, failure_line, refusal, user_message
 from tis_ray.log import RunLog, Said
 from tis_ray.log.run_log import RUN_LOG
 from tis_ray.stages.ordering_artifact import StudyOrdering
@@ -80,10 +80,11 @@ def tell_failed(log: RunLog, error: BaseException) -> None:
 
 def failure(error: BaseException, run_dir: Path) -> str:
     """Return what failed, where its traceback is if nobody foresaw it, and what to do, in one line."""
-    line = failure_line(error)
     if not _unexpected(error):
-        return line
-    return f"{line}; traceback in {run_dir / RUN_LOG}; mend that, then {CONTINUES}"
+        return failure_line(error)
+    refused = refusal(error)
+    what, advice = refused or (failure_line(error), "mend that")
+    return f"{what}; traceback in {run_dir / RUN_LOG}; {advice}, then {CONTINUES}"
 
 
 def _unexpected(error: BaseException) -> bool:
