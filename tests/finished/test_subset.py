@@ -16,9 +16,10 @@ from typer.testing import CliRunner
 from tests.data.forms.dialogues import ROWS
 from tests.small import small_study
 from tis_ray.cli import app
+from tis_ray.cli.rows import FormName
 from tis_ray.config import Config, config_yaml, parse_config
 from tis_ray.errors import InputError
-from tis_ray.finished.make_subset import choose, make_subset, orderings, study_of, subset_of
+from tis_ray.finished.make_subset import NAMES, choose, make_subset, orderings, study_of, subset_of
 from tis_ray.finished.subset import NOTE
 from tis_ray.selectors.constraints import Filled
 from tis_ray.stages.ordering_artifact import StudyOrdering, ordering_table
@@ -274,6 +275,10 @@ def test_the_verb_takes_a_run_folder_or_a_config(config: Config, tmp_path: Path)
         assert said.exit_code == 0, said.output
         assert "SFTTrainer" in said.output
         assert len((to / "less-round_robin-3.jsonl").read_text().splitlines()) == 3
+
+
+def test_the_verb_offers_the_forms_that_there_are() -> None:
+    assert [form.value for form in FormName] == [*NAMES]
 
 
 @pytest.mark.parametrize(

@@ -139,9 +139,9 @@ def select(
             for path in study.subsets:
                 say(f"rows: {path}")
         first = result.studies[0].run_dir
-        say(
-            f"next: tis-ray subset {first} --form trl --to FOLDER, or tis-ray run --config {config}"
-        )
+        say(f"next: tis-ray subset {first} --form trl --to FOLDER")
+        if loaded.data.source("test") is not None:
+            say(f"or    tis-ray finetune --config {config}")
         return
     if budget is None or out is None:
         raise InputError("select --scores: --budget and --out are needed too")

@@ -20,6 +20,7 @@ from tis_ray.data.files import RowFile, file_records
 from tis_ray.data.files.arrow_tables import exact_rows, taken_rows
 from tis_ray.data.files.json_array import json_texts
 from tis_ray.data.files.json_lines import line_texts
+from tis_ray.data.hub import hub_records
 from tis_ray.data.json_text import STRICT
 from tis_ray.data.rows import Side
 from tis_ray.data.sources import SourcePart, content_fingerprint, described, parts_of
@@ -209,7 +210,10 @@ def _of_file(file: RowFile, wanted: Collection[int]) -> _Taken:
 def _of_part(part: SourcePart, side: Side, wanted: Collection[int]) -> _Taken:
     """Take from a source that has no files."""
     last, values = max(wanted), {}
-    for record in part.records(side):
+    records = part.records(side)
+    if part.source.kind == "hub":  # a row is read without its nulls, but came with them
+        records = hub_records(part.source)
+    for record in records:
         if record.line in wanted:
             values[record.line] = record.value
         if record.line >= last:
