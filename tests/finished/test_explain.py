@@ -17,7 +17,7 @@ from rich.console import Console
 from tis_ray.config import Config, parse_config, plan
 from tis_ray.errors import InputError
 from tis_ray.finished.explain import explain_row
-from tis_ray.finished.explain_all import explain_orderings, not_selected
+from tis_ray.finished.explain_all import explain_orderings, first_rows, not_selected
 from tis_ray.finished.explain_screen import print_explained
 from tis_ray.store import Artifact, write_npy, write_parquet
 from tis_ray.store.sides import QUARANTINE, rows_table
@@ -200,6 +200,18 @@ def test_the_table_of_all_selected_rows_is_written_twice(finished: Config, tmp_p
     (elsewhere,) = explain_orderings(finished, out=tmp_path / "out")
     assert elsewhere.path.parent == tmp_path / "out"
     assert elsewhere.path.read_bytes() == path.read_bytes()
+
+
+def test_the_first_rows_fit_a_pipe_with_all_their_numbers(finished: Config) -> None:
+    (found,) = explain_orderings(finished)
+    console = Console(width=130, color_system=None)
+    with console.capture() as shown:
+        console.print(first_rows(found, "less-round_robin", 130))
+    title, _, head, _, first, *_ = [line.split() for line in shown.get().splitlines()]
+    assert " ".join(title) == "less-round_robin: first 4 of 4 rows"
+    assert head == ["rank", "score", "margin", "id", "query_id", "begins"]
+    assert first[:5] == ["1", "0.9000", "0.1000", "row-0", "q-a"]
+    assert " ".join(first[5:]) == "Add 0 and 0, please."
 
 
 def test_a_row_that_was_not_chosen_has_its_place_among_all(finished: Config) -> None:

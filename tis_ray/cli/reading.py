@@ -153,7 +153,7 @@ def explain(
             return
         for ordering in tables:
             name = f"{ordering.study}: {ordering.method}" if several else ordering.method
-            Console(width=console.width).print(first_rows(ordering, name))
+            Console(width=console.width).print(first_rows(ordering, name, console.width))
             say(f"{name}: {ordering.path} and .csv")
     for name in not_selected(loaded):
         say(f"{name}: no ordering yet; `tis-ray select` makes it")

@@ -9,20 +9,24 @@ from typing import Literal
 
 import pyarrow as pa
 from rich import box
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from tis_ray.analysis.margins import NEAR
 from tis_ray.config import Config, plan, together
+from tis_ray.data.shown_text import one_line
 from tis_ray.finished.choices import explained
 from tis_ray.finished.explain import damage_explained
 from tis_ray.finished.lineage import has_orderings, lineages
 from tis_ray.finished.stored_rows import StoredRows, first_words, whole_text
 from tis_ray.store import write_csv, write_parquet
 
-_SHOWN = ("rank", "id", "score", "query_id", "margin", "duplicates", "source", "begins")
+_NUMBERS = ("rank", "score", "margin", "duplicates")
+_WORDS = ("id", "query_id", "begins")
+_FOR_NUMBERS = 48
+"""Columns of the screen that numbers and the space between columns take."""
 _FIRST = 10
-_WORDS = ("id", "query_id", "source", "begins")
+"""Rows that are shown."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ def explain_orderings(
             if lineage.pool is not None:
                 numbers = lineage.table["index"].to_pylist()
                 first = lineage.pool.read(numbers[:_FIRST])
-                begins = [first_words(first[number], 28) for number in numbers[:_FIRST]]
+                begins = [first_words(first[number], 200) for number in numbers[:_FIRST]]
                 table = table.append_column("text", _texts(lineage.pool, numbers))
             if lineage.query is not None:
                 asked = _texts(lineage.query, lineage.table["query"].to_pylist())
@@ -83,22 +87,34 @@ def not_selected(config: Config) -> list[str]:
     return [name for name, study in plan(config).items() if not has_orderings(study.run_dir)]
 
 
-def first_rows(ordering: ExplainedOrdering, title: str, most: int = _FIRST) -> Table:
-    """Return the first rows of an explained ordering for the screen."""
+def first_rows(ordering: ExplainedOrdering, title: str, width: int, most: int = _FIRST) -> Table:
+    """Return the first rows of an explained ordering for a screen of so many columns."""
     table = ordering.table
     shown = Table(title=f"{title}: first {min(most, table.num_rows)} of {table.num_rows} rows")
     shown.box, shown.title_justify = box.SIMPLE_HEAD, "left"
     rows = table.slice(0, most).to_pylist()
     for row, begins in zip(rows, ordering.begins, strict=False):
         row["begins"] = begins
-    columns = [name for name in _SHOWN if rows and name in rows[0]]
+    columns = [name for name in _NUMBERS + _WORDS if rows and name in rows[0]]
+    room = max(12, (width - _FOR_NUMBERS) // len(_WORDS))
     for name in columns:
         justify: Literal["left", "right"] = "left" if name in _WORDS else "right"
         shown.add_column(name, justify=justify, no_wrap=True)
     for row in rows:
-        cells = ("" if row[name] is None else row[name] for name in columns)
-        shown.add_row(*(f"{c:.4f}" if isinstance(c, float) else escape(str(c)) for c in cells))
+        row["begins"] = one_line(row.get("begins") or "", room - 3)
+        shown.add_row(*(Text(_cell(row[name], room)) for name in columns))
     return shown
+
+
+def _cell(value: object, room: int) -> str:
+    """Return a value as it is shown; of a long text both ends, since ids differ at theirs."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    text = one_line(str(value), 1000)
+    half = (room - 1) // 2
+    return text if len(text) <= room else f"{text[: room - 1 - half]}…{text[-half:]}"
 
 
 def _texts(rows: StoredRows, numbers: list[int]) -> pa.Array:

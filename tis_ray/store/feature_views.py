@@ -45,8 +45,7 @@ class FeatureSet:
 
     def rows(self, side: str, shard: int) -> np.ndarray:
         """Return the row numbers of a shard's features."""
-        numbers: np.ndarray = self.index(side, shard)["row"].to_numpy()
-        return numbers
+        return _integers(self.index(side, shard)["row"])
 
     def read(
         self, side: str, shard: int, places: np.ndarray | None = None
@@ -57,9 +56,9 @@ class FeatureSet:
         DamagedShardError if a file of the store was changed.
         """
         index = self.index(side, shard)
+        files, positions = index["file"].to_pylist(), _integers(index["position"])
         if places is not None:
-            index = index.take(pa.array(places))
-        files, positions = index["file"].to_pylist(), index["position"].to_numpy()
+            files, positions = [files[place] for place in places.tolist()], positions[places]
         if not files:
             return np.zeros((0, len(self.weights_C), 1), np.float32), {}
         members = {
@@ -113,6 +112,11 @@ class SideFeatures:
             order.append(mine)
         joined: np.ndarray = np.concatenate(parts)[np.argsort(np.concatenate(order))]
         return joined
+
+
+def _integers(column: pa.ChunkedArray) -> np.ndarray:
+    """Return a short column; Arrow's own conversion imports pandas, half of what `explain` takes."""
+    return np.array(column.to_pylist(), np.int64)
 
 
 def combine(values_ECK: np.ndarray, weights_C: np.ndarray) -> np.ndarray:

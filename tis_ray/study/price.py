@@ -217,7 +217,7 @@ def _cluster(config: Config) -> Cluster:
     if _is_remote(config):
         return connect(config)
     cpus, gpus, threads = (
-        len(os.sched_getaffinity(0)),
+        os.cpu_count() or 1,
         torch.cuda.device_count(),
         config.batch.threads,
     )

@@ -108,13 +108,17 @@ def _representation_prices(
     width = facts["width"].get(name, 0) * passes
     size = width * BYTES[method.dtype(settings)] if stores else 0.0
     tokens, seconds = rows * each * passes, rows * passes * facts["feature"][name]
-    seconds += begin if method.gives == "vectors" else 0
+    written = 4e-9 * query * rows
+    if method.gives != "vectors":
+        yield StagePrice(f"scores {name}", rows, tokens, seconds, written, scores)
+        return
     flops = (READ if warmup is None else ADAPT) * tokens * facts["readers"].get(name, 0)
+    gigabytes = rows * size * 1e-9
     yield StagePrice(
-        f"features {name}", rows, tokens, seconds, rows * size * 1e-9, features, flops=flops
+        f"features {name}", rows, tokens, begin + seconds, gigabytes, features, flops=flops
     )
     seconds = 2.0 * query * rows * width / facts["flops"]
-    yield StagePrice(f"scores {name}", rows, 0, seconds, 4e-9 * query * rows, scores)
+    yield StagePrice(f"scores {name}", rows, 0, seconds, written, scores)
 
 
 def _training_prices(
