@@ -48,6 +48,9 @@ ALLOWED = {
         "load_file": "safetensors maps weights into memory from a folder",
         "save_file": "the same, into a folder that is renamed when it is whole",
     },
+    "models/given_adapter.py": {
+        "from_pretrained": "PEFT reads an adapter's config from its folder"
+    },
     "models/loading.py": {"from_pretrained": "transformers loads models from a folder or a hub"},
     "models/lora.py": {
         "from_pretrained": "PEFT loads adapters from a folder",

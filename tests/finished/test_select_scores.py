@@ -7,6 +7,7 @@ import pytest
 from tis_ray.errors import InputError
 from tis_ray.finished.select_scores import select_matrix
 from tis_ray.selectors import Ordering, select
+from tis_ray.stages.scores import score_folders
 from tis_ray.store.score_matrix import open_scores
 
 SCORES = np.random.default_rng(0).standard_normal((3, 40)).astype(np.float32)
@@ -83,3 +84,19 @@ def test_what_is_no_matrix_file_is_refused_by_name(tmp_path, write, message):
         open_scores(path)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(600)
+def test_an_ordering_of_a_scored_folder_is_the_studys_own(undisturbed, tmp_path):
+    """`index` is a row of the pool in both, and each row says which it is."""
+    study = undisturbed / "runs" / "small"
+    features = study / "features" / "less"
+    matrix = score_folders(features, features, tmp_path / "scores")
+    select_matrix(matrix, "round_robin", 12, tmp_path / "picked")
+    found = pq.read_table(tmp_path / "picked" / "ordering.parquet")
+    own = pq.read_table(study / "orderings" / "less-round_robin" / "ordering.parquet")
+    names = ["index", "rank", "query", "id", "source", "query_id", "file", "line"]
+    assert found.column_names == own.column_names
+    assert found.select(names).to_pydict() == own.select(names).to_pydict()
+    np.testing.assert_allclose(found["score"].to_numpy(), own["score"].to_numpy(), rtol=1e-6)

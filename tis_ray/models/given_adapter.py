@@ -15,7 +15,7 @@ from typing import Any
 import peft
 import torch
 from peft import PeftModel
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Size
 
 from tis_ray.errors import InputError
@@ -24,6 +24,7 @@ from tis_ray.models.loading import load_model, meta_model, model_files
 from tis_ray.models.lora import quiet_peft, trainable_parameters, with_adapter
 from tis_ray.settings import ModelConfig
 from tis_ray.store import find_json
+from tis_ray.store.torch_files import read_torch
 
 log = logging.getLogger(__name__)
 
@@ -100,10 +101,10 @@ def weight_shapes(folder: Path, field: str) -> dict[str, Size]:
                 names = list(file.keys())
                 return {name: Size(file.get_slice(name).get_shape()) for name in names}
         if (folder / PICKLED).is_file():
-            tensors = torch.load(folder / PICKLED, map_location="cpu", weights_only=True)
+            tensors = read_torch(folder / PICKLED)
             return {name: tensor.shape for name, tensor in tensors.items()}
-    except Exception as error:  # torch's reader of damaged files raises of every kind
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    except (OSError, ValueError, AttributeError, SafetensorError) as error:
+        reason = str(error).strip().splitlines()[0]
         raise InputError(
             f"{field}: the weights in {folder} cannot be read ({reason}); save the adapter again, as "
             f"{WEIGHTS}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +31,7 @@ def torch_arrays(file: Path) -> dict[str, np.ndarray]:
     """
     import torch  # only who has such a file waits for it
 
-    held = torch.load(file, map_location="cpu", weights_only=True)
+    held = read_torch(file)
     tensors = {"": held} if isinstance(held, torch.Tensor) else held
     if not isinstance(tensors, Mapping) or not all(
         isinstance(tensor, torch.Tensor) for tensor in tensors.values()
@@ -42,6 +43,19 @@ def torch_arrays(file: Path) -> dict[str, np.ndarray]:
         str(name): (t.float() if t.dtype == torch.bfloat16 else t).detach().contiguous().numpy()
         for name, t in tensors.items()
     }
+
+
+def read_torch(file: Path) -> Any:
+    """Return what `torch.save` wrote: tensors and plain values on the CPU; nothing else is unpickled.
+
+    Raises ValueError, with the reason in one line, for what is damaged or holds something else.
+    """
+    import torch
+
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # it raises of every kind
+        raise ValueError((str(error).strip() or type(error).__name__).splitlines()[0]) from None
 
 
 def safetensors_arrays(file: Path) -> dict[str, np.ndarray]:

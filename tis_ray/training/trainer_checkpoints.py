@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from peft import PeftModel
 from torch import Tensor, nn
 from transformers.trainer_pt_utils import get_parameter_names
@@ -22,6 +21,7 @@ from tis_ray.errors import InputError
 from tis_ray.models.given_adapter import is_adapter
 from tis_ray.models.lora import trainable_parameters
 from tis_ray.store import read_json
+from tis_ray.store.torch_files import read_torch
 from tis_ray.training.checkpoints import Moments
 
 OPTIMIZER, STATE = "optimizer.pt", "trainer_state.json"
@@ -98,10 +98,9 @@ class GivenCheckpoint:
     def _optimizer(self) -> tuple[list[dict[str, Any]], Mapping[int, Mapping[str, Tensor]]]:
         """Return parameter groups, and states by number; nothing but tensors and plain values is unpickled."""
         try:
-            saved = torch.load(self.path / OPTIMIZER, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch's reader of damaged files raises of every kind
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise self._refused(f"cannot be read as tensors alone ({reason})") from None
+            saved = read_torch(self.path / OPTIMIZER)
+        except ValueError as error:
+            raise self._refused(f"cannot be read as tensors alone ({error})") from None
         try:
             return list(saved["param_groups"]), dict(saved["state"])
         except (KeyError, TypeError, IndexError):
