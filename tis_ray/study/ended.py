@@ -32,6 +32,7 @@ FOLDER = "ended"
 """In the run's folder; one file for each step that a start may end with."""
 OURS = {FOLDER, "events.jsonl", "live.json", "run.log", "config.yaml", "rows-seen"}
 """Of the run's folder, what every start writes."""
+PACKAGE = Path(tis_ray.__file__).parent
 MOST_FILES = 200_000
 LONGEST_PATH = 1024
 
@@ -47,13 +48,15 @@ class TooManyError(Exception):
 class Inputs:
     """What a study is made from, as it was when the start began.
 
-    key: of the config, the code that runs and its environment. state: of the files that these name.
+    key: of the config and the environment. files: what the config names, and the package. modules: the files
+    of what is imported from outside the installed packages, by name. state: of all these files.
     """
 
     config: Config
     until: Until
     key: str
     files: list[str]
+    modules: dict[str, str]
     state: str | None
 
     @classmethod
@@ -61,7 +64,8 @@ class Inputs:
         """Look at everything a study may read."""
         config = part.config.model_dump(mode="json", exclude={"compute"})
         named = {name: value for name, value in config.items() if name not in _NO_INPUT}
-        files = sorted({*_named_files(named), *_code()})
+        files = sorted({*_named_files(named), str(PACKAGE)})
+        modules = _modules()
         key = {
             "config": config,
             "place": [part.task, part.setting],
@@ -72,7 +76,8 @@ class Inputs:
             "folder": str(Path.cwd()),
             "path": os.environ.get("PYTHONPATH"),
         }
-        return cls(part.config, until, fingerprint(key), files, _state(files))
+        state = _state([*files, *modules.values()])
+        return cls(part.config, until, fingerprint(key), files, modules, state)
 
     @property
     def record(self) -> Path:
@@ -95,17 +100,17 @@ class Ended:
     def keep(cls, inputs: Inputs, result: StudyResult, page: Path | None) -> None:
         """Keep that a study has ended, unless its inputs changed meanwhile."""
         made = _made(inputs.config, result.made, page)
-        files, state = [*inputs.files], inputs.state
-        if state is None or _state(files) != state or (left := _left(made)) is None:
+        same = _state([*inputs.files, *inputs.modules.values()]) == inputs.state
+        if inputs.state is None or not same or (left := _left(made)) is None:
             inputs.record.unlink(missing_ok=True)
             return
-        late = sorted({*_code()} - {*files})  # modules that were imported on the way
+        modules = _modules()  # more, perhaps, than when it began
         write_json(
             inputs.record,
             {
                 "key": inputs.key,
-                "inputs": state,
-                "late": [late, _state(late)],
+                "inputs": _state([*inputs.files, *modules.values()]),
+                "modules": modules,
                 "made": [str(path) for path in made],
                 "left": left,
                 "stages": [stage.to_json() for stage in result.stages],
@@ -126,8 +131,10 @@ class Ended:
             held = find_json(inputs.record)
             if held is None or inputs.state is None or held["key"] != inputs.key:
                 return None
-            late, late_state = held["late"]
-            if held["inputs"] != inputs.state or _state(late) != late_state:
+            modules = held["modules"]
+            if any(modules.get(name, file) != file for name, file in inputs.modules.items()):
+                return None
+            if held["inputs"] != _state([*inputs.files, *modules.values()]):
                 return None
             if held["left"] != _left([Path(path) for path in held["made"]]):
                 return None
@@ -189,16 +196,16 @@ def _named_files(value: object) -> Iterator[str]:
             yield from glob.glob(path, recursive=True)  # noqa: PTH207
 
 
-def _code() -> Iterator[str]:
-    """Yield the package's folder, and the files of what is imported from outside the installed packages."""
-    package = Path(tis_ray.__file__).parent
-    yield str(package)
-    installed = tuple({str(Path(prefix)) + os.sep for prefix in (sys.prefix, sys.base_prefix)})
-    for module in [*sys.modules.values()]:
+def _modules() -> dict[str, str]:
+    """Return the files of what is imported from outside the installed packages, by name, such as methods."""
+    known = tuple({str(Path(prefix)) + os.sep for prefix in (sys.prefix, sys.base_prefix, PACKAGE)})
+    found = {}
+    for name, module in sorted([*sys.modules.items()]):
         file = getattr(module, "__file__", None)
-        known = (*installed, str(package) + os.sep)
-        if isinstance(file, str) and os.path.isabs(file) and not file.startswith(known):  # noqa: PTH117
-            yield file
+        ours = isinstance(file, str) and os.path.isabs(file) and not file.startswith(known)  # noqa: PTH117
+        if ours and name != "__main__":
+            found[name] = str(file)
+    return found
 
 
 def _installed() -> list[str]:
