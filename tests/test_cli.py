@@ -172,9 +172,15 @@ def test_the_seed_decides_a_random_ordering(tis: Tis, scores: Path) -> None:
         ("--scores S.npy --budget 0 --out o", "budget 0 is too small; give at least 1 example"),
         ("--scores S.npy --budget 5", "select --scores: --budget and --out are needed too"),
         ("--scores S.npy --out o", "select --scores: --budget and --out are needed too"),
-        ("--scores none.npy --budget 5 --out o", "scores: none.npy does not exist; give an .npy"),
-        ("--scores study.yaml --budget 5 --out o", "study.yaml is not a readable .npy matrix"),
-        ("--scores . --budget 5 --out o", "is a folder; give an .npy file"),
+        (
+            "--scores none.npy --budget 5 --out o",
+            "scores: none.npy does not exist; give a file of one of .npy",
+        ),
+        (
+            "--scores study.yaml --budget 5 --out o",
+            "study.yaml is not of a known kind; give one of .npy",
+        ),
+        ("--scores . --budget 5 --out o", "is a folder; give a file of one of .npy"),
         (
             "--scores S.npy --selector round_robbin --budget 5 --out o",
             "selector 'round_robbin' is unknown (did you mean 'round_robin'?)",

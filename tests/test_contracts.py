@@ -43,6 +43,8 @@ ALLOWED = {
     "methods.py": {"read_bytes": "the source of a user's method, which is part of its name"},
     "evaluation/sandbox_child.py": {"open": "the folder that a generated program is locked into"},
     "finished/choices.py": {"memmap": "main memory that may be swapped, in a file without a name"},
+    "interactive/scores.py": {"pandas": "a data frame in memory"},
+    "interactive/table.py": {"pandas": "the name of what a table becomes"},
     "models/builtin/train.py": {"save_pretrained": "the script that made the shipped model"},
     "training/checkpoints.py": {
         "load_file": "safetensors maps weights into memory from a folder",

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from tis_ray.errors import InputError
 from tis_ray.selectors import Ordering, select
 from tis_ray.store import read_npy, read_parquet, write_parquet
 from tis_ray.store.matrix_files import split_name
@@ -35,9 +36,13 @@ def select_matrix(
     larger than memory; equal inputs give equal bytes. Errors are those of `open_scores` and `select`.
     """
     scores_MN = open_scores(path)
-    for line in described(scores_MN):
+    lines = described(scores_MN)
+    try:
+        ordering = select(scores_MN, selector, budget, **params)
+    except InputError as error:
+        raise InputError(f"{error}; {'; '.join(lines)}") from None
+    for line in lines:
         say(line)
-    ordering = select(scores_MN, selector, budget, **params)
     folder = split_name(path)[0].parent
     table = ordering.to_table()
     if (columns := _rows(folder / "columns.npy", scores_MN.shape[1])) is not None:
@@ -53,8 +58,8 @@ def described(scores_MN: np.ndarray) -> list[str]:
     lines = [f"{candidates:,} candidates, {queries:,} queries"]
     if queries > candidates:
         lines.append(
-            "[yellow]more queries than candidates: the matrix may be transposed; its rows are queries, "
-            "its columns candidates[/yellow]"
+            "more queries than candidates, so the matrix may be transposed: its rows are queries, its "
+            "columns candidates"
         )
     if isinstance(scores_MN, np.ma.MaskedArray):
         hidden = int(np.ma.getmaskarray(scores_MN).any(axis=0).sum())
