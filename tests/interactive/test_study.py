@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,10 @@ pytestmark = pytest.mark.ray
 
 
 @pytest.fixture(scope="module")
-def study(undisturbed: Path) -> tis.Study:
-    return tis.Study(small_study(undisturbed))
+def study(undisturbed: Path, tmp_path_factory: pytest.TempPathFactory) -> tis.Study:
+    folder = tmp_path_factory.mktemp("interactive") / "study"
+    shutil.copytree(undisturbed, folder, symlinks=True)
+    return tis.Study(small_study(folder))
 
 
 def test_it_reads_what_a_run_has_made_and_leaves_ray_up(study: tis.Study, ray_cluster) -> None:
