@@ -11,7 +11,9 @@ from __future__ import annotations
 import glob
 import importlib.metadata
 import os
+import site
 import sys
+import sysconfig
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -209,9 +211,12 @@ def _modules() -> dict[str, str]:
 
 
 def _installed() -> list[str]:
-    return sorted(
-        f"{each.name} {each.version}" for each in importlib.metadata.distributions() if each.name
-    )
+    """Return the packages with their versions. Ray adds folders of its own to `sys.path`; they do not count."""
+    folders = {*(sysconfig.get_paths()[name] for name in ("purelib", "platlib"))}
+    if site.ENABLE_USER_SITE:
+        folders.add(site.getusersitepackages())
+    found = importlib.metadata.distributions(path=sorted(folders))
+    return sorted(f"{each.name} {each.version}" for each in found if each.name)
 
 
 def _state(paths: Iterable[str]) -> str | None:
