@@ -20,6 +20,10 @@ BENCHMARKS = {
     "j": ("scale", "100 queries x 20,000,000 candidates on disk (8 GB), through Ray"),
     "k": ("simulation", "10^9 candidates in 1,000 simulated shards: bytes and seconds"),
     "l": ("encoding", "rows as tokens and labels against apply_chat_template and prefixes"),
+    "m": (
+        "origins",
+        "LESS without a warm-up, at an adapter, with estimated moments: what is chosen",
+    ),
 }
 
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from tis_ray.errors import InputError, user_message
+import errno
+from pathlib import Path
+
+import pytest
+
+from tis_ray.errors import InputError, failure_line, refusal, user_message
 
 
 class Wrapped(Exception):  # noqa: N818  as clusters name theirs
@@ -65,3 +70,55 @@ def test_circular_causes_end() -> None:
     first, second = ValueError("a"), ValueError("b")
     first.__cause__, second.__cause__ = second, first
     assert user_message(first) is None
+
+
+# ---- what the system refuses -----------------------------------------------------------------
+
+
+def test_a_full_disk_is_a_line_that_names_the_file_and_what_to_do(tmp_path: Path) -> None:
+    error = OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "rows.parquet"))
+    line = failure_line(Wrapped(chained(error)))
+    assert line == (
+        f"{tmp_path / 'rows.parquet'}: the disk is full; free some space, or set `artifacts` and "
+        "`runs` to folders on another disk"
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "meaning"),
+    [
+        (
+            OSError("SafetensorError: I/O error: No space left on device (os error 28)"),
+            "disk is full",
+        ),
+        (RuntimeError("(sqlite3.OperationalError) database or disk is full"), "disk is full"),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "runs/a"),
+            "runs/a: this user may not do",
+        ),
+        (
+            OSError(errno.EROFS, "Read-only file system", "runs/a"),
+            "runs/a: the folder is read-only",
+        ),
+        (OSError(errno.EFBIG, "File too large", "a.npy"), "a.npy: a file may not grow that large"),
+    ],
+)
+def test_libraries_spell_what_the_system_refuses(error: BaseException, meaning: str) -> None:
+    refused = refusal(error)
+    assert refused is not None
+    assert meaning in refused.what
+    assert "\n" not in refused.what
+
+
+def test_other_errors_are_refused_by_nobody() -> None:
+    assert refusal(OSError(errno.ENOENT, "No such file or directory", "a")) is None
+    assert refusal(ValueError("a bug")) is None
+
+
+def test_what_nobody_foresaw_is_its_type_message_and_place() -> None:
+    try:
+        raise ZeroDivisionError("no rows\nat all")
+    except ZeroDivisionError as error:
+        line = failure_line(Wrapped(error))
+    assert line.startswith(f"ZeroDivisionError: at all ({__file__}, line ")
+    assert line.endswith(", in test_what_nobody_foresaw_is_its_type_message_and_place)")

@@ -18,6 +18,7 @@ from tis_ray.version import __version__
 
 if TYPE_CHECKING:
     from tis_ray.config import Config, load_config, plan
+    from tis_ray.interactive import Study
     from tis_ray.report.analyze import analyze
     from tis_ray.selectors import Ordering, select
     from tis_ray.study.run import run
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Config": "tis_ray.config",
     "Ordering": "tis_ray.selectors",
+    "Study": "tis_ray.interactive",
     "analyze": "tis_ray.report.analyze",
     "load_config": "tis_ray.config",
     "plan": "tis_ray.config",
@@ -37,6 +39,7 @@ __all__ = [
     "Config",
     "InputError",
     "Ordering",
+    "Study",
     "__version__",
     "analyze",
     "load_config",

@@ -208,7 +208,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         ({1: 2}, "`1` is not a known key"),
         (
             {"data": {**DATA, "pool": {"kind": "builtin", "path": "x"}}},
-            "`data.pool.path` is not a known key; known keys: sample, sample_seed, kind, rows",
+            "`data.pool.path` is not a known key; known keys: sample, sample_seed, holdout, kind, rows",
         ),
         (
             {"data": {**DATA, "pool": {"kind": "file", "path": "x", "hub": 1}}},
@@ -227,7 +227,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
             {"data": {**DATA, "pool": 5}},
             "`data.pool`: give a path, `hub:org/name`, a list of them, or",
         ),
-        ({"data": {"pool": "a", "query": "b"}}, "`data.test` is missing; add it"),
+        ({"data": {"pool": "a", "test": "b"}}, "`data.query` is missing; add it"),
         (
             {"data": {**DATA, "query": {"kind": "builtin"}}},
             "data.query.skill is missing: name one skill",
@@ -264,7 +264,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         ),
         ({"constraints": {"include": 5}}, "`constraints.include`: Input should be a valid list"),
         ({"given": {5: {"scores": "x"}}}, "`given.5`: a name must be text"),
-        ({"data": None}, "`data`: found None, expected a section with keys among pool, query"),
+        ({"data": None}, "`data`: found None, expected a section with keys among query, test"),
         ({"model": "builtin"}, "`model`: found 'builtin', expected a section with keys among name"),
         (
             {"selector": "round_robbin"},

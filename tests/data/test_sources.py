@@ -338,7 +338,7 @@ def test_configurations_of_a_data_set_have_lines_and_ids_of_their_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def load(name: str, part: str, **options: Any) -> list[Any]:
-        return [{**ROWS[0], "id": 0, "part": part}]
+        return [{**ROWS[0], "id": 0, "part": part, "licence": None}]
 
     fake_datasets(monkeypatch, load)
     parts = [HubSource(name="org/set", config=part) for part in ("a", "b")]
@@ -351,6 +351,7 @@ def test_configurations_of_a_data_set_have_lines_and_ids_of_their_own(
     assert places == [(file, 1) for file in files]
     found = original_records(source, places)
     assert [found[place]["part"] for place in places[:2]] == ["a", "b"]  # type: ignore[index]
+    assert found[places[0]]["licence"] is None  # type: ignore[index]
     assert [found[place]["id"] for place in places[2:]] == [row["id"] for row in rows[2:]]  # type: ignore[index]
 
 

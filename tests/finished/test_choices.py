@@ -84,9 +84,8 @@ def test_near_duplicates_among_the_selected_and_in_the_pool(lineage: Lineage) ->
     assert table["nearest_id"].to_pylist() == [ids[place] for place in expected.nearest]
     found = duplicates_in_pool(lineage, int(picked[0]), near)
     assert found is not None
-    names = {row: name for shard in range(4) for row, name in lineage.ids(shard).items()}
     nearest = np.argsort(-cosines[picked[0]])[:3]
-    assert [name for name, _ in found] == [names[row] for row in nearest]
+    assert [row for row, _ in found] == nearest.tolist()
     assert [value for _, value in found] == pytest.approx(cosines[picked[0], nearest], abs=1e-5)
     alone = feature_facts(lineage, slice(2, 3))
     assert alone is not None
@@ -95,20 +94,40 @@ def test_near_duplicates_among_the_selected_and_in_the_pool(lineage: Lineage) ->
 
 def test_an_id_is_explained_with_its_duplicates(undisturbed: Path, lineage: Lineage) -> None:
     config = parse_config(small_study(undisturbed))
-    first, second = lineage.table["id"].to_pylist()[:2]
-    chosen, near = explain_row(config, first, near=-1.0)  # so that all are near
-    score = lineage.table["score"][0].as_py()
-    assert f"rank 1 of 12, score {score:.4f}, pulled by query " in chosen
-    assert f" = {score:.4f}; source" in chosen
-    assert near.startswith("less: 159 near-duplicate(s) in the pool (cosine >= -1): ")
-    assert near.endswith(" and 154 more")
-    unchosen = next(
-        name for name in lineage.ids(0).values() if name not in lineage.table["id"].to_pylist()
+    first = lineage.table["id"][0].as_py()
+    (found,) = explain_row(config, first, near=-1.0)  # so that all are near
+    (chosen,), (near,) = found.verdicts, found.near
+    table = explained(lineage)
+    assert (chosen.rank, chosen.of) == (1, 12)
+    assert chosen.score == lineage.table["score"][0].as_py()
+    assert chosen.query_id == lineage.table["query_id"][0].as_py()
+    assert chosen.margin == pytest.approx(table["margin"][0].as_py(), abs=1e-7)
+    assert chosen.checkpoints == pytest.approx(
+        [table[f"checkpoint_{c}"][0].as_py() for c in (1, 2)], abs=1e-7
     )
-    standing, near = explain_row(config, unchosen, near=0.999999)
-    assert "not among the first 12; best score" in standing
-    assert near == "less: 0 near-duplicate(s) in the pool (cosine >= 0.999999)"
-    assert second != unchosen
+    assert near.rows is not None
+    assert len(near.rows) == 159
+    ranks = {row.id: row.rank for row in near.rows if row.rank}
+    assert ranks == {row["id"]: n for n, row in enumerate(table.to_pylist()[1:], 2)}
+    assert all(row.begins for row in near.rows)
+
+
+def test_an_unchosen_row_has_its_best_query(
+    undisturbed: Path, lineage: Lineage, scores: np.ndarray
+) -> None:
+    assert lineage.pool is not None
+    chosen = lineage.table["index"].to_pylist()
+    row = next(row for row in range(160) if row not in chosen)
+    config = parse_config(small_study(undisturbed))
+    name = lineage.pool.read([row])[row]["id"]
+    (found,) = explain_row(config, name, near=0.999999)
+    (standing,), (near,) = found.verdicts, found.near
+    best = scores[:, row].max()
+    assert (standing.rank, standing.query) == (None, scores[:, row].argmax())
+    assert standing.place == 1 + (scores.max(axis=0) > best).sum()
+    assert sum(standing.checkpoints) == pytest.approx(best, abs=1e-6)
+    assert near.rows == []
+    assert found.queries[standing.query_id]["messages"]
 
 
 def test_explaining_starts_no_cluster(undisturbed: Path) -> None:
@@ -122,10 +141,10 @@ def test_explaining_starts_no_cluster(undisturbed: Path) -> None:
 _WITHOUT_CLUSTER = """
 import json, sys
 from tis_ray.config import parse_config
-from tis_ray.finished.explain import explain_orderings
-((_, table, _),) = explain_orderings(parse_config(json.loads(sys.argv[1])))
+from tis_ray.finished.explain_all import explain_orderings
+(found,) = explain_orderings(parse_config(json.loads(sys.argv[1])))
 import ray
-print(ray.is_initialized(), table.num_rows)
+print(ray.is_initialized(), found.table.num_rows)
 """
 
 

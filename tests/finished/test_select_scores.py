@@ -7,6 +7,7 @@ import pytest
 from tis_ray.errors import InputError
 from tis_ray.finished.select_scores import select_matrix
 from tis_ray.selectors import Ordering, select
+from tis_ray.stages.scores import score_folders
 from tis_ray.store.score_matrix import open_scores
 
 SCORES = np.random.default_rng(0).standard_normal((3, 40)).astype(np.float32)
@@ -33,9 +34,33 @@ def test_a_bad_budget_writes_nothing(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def _npz(path):
-    with path.open("wb") as file:
-        np.savez(file, a=SCORES)
+def test_what_a_matrix_is_taken_for_is_said(tmp_path):
+    said: list[str] = []
+    np.save(tmp_path / "s.npy", SCORES)
+    select_matrix(tmp_path / "s.npy", "round_robin", 2, tmp_path / "a", say=said.append)
+    assert said == ["40 candidates, 3 queries"]
+    np.save(tmp_path / "t.npy", SCORES.T)
+    select_matrix(tmp_path / "t.npy", "round_robin", 2, tmp_path / "b", say=said.append)
+    assert said[1] == "3 candidates, 40 queries"
+    assert "may be transposed" in said[2]
+
+
+def test_masked_candidates_are_left_out_and_counted(tmp_path):
+    mask = np.zeros(SCORES.shape, bool)
+    mask[1, 5] = mask[2, 5] = mask[0, 9] = True
+    np.savez(tmp_path / "s.npz", scores=SCORES, mask=mask)
+    said: list[str] = []
+    ordering = select_matrix(tmp_path / "s.npz", "round_robin", 38, tmp_path / "a", say=said.append)
+    assert said[1] == "2 candidates have a masked score and are left out"
+    assert set(range(40)) - set(ordering.indices.tolist()) == {5, 9}
+
+
+def test_numbers_beside_another_matrix_are_not_taken_for_its_own(tmp_path):
+    np.save(tmp_path / "s.npy", SCORES)
+    np.save(tmp_path / "columns.npy", np.arange(39))
+    ordering = select_matrix(tmp_path / "s.npy", "round_robin", 5, tmp_path / "a")
+    table = pq.read_table(tmp_path / "a" / "ordering.parquet")
+    assert table["index"].to_pylist() == ordering.indices.tolist()
 
 
 def _cut(path):
@@ -47,21 +72,31 @@ def _cut(path):
     ("write", "message"),
     [
         (lambda path: None, "does not exist"),
-        (lambda path: path.mkdir(), "is a folder"),
-        (lambda path: path.write_bytes(b""), "not a readable .npy"),
-        (lambda path: path.write_text("1,2\n3,4\n"), "not a readable .npy"),
-        (_npz, "not a readable .npy"),
         (_cut, "not a readable .npy"),
-        (lambda path: np.save(path, np.array([{"a": 1}])), "not a readable .npy"),
         (lambda path: np.save(path, SCORES[0]), "has 1 dimension"),
         (lambda path: np.save(path, SCORES[:, :0]), "is empty"),
-        (lambda path: np.save(path, SCORES.astype(int)), "type int64 is not float32"),
     ],
 )
 def test_what_is_no_matrix_file_is_refused_by_name(tmp_path, write, message):
     path = tmp_path / "s.npy"
     write(path)
-    with pytest.raises(InputError, match=message) as error:
+    with pytest.raises(InputError, match=f"^scores: .*{message}") as error:
         open_scores(path)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(600)
+def test_an_ordering_of_a_scored_folder_is_the_studys_own(undisturbed, tmp_path):
+    """`index` is a row of the pool in both, and each row says which it is."""
+    study = undisturbed / "runs" / "small"
+    features = study / "features" / "less"
+    matrix = score_folders(features, features, tmp_path / "scores")
+    select_matrix(matrix, "round_robin", 12, tmp_path / "picked")
+    found = pq.read_table(tmp_path / "picked" / "ordering.parquet")
+    own = pq.read_table(study / "orderings" / "less-round_robin" / "ordering.parquet")
+    names = ["index", "rank", "query", "id", "source", "query_id", "file", "line"]
+    assert found.column_names == own.column_names
+    assert found.select(names).to_pydict() == own.select(names).to_pydict()
+    np.testing.assert_allclose(found["score"].to_numpy(), own["score"].to_numpy(), rtol=1e-6)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
+import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,9 @@ import pytest
 
 from tis_ray.config import Config, parse_config, plan
 from tis_ray.errors import InputError
-from tis_ray.finished.status import status_lines
+from tis_ray.finished.status import status_json, status_lines
+from tis_ray.log import Activity, sign_of_life
+from tis_ray.log.sign_of_life import LIVE
 
 
 @pytest.fixture
@@ -38,8 +43,20 @@ def events(config: Config, *lines: object) -> list[str]:
     return list(status_lines(config))
 
 
-def start(pid: int = 0, command: str = "tis-ray run", until: str = "report") -> dict[str, object]:
-    return {"event": "start", "until": until, "command": command, "pid": pid}
+def start(
+    pid: int = 0, command: str = "tis-ray run", until: str = "report", host: str = ""
+) -> dict[str, object]:
+    host = host or socket.gethostname()
+    return {"event": "start", "until": until, "command": command, "pid": pid, "host": host}
+
+
+def live(config: Config, ago: float, **facts: object) -> None:
+    """Leave what a run says of itself while it goes on, `ago` seconds ago."""
+    activity = Activity("features less", "shards", 9, "waiting for a worker")
+    left = sign_of_life._live(activity)
+    config.run_dir.mkdir(parents=True, exist_ok=True)
+    held = {**asdict(left), "now": time.time() - ago, **facts}
+    (config.run_dir / LIVE).write_text(json.dumps(held))
 
 
 def stage(name: str, reused: bool = False, note: str = "") -> dict[str, object]:
@@ -77,13 +94,13 @@ def test_status_tells_the_last_start_stage_by_stage(config: Config) -> None:
         stage("tokens pool", reused=True),
         stage("warm-up", note="continued after epoch 1"),
         {"event": "cells", "total": 9, "reused": 2, "to_train": 7},
-        {"event": "done", "seconds": 3.0},
+        {"event": "done", "seconds": 3.0, "time": 1.7e9 + 3},
     )
     assert lines[0].startswith("tiny: start 2, 20")
     assert lines[0].endswith(": tis-ray run")
     assert [" ".join(line.split()) for line in lines[1:]] == [
-        "done tokens pool 7 rows reused",
-        "done warm-up 7 rows 1.2 s continued after epoch 1",
+        "done tokens pool 7 rows, 1 quarantined reused",
+        "done warm-up 7 rows, 1 quarantined 1.2 s continued after epoch 1",
         "cells 9 in all, 2 reused",
         "done in 3 s; its page is gone; `tis-ray report` draws it",
     ]
@@ -102,7 +119,7 @@ def test_status_tells_what_a_start_has_left(config: Config, until: str, left: st
     page = config.run_dir / "report" / "index.html"
     page.parent.mkdir(parents=True)
     page.write_text("")
-    lines = events(config, start(until=until), {"event": "done", "seconds": 3.0})
+    lines = events(config, start(until=until), {"event": "done", "seconds": 3.0, "time": 1.7e9 + 3})
     assert lines[-1] == f"  done     in 3 s; {left.format(config.run_dir)}"
 
 
@@ -128,28 +145,68 @@ def test_status_tells_how_a_run_failed(config: Config) -> None:
 
 def test_status_tells_a_running_study_from_one_that_was_killed(config: Config) -> None:
     assert events(config, start(os.getpid()))[-1].strip() == "running"
-    assert (
-        "stopped before its end; `tis-ray run` continues it"
-        in events(config, start(dead_pid()), stage("warm-up"))[-1]
+    assert events(config, start(dead_pid()), stage("warm-up"))[-1].startswith(
+        "  lost     it stopped before its end"
     )
 
 
 def test_status_reads_past_a_half_written_line(config: Config) -> None:
     lines = events(config, start(dead_pid()), stage("warm-up"), '{"time": 1.7e9, "eve')
     assert "warm-up" in lines[1]
-    assert "stopped before its end" in lines[-1]
+    assert "it stopped before its end" in lines[-1]
+
+
+def test_status_of_a_live_run_is_what_it_is_busy_with(config: Config) -> None:
+    live(config, 1, words="3 of 9 shards, 41 rows/s, 2:10 left")
+    lines = events(config, start(os.getpid()))
+    assert lines[-1] == "  running  features less: 3 of 9 shards, 41 rows/s, 2:10 left"
+
+
+def test_on_another_machine_the_sign_of_life_counts(config: Config) -> None:
+    live(config, 5, words="3 of 9 shards")
+    there = start(os.getpid(), host="node-7")
+    assert events(config, there)[-1] == "  running  features less: 3 of 9 shards on node-7"
+    live(config, 100)
+    assert (
+        "lost     it stopped before its end (no sign of life since 20" in events(config, there)[-1]
+    )
+
+
+@pytest.mark.parametrize("by", ["Ctrl-C", "SIGTERM"])
+def test_status_tells_who_stopped_a_run(config: Config, by: str) -> None:
+    lines = events(config, start(), {"event": "stopped", "by": by, "time": 1.7e9 + 70})
+    assert lines[-1] == f"  stopped  by {by} after 1:10; the same command continues"
+
+
+def test_status_names_why_rows_were_not_used(config: Config) -> None:
+    lost = {**stage("features less"), "details": ["1 zero gradient", "listed in a/q.parquet"]}
+    lines = events(config, start(), lost)
+    assert [line.strip() for line in lines[2:4]] == ["1 zero gradient", "listed in a/q.parquet"]
+
+
+def test_status_as_json_has_every_study_and_what_it_is_busy_with(config: Config) -> None:
+    several = parse_config({**config.model_dump(mode="json"), "grid": {"finetune.epochs": [1, 2]}})
+    first, second = plan(several).values()
+    live(first, 1, done=3)
+    events(first, start(os.getpid()), stage("pool"))
+    found = json.loads(status_json(several))
+    assert [study["name"] for study in found["studies"]] == [first.name, second.name]
+    assert [study["state"] for study in found["studies"]] == ["running", "not started"]
+    assert found["studies"][0]["now"]["done"] == 3
+    assert found["studies"][0]["stages"][0]["rows"] == 7
+    assert found["page"] is None
 
 
 def test_status_of_nothing(config: Config) -> None:
     assert "not started; run `tis-ray run`" in next(status_lines(config))
-    assert "holds no start" in events(config, '{"time"')[0]
+    assert "not started" in events(config, '{"time"')[0]
 
 
 def test_each_study_of_a_file_is_told_and_the_page_of_all(config: Config) -> None:
     raw = config.model_dump(mode="json")
     several = parse_config({**raw, "grid": {"finetune.epochs": [1, 2]}})
     first, second = plan(several).values()
-    events(first, start(), {"event": "done", "seconds": 3.0})
+    events(first, start(), {"event": "done", "seconds": 3.0, "time": 1.7e9 + 3})
     lines = list(status_lines(several))
     assert lines[0].startswith("tiny-finetune.epochs-1: start 1, 20")
     assert lines[1].strip().startswith("done     in 3 s; ")

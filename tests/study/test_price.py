@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
+import io
+import json
+
 import pytest
+import ray
 from rich.console import Console
 
 from tests.small import small_study
+from tis_ray.analysis import StageCost
 from tis_ray.config import parse_config, plan
+from tis_ray.data.files.counted import Count
 from tis_ray.distributed.connect import Cluster
-from tis_ray.study.price import estimate, price, print_price, total_price
+from tis_ray.store import Artifact, write_json
+from tis_ray.study.bill import bill, print_bill
+from tis_ray.study.price import estimate, kept_price, price, total_price
+from tis_ray.study.price_screen import print_price
 
-COUNTS = {"pool": 10_000, "query": 10, "test": 100}
+COUNTS = {"pool": Count.of(10_000), "query": Count.of(10), "test": Count.of(100)}
 FACTS = {
-    "sample": 64,
+    "encoded": 1000,
     "tokens_per_row": 200.0,
     "spread": 0.1,
+    "usable": 1.0,
+    "refused": {},
+    "cut": 0.25,
+    "lost_tokens": 0.1,
+    "sample": 64,
     "target_tokens": 50.0,
     "tokenise": 1e-3,
+    "start": 0.0,
+    "load": 0.0,
     "train": 1e-3,
     "finetune": 4e-3,
     "saved": 1e6,
@@ -25,21 +41,32 @@ FACTS = {
     "loss": 0.1,
     "answer": 1.0,
     "flops": 1e10,
+    "model": {
+        "parameters": 7e9,
+        "adapter": 1e7,
+        "trained": 1e7,
+        "hidden": 4096,
+        "layers": 32,
+        "vocabulary": 32000,
+        "bytes_each": 2,
+    },
+    "readers": {"less": 7e9},
+    "peak_mb": 900.0,
 }
+CLUSTER = Cluster(cpus=4, gpus=0, threads=2, gpus_per_actor=0, actors=2)
 
 
-def estimated(tmp_path, **changes):
+def estimated(tmp_path, facts=FACTS, **changes):
     config = parse_config(small_study(tmp_path, budget=[100, 50], seed=[0, 1], **changes))
-    cluster = Cluster(cpus=4, gpus=0, threads=2, gpus_per_actor=0, actors=2)
     studies = plan(config).values()
-    found = total_price([estimate(study, COUNTS, FACTS, cluster) for study in studies])
+    found = total_price([estimate(study, COUNTS, facts, CLUSTER) for study in studies])
     return found, {stage.stage: stage for stage in found.stages}
 
 
 def test_every_stage_is_rows_times_what_was_measured(tmp_path):
     found, stages = estimated(tmp_path, less__dtype="float16")
     assert list(stages) == [
-        "tokens", "warm-up", "features less", "scores less", "fine-tune", "evaluate",
+        "starting", "tokens", "warm-up", "features less", "scores less", "fine-tune", "evaluate",
     ]  # fmt: skip
     assert stages["tokens"].tokens == 10_000 * 200
     assert stages["warm-up"].rows == 500  # 5% of the pool
@@ -108,10 +135,11 @@ def test_what_the_studies_of_a_grid_have_in_common_is_paid_once(tmp_path):
     _, plain = estimated(tmp_path)
     grid = {"finetune.learning_rate": [1e-4, 1e-3, 1e-2], "less.sketch.width": [512, 1024]}
     _, found = estimated(tmp_path, grid=grid)
-    times = {name: found[name].seconds / plain[name].seconds for name in plain}
+    times = {n: found[n].seconds / p.seconds for n, p in plain.items() if p.seconds}
     twice = ["features less", "scores less"]  # a sketch for each width, read by three studies
+    assert times.pop("starting", None) is None
     assert times == pytest.approx(
-        dict.fromkeys(plain, 6) | dict.fromkeys(["tokens", "warm-up"], 1) | dict.fromkeys(twice, 2)
+        dict.fromkeys(times, 6) | dict.fromkeys(["tokens", "warm-up"], 1) | dict.fromkeys(twice, 2)
     )
 
 
@@ -123,24 +151,134 @@ def test_tasks_share_what_is_made_of_the_pool_and_are_trained_one_by_one(tmp_pat
     }
     study = small_study(tmp_path, budget=[100, 50], seed=[0, 1], tasks=sides)
     study["data"] = {"pool": study["data"]["pool"], "max_length": 128}
-    cluster = Cluster(cpus=4, gpus=0, threads=2, gpus_per_actor=0, actors=2)
-    prices = [estimate(one, COUNTS, FACTS, cluster) for one in plan(parse_config(study)).values()]
-    found = {stage.stage: stage.seconds for stage in total_price(prices).stages}
+    prices = [estimate(one, COUNTS, FACTS, CLUSTER) for one in plan(parse_config(study)).values()]
+    found = {s.stage: s.seconds for s in total_price(prices).stages if s.seconds}
     once = ["tokens", "warm-up", "features less"]
     assert {name: found[name] / plain[name].seconds for name in found} == pytest.approx(
         dict.fromkeys(["scores less", "fine-tune", "evaluate"], 2) | dict.fromkeys(once, 1)
     )
 
 
-@pytest.mark.ray
-def test_the_price_of_a_small_study(ray_cluster, tmp_path):
-    found = price(parse_config(small_study(tmp_path, representation=["less", "bm25"])))
-    assert found.sample == 64
-    assert all(s.seconds > 0 for s in found.stages if s.stage != "scores bm25")
-    assert not list((tmp_path / "artifacts").glob("warmup-*"))
-    console = Console(width=110, record=True)
+def test_each_stage_with_a_model_starts_its_own_processes(tmp_path):
+    _, plain = estimated(tmp_path, representation=["less", "bm25"])
+    slow = {**FACTS, "start": 10.0, "load": 5.0}
+    _, found = estimated(tmp_path, slow, representation=["less", "bm25"])
+    more = {name: found[name].seconds - plain[name].seconds for name in plain}
+    paid = dict.fromkeys(["warm-up", "features less", "fine-tune"], 2 * 15)  # by each of two actors
+    assert more == pytest.approx(dict.fromkeys(plain, 0) | paid | {"starting": 2 * 10})
+
+
+def test_other_hardware_is_operations_by_a_rate_whose_origin_is_said(tmp_path):
+    found, stages = estimated(tmp_path, evaluation__metrics=[])
+    tokens = stages["warm-up"].tokens + stages["features less"].tokens + stages["fine-tune"].tokens
+    flops = 7e9 * (4 * tokens + 2 * stages["evaluate"].tokens)
+    one, eight = (each for each in found.hardware if each.device == "H100")
+    assert one.hours == pytest.approx(flops / (0.35 * 989e12) / 3600)
+    assert (one.low, one.high) == pytest.approx((one.hours * 35 / 45, one.hours * 35 / 25))
+    assert eight.hours == pytest.approx(one.hours / 8)
+    memory = found.memory
+    assert memory.weights == pytest.approx(14)
+    assert memory.training == pytest.approx(0.12)
+    assert memory.moments == pytest.approx(2 * 8 * 0.01)  # Adam's two of each checkpoint
+    assert memory.gpu < 48
+    assert one.fits
+    text = shown(found)
+    assert "on other hardware" in text
+    assert "none of these was measured" in text
+    assert "assumed" in text
+    small = {**FACTS, "model": {**FACTS["model"], "parameters": 1e6}}
+    tiny, _ = estimated(tmp_path, small)
+    assert tiny.hardware == []
+    assert "other hardware: not estimated" in shown(tiny)
+
+
+def test_money_is_hours_by_the_price_of_an_hour(tmp_path):
+    price_of = {"cpu_hour": 0.5, "gpu_hour": 2.5, "storage_gb_month": 0.02, "currency": "EUR"}
+    found, _ = estimated(tmp_path, price=price_of)
+    told = found.to_json()
+    assert told["cost"] == pytest.approx(found.device_hours * 0.5)
+    assert told["storage_a_month"] == pytest.approx(found.gigabytes * 0.02)
+    assert "EUR" in shown(found)
+    assert "price.cpu_hour" not in shown(found)
+    without, _ = estimated(tmp_path)
+    assert without.to_json()["cost"] is None
+    assert "set price.cpu_hour" in shown(without)
+
+
+def test_a_model_too_large_to_be_measured_is_counted(tmp_path):
+    nan = float("nan")
+    unknown = dict.fromkeys(["load", "train", "finetune", "loss", "answer", "flops"], nan)
+    facts = {**FACTS, **unknown, "sample": 0, "feature": {"less": nan}, "width": {"less": nan}}
+    found, _ = estimated(tmp_path, facts)
+    told = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    assert told["seconds"] is None
+    assert told["stages"]["fine-tune"]["tokens"] == 600 * 200 * 2
+    assert told["hardware"][0]["hours"] > 0
+    assert "too large to be measured here" in shown(found)
+    assert "nan" not in shown(found)
+
+
+def shown(found):
+    console = Console(width=130, record=True, file=io.StringIO())
     print_price(found, console)
-    text = console.export_text()
+    return console.export_text()
+
+
+def test_the_price_of_a_small_study_needs_no_ray_and_leaves_no_rows(tmp_path):
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": f"Say {n}."},
+                {"role": "assistant", "content": "x " * n},
+            ]
+        }
+        for n in range(1, 200)
+    ]
+    rows[7]["messages"].pop()
+    pool = tmp_path / "pool.jsonl"
+    pool.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = parse_config(
+        small_study(tmp_path, representation=["less", "bm25"], data__pool={"path": str(pool)})
+    )
+    told = []
+    found = price(config, told.append, start=3.0)
+    assert not ray.is_initialized()
+    assert 4 <= found.sample <= 64
+    assert (found.rows.rows, found.refused) == (198, {"no_assistant_turn": 1})
+    assert 0 < found.cut < 1  # by max_length 128
+    assert all(stage.seconds > 0 for stage in found.stages)
+    assert not (tmp_path / "artifacts").exists()
+    assert kept_price(config) == json.loads(json.dumps(found.to_json()))
+    assert "less of" in " ".join(told)
+    text = shown(found)
     assert "core-hours" in text
-    assert "total" in text
-    assert "features bm25" in text
+    assert "scores bm25" in text
+    lines = bill(config, [])
+    assert {line.stage for line in lines} >= {"starting", "warm-up", "fine-tune, evaluate"}
+
+
+def test_the_bill_has_what_a_stage_took_beside_its_estimate(tmp_path):
+    config = parse_config(small_study(tmp_path, price={"cpu_hour": 36.0}))
+    artifact = Artifact(config.artifact_root, "warmup", {})
+    write_json(artifact / "x.json", "y" * 1000)
+    artifact.commit()
+    cost = {"kind": "warm-up", "reused": False, "rows": 5, "quarantined": 0}
+    stages = [
+        StageCost(stage="warm-up", artifact=str(artifact.path), seconds=30.0, **cost),
+        StageCost(stage="screen", artifact="elsewhere", seconds=2.0, **cost),
+    ]
+    (unestimated, screen) = bill(config, stages)
+    assert (unestimated.expected, unestimated.took) == (None, 30.0)
+    assert unestimated.written > 1e-6
+    assert screen.written is None
+    found, by_stage = estimated(tmp_path)
+    write_json(config.run_dir / "price.json", found.to_json())
+    lines = {line.stage: line for line in bill(config, stages)}
+    assert lines["warm-up"].expected == pytest.approx(by_stage["warm-up"].seconds / 2)
+    both = by_stage["fine-tune"].seconds + by_stage["evaluate"].seconds
+    assert lines["fine-tune, evaluate"].expected == pytest.approx(both / 2)
+    console = Console(width=130, record=True, file=io.StringIO())
+    print_bill(config, stages, console)
+    assert (
+        "1.20 USD" in console.export_text()
+    )  # 30 s of 2 actors with 2 cores each, at 0.01 a second

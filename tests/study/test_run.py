@@ -353,7 +353,7 @@ def steps_that_raise(monkeypatch, error):
             raise error
         return StudyResult(part.config.run_dir)
 
-    monkeypatch.setattr("tis_ray.study.run._steps", steps)
+    monkeypatch.setattr("tis_ray.study.steps._steps", steps)
     return begun
 
 
@@ -362,7 +362,7 @@ def test_ctrl_c_stops_all_studies(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         run(with_tasks(tmp_path))
     assert begun == ["small-first"]
-    assert events_of(tmp_path, "small-first")[-1]["error"].startswith("KeyboardInterrupt")
+    assert events_of(tmp_path, "small-first")[-1]["event"] == "stopped"
 
 
 def test_the_traceback_of_a_failure_that_nobody_foresaw_is_kept(tmp_path, monkeypatch):
@@ -370,6 +370,9 @@ def test_the_traceback_of_a_failure_that_nobody_foresaw_is_kept(tmp_path, monkey
     with pytest.raises(PartsFailedError) as error:
         run(with_tasks(tmp_path), until="select")
     assert begun == ["small-first", "small-second"]
-    path = tmp_path / "runs" / "small-first" / "error.txt"
-    assert str(error.value) == f"small-first: ZeroDivisionError: no rows at all; see {path}"
+    path = tmp_path / "runs" / "small-first" / "run.log"
+    line = str(error.value)
+    assert line.startswith(f"small-first: ZeroDivisionError: at all ({__file__}, line ")
+    assert line.endswith(f"; traceback in {path}; mend that, then the same command continues")
+    assert "\n" not in line
     assert "Traceback" in path.read_text()

@@ -29,7 +29,7 @@ import math
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from scipy.spatial.distance import pdist, squareform
+import scipy
 
 from tis_ray.analysis.distances import Wasserstein, cosine_cost
 
@@ -104,7 +104,7 @@ def effective_dimension(
         raise ValueError("features are not finite")
     if not 2 <= neighbours < count:
         raise ValueError(f"{neighbours} neighbours of {count} distinct rows: give 2 to {count - 1}")
-    distances_EE = squareform(pdist(distinct_ED))
+    distances_EE = scipy.spatial.distance.squareform(scipy.spatial.distance.pdist(distinct_ED))
     nearest_Ek = np.sort(np.partition(distances_EE, neighbours, axis=1)[:, 1 : neighbours + 1])
     spread = float(np.log(nearest_Ek[:, -1:] / nearest_Ek[:, :-1]).mean())
     return EffectiveDimension(

@@ -30,7 +30,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from tis_ray.analysis.intervals import (
     CONFIDENCE,
@@ -139,7 +139,7 @@ def _over_seeds(differences: np.ndarray, numbers: np.ndarray) -> tuple[Interval,
     if found.n == 1:
         return found, None
     if not is_zero(float(differences.std(ddof=1)), numbers):
-        return found, float(stats.ttest_1samp(differences, 0.0).pvalue)
+        return found, float(scipy.stats.ttest_1samp(differences, 0.0).pvalue)
     flat = replace(found, low=None, high=None)
     if is_zero(found.mean, numbers):
         note = f"no difference in any of {found.n} seeds: no interval"
@@ -158,4 +158,4 @@ def with_holm(found: Mapping[Key, Comparison]) -> dict[Key, Comparison]:
 def wilcoxon_p(differences: Sequence[float] | np.ndarray) -> float | None:
     """Return the two-sided p of Wilcoxon's signed-rank test; None where all differences are zero."""
     array = np.asarray(differences, np.float64)
-    return float(stats.wilcoxon(array).pvalue) if (array != 0).any() else None
+    return float(scipy.stats.wilcoxon(array).pvalue) if (array != 0).any() else None

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from tis_ray.analysis.intervals import CONFIDENCE
 
@@ -63,7 +63,7 @@ def spearman(x: Sequence[float], y: Sequence[float], *, seed: int = 0) -> RankCo
     if not (np.isfinite(left).all() and np.isfinite(right).all()):
         raise ValueError("spearman needs finite numbers")
     n = len(left)
-    left_n, right_n = stats.rankdata(left), stats.rankdata(right)
+    left_n, right_n = scipy.stats.rankdata(left), scipy.stats.rankdata(right)
     ties = min(len(np.unique(left_n)), len(np.unique(right_n))) < n
     if n < 2 or np.ptp(left_n) == 0 or np.ptp(right_n) == 0:
         return RankCorrelation(None, n, ties)
@@ -74,9 +74,9 @@ def spearman(x: Sequence[float], y: Sequence[float], *, seed: int = 0) -> RankCo
         p_value = _permutation_p(left_n, right_n, seed)
         # scipy's spearmanr: t with n - 2 degrees of freedom, infinite for a perfect correlation.
         t = math.inf if perfect else abs(rho) * math.sqrt((n - 2) / (1 - rho**2))
-        p_t = float(2 * stats.t.sf(t, n - 2))
+        p_t = float(2 * scipy.stats.t.sf(t, n - 2))
     if n > 3 and not perfect:
-        half = stats.norm.ppf((1 + CONFIDENCE) / 2) * math.sqrt((1 + rho**2 / 2) / (n - 3))
+        half = scipy.stats.norm.ppf((1 + CONFIDENCE) / 2) * math.sqrt((1 + rho**2 / 2) / (n - 3))
         low, high = (float(np.tanh(np.arctanh(rho) + side * half)) for side in (-1, 1))
     return RankCorrelation(rho, n, ties, p_value, p_t, low, high)
 

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import stats
+import scipy
 
 CONFIDENCE = 0.95
 FEWEST = 5
@@ -57,7 +57,7 @@ def mean_interval(values: Sequence[float]) -> Interval:
     sd = float(array.std(ddof=1))
     if is_zero(sd, array):
         return Interval(mean, None, None, n, 0.0, note=f"the same in all {n} seeds: no interval")
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * sd / math.sqrt(n)
+    half = float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * sd / math.sqrt(n)
     return Interval(mean, mean - half, mean + half, n, sd)
 
 
@@ -86,7 +86,7 @@ def bootstrap_interval(values: Sequence[float] | np.ndarray, *, seed: int = 0) -
 
 def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
     """Return the 95% Wilson score interval of a share of `trials` (at least 1) independent draws."""
-    found = stats.binomtest(successes, trials).proportion_ci(CONFIDENCE, method="wilson")
+    found = scipy.stats.binomtest(successes, trials).proportion_ci(CONFIDENCE, method="wilson")
     return float(found.low), float(found.high)
 
 

@@ -25,7 +25,7 @@ from itertools import permutations
 from typing import Literal
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from tis_ray.analysis.intervals import CONFIDENCE, Interval, mean_interval
 from tis_ray.analysis.study_values import Cell
@@ -200,7 +200,7 @@ def mean_ranks(values_CA: np.ndarray, *, lower_is_better: bool) -> np.ndarray:
 
     Cells without a finite value of every method are left out; NaN where none is left.
     """
-    ranks_CA = stats.rankdata(_costs(values_CA, lower_is_better), axis=1)
+    ranks_CA = scipy.stats.rankdata(_costs(values_CA, lower_is_better), axis=1)
     return ranks_CA.mean(axis=0) if len(ranks_CA) else np.full(values_CA.shape[1], np.nan)
 
 

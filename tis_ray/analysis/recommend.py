@@ -31,7 +31,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special, stats
+import scipy
 
 from tis_ray.analysis.intervals import CONFIDENCE
 from tis_ray.analysis.study_values import RANDOM_METHOD, Cell, Method
@@ -69,9 +69,9 @@ class Scale:
 _PLAIN = Scale(lambda x: x, lambda y: y, lambda y: 1.0)
 _LOG = Scale(math.log, math.exp, math.exp)
 _ODDS = Scale(
-    lambda x: float(special.logit(min(max(x, _LEAST_SHARE), 1 - _LEAST_SHARE))),
-    lambda y: float(special.expit(y)),
-    lambda y: float(special.expit(y) * special.expit(-y)),
+    lambda x: float(scipy.special.logit(min(max(x, _LEAST_SHARE), 1 - _LEAST_SHARE))),
+    lambda y: float(scipy.special.expit(y)),
+    lambda y: float(scipy.special.expit(y) * scipy.special.expit(-y)),
 )
 
 
@@ -235,7 +235,7 @@ def _design(runs: Iterable[Run], budget: int) -> np.ndarray:
 def _student(runs: Iterable[Run]) -> float:
     """Return how many standard errors the interval reaches."""
     rows, columns = _design(runs, 1).shape
-    return float(stats.t.ppf((1 + CONFIDENCE) / 2, rows - columns))
+    return float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, rows - columns))
 
 
 def _cannot_tell(best: Runs, other: Runs, budget: int, sign: float) -> bool:

@@ -23,6 +23,7 @@ Kind = Literal[
     "scores",
     "kept",
     "ordering",
+    "subsets",
     "search",
     "training",
     "distances",

@@ -9,10 +9,21 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 
 from tis_ray.errors import InputError
+
+
+@dataclass
+class Seen:
+    """How many rows have passed through batches in this process, for whoever shows progress."""
+
+    rows: int = 0
+
+
+seen = Seen()
 
 
 def in_halves(members: Sequence[int], work: Callable[[list[int]], None]) -> None:
@@ -23,6 +34,7 @@ def in_halves(members: Sequence[int], work: Callable[[list[int]], None]) -> None
     """
     try:
         work(list(members))
+        seen.rows += len(members)
         return
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +11,8 @@ import typer
 from rich.console import Console
 
 from tis_ray.cli.options import ConfigFile, Overrides, app, console, load, say
+from tis_ray.cli.telling import telling
+from tis_ray.cli.terminal import studying
 from tis_ray.errors import InputError
 
 
@@ -17,7 +21,11 @@ def run(
     config: ConfigFile,
     overrides: Overrides = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Measure 64 rows and print what the study would cost.")
+        bool,
+        typer.Option("--dry-run", help="Measure some rows and print what the study would cost."),
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the estimate of --dry-run as JSON.")
     ] = False,
 ) -> None:
     """Run a whole study: select, fine-tune, evaluate against random and zero-shot, report.
@@ -30,21 +38,32 @@ def run(
     """
     loaded = load(config, overrides)
     if dry_run:
-        from tis_ray.study.price import price, print_price
+        with telling(console) as tell:
+            tell("loading what computes, as each actor does")
+            start = time.monotonic()
+            from tis_ray.study.price import price
+            from tis_ray.study.price_screen import print_price
 
-        print_price(price(loaded), Console(width=console.width))
+            found = price(loaded, tell, time.monotonic() - start)
+        if as_json:
+            typer.echo(json.dumps(found.to_json()))
+        else:
+            print_price(found, Console(width=console.width))
         return
-    from tis_ray.study.run import PartsFailedError
-    from tis_ray.study.run import run as run_study
-    from tis_ray.study.summary import print_summary
+    if as_json:
+        raise InputError("run: --json goes with --dry-run")
+    with studying(loaded):
+        from tis_ray.study.run import PartsFailedError
+        from tis_ray.study.run import run as run_study
+        from tis_ray.study.summary import print_summary
 
-    try:
-        result = run_study(loaded, console=console)
-    except PartsFailedError as error:
-        if error.result.parts:
-            print_summary(error.result, loaded, config, console)
-        raise
-    print_summary(result, loaded, config, console)
+        try:
+            result = run_study(loaded, console=console)
+        except PartsFailedError as error:
+            if error.result.parts:
+                print_summary(error.result, loaded, config, console)
+            raise
+        print_summary(result, loaded, config, console)
 
 
 @app.command()
@@ -54,9 +73,10 @@ def featurize(config: ConfigFile, overrides: Overrides = None) -> None:
     Example: tis-ray featurize --config examples/quickstart.yaml --set representation=less
     """
     loaded = load(config, overrides)
-    from tis_ray.study.run import run as run_study
+    with studying(loaded):
+        from tis_ray.study.run import run as run_study
 
-    result = run_study(loaded, until="featurize", console=console)
+        result = run_study(loaded, until="featurize", console=console)
     for study in result.studies:
         say(f"features: {study.run_dir / 'features'}")
     say(f"next: tis-ray select --config {config}")
@@ -89,7 +109,10 @@ def select(
     overrides: Overrides = None,
     scores: Annotated[
         Path | None,
-        typer.Option(help="A bare .npy matrix instead of a study: queries x candidates."),
+        typer.Option(
+            help="A bare matrix instead of a study, queries x candidates: .npy, .npz, .pt or "
+            ".safetensors (S.npz:name for one of several)."
+        ),
     ] = None,
     selector: Annotated[str, typer.Option(help="Selector for --scores.")] = "round_robin",
     budget: Annotated[int | None, typer.Option(help="Budget for --scores, in examples.")] = None,
@@ -106,12 +129,19 @@ def select(
         raise InputError("select: give either --config FILE or --scores FILE.npy")
     if config is not None:
         loaded = load(config, overrides)
-        from tis_ray.study.run import run as run_study
+        with studying(loaded):
+            from tis_ray.study.run import run as run_study
 
-        result = run_study(loaded, until="select", console=console)
-        for ordering in (one for study in result.studies for one in study.orderings):
-            say(f"{ordering.name}: {ordering.file}")
-        say(f"next: tis-ray finetune --config {config}")
+            result = run_study(loaded, until="select", console=console)
+        for study in result.studies:
+            for ordering in study.orderings:
+                say(f"{ordering.name}: {ordering.file}")
+            for path in study.subsets:
+                say(f"rows: {path}")
+        first = result.studies[0].run_dir
+        say(f"next: tis-ray subset {first} --form trl --to FOLDER")
+        if loaded.data.source("test") is not None:
+            say(f"or    tis-ray finetune --config {config}")
         return
     if budget is None or out is None:
         raise InputError("select --scores: --budget and --out are needed too")
@@ -119,7 +149,7 @@ def select(
 
     assert scores is not None
     params = {"seed": seed} if selector == "random" else {}
-    chosen = select_matrix(scores, selector, budget, out, **params)
+    chosen = select_matrix(scores, selector, budget, out, say=say, **params)
     say(f"{len(chosen)} candidates by {selector}: {out / 'ordering.parquet'}")
 
 
@@ -133,9 +163,10 @@ def finetune(config: ConfigFile, overrides: Overrides = None) -> None:
     Example: tis-ray finetune --config examples/quickstart.yaml --set budget=100 --set seed=0
     """
     loaded = load(config, overrides)
-    from tis_ray.study.run import run as run_study
+    with studying(loaded):
+        from tis_ray.study.run import run as run_study
 
-    result = run_study(loaded, until="evaluate", console=console)
+        result = run_study(loaded, until="evaluate", console=console)
     for cell in (one for study in result.studies for one in study.cells):
         if cell.model:
             name = f"{cell.method.representation} B={cell.budget} seed {cell.seed}"
@@ -150,11 +181,12 @@ def evaluate(config: ConfigFile, overrides: Overrides = None) -> None:
     Example: tis-ray evaluate --config examples/quickstart.yaml
     """
     loaded = load(config, overrides)
-    from tis_ray.study.labels import legend_of
-    from tis_ray.study.run import run as run_study
-    from tis_ray.study.summary import results_tables
+    with studying(loaded):
+        from tis_ray.study.labels import legend_of
+        from tis_ray.study.run import run as run_study
+        from tis_ray.study.summary import results_tables
 
-    result = run_study(loaded, until="evaluate", console=console)
+        result = run_study(loaded, until="evaluate", console=console)
     for study in result.studies:
         Console(width=console.width).print(*results_tables(study.cells, legend_of(loaded)))
 

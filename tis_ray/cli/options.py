@@ -1,4 +1,4 @@
-"""What every verb uses: the program, its options, and how it prints. Imports no other part of the package."""
+"""What every verb uses: the program, its options, and how it prints. Imports next to nothing of the package."""
 
 from __future__ import annotations
 
@@ -9,17 +9,43 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from tis_ray.version import __version__
+
 if TYPE_CHECKING:
     from tis_ray.config import Config
 
 app = typer.Typer(
     name="tis-ray",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     help="Choose fine-tuning data for your task, and prove that the choice was worth it.",
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            "-V",
+            help="Print the version and exit.",
+            callback=_print_version,
+            is_eager=True,
+        ),
+    ] = False,
+) -> None:
+    """Stand before every verb."""
+
+
 # A pipe has no width; 110 columns hold the tables.
 console = Console(stderr=True, width=None if sys.stderr.isatty() else 110)
 

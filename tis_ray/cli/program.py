@@ -1,61 +1,43 @@
-"""The whole program: a verb runs, and whatever went wrong becomes a line and an exit code."""
+"""The whole program: a verb runs, and whatever went wrong becomes a line and an exit code.
+
+Signals are taken before anything that takes time is imported, so that Ctrl-C is one line from the start on.
+"""
 
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
-import typer
-from rich.markup import escape
+from tis_ray.stopping import leave, stop_at_signals
 
-from tis_ray.cli.options import app, console, say
-from tis_ray.errors import FailedError, user_message
-
-CTRL_C = 130  # the code that newer versions of typer return; older ones raise Abort
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def main() -> None:
-    """Run the verb that the command line names, and exit."""
-    from tis_ray.distributed.quiet import quiet_ray
+    """Run the verb that the command line names, and exit. The process is this program's."""
+    stop_at_signals(_last_word)
+    from tis_ray.cli.answer import answer
 
-    try:
-        with quiet_ray():
-            # Without standalone mode typer returns the code of `typer.Exit` instead of exiting.
-            code = app(standalone_mode=False)
-    except (typer.Abort, KeyboardInterrupt):
-        code = CTRL_C
-    except Exception as error:
-        code = _failed(error)
-    if code == CTRL_C:
-        say("stopped; the same command continues")
-        code = 1
-    sys.exit(code if isinstance(code, int) else 0)
+    code = answer()
+    if "tis_ray.distributed.connect" in sys.modules:
+        from tis_ray.distributed.connect import disconnect
+
+        disconnect()
+        leave(code)
+    sys.exit(code)
 
 
-def _failed(error: Exception) -> int:
-    # Wrong arguments. By its looks: some versions of typer bring their own copy of click's errors.
-    if hasattr(error, "format_message") and hasattr(error, "exit_code"):
-        if error.format_message():  # empty when only the help was asked for
-            _complain("error", error.format_message())
-        return 2
-    if isinstance(error, FailedError):
-        for line in str(error).splitlines():
-            _complain("failed", line)
-        return 1
-    message = user_message(error)
-    if message is not None:  # bad input, perhaps found by a worker and wrapped by Ray
-        _complain("error", message)
-        return 2
-    package = (getattr(error, "name", None) or "").partition(".")[0]
-    if isinstance(error, ImportError) and package not in ("", "tis_ray"):
-        reason = " ".join(str(error).split())
-        _complain(
-            "failed",
-            f"{package} cannot be imported ({reason}); `tis-ray doctor` says what is missing",
-        )
-        return 1
-    console.print_exception(max_frames=8)
-    return 1
+def _last_word(line: str) -> None:
+    """Say a line on the terminal, below all that is there, and let nothing be said after it."""
+    console: Console | None = getattr(sys.modules.get("tis_ray.cli.options"), "console", None)
+    moves = console is not None and console.is_terminal
+    file = console.file if console is not None else sys.stderr
+    file.write(f"{CLEAR if moves else ''}{line}\n")
+    file.flush()
+    if console is not None:
+        console.quiet = True
 
 
-def _complain(kind: str, message: str) -> None:
-    console.print(f"[red]{kind}:[/red] {escape(message)}", soft_wrap=True, highlight=False)
+CLEAR = "\r\x1b[2K\x1b[?25h"
+"""Takes the moving line away and shows the cursor again."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -107,28 +109,52 @@ def explain(
         Path | None, typer.Option(help="Folder for the tables; by default `explain/` in the run's.")
     ] = None,
     near: Annotated[
-        float, typer.Option(min=-1, max=1, help="Cosine from which two rows are near-duplicates.")
-    ] = 0.95,  # analysis.choice.NEAR, without loading what it needs
+        float | None,
+        typer.Option(
+            min=-1,
+            max=1,
+            help="Cosine from which two rows are near-duplicates; 0.95, if it is not given. With an ID it "
+            "also has them looked for where that takes long.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with whole texts.")] = False,
 ) -> None:
     """Say why rows were chosen: rank, score, query, margin, checkpoints, near-duplicates, source.
 
-    With an ID: where that row stands in each ordering. Without: a table of all selected rows of each
-    ordering, as .parquet and .csv; its first rows are printed.
+    With an ID (or the id that the row's file gives it, or FILE:LINE): where that row stands in each
+    ordering, its neighbours, and its text beside its query's, with what they share. Without: a table of
+    all selected rows of each ordering, as .parquet and .csv; its first rows are printed.
 
     Example: tis-ray explain --config examples/quickstart.yaml
 
-    Example: tis-ray explain --config examples/quickstart.yaml reverse-casual-000017
+    Example: tis-ray explain --config examples/quickstart.yaml reverse_word.space.pool0.000163
+
+    Example: tis-ray explain --config study.yaml pool.jsonl:17 --json
     """
     loaded = load(config, overrides)
-    from tis_ray.finished.explain import explain_orderings, explain_row, first_rows, not_selected
+    from tis_ray.config import together
+    from tis_ray.finished.explain import explain_row
+    from tis_ray.finished.explain_all import explain_orderings, first_rows, not_selected
+    from tis_ray.finished.explain_screen import print_explained
 
+    several = together(loaded) is not None
     if example is not None:
-        for line in explain_row(loaded, example, near):
-            typer.echo(line)
-        return
-    for method, table, path in explain_orderings(loaded, out, near):
-        Console(width=console.width).print(first_rows(method, table))
-        say(f"{method}: {path} and .csv")
+        of_studies = list(explain_row(loaded, example, near))
+        if as_json:
+            typer.echo(json.dumps([asdict(each) for each in of_studies], ensure_ascii=False))
+            return
+        for each in of_studies:
+            print_explained(each, Console(width=None if sys.stdout.isatty() else 110), several)
+    else:
+        tables = explain_orderings(loaded, out, 0.95 if near is None else near)
+        if as_json:
+            typer.echo(json.dumps([each.to_json() for each in tables], ensure_ascii=False))
+            return
+        for ordering in tables:
+            name = f"{ordering.study}: {ordering.method}" if several else ordering.method
+            Console(width=console.width).print(first_rows(ordering, name, console.width))
+            say(f"{name}: {ordering.path} and .csv")
     for name in not_selected(loaded):
         say(f"{name}: no ordering yet; `tis-ray select` makes it")
 
@@ -158,14 +184,23 @@ def recommend(
 
 
 @app.command()
-def status(config: ConfigFile, overrides: Overrides = None) -> None:
-    """Say what of a run is done, running or failed, from its `events.jsonl`.
+def status(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Say how far a run is: stages, rate and time left; or how it ended. From any machine that sees its folder.
 
     Example: tis-ray status --config examples/quickstart.yaml
+
+    Example: tis-ray status --config examples/quickstart.yaml --json
     """
     loaded = load(config, overrides)
-    from tis_ray.finished.status import status_lines
+    from tis_ray.finished.status import status_json, status_lines
 
+    if as_json:
+        typer.echo(status_json(loaded))
+        return
     for line in status_lines(loaded):
         typer.echo(line)
 

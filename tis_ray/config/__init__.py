@@ -1,7 +1,7 @@
 """The config of a study: its schema, and how it is read. Importable without torch or Ray."""
 
 from tis_ray.config.load import config_yaml, load_config, parse_config
-from tis_ray.config.plan import Part, parts, plan, together
+from tis_ray.config.plan import Part, parts, plan, require_test, together
 from tis_ray.config.schema import Config
 
 __all__ = [
@@ -12,5 +12,6 @@ __all__ = [
     "parse_config",
     "parts",
     "plan",
+    "require_test",
     "together",
 ]

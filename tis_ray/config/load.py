@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
 
 import yaml
@@ -17,8 +18,14 @@ from tis_ray.errors import InputError
 from tis_ray.store import read_text
 
 
-def load_config(path: str | Path, overrides: list[str] | None = None) -> Config:
+def load_config(
+    path: str | Path,
+    overrides: list[str] | None = None,
+    changes: Mapping[str, object] | None = None,
+) -> Config:
     """Read a YAML config and apply `a.b=c` overrides (values are read as YAML).
+
+    changes: the same as values, by dotted names.
 
     Raises InputError with one line that names the file, the field, what was found and what to do.
     """
@@ -41,13 +48,22 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> Config:
             raise InputError(f"--set {override}: `{key}` is given twice; keep one")
         given.add(key)
         _apply(raw, override)
-    return parse_config(raw, origin=str(path))
+    return parse_config(raw, origin=str(path), changes=changes)
 
 
-def parse_config(raw: Mapping[str, object] | Config, origin: str = "config") -> Config:
-    """Validate a mapping and every study it plans; an InputError reports the first problem in one line."""
-    if isinstance(raw, Config):
+def parse_config(
+    raw: Mapping[str, object] | Config,
+    origin: str = "config",
+    changes: Mapping[str, object] | None = None,
+) -> Config:
+    """Validate a mapping and every study it plans; an InputError reports the first problem in one line.
+
+    changes: fields to set before, by dotted names.
+    """
+    if isinstance(raw, Config) and not changes:
         return raw
+    if changes:
+        raw = _changed(raw, changes)
     try:
         config = Config.model_validate(raw)
         parts(config)
@@ -68,6 +84,18 @@ def config_yaml(config: Config) -> str:
     return yaml.safe_dump(raw, sort_keys=False, allow_unicode=True)
 
 
+def _changed(
+    raw: Mapping[str, object] | Config, changes: Mapping[str, object]
+) -> Mapping[str, object]:
+    """Return a config's content with some fields set, by their dotted names."""
+    content = read_document(config_yaml(raw)) if isinstance(raw, Config) else raw
+    assert isinstance(content, Mapping)
+    changed = deepcopy(dict(content))
+    for key, value in changes.items():
+        _place(changed, key, value, f"{key}={value!r}")
+    return changed
+
+
 def _apply(raw: dict[str, object], override: str) -> None:
     key, equals, text = override.partition("=")
     override = " ".join(override.split())
@@ -78,12 +106,17 @@ def _apply(raw: dict[str, object], override: str) -> None:
         value = read_document(text)
     except ValueError:
         raise InputError(f"--set {override}: the value is not valid YAML") from None
+    _place(raw, key, value, f"--set {override}")
+
+
+def _place(raw: dict[str, object], key: str, value: object, asked: str) -> None:
+    """Set a field by its dotted name."""
     # The keys of `grid` are dotted themselves.
     *parents, last = key.split(".", 1) if key.startswith("grid.") else key.split(".")
     node = raw
     for parent in parents:
         child = node.setdefault(parent, {})
         if not isinstance(child, dict):
-            raise InputError(f"--set {override}: `{parent}` holds a value, not a section")
+            raise InputError(f"{asked}: `{parent}` holds a value, not a section")
         node = child
     node[last] = value

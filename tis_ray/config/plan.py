@@ -54,6 +54,18 @@ def parts(config: Config) -> list[Part]:
     return studies
 
 
+def require_test(config: Config) -> None:
+    """Raise InputError, which says what to do, if a study of a file has no test rows to measure on."""
+    for part in parts(config):
+        if part.config.data.source("test") is None:
+            key = f"tasks.{part.task}" if part.task and config.tasks else "data"
+            raise InputError(
+                f"{key}.test is missing: models are measured on rows that did not steer the selection; "
+                f"give some, or hold out some of the queries (`{key}.query: {{path: ..., holdout: 0.3}}`); "
+                "`tis-ray select` needs none"
+            )
+
+
 def together(config: Config) -> Path | None:
     """Return the folder of the page over all studies of a file; None where it is one study."""
     name = f"{config.name}-{config.task}" if config.task else config.name

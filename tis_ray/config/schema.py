@@ -45,6 +45,7 @@ from tis_ray.settings import (
     ListSource,
     ModelConfig,
     OverlapConfig,
+    PriceConfig,
     QuantilesConfig,
     SearchConfig,
     Section,
@@ -118,6 +119,7 @@ class StudyConfig(Section):
     batch: BatchConfig = BatchConfig()
     compute: ComputeConfig = ComputeConfig()
     tracking: TrackingConfig = TrackingConfig()
+    price: PriceConfig = PriceConfig()
 
     @model_validator(mode="before")
     @classmethod
@@ -190,7 +192,8 @@ class StudyConfig(Section):
         others = [("overlap.also", task) for task in self.overlap.also]
         for key, task in (*(tasks or own), *others):
             yield f"{key}.query", task.query
-            yield f"{key}.test", task.test
+            if task.test is not None:
+                yield f"{key}.test", task.test
 
     def _trained_models(self) -> Iterator[tuple[str, ModelConfig]]:
         """Yield each model that something is trained on, and its config key."""

@@ -18,6 +18,7 @@ from tis_ray.data.chat import (
     template_identity,
 )
 from tis_ray.data.checking import checked_rows, sample_rows
+from tis_ray.data.originals import Originals, original_records, original_rows
 from tis_ray.data.portable import portable_source
 from tis_ray.data.queries import (
     encode_query,
@@ -39,11 +40,11 @@ from tis_ray.data.rows import (
     UnusableError,
     content_id,
 )
+from tis_ray.data.shown_text import dialogue_text
 from tis_ray.data.sources import (
     content_fingerprint,
     described,
     files_by_kind,
-    original_records,
     read_records,
     read_rows,
 )
@@ -58,6 +59,7 @@ __all__ = [
     "EndMarks",
     "FunctionCall",
     "Message",
+    "Originals",
     "PromptTemplate",
     "Record",
     "RejectReason",
@@ -74,6 +76,7 @@ __all__ = [
     "content_id",
     "count_response_tokens",
     "described",
+    "dialogue_text",
     "encode_dialogue",
     "encode_messages",
     "encode_prompt",
@@ -87,6 +90,7 @@ __all__ = [
     "format_tulu",
     "jinja_source",
     "original_records",
+    "original_rows",
     "plain_text",
     "portable_source",
     "query_text",

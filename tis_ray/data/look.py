@@ -12,7 +12,7 @@ from tis_ray.data.files import short_names
 from tis_ray.data.ids import Ids
 from tis_ray.data.reading import with_mapped
 from tis_ray.data.rows import Record, Rejected, Row, Side
-from tis_ray.data.sources import SourcePart, described, parts_of
+from tis_ray.data.sources import SourcePart, described, files_by_kind, parts_of, read_rows
 
 if TYPE_CHECKING:
     from tis_ray.settings import AnySource
@@ -38,6 +38,9 @@ class Look:
 
 def look_at(source: AnySource, side: Side, most: int | None) -> Look:
     """Return the first rows of a source, as many from each of its files; all of them if `most` is None."""
+    if source.holdout is not None:  # which side a row is on is known when all are read
+        count = sum(files_by_kind(source).values())
+        return Look(read_rows(source, side), count, count, whole=True)
     parts = parts_of(source, side)
     files = [file for part in parts for file in part.files]
     ids = Ids(short_names(files))

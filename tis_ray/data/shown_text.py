@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 """Unicode categories of characters that are not drawn: controls, directions, halves of pairs, ..."""
@@ -15,6 +18,16 @@ def one_line(text: str, most: int = 300) -> str:
     """Return a text on one line, with its control characters written out, and cut to `most` characters."""
     shown = shown_text(text[: most + 1].replace("\n", " "))
     return shown if len(shown) <= most else f"{shown[:most]}..."
+
+
+def dialogue_text(messages: Sequence[Mapping[str, Any]]) -> str:
+    """Return a dialogue as text, a turn after the other with its role before it."""
+    turns = []
+    for turn in messages:
+        calls = turn.get("tool_calls") or []
+        said = [turn["content"], *(json.dumps(c["function"], ensure_ascii=False) for c in calls)]
+        turns.append(f"{turn['role']}: " + "\n".join(text for text in said if text))
+    return "\n".join(turns)
 
 
 def shown_text(text: str, marks: str = "") -> str:

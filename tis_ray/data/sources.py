@@ -29,6 +29,7 @@ from tis_ray.data.files import (
     without_nulls,
 )
 from tis_ray.data.files.opened import readable
+from tis_ray.data.holdout import held_out
 from tis_ray.data.hub import hub_records
 from tis_ray.data.ids import Ids
 from tis_ray.data.reading import Reading, with_mapped
@@ -76,7 +77,7 @@ class SourcePart:
                 for r in hub_records(self.source)
             )
             return iter([rows])
-        columns = _columns(self.reading)
+        columns = columns_of(self.reading)
         return (file_records(file, columns) for file in self.files[::every])
 
 
@@ -85,9 +86,18 @@ def read_rows(
 ) -> Iterator[Row | Rejected]:
     """Yield the rows of `source`, in order, with a `Rejected` in place of each unusable one.
 
-    `source.sample` applies first, then `limit`, which keeps the first so many usable rows. A missing
-    path or package raises InputError here; a broken file raises it while it is being read.
+    `source.sample` applies first, then `source.holdout`, which parts queries from test rows, then
+    `limit`, which keeps the first so many usable rows. A missing path or package raises InputError here;
+    a broken file raises it while it is being read.
     """
+    rows = _whole(source, "query" if source.holdout is not None else side)
+    if source.holdout is not None:
+        rows = held_out(rows, source.holdout, source.sample_seed, side, described(source))
+    return rows if limit is None else _first_usable(rows, limit)
+
+
+def _whole(source: AnySource, side: Side) -> Iterator[Row | Rejected]:
+    """Yield the rows of a source of which no part is held out."""
     parts = parts_of(source, side)
     ids = Ids(short_names([file for part in parts for file in part.files]))
     rows: Iterator[Row | Rejected] = chain.from_iterable(
@@ -95,7 +105,7 @@ def read_rows(
     )
     if source.kind == "list" and source.sample is not None:
         rows = sample_rows(rows, source.sample, source.sample_seed)
-    return rows if limit is None else _first_usable(rows, limit)
+    return rows
 
 
 def read_records(path: str | Path) -> Iterator[Record]:
@@ -103,44 +113,6 @@ def read_records(path: str | Path) -> Iterator[Record]:
     at = found(str(path))
     files = named_files(at, at.root, split=None, label=None)
     return chain.from_iterable(file_records(replace(f, name=str(f.path))) for f in files)
-
-
-def original_records(
-    source: AnySource,
-    wanted: Collection[tuple[str, int]],
-    *,
-    side: Side = "pool",
-    fingerprint: str | None = None,
-) -> dict[tuple[str, int], object]:
-    """Return the records at these places (`file`, `line` of a row) exactly as they came.
-
-    fingerprint: `content_fingerprint` of the source when the rows were read. Raises InputError if it is
-    another now, or if a place is not there.
-    """
-    if fingerprint is not None and content_fingerprint(source, side) != fingerprint:
-        raise InputError(
-            f"{described(source)}: has changed since its rows were read; restore it, or run again"
-        )
-    lines: dict[str, set[int]] = {}
-    for file, line in wanted:
-        lines.setdefault(file, set()).add(line)
-    records: dict[tuple[str, int], object] = {}
-    for part in parts_of(source, side):
-        streams = [file_records(file) for file in part.files if file.name in lines]
-        if part.name in lines:
-            streams.append(part.records(side))
-        for stream in streams:
-            for record in stream:
-                if record.line in lines.get(record.file, ()):
-                    records[record.file, record.line] = record.value
-                    lines[record.file].remove(record.line)
-                if not lines.get(record.file):
-                    break
-    missing = [(file, line) for file, left in lines.items() for line in sorted(left)]
-    if missing:
-        file, line = missing[0]
-        raise InputError(f"{described(source)}: has no row at {file}, line {line}")
-    return records
 
 
 def content_fingerprint(source: AnySource, side: Side = "pool") -> str:
@@ -151,6 +123,8 @@ def content_fingerprint(source: AnySource, side: Side = "pool") -> str:
     unpinned one may change unnoticed.
     """
     spec: list[object] = [_READING, side]
+    if source.holdout is not None:
+        spec.append(["holdout", source.holdout, source.sample_seed])
     if source.kind == "list":
         spec.append([source.sample, source.sample and source.sample_seed])
     for part in parts_of(source):
@@ -232,7 +206,7 @@ def _all_of(rows: Iterable[Row | Rejected], n: int, where: str) -> Iterator[Row 
         )
 
 
-def _columns(reading: Reading) -> Columns:
+def columns_of(reading: Reading) -> Columns:
     """Return the columns of a table that mean something, under the names that it has."""
 
     def named(fields: Collection[str]) -> set[str]:

@@ -11,8 +11,10 @@ from pathlib import Path
 import ray
 
 from tis_ray.config import Config
+from tis_ray.distributed.head import watch_head
 from tis_ray.distributed.quiet import quiet_ray
 from tis_ray.errors import InputError
+from tis_ray.stopping import own_signals
 
 IN_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Name of the variable that Ray sets for the driver of a job."""
@@ -66,7 +68,10 @@ def connect(config: Config) -> Cluster:
     if IN_JOB in os.environ:
         require_lasting_folders(config)
     if not ray.is_initialized():
-        _start(compute.address or os.environ.get("RAY_ADDRESS"))
+        address = compute.address or os.environ.get("RAY_ADDRESS")
+        _start(address)
+        _joined.append(address is None)
+        watch_head(ray.get_runtime_context().gcs_address)
     resources = ray.cluster_resources()
     cpus, gpus = int(resources.get("CPU", 0)), resources.get("GPU", 0.0)
     threads = config.batch.threads
@@ -93,7 +98,7 @@ def connect(config: Config) -> Cluster:
 def _start(address: str | None) -> None:
     """Join the cluster at `address`, or start one on this machine."""
     options = {"logging_level": logging.WARNING, "log_to_driver": False}
-    with quiet_ray():
+    with quiet_ray(), own_signals():
         if address is None:
             ray.init(address="local", include_dashboard=False, **options)
             return
@@ -105,6 +110,17 @@ def _start(address: str | None) -> None:
                 "start one with `ray start --head`, or set the address to null; if the cluster uses "
                 "a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH here too"
             ) from None
+
+
+def disconnect() -> None:
+    """Leave the cluster that this process has joined; one that it has started ends with its children."""
+    if _joined and not _joined[-1]:
+        with own_signals():
+            ray.shutdown()
+
+
+_joined: list[bool] = []
+"""Of the clusters that this process has joined, whether it has started them; a host program's is not one."""
 
 
 def require_lasting_folders(config: Config) -> None:

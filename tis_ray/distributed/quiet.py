@@ -22,6 +22,7 @@ LOGGERS = {
     "ray.data": logging.CRITICAL,
     "ray.tune": logging.CRITICAL,
     "ray.train": logging.WARNING,
+    "ray.widgets": logging.WARNING,  # which packages a notebook lacks for Ray's own displays
 }
 
 

@@ -8,11 +8,14 @@ through the object store, and a lost actor costs the shards it was working on.
 
 from __future__ import annotations
 
+import shutil
+import uuid
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import NotRequired, Protocol, TypedDict
 
 import numpy as np
@@ -22,11 +25,14 @@ import torch
 from ray.exceptions import RayTaskError
 from ray.util.annotations import RayDeprecationWarning
 
+from tis_ray.background import in_background
+from tis_ray.batches.out_of_memory import seen
 from tis_ray.batches.threads import cpu_threads
 from tis_ray.distributed.connect import Cluster
 from tis_ray.distributed.lost import MAX_RESTARTS, lost_workers
 from tis_ray.errors import InputError
-from tis_ray.log import RunLog, peak_mb
+from tis_ray.log import Activity, RunLog, peak_mb
+from tis_ray.store import read_json, write_json
 
 FEW_SHARDS = 16
 
@@ -71,22 +77,37 @@ class _Actor:
     """
 
     def __init__(
-        self, worker_class: type[ShardWorker], arguments: Mapping[str, object], threads: int
+        self,
+        worker_class: type[ShardWorker],
+        arguments: Mapping[str, object],
+        threads: int,
+        counts: Path,
     ) -> None:
         torch.set_num_threads(threads)  # the actor's process is its own
         self.build = partial(worker_class, **arguments)
         self.worker: ShardWorker | None = None
+        self.counts = counts / f"{uuid.uuid4().hex}.json"
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[float]]:
-        if self.worker is None:
-            self.worker = self.build()
-        facts = [self.worker(int(shard)) for shard in batch["shard"]]
+        with in_background(self._count):
+            if self.worker is None:
+                self.worker = self.build()
+            facts = [self.worker(int(shard)) for shard in batch["shard"]]
         return {
             "rows": [fact["rows"] for fact in facts],
             "seconds": [fact["seconds"] for fact in facts],
             "cut": [fact.get("cut", 0) for fact in facts],
             "peak_mb": [peak_mb()] * len(facts),
         }
+
+    def _count(self, stop: Event) -> None:
+        """Leave the number of rows that this process has seen, once a second, for whoever shows it."""
+        written = 0
+        while not stop.wait(1.0):
+            if seen.rows != written:
+                written = seen.rows
+                with suppress(OSError):  # the work itself says what is wrong with the disk
+                    write_json(self.counts, written)
 
 
 def map_shards(
@@ -97,27 +118,46 @@ def map_shards(
     label: str,
     gpu: bool = False,
     light: bool = False,
+    rows: int = 0,
+    passes: int = 1,
 ) -> Totals:
     """Run the worker over `shards` in an actor pool; return the totals.
 
     `arguments` must be picklable. An exception in a worker ends the run with that exception, and a
     worker that keeps dying with FailedError.
     `light` work on few shards is done in this process: it ends before an actor would have started.
+    rows, passes: how many rows there are in all and how often a model sees each, to show how far it is.
     """
     totals = Totals(rows=0, seconds=0.0, cut=0, peak_mb=0.0)
     if not shards:
         return totals
     if light and len(shards) <= FEW_SHARDS:
-        with cpu_threads(study.cluster.threads):
+        with (
+            cpu_threads(study.cluster.threads),
+            study.log.progress(label, len(shards), "shards") as advance,
+        ):
             here = worker_class(**arguments)
             for shard in shards:
                 _add(totals, here(shard))
+                advance(1)
         totals["peak_mb"] = peak_mb()
         return totals
     size = min(study.cluster.actors, len(shards))
     resources = dict(study.cluster.actor_resources)
     if not gpu:
         resources.pop("num_gpus", None)
+    counts = study.log.run_dir / "rows-seen"
+    shutil.rmtree(counts, ignore_errors=True)
+    work = Activity(label, "shards", len(shards), "waiting for a worker, loading what it needs")
+    work.part, work.parts_total = ("rows", rows) if rows else ("", 0)
+
+    def count(activity: Activity) -> None:
+        rows_seen = sum(read_json(path) for path in counts.glob("*.json")) // passes
+        if rows:
+            activity.count(activity.done, parts=min(rows, rows_seen))
+        elif rows_seen:
+            activity.state = f"{rows_seen:,} rows so far"
+
     with lost_workers(label), _settings_of_ray_data():
         numbers = ray.data.from_items(
             [{"shard": shard} for shard in shards], override_num_blocks=len(shards)
@@ -131,17 +171,19 @@ def map_shards(
                     "worker_class": worker_class,
                     "arguments": arguments,
                     "threads": study.cluster.threads,
+                    "counts": counts,
                 },
                 batch_size=1,
                 compute=ray.data.ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=2),
                 max_restarts=MAX_RESTARTS,
                 **resources,
             )
-        with study.log.progress(label, len(shards), "shards") as advance:
+        with study.log.watching(work, count):
             for row in results.iter_rows():
                 _add(totals, row)
                 totals["peak_mb"] = max(totals["peak_mb"], row["peak_mb"])
-                advance(1)
+                work.advance()
+    shutil.rmtree(counts, ignore_errors=True)
     return totals
 
 

@@ -23,6 +23,7 @@ from rich.console import Console
 from tis_ray.config import Config, config_yaml, plan, together
 from tis_ray.distributed.connect import require_lasting_folders
 from tis_ray.errors import InputError
+from tis_ray.settings import AnySource
 from tis_ray.store import fingerprint, write_text
 from tis_ray.version import __version__
 
@@ -141,10 +142,15 @@ def _require_reachable_files(config: Config) -> None:
 
 def _paths(study: Config) -> Iterator[tuple[str, str]]:
     """Yield the config key and path of every file and folder that a study reads or writes to."""
-    sources = [(f"data.{side}", getattr(study.data, side)) for side in ("pool", "query", "test")]
-    for task in study.overlap.also:
-        sources += [("overlap.also.query", task.query), ("overlap.also.test", task.test)]
+    sources: list[tuple[str, AnySource | None]] = [("data.pool", study.data.pool)]
+    for field, targets in [
+        ("data", study.data),
+        *(("overlap.also", t) for t in study.overlap.also),
+    ]:
+        sources += [(f"{field}.query", targets.query), (f"{field}.test", targets.test)]
     for key, source in sources:
+        if source is None:
+            continue
         for one in source.sources if source.kind == "list" else [source]:
             if one.kind == "file":
                 yield f"{key}.path", one.path
@@ -164,8 +170,8 @@ def _paths(study: Config) -> Iterator[tuple[str, str]]:
             yield key, name
     for method in study.representations():
         warmup = method.warmup(study.settings_of(method))
-        if warmup is not None and warmup.checkpoints is not None:
-            yield warmup.field, warmup.checkpoints
+        if warmup is not None and warmup.given is not None:
+            yield warmup.given.field, warmup.given.path
     uri = study.tracking.uri or ""
     if uri.startswith("sqlite:///") or (uri and ":" not in uri):
         yield "tracking.uri", uri.removeprefix("sqlite:///")

@@ -11,6 +11,7 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
 from tis_ray.distributed.heap import return_freed_memory
+from tis_ray.stopping import own_signals
 
 Order = TypeVar("Order")
 """What a trial is to do. Small; it is pickled."""
@@ -44,10 +45,13 @@ def run_trials(
             name=name,
             storage_path=str(folder),
             verbose=0,
+            # With verbose=0 it says nothing; the default one would clear a notebook's output.
+            progress_reporter=tune.CLIReporter(),
             failure_config=tune.FailureConfig(max_failures=1),
         ),
     )
-    errors = [result.error for result in tuner.fit()]
+    with own_signals():
+        errors = [result.error for result in tuner.fit()]
     shutil.rmtree(folder / name, ignore_errors=True)
     return {
         name: str(error) for name, error in zip(orders, errors, strict=True) if error is not None

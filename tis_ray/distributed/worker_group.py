@@ -15,6 +15,7 @@ from ray.train.torch import TorchTrainer
 from tis_ray.distributed.connect import Cluster
 from tis_ray.distributed.lost import killed_for_memory
 from tis_ray.errors import FailedError
+from tis_ray.stopping import own_signals
 
 Order = TypeVar("Order")
 """What a training process is to do. Small; it is pickled."""
@@ -50,7 +51,8 @@ def run_training(
         ),
     )
     try:
-        trainer.fit()
+        with own_signals():  # `fit` leaves its own handler of Ctrl-C behind
+            trainer.fit()
     except TrainingFailedError as error:
         why = killed_for_memory(str(error))
         if why is None:  # what the loop itself raised

@@ -21,7 +21,7 @@ from tis_ray.analysis.margins import (
     score_facts,
 )
 from tis_ray.finished.lineage import Lineage
-from tis_ray.store.feature_views import SideFeatures
+from tis_ray.store.feature_views import FeatureSet, SideFeatures
 from tis_ray.store.score_matrix import BLOCK_VALUES, ScoreMatrix
 
 
@@ -94,7 +94,7 @@ def feature_facts(
 
 
 def explained(lineage: Lineage, near: float = NEAR) -> pa.Table:
-    """Return an ordering's table with all that is known of its rows.
+    """Return an ordering's table with all that is known of its rows; ranks count from 1.
 
     Added, where scores or features are there: query_score (of the query that pulled the row), margin
     (see `tis_ray.analysis.margins`), checkpoint_1 and so on (what each adds to query_score),
@@ -102,6 +102,8 @@ def explained(lineage: Lineage, near: float = NEAR) -> pa.Table:
     nearest selected row).
     """
     table = lineage.table.drop_columns(["index", "query"])
+    place = table.column_names.index("rank")
+    table = table.set_column(place, "rank", pa.array(range(1, table.num_rows + 1)))
     why, facts = choices(lineage), feature_facts(lineage, near=near)
     if why is not None:
         table = _added(table, "query_score", why.own_B)
@@ -117,10 +119,44 @@ def explained(lineage: Lineage, near: float = NEAR) -> pa.Table:
     return table
 
 
-def duplicates_in_pool(lineage: Lineage, row: int, near: float) -> list[tuple[str, float]] | None:
-    """Return id and cosine of every other pool row that is nearly this one, nearest first.
+def margin_of(matrix: ScoreMatrix, index_B: np.ndarray, place: int, query: int) -> float | None:
+    """Return the margin of one selected row, without those of the others; None if it has none.
 
-    Streams the pool's features. None if they were not kept, or the row has none.
+    index_B: the selected pool rows, best first. query: the row of the matrix that pulled it.
+    """
+    scores_N = matrix.row(query)
+    better_and_it = matrix.places(index_B[: place + 1])
+    own = float(scores_N[better_and_it[-1]])
+    rest = np.delete(scores_N, better_and_it)
+    return own - float(rest.max()) if len(rest) else None
+
+
+def contributions(lineage: Lineage, row: int, query: int) -> np.ndarray | None:
+    """Return what each checkpoint adds to the score that a query gives a pool row (both by number): (C,).
+
+    Reads the two files that their features lie in. None where features were not kept.
+    """
+    features, pool, queries = lineage.features, lineage.pool, lineage.query
+    if features is None or pool is None or queries is None:
+        return None
+    theirs = _feature(features, "query", queries.shard(query), query)
+    mine = _feature(features, "pool", pool.shard(row), row)
+    if mine is None or theirs is None:
+        return None
+    added_C: np.ndarray = np.einsum("ck,ck->c", mine, theirs) * features.weights_C
+    return added_C
+
+
+def _feature(features: FeatureSet, side: str, shard: int, row: int) -> np.ndarray | None:
+    """Return a row's feature (C, K) from its shard; None if it has none."""
+    place = np.flatnonzero(features.rows(side, shard) == row)
+    return features.read(side, shard, place)[0][0] if len(place) else None
+
+
+def duplicates_in_pool(lineage: Lineage, row: int, near: float) -> list[tuple[int, float]] | None:
+    """Return number and cosine of every other pool row that is nearly this one, nearest first.
+
+    Streams the pool's features: all of them. None if they were not kept, or the row has none.
     """
     features, matrix = lineage.features, lineage.matrix
     if features is None or matrix is None:
@@ -137,11 +173,7 @@ def duplicates_in_pool(lineage: Lineage, row: int, near: float) -> list[tuple[st
             continue
         cosines_E = pool.unit(features.read("pool", shard)[0]) @ mine_D
         hits = np.flatnonzero((cosines_E >= near) & (rows_E != row))
-        if len(hits):
-            names = lineage.ids(shard)
-            duplicates += [
-                (names[int(rows_E[hit])], float(cosines_E[hit])) for hit in hits.tolist()
-            ]
+        duplicates += [(int(rows_E[hit]), float(cosines_E[hit])) for hit in hits.tolist()]
     return sorted(duplicates, key=lambda pair: -pair[1])
 
 

@@ -1,167 +1,248 @@
-"""Why rows were chosen: answers about finished orderings, from what a run left on disk."""
+"""Why one row was chosen, or was not: what the orderings of a run say of it, from what the run left on disk."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from dataclasses import dataclass, field
 
 import numpy as np
-import pyarrow as pa
-from rich import box
-from rich.markup import escape
-from rich.table import Table
 
 from tis_ray.analysis.margins import NEAR
-from tis_ray.config import Config, plan, together
+from tis_ray.config import Config, plan
 from tis_ray.errors import InputError
-from tis_ray.finished.choices import choices, duplicates_in_pool, explained, feature_facts
+from tis_ray.finished.choices import contributions, duplicates_in_pool, margin_of
 from tis_ray.finished.lineage import Lineage, has_orderings, lineages
-from tis_ray.store import write_csv, write_parquet
+from tis_ray.finished.stored_rows import StoredRows, first_words
+from tis_ray.store import TableRow
 from tis_ray.store.feature_store import DamagedShardError
 
-MOST_NAMED = 5
-"""Near-duplicates of one row that are named."""
+BESIDE = 2
+"""Neighbours in rank that are named, on either side."""
+SCANNED = 64 * 2**20
+"""Bytes of features that are read for near-duplicates without being asked to: under a second."""
 
 
-def explain_orderings(
-    config: Config, out: Path | None = None, near: float = NEAR
-) -> Iterator[tuple[str, pa.Table, Path]]:
-    """Yield name, table and file of each ordering with all that is known of its rows.
+@dataclass(frozen=True)
+class Neighbour:
+    """A row of an ordering, or one that is nearly another; begins: its first words."""
 
-    Each table (see `tis_ray.finished.choices.explained`) is written as .parquet and as .csv into `out`,
-    by default `explain/` in the run's folder. Of several studies each has its own folder in `out`, and
-    its name before the ordering's.
+    id: str
+    rank: int | None = None
+    score: float | None = None
+    cosine: float | None = None
+    begins: str = ""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one ordering says of a row.
+
+    rank: from 1; None if it is not among the `of` rows. query, query_id: what pulled it or, where
+        `pulled` is false, the query that gives it most. place: of its best score among all `candidates`.
+    margin, checkpoints: see `tis_ray.analysis.margins` and `choices.contributions`.
+    refused: why the row had no part.
+    """
+
+    method: str
+    of: int
+    rank: int | None = None
+    score: float | None = None
+    query: int | None = None
+    query_id: str | None = None
+    pulled: bool = False
+    margin: float | None = None
+    checkpoints: list[float] = field(default_factory=list)
+    place: int | None = None
+    candidates: int | None = None
+    refused: str | None = None
+    beside: list[Neighbour] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class NearRows:
+    """The near-duplicates of a row in the pool, by one representation: nearest first.
+
+    rows: None where they were not looked for, since `size` bytes of features would be read.
+    """
+
+    representation: str
+    cosine: float
+    rows: list[Neighbour] | None
+    size: int = 0
+
+
+@dataclass(frozen=True)
+class Explained:
+    """A row, and what one study says of it.
+
+    row: as it was read; None where that is gone, or nothing could be read of it. queries: those that
+    the verdicts name, by id.
+    """
+
+    study: str
+    example: str
+    row: TableRow | None
+    queries: dict[str, TableRow]
+    verdicts: list[Verdict]
+    near: list[NearRows]
+
+
+def explain_row(config: Config, example: str, near: float | None = None) -> Iterator[Explained]:
+    """Yield what each study of a file says of a row; those that have not selected yet are left out.
+
+    example: an id, the id that the row's own file gives it, or `FILE:LINE`. near: the cosine from which
+    rows are near-duplicates; None looks for them (from 0.95 on) where that takes no time. Raises
+    InputError, with the nearest spellings, for a row that is not there.
     """
     studies = plan(config)
-    for name, orderings in _selected(config):
-        folder = studies[name].run_dir / "explain"
-        if out is not None:
-            folder = out / name if together(config) else out
-        for lineage in orderings:
-            with _damage_explained():
-                table = explained(lineage, near)
-            path = folder / f"{lineage.method}.parquet"
-            write_parquet(path, table)
-            write_csv(path.with_suffix(".csv"), table)
-            yield _of_several(config, name) + lineage.method, table, path
+    ready = {n: study for n, study in studies.items() if has_orderings(study.run_dir)} or studies
+    for name, study in ready.items():
+        with damage_explained():
+            yield _explained(name, lineages(study.run_dir), example, near)
 
 
-def not_selected(config: Config) -> list[str]:
-    """Return the names of a file's studies that have no ordering yet."""
-    return [name for name, study in plan(config).items() if not has_orderings(study.run_dir)]
+def _explained(study: str, orderings: list[Lineage], example: str, near: float | None) -> Explained:
+    pool = next((one.pool for one in orderings if one.pool), None)
+    queries = next((one.query for one in orderings if one.query), None)
+    row = _number_of(orderings, pool, example)
+    verdicts = [_verdict(one, row, example) for one in orderings]
+    if row is None and not any(verdict.refused for verdict in verdicts):
+        meant = pool.nearest(example) if pool else []
+        near_it = f"; did you mean {' or '.join(meant)}?" if meant else "; check the spelling"
+        raise InputError(f"id {example!r}: no such row in the pool{near_it}")
+    asked = _read(queries, {v.query for v in verdicts if v.query is not None})
+    by_representation = {one.representation: one for one in orderings}
+    near_rows = (_near_rows(one, row, near, orderings) for one in by_representation.values())
+    return Explained(
+        study,
+        example,
+        None if row is None else _read(pool, {row}).get(row),
+        {asked[v.query]["id"]: asked[v.query] for v in verdicts if v.query in asked},
+        verdicts,
+        [found for found in near_rows if found is not None],
+    )
 
 
-def explain_row(config: Config, example: str, near: float = NEAR) -> Iterator[str]:
-    """Yield a line for each ordering, then a line for each representation with features.
-
-    The first say rank, score, the query that pulled the row, margin, what each checkpoint adds, source,
-    file and line; or where the row stands among all. The others name its near-duplicates in the pool, those
-    with a cosine of `near` or more. Of several studies, each says so by itself.
-    """
-    ready = dict(_selected(config))
-    for study in plan(config).values():
-        orderings = ready.get(study.name)
-        lines = ["no ordering yet"] if orderings is None else _row_lines(orderings, example, near)
-        for line in lines:
-            yield _of_several(config, study.name) + line
+def _number_of(orderings: list[Lineage], pool: StoredRows | None, example: str) -> int | None:
+    """Return the number of a row; from the orderings alone where what was read of the pool is gone."""
+    if pool is not None:
+        return pool.find(example)
+    for ordering in orderings:
+        ids = ordering.table["id"].to_pylist()
+        if example in ids:
+            return int(ordering.table["index"][ids.index(example)].as_py())
+    return None
 
 
-def _selected(config: Config) -> Iterator[tuple[str, list[Lineage]]]:
-    """Yield the studies of a file that have selected, with their orderings; raise where none has."""
-    studies = plan(config)
-    ready = {name: study for name, study in studies.items() if has_orderings(study.run_dir)}
-    for name, study in (ready or studies).items():
-        yield name, lineages(study.run_dir)
+def _verdict(lineage: Lineage, row: int | None, example: str) -> Verdict:
+    table, matrix = lineage.table, lineage.matrix
+    index = table["index"].to_pylist()  # `to_numpy` would import pandas
+    if row not in index:
+        return _unchosen(lineage, row, example)
+    place = index.index(row)
+    chosen = table.slice(place, 1).to_pylist()[0]
+    pulled = chosen["query_id"] is not None
+    query, margin = int(chosen["query"]), None
+    if matrix is not None:
+        if not pulled:
+            best = matrix.read(matrix.places(np.array([row])))[:, 0].argmax()
+            query = int(matrix.queries_M[best])
+        line = int(np.searchsorted(matrix.queries_M, query))
+        if pulled:
+            margin = margin_of(matrix, np.array(index), place, line)
+    added = contributions(lineage, int(chosen["index"]), query) if query >= 0 else None
+    return Verdict(
+        lineage.method,
+        table.num_rows,
+        rank=place + 1,
+        score=chosen["score"],
+        query=query if query >= 0 else None,
+        query_id=chosen["query_id"] or _id_of(lineage.query, query),
+        pulled=pulled,
+        margin=margin,
+        checkpoints=[] if added is None else added.tolist(),
+        beside=_beside(lineage, place),
+    )
 
 
-def _of_several(config: Config, name: str) -> str:
-    return f"{name}: " if together(config) else ""
+def _unchosen(lineage: Lineage, row: int | None, example: str) -> Verdict:
+    """Return where a row that was not chosen stands among all candidates, or why it was none."""
+    method, of, matrix = lineage.method, lineage.table.num_rows, lineage.matrix
+    if row is None or matrix is None or not len(column := matrix.places(np.array([row]))):
+        name = example if row is None or lineage.pool is None else _id_of(lineage.pool, row)
+        return Verdict(method, of, refused=lineage.refusal_of(name or example))
+    scores_M = matrix.read(column)[:, 0]
+    best, query = float(scores_M.max()), int(matrix.queries_M[scores_M.argmax()])
+    added = contributions(lineage, row, query)
+    return Verdict(
+        method,
+        of,
+        score=best,
+        query=query,
+        query_id=_id_of(lineage.query, query),
+        checkpoints=[] if added is None else added.tolist(),
+        place=1 + sum(int((block.max(axis=0) > best).sum()) for _, block in matrix.blocks()),
+        candidates=len(matrix.columns_N),
+    )
 
 
-def _row_lines(orderings: list[Lineage], example: str, near: float) -> Iterator[str]:
-    ranks: dict[str, dict[str, int]] = {}
-    for lineage in orderings:
-        ids = lineage.table["id"].to_pylist()
-        ranks[lineage.method] = {name: rank for rank, name in enumerate(ids, start=1)}
-        if example not in ranks[lineage.method]:
-            yield f"{lineage.method}: not among the first {len(ids)}" + _standing(lineage, example)
-            continue
-        with _damage_explained():
-            yield _chosen(lineage, ranks[lineage.method][example] - 1)
-    for lineage in {ordering.representation: ordering for ordering in orderings}.values():
-        row = lineage.row_of(example)
-        with _damage_explained():
-            duplicates = None if row is None else duplicates_in_pool(lineage, row, near)
-        if duplicates is not None:
-            yield _near_line(lineage.representation, duplicates, near, ranks)
+def _beside(lineage: Lineage, place: int) -> list[Neighbour]:
+    """Return the rows that stand around a place of an ordering."""
+    first = max(0, place - BESIDE)
+    rows = lineage.table.slice(first, place + BESIDE + 1 - first).to_pylist()
+    texts = _read(lineage.pool, {row["index"] for row in rows})
+    return [
+        Neighbour(
+            row["id"],
+            rank,
+            row["score"],
+            begins=first_words(texts[row["index"]]) if row["index"] in texts else "",
+        )
+        for rank, row in enumerate(rows, first + 1)
+        if rank != place + 1
+    ]
 
 
-def first_rows(method: str, table: pa.Table, most: int = 10) -> Table:
-    """Return the first rows of an explained ordering for the screen; ranks count from 1."""
-    shown = Table(title=f"{method}: first {min(most, table.num_rows)} of {table.num_rows} rows")
-    shown.box, shown.title_justify = box.SIMPLE_HEAD, "left"
-    columns = ["rank", "id", "score", "query_id", "margin", "duplicates", "source"]
-    columns = [name for name in columns if name in table.column_names]
-    for name in columns:
-        shown.add_column(name, justify="left" if name in ("id", "query_id", "source") else "right")
-    for row in table.slice(0, most).to_pylist():
-        row["rank"] += 1
-        cells = ("" if row[name] is None else row[name] for name in columns)
-        shown.add_row(*(f"{c:.4f}" if isinstance(c, float) else escape(str(c)) for c in cells))
-    return shown
+def _near_rows(
+    lineage: Lineage, row: int | None, near: float | None, orderings: list[Lineage]
+) -> NearRows | None:
+    """Return a row's near-duplicates in the pool; None where its representation keeps no features of it."""
+    if row is None or lineage.features is None:
+        return None
+    size = lineage.features.size("pool")
+    if near is None and size > SCANNED:
+        return NearRows(lineage.representation, NEAR, None, size)
+    cosine = NEAR if near is None else near
+    found = duplicates_in_pool(lineage, row, cosine)
+    if found is None:
+        return None
+    own = (one for one in orderings if one.representation == lineage.representation)
+    ranks = [one.table["index"].to_pylist() for one in own]
+    texts = _read(lineage.pool, {number for number, _ in found})
+    rows = [
+        Neighbour(
+            texts[number]["id"] if number in texts else str(number),
+            min((of.index(number) + 1 for of in ranks if number in of), default=None),
+            cosine=alike,
+            begins=first_words(texts[number]) if number in texts else "",
+        )
+        for number, alike in found
+    ]
+    return NearRows(lineage.representation, cosine, rows)
 
 
-def _chosen(lineage: Lineage, place: int) -> str:
-    """Return what is known of a selected row, by its place in the ordering."""
-    row = lineage.table.slice(place, 1).to_pylist()[0]
-    why, facts = choices(lineage), feature_facts(lineage, slice(place, place + 1))
-    parts = [f"{lineage.method}: rank {row['rank'] + 1} of {lineage.table.num_rows}"]
-    if row["score"] is not None:
-        parts.append(f"score {row['score']:.4f}")
-    query = row["query_id"]
-    parts.append("pulled by no query" if query is None else f"pulled by query {query}")
-    if why is not None and np.isfinite(why.margin_B[place]):
-        parts.append(f"margin {why.margin_B[place]:.4f}")
-    if facts is not None and query is not None:
-        parts_C = facts.contributions_BC[0]
-        terms = " + ".join(f"{part:.4f}" for part in parts_C).replace("+ -", "- ")
-        parts.append(f"checkpoints {terms} = {parts_C.sum():.4f}")
-    return f"{', '.join(parts)}; source {row['source']}; {row['file']}, line {row['line']}"
+def _id_of(rows: StoredRows | None, number: int) -> str | None:
+    found = _read(rows, {number} if number >= 0 else set()).get(number)
+    return None if found is None else str(found["id"])
 
 
-def _near_line(
-    name: str, duplicates: list[tuple[str, float]], near: float, ranks: dict[str, dict[str, int]]
-) -> str:
-    """Return a row's near-duplicates in words, the nearest by name, with their best ranks."""
-    words = f"{name}: {len(duplicates)} near-duplicate(s) in the pool (cosine >= {near:g})"
-    named = []
-    for example, cosine in duplicates[:MOST_NAMED]:
-        places = [(by_id[example], method) for method, by_id in ranks.items() if example in by_id]
-        where = f", rank {min(places)[0]} in {min(places)[1]}" if places else ""
-        named.append(f"{example} ({cosine:.3f}{where})")
-    more = [f"and {len(duplicates) - MOST_NAMED} more"] if len(duplicates) > MOST_NAMED else []
-    return f"{words}: {', '.join([*named, *more])}" if named else words
-
-
-def _standing(lineage: Lineage, example: str) -> str:
-    """Return where an unchosen row's best score stands among all candidates, from the scores."""
-    matrix = lineage.matrix
-    if matrix is None:
-        return ""
-    row = lineage.row_of(example)
-    place = matrix.places(np.array([] if row is None else [row], np.int64))
-    if not len(place):
-        if refusal := lineage.refusal_of(example):
-            return f"; not used, {refusal}"
-        raise InputError(f"id {example!r}: no such usable row in the pool; check the spelling")
-    mine = matrix.read(place).max()
-    above = sum(int((block.max(axis=0) > mine).sum()) for _, block in matrix.blocks())
-    return f"; best score {mine:.4f}, place {above + 1} of {len(matrix.columns_N)}"
+def _read(rows: StoredRows | None, numbers: set[int]) -> dict[int, TableRow]:
+    return rows.read(numbers) if rows is not None and numbers else {}
 
 
 @contextmanager
-def _damage_explained() -> Iterator[None]:
+def damage_explained() -> Iterator[None]:
     """Turn a damaged feature shard, which is put aside then, into what to do."""
     try:
         yield

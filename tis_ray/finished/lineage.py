@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from tis_ray.errors import InputError
+from tis_ray.finished.stored_rows import StoredRows, is_file, place_of
 from tis_ray.store import read_manifest, read_parquet
 from tis_ray.store.feature_views import FeatureSet, open_features
 from tis_ray.store.score_matrix import ScoreMatrix
@@ -20,50 +20,39 @@ from tis_ray.store.score_matrix import ScoreMatrix
 
 @dataclass(frozen=True)
 class Lineage:
-    """An ordering, the scores it ranks, and the features and pool tokens behind these.
+    """An ordering, the scores it ranks, and the features and rows behind these.
 
-    features: of pool and queries; None where the pool's were not kept. tokens: the folder of the pool's.
+    features: of pool and queries; None where the pool's were not kept. pool, query: the rows as they
+    were read. refused: the artifacts whose quarantine names pool rows that had no part.
     """
 
     method: str
     table: pa.Table
-    matrix: ScoreMatrix | None
-    features: FeatureSet | None
-    tokens: Path | None
+    matrix: ScoreMatrix | None = None
+    features: FeatureSet | None = None
+    pool: StoredRows | None = None
+    query: StoredRows | None = None
+    refused: tuple[Path, ...] = ()
 
     @property
     def representation(self) -> str:
         """The representation that was scored."""
         return self.method.partition("-")[0]
 
-    def row_of(self, example: str) -> int | None:
-        """Return a pool row's number by its id; None where the tokens are gone or lack it."""
-        for path in self._token_files():
-            table = read_parquet(path, columns=["row", "id"])
-            rows = table.filter(pc.equal(table["id"], example))["row"]
-            if len(rows):
-                return int(rows[0].as_py())
-        return None
-
     def refusal_of(self, example: str) -> str | None:
-        """Return why a pool row of this id was not used, and where it stands; None if none was refused."""
-        if self.tokens is None or not example:
-            return None
-        read = _folder(self.tokens.parent, "rows", _input(self.tokens, "rows"))
-        paths = (folder / "quarantine.parquet" for folder in (self.tokens, read) if folder)
-        for table in map(read_parquet, filter(Path.is_file, paths)):
-            for row in table.filter(pc.equal(table["id"], example)).to_pylist()[:1]:
-                return f"{row['reason']}: {row['detail']}; {row['file']}, line {row['line']}"
+        """Return why a pool row was not used, and where it stands; None if none of this name was refused.
+
+        example: its id, or `FILE:LINE`.
+        """
+        file, line = place_of(example)
+        for path in (folder / "quarantine.parquet" for folder in self.refused):
+            for row in read_parquet(path).to_pylist() if path.is_file() else ():
+                at_line = line and row["line"] == str(line) and is_file(file, row["file"])
+                if example and (row["id"] == example or at_line):
+                    detail = f": {row['detail']}" if row["detail"] else ""
+                    place = f"; {row['file']}, line {row['line']}" if row["file"] else ""
+                    return f"{row['reason']}{detail}{place}"
         return None
-
-    def ids(self, shard: int) -> dict[int, str]:
-        """Return the ids of a token shard's rows, by row number."""
-        assert self.tokens is not None
-        table = read_parquet(self.tokens / f"tokens-{shard:05d}.parquet", columns=["row", "id"])
-        return dict(zip(table["row"].to_pylist(), table["id"].to_pylist(), strict=True))
-
-    def _token_files(self) -> list[Path]:
-        return sorted(self.tokens.glob("tokens-*.parquet")) if self.tokens else []
 
 
 def lineages(run_dir: Path) -> list[Lineage]:
@@ -93,12 +82,20 @@ def trace(ordering: Path, method: str) -> Lineage:
                 f"{ordering.resolve()} and run `tis-ray select` again"
             )
     scores = _folder(root, "scores-*", _input(ordering, "scores"))
-    if scores is None:
-        return Lineage(method, table, None, None, None)
     kept = _folder(root, "features-*", _input(scores, "features"))
-    tokens = _folder(root, "tokens", _input(kept or scores, "pool"))
-    features = _features(kept) if kept else None
-    return Lineage(method, table, ScoreMatrix(scores), features, tokens)
+    asked = _folder(root, "features-*", _input(scores, "query_features"))
+    pool = _folder(root, "tokens", _input(kept or scores or ordering, "pool"))
+    query = _folder(root, "tokens", _input(asked or scores, "query"))
+    read, queries = (_folder(root, "rows", _input(tokens, "rows")) for tokens in (pool, query))
+    return Lineage(
+        method,
+        table,
+        ScoreMatrix(scores) if scores else None,
+        _features(kept) if kept else None,
+        StoredRows.of(read) if read else None,
+        StoredRows.of(queries) if queries else None,
+        tuple(folder for folder in (read, pool, kept, scores) if folder),
+    )
 
 
 def _features(folder: Path) -> FeatureSet | None:
@@ -112,7 +109,7 @@ def _folder(root: Path, stage: str, fingerprint: str | None) -> Path | None:
     return next(root.glob(f"{stage}-{fingerprint}"), None) if fingerprint else None
 
 
-def _input(folder: Path, name: str) -> str | None:
+def _input(folder: Path | None, name: str) -> str | None:
     """Return the fingerprint of something that an artifact was made from."""
-    value = read_manifest(folder).inputs.get(name)
+    value = read_manifest(folder).inputs.get(name) if folder else None
     return value if isinstance(value, str) else None

@@ -1,80 +1,225 @@
-"""What the last start of a run did, and how it ended, from its `events.jsonl`. Imports no torch."""
+"""How far a run is: what its last start did, what goes on now, and how it ended. From its files alone.
+
+`events.jsonl` has what has happened, `live.json` what goes on, with a sign of life every two seconds; so
+the answer is the same on every machine that sees the folder.
+"""
 
 from __future__ import annotations
 
 import json
+import socket
 import time
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
 
 import psutil
 
 from tis_ray.config import Config, plan, together
 from tis_ray.errors import InputError
-from tis_ray.store import read_lines
+from tis_ray.log.activity import duration
+from tis_ray.log.sign_of_life import LIVE, Live
+from tis_ray.store import find_json, read_lines
+
+SILENT = 30.0
+"""Seconds without a sign of life after which a run on another machine is taken for lost."""
+
+State = Literal["not started", "running", "done", "failed", "stopped", "lost"]
+
+
+@dataclass
+class Stage:
+    """A stage that has ended, as its event has it; `details` say what is to know of it."""
+
+    stage: str
+    rows: int
+    quarantined: int
+    seconds: float
+    reused: bool
+    note: str
+    artifact: str
+    details: list[str]
+
+
+@dataclass
+class Status:
+    """A study: `tis-ray status --json` prints these fields.
+
+    starts: how often it was started. started, ended: of the last start, seconds since the epoch.
+    until: how far that start goes. now: what goes on, with its sign of life; only of a run that runs.
+    why: what failed, or what stopped it. page: the study's page, if it is there.
+    """
+
+    name: str
+    folder: str
+    state: State
+    starts: int = 0
+    started: float | None = None
+    ended: float | None = None
+    command: str = ""
+    until: str = ""
+    host: str = ""
+    pid: int = 0
+    stages: list[Stage] = field(default_factory=list)
+    cells: dict[str, int] | None = None
+    now: Live | None = None
+    why: str | None = None
+    page: str | None = None
+
+
+def statuses(config: Config) -> list[Status]:
+    """Return the status of each study of a file. Raises InputError for files of another version."""
+    return [_status(study) for study in plan(config).values()]
+
+
+def status_json(config: Config) -> str:
+    """Return the same as one JSON object: `studies`, and `page`, that of all where there are several."""
+    page = _page_of_all(config)
+    studies = [asdict(status) for status in statuses(config)]
+    return json.dumps({"studies": studies, "page": str(page) if page and page.exists() else None})
 
 
 def status_lines(config: Config) -> Iterator[str]:
     """Yield what is done, running or failed in each study of a file, and whether their page is there."""
-    for study in plan(config).values():
-        yield from _study_lines(study)
-    if (folder := together(config)) is not None:
-        page = folder / "report" / "index.html"
-        yield f"{folder.name}: " + (f"page of all studies: {page}" if page.exists() else _NO_PAGE)
+    for status in statuses(config):
+        yield from _lines(status)
+    if (page := _page_of_all(config)) is not None:
+        name = page.parent.parent.name
+        yield f"{name}: " + (f"page of all studies: {page}" if page.exists() else _NO_PAGE)
 
 
 _NO_PAGE = "no page of all studies yet; `tis-ray run` draws it"
 
 
-def _study_lines(config: Config) -> Iterator[str]:
-    """Yield what the last start of a run did, stage by stage, and how it ended."""
-    path = config.run_dir / "events.jsonl"
-    if not path.exists():
-        yield f"{config.run_dir}: not started; run `tis-ray run`"
-        return
-    events = [event for event in map(_event, read_lines(path)) if event]
+def _page_of_all(config: Config) -> Path | None:
+    folder = together(config)
+    return folder and folder / "report" / "index.html"
+
+
+def _status(config: Config) -> Status:
+    folder = config.run_dir
+    page = folder / "report" / "index.html"
+    status = Status(
+        config.name, str(folder), "not started", page=str(page) if page.exists() else None
+    )
+    events = [event for event in map(_event, read_lines(folder / "events.jsonl")) if event]
     starts = [i for i, event in enumerate(events) if event.get("event") == "start"]
     if not starts:
-        yield f"{path}: holds no start; run `tis-ray run`"
-        return
-    last = events[starts[-1] :]
+        return status
+    status.starts = len(starts)
     try:
-        yield from _start_lines(config, last, len(starts))
+        for event in events[starts[-1] :]:
+            _take(status, event)
+        if status.state == "running":
+            status.now = _live(folder)
+            if not _lives(status, events[-1]["time"]):
+                status.state = "lost"
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
-            f"{path}: was written by another version of tis_ray ({type(error).__name__}: {error}); run "
-            "`tis-ray run` again (finished work is reused)"
+            f"{folder / 'events.jsonl'}: was written by another version of tis_ray "
+            f"({type(error).__name__}: {error}); run `tis-ray run` again (finished work is reused)"
         ) from None
+    return status
 
 
-def _start_lines(config: Config, events: list[dict[str, Any]], starts: int) -> Iterator[str]:
-    start, last = events[0], events[-1]
-    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(start["time"]))
-    yield f"{config.name}: start {starts}, {when}: {start['command']}"
-    for event in events:
-        if event["event"] == "stage":
-            how = "reused" if event["reused"] else f"{event['seconds']:.1f} s"
-            yield f"  done     {event['stage']:<22} {event['rows']:>8} rows  {how}  {event['note']}"
-        elif event["event"] == "cells":
-            yield f"  cells    {event['total']} in all, {event['reused']} reused"
-        elif event["event"] == "failed":
-            yield f"  failed   {event['error']}"
-        elif event["event"] == "done":
-            yield f"  done     in {event['seconds']:.0f} s; {_left(config, start['until'])}"
-    if last["event"] not in ("done", "failed"):
-        alive = psutil.pid_exists(start["pid"])
-        yield "  running" if alive else "  stopped before its end; `tis-ray run` continues it"
+def _take(status: Status, event: dict[str, Any]) -> None:
+    """Take an event of the last start into account."""
+    match event["event"]:
+        case "start":
+            status.state, status.started = "running", event["time"]
+            status.command, status.until = event["command"], event["until"]
+            status.pid, status.host = event["pid"], event.get("host", "")
+            if event["until"] not in _LEFT:
+                raise ValueError(f"until {event['until']!r}")
+        case "stage":
+            names = ("stage", "rows", "quarantined", "seconds", "reused", "note", "artifact")
+            found = {name: event[name] for name in names}
+            status.stages.append(Stage(**found, details=event.get("details", [])))
+        case "cells":
+            status.cells = {name: event[name] for name in ("total", "reused", "to_train")}
+        case "done":
+            status.state, status.ended = "done", event["time"]
+        case "failed":
+            status.state, status.why, status.ended = "failed", event["error"], event["time"]
+        case "stopped":
+            status.state, status.why, status.ended = "stopped", event["by"], event["time"]
 
 
-def _left(config: Config, until: str) -> str:
-    """Return what a start that ended has left, and where."""
-    page = config.run_dir / "report" / "index.html"
-    if until == "report":
-        return f"page: {page}" if page.exists() else "its page is gone; `tis-ray report` draws it"
-    if until == "evaluate":
-        return "models are trained and evaluated; `tis-ray run` draws the page"
-    folder = {"featurize": "features", "select": "orderings"}[until]
-    return f"{folder}: {config.run_dir / folder}"
+def _live(folder: Path) -> Live | None:
+    found = find_json(folder / LIVE)
+    return Live(**found) if found else None
+
+
+def _lives(status: Status, last_event: float) -> bool:
+    """Return whether a run without an end goes on; a process is looked for on its own machine only."""
+    if status.host in ("", socket.gethostname()):
+        return psutil.pid_exists(status.pid)
+    return time.time() - (status.now.now if status.now else last_event) < SILENT
+
+
+def _lines(status: Status) -> Iterator[str]:
+    if status.state == "not started":
+        yield f"{status.folder}: not started; run `tis-ray run`"
+        return
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(status.started))
+    yield f"{status.name}: start {status.starts}, {when}: {status.command}"
+    for stage in status.stages:
+        how = "reused" if stage.reused else f"{stage.seconds:.1f} s"
+        lost = f", {stage.quarantined} quarantined" if stage.quarantined else ""
+        yield f"  done     {stage.stage:<22} {stage.rows:>8} rows{lost}  {how}  {stage.note}".rstrip()
+        yield from (f"           {line}" for line in stage.details)
+    if status.cells is not None:
+        yield f"  cells    {status.cells['total']} in all, {status.cells['reused']} reused"
+    yield _last_line(status)
+
+
+def _last_line(status: Status) -> str:
+    match status.state:
+        case "done":
+            return f"  done     in {_seconds(status):.0f} s; {_left(status)}"
+        case "failed":
+            return f"  failed   {status.why}"
+        case "stopped":
+            return f"  stopped  by {status.why} after {duration(_seconds(status))}; {_AGAIN}"
+        case "lost":
+            seen = status.now.now if status.now else None
+            when = time.strftime(" since %Y-%m-%d %H:%M:%S", time.localtime(seen)) if seen else ""
+            return f"  lost     it stopped before its end (no sign of life{when}); {_AGAIN}"
+    now = status.now
+    where = f" on {status.host}" if status.host not in ("", socket.gethostname()) else ""
+    if now is None:
+        return f"  running{where}"
+    words = _words(now)
+    return f"  running  {now.stage}: {words}{where}"
+
+
+_AGAIN = "the same command continues"
+
+
+def _words(now: Live) -> str:
+    """Return what goes on as the run says it, with the age of its sign of life where that is old."""
+    age = time.time() - now.now
+    return now.words + (f" ({age:.0f} s ago)" if age > SILENT / 2 else "")
+
+
+def _seconds(status: Status) -> float:
+    return (status.ended or 0.0) - (status.started or 0.0)
+
+
+_LEFT = {
+    "featurize": "features: {}/features",
+    "select": "orderings: {}/orderings",
+    "evaluate": "models are trained and evaluated; `tis-ray run` draws the page",
+    "report": "its page is gone; `tis-ray report` draws it",
+}
+"""What a start that ended has left, and where, by how far it went."""
+
+
+def _left(status: Status) -> str:
+    if status.until == "report" and status.page:
+        return f"page: {status.page}"
+    return _LEFT[status.until].format(status.folder)
 
 
 def _event(line: str) -> dict[str, Any]:

@@ -4,7 +4,13 @@ Functions over tensors; nothing here knows about files, clusters or experiment t
 letters: E examples of a batch, T tokens, P trainable parameters, K sketch width.
 """
 
-from tis_ray.gradients.adam import DirectionKind, adam_direction, direction, sign_direction
+from tis_ray.gradients.adam import (
+    DirectionKind,
+    MomentEstimate,
+    adam_direction,
+    direction,
+    sign_direction,
+)
 from tis_ray.gradients.checkpoint_weights import learning_rate_weights
 from tis_ray.gradients.dropout import DROPOUT_VERSION
 from tis_ray.gradients.per_example import (
@@ -24,6 +30,7 @@ from tis_ray.gradients.tap import Sink
 __all__ = [
     "DROPOUT_VERSION",
     "DirectionKind",
+    "MomentEstimate",
     "Sink",
     "Sketch",
     "SketchKind",

@@ -4,6 +4,7 @@ LESS (Xia et al. 2024, section 3.1) takes the step that Adam would make on a sin
 the moments saved with a checkpoint, and compares it with the plain gradient of a query.
 """
 
+from collections.abc import Mapping
 from typing import Literal, get_args
 
 import torch
@@ -38,6 +39,45 @@ def adam_direction(
     first_moment = torch.add(beta1 * exp_avg, grads, alpha=1 - beta1)
     denominator = torch.addcmul(beta2 * exp_avg_sq + eps, grads, grads, value=1 - beta2)
     return first_moment.mul_(denominator.rsqrt_())
+
+
+class MomentEstimate:
+    """Adam's moments at weights that stay where they are, from the gradients g_1 ... g_S of S mini-batches.
+
+    An adapter comes without the moments of its training. These are what its optimizer would hold after S
+    steps at learning rate 0, begun at zero:
+
+        m_s = beta1 m_(s-1) + (1 - beta1) g_s,    v_s = beta2 v_(s-1) + (1 - beta2) g_s^2
+
+    As LESS takes a checkpoint's moments raw, so these are: m_S has the scale 1 - beta1^S of the mean
+    gradient, and v_S the scale 1 - beta2^S of the mean square, as after S steps of a warm-up. Divided by
+    those scales (Kingma and Ba 2015, section 3) they would be those of an endless training, in which a
+    row's own gradient counts least beside the momentum that all rows share; measured, such directions
+    choose worse (docs/features.md).
+    """
+
+    def __init__(self, beta1: float = 0.9, beta2: float = 0.999) -> None:
+        self.beta1, self.beta2, self.steps = beta1, beta2, 0
+        self._first: dict[str, Tensor] = {}
+        self._second: dict[str, Tensor] = {}
+
+    def add(self, grads: Mapping[str, Tensor]) -> None:
+        """Take in one mini-batch's gradients, by parameter name; the same names each time."""
+        self.steps += 1
+        for name, grad in grads.items():
+            for moments, values, beta in (
+                (self._first, grad, self.beta1),
+                (self._second, grad.square(), self.beta2),
+            ):
+                before = moments.get(name)
+                before = torch.zeros_like(grad) if before is None else before
+                moments[name] = beta * before + (1 - beta) * values
+
+    def moments(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return m_S and v_S by parameter name. Raises InputError if there was no mini-batch."""
+        if not self.steps:
+            raise InputError("moments: no mini-batch was given; give at least one row")
+        return self._first, self._second
 
 
 def sign_direction(grads: Tensor) -> Tensor:

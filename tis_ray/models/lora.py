@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
@@ -31,9 +33,7 @@ def attach_lora(model: PreTrainedModel, config: LoraConfig, seed: int) -> PeftMo
     """
     linear = ", ".join(linear_names(model))
     _check_targets(model, config.targets, linear)
-    with torch.random.fork_rng(), warnings.catch_warnings():
-        # PEFT reads an attribute that transformers is about to rename.
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+    with torch.random.fork_rng(), quiet_peft():
         torch.manual_seed(seed)
         try:
             return peft.get_peft_model(
@@ -125,4 +125,13 @@ def load_adapter(model: PeftModel, folder: str | Path) -> PeftModel:
 
 def with_adapter(model: PreTrainedModel, folder: str | Path, trainable: bool = False) -> PeftModel:
     """Return `model` with the adapter saved in `folder`."""
-    return PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
+    with quiet_peft():
+        return PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
+
+
+@contextmanager
+def quiet_peft() -> Iterator[None]:
+    """Keep PEFT's deprecation notes from users: it reads an attribute that transformers will rename."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        yield

@@ -88,7 +88,7 @@ def _lacking(record: StudyRecord, method: Method, stages: Sequence[StageCost]) -
         if stage.computed is not None and stage.computed < rows:
             words.append(f"{stage.stage}: {rows - stage.computed:,} of {rows:,} rows were stored")
     settings = record.config.get(method.representation) or {}
-    if (settings.get("warmup") or {}).get("checkpoints"):
+    if settings.get("adapter") or (settings.get("warmup") or {}).get("checkpoints"):
         words.append("the warm-up was given")
     return words
 

@@ -73,6 +73,12 @@ def write_page(page: Page, out_dir: str | Path, content: Mapping[str, object]) -
 
 def write_html(path: Path, template: str, content: Mapping[str, object]) -> Path:
     """Write one of the templates to a file, atomically, and return its path."""
+    write_bytes(path, html_of(template, content).encode("utf-8", errors="replace"))
+    return path
+
+
+def html_of(template: str, content: Mapping[str, object]) -> str:
+    """Return one of the templates, filled; all texts are escaped."""
     environment = Environment(
         loader=PackageLoader("tis_ray.report", package_path="templates"),
         autoescape=True,  # always: the names end in .j2, which would switch the guess off
@@ -80,9 +86,7 @@ def write_html(path: Path, template: str, content: Mapping[str, object]) -> Path
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    html = environment.get_template(template).render(**content)
-    write_bytes(path, html.encode("utf-8", errors="replace"))
-    return path
+    return environment.get_template(template).render(**content)
 
 
 def _inline(drawing: Drawing) -> Markup:

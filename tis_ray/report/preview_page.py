@@ -7,11 +7,13 @@ from pathlib import Path
 
 from tis_ray.data.shown_text import one_line
 from tis_ray.errors import InputError
-from tis_ray.report.html import write_html
+from tis_ray.report.html import html_of, write_html
 from tis_ray.report.preview_record import Preview
 from tis_ray.report.preview_rows import drawn
 from tis_ray.report.preview_text import histogram, row_line, side_lines
 from tis_ray.version import __version__
+
+TEMPLATE = "preview.html.j2"
 
 
 def write_preview(previews: Sequence[Preview], path: Path) -> Path:
@@ -19,7 +21,21 @@ def write_preview(previews: Sequence[Preview], path: Path) -> Path:
 
     Raises InputError where nothing can be written.
     """
-    content = {
+    try:
+        return write_html(path, TEMPLATE, _content(previews))
+    except OSError as error:
+        raise InputError(
+            f"--html: {path} cannot be written ({error.strerror}); give a file"
+        ) from None
+
+
+def preview_html(previews: Sequence[Preview]) -> str:
+    """Return the page of some previews."""
+    return html_of(TEMPLATE, _content(previews))
+
+
+def _content(previews: Sequence[Preview]) -> dict[str, object]:
+    return {
         "previews": previews,
         "version": __version__,
         "drawn": drawn,
@@ -28,9 +44,3 @@ def write_preview(previews: Sequence[Preview], path: Path) -> Path:
         "row_line": row_line,
         "side_lines": side_lines,
     }
-    try:
-        return write_html(path, "preview.html.j2", content)
-    except OSError as error:
-        raise InputError(
-            f"--html: {path} cannot be written ({error.strerror}); give a file"
-        ) from None

@@ -125,19 +125,49 @@ class Build(Generic[S]):
     checkpoints: tuple[Path, ...] = ()
 
 
+class GivenFolder(NamedTuple):
+    """A folder that the config names, and the key it stands under, for messages."""
+
+    path: str
+    field: str
+
+
 @dataclass(frozen=True)
 class Warmup:
-    """Training on a random share of the pool, whose checkpoints a representation uses."""
+    """Where the checkpoints come from that a representation takes gradients at.
+
+    They are trained on a random share of the pool; or they are given; or, with no epochs, there is one,
+    the adapters as they begin.
+    """
 
     lora: LoraConfig
     training: TrainingConfig
     share: float
     min_rows: int
     seed: int
-    checkpoints: str | None
-    """Folder of an earlier warm-up to use instead."""
-    field: str
-    """Config key of that folder, for messages."""
+    moments: bool
+    """Whether Adam's moments are needed. Checkpoints without any get them from the same share of the pool."""
+    checkpoints: GivenFolder | None
+    """An earlier warm-up, or the checkpoints of a `Trainer`."""
+    adapter: GivenFolder | None
+    """A PEFT folder, the one checkpoint."""
+    section: str
+    """Config key of the representation's settings, for messages."""
+
+    @property
+    def given(self) -> GivenFolder | None:
+        """The folder that the checkpoints are read from; None if they are made here."""
+        return self.adapter or self.checkpoints
+
+    @property
+    def trains(self) -> bool:
+        """Whether anything is trained."""
+        return self.given is None and self.training.epochs > 0
+
+    @property
+    def passes(self) -> int:
+        """At how many checkpoints features are made, as far as the config says."""
+        return 1 if self.adapter else max(1, self.training.epochs)
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,15 @@ result. A plain function of all scores will do as well.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
-import numpy as np
+from numpy.typing import ArrayLike
 
+from tis_ray.errors import InputError
+from tis_ray.selectors.any_scores import BY_CANDIDATE, as_scores
 from tis_ray.selectors.ordering import (
     Extent,
     Ordering,
-    Scores,
-    checked_shape,
     first_non_finite,
     require_finite,
 )
@@ -29,15 +30,16 @@ __all__ = ["BASELINE", "SELECTORS", "Ordering", "Selector", "find_selector", "se
 
 
 def select(
-    scores_MN: Scores,
+    scores_MN: ArrayLike,
     selector: str | Selector | Callable[..., object],
     budget: int,
     **params: object,
 ) -> Ordering:
     """Rank the pool and return its best `budget` candidates.
 
-    scores_MN: (M, N) float32 or float64, similarity of query i to candidate j, all finite; may be
-        memory-mapped.
+    scores_MN: (M, N), similarity of query i to candidate j, all finite: an array (it may be
+        memory-mapped), lists, a DataFrame, or a torch tensor. Of a masked array, candidates that the mask
+        hides for any query are left out; indices are columns of the whole matrix all the same.
     selector: a name (`tis-ray methods` lists them), `module:attribute`, or a function of your own:
         (scores_MN, budget) -> indices, best first.
     budget: B examples, 1 <= B <= N. A smaller budget gives a prefix of the same ordering.
@@ -48,10 +50,16 @@ def select(
     naming the query and candidate of the first score that is not finite.
     """
     rule = find_selector(selector)
-    scores_MN = np.asarray(scores_MN)
-    queries, candidates = checked_shape(scores_MN.shape, scores_MN.dtype)
-    extent = Extent.of(scores_MN)
+    matrix_MN, known = as_scores(scores_MN)
+    if known is not None and (given := [name for name in BY_CANDIDATE if name in params]):
+        raise InputError(
+            f"scores: some candidates are masked, and `{given[0]}` has an entry for each of all; take "
+            "them out of both"
+        )
+    queries, candidates = matrix_MN.shape
+    extent = Extent.of(matrix_MN)
     rounds = rule.rounds(Layout(queries, (candidates,), extent), budget, params)
     if not extent.finite:
-        require_finite(first_non_finite(scores_MN))
-    return drive(rounds, answer_locally([rule.shard(scores_MN, 0)]))
+        require_finite(first_non_finite(matrix_MN))
+    ordering = drive(rounds, answer_locally([rule.shard(matrix_MN, 0)]))
+    return ordering if known is None else replace(ordering, indices=known[ordering.indices])

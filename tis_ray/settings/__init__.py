@@ -17,6 +17,7 @@ from tis_ray.settings.data import (
 )
 from tis_ray.settings.evaluation import EvaluationConfig, HarnessTask
 from tis_ray.settings.model import BatchConfig, FeatureType, LoraConfig, ModelConfig
+from tis_ray.settings.price import PriceConfig
 from tis_ray.settings.subset import ConstraintsConfig, OverlapConfig, QuantilesConfig
 from tis_ray.settings.template import TemplateConfig
 from tis_ray.settings.training import FinetuneConfig, SearchConfig, TrainingConfig
@@ -38,6 +39,7 @@ __all__ = [
     "LoraConfig",
     "ModelConfig",
     "OverlapConfig",
+    "PriceConfig",
     "QuantilesConfig",
     "SearchConfig",
     "Section",

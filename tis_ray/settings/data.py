@@ -26,7 +26,7 @@ def _source(value: object) -> object:
     if isinstance(value, list):
         return {"kind": "list", "sources": value}
     if isinstance(value, dict) and isinstance(value.get("path"), list):
-        whole = {name: value[name] for name in ("sample", "sample_seed") if name in value}
+        whole = {name: value[name] for name in Source.model_fields if name in value}
         own = {name: field for name, field in value.items() if name not in whole}
         return {"kind": "list", "sources": [{**own, "path": p} for p in value["path"]], **whole}
     if isinstance(value, dict) and value.get("weight") is not None:
@@ -56,7 +56,9 @@ class Source(Section):
     sample: int | None = Field(None, ge=1)
     """Use a uniform sample of this many usable rows; null uses all."""
     sample_seed: Seed = 0
-    """Seed of the sample."""
+    """Seed of the sample, and of what is held out."""
+    holdout: float | None = Field(None, gt=0, lt=1)
+    """Share of the queries that is held out as test rows, such as 0.3, where no test rows are given."""
 
 
 class BuiltinSource(Source):
@@ -146,6 +148,12 @@ class ListSource(Source):
     """The sources, in order."""
 
     @model_validator(mode="after")
+    def _held_out_as_one(self) -> Self:
+        if any(source.holdout is not None for source in self.sources):
+            raise ValueError("holdout: belongs to the whole list, {sources: [...], holdout: 0.3}")
+        return self
+
+    @model_validator(mode="after")
     def _weighted(self) -> Self:
         weighted = [source for source in self.sources if source.weight is not None]
         if not weighted:
@@ -195,25 +203,60 @@ AnySource = Annotated[
 ]
 
 
-class DataConfig(Section):
+class Targets(Section):
+    """The rows of a target task: those that steer the selection, and those that results are measured on."""
+
+    query: AnySource
+    """The M examples of the target task that steer the selection."""
+    test: AnySource | None = None
+    """Held-out rows of the target task: test loss and exact match are measured on them. Selection needs
+    none, and `holdout` of the queries takes them from there."""
+
+    @model_validator(mode="after")
+    def _held_out_once(self) -> Self:
+        if self.test is not None and self.query.holdout is not None:
+            raise ValueError(
+                "query.holdout: holds out test rows, and test gives others; keep one of the two"
+            )
+        if self.test is not None and self.test.holdout is not None:
+            raise ValueError("test.holdout: only of queries a part is held out; leave it out")
+        return self
+
+    def source(self, side: Literal["query", "test"]) -> AnySource | None:
+        """Return where the rows of a side come from; None for test rows that there are none of."""
+        if side == "test" and self.query.holdout is not None:
+            return self.query
+        return self.query if side == "query" else self.test
+
+
+class TaskConfig(Targets):
+    """One of several target tasks."""
+
+
+class DataConfig(Targets):
     """Where the rows come from and how they become tokens."""
 
     pool: AnySource
     """The N candidate examples."""
-    query: AnySource
-    """The M examples of the target task that steer the selection."""
-    test: AnySource
-    """Held-out rows of the target task: test loss and exact match are measured on them."""
     template: TemplateChoice = TemplateConfig()
     """`tulu` is the paper's template; `chat` is the tokenizer's own; a section has more choices."""
     max_length: int = Field(2048, ge=8)
     """Longest example in tokens; a longer one is cut at its end."""
 
+    def side(self, name: Literal["pool", "query", "test"]) -> AnySource:
+        """Return where the rows of a side come from. Raises KeyError for test rows that there are none of."""
+        source = self.pool if name == "pool" else self.source(name)
+        if source is None:
+            raise KeyError(f"data.{name}")
+        return source
 
-class TaskConfig(Section):
-    """One of several target tasks."""
+    @property
+    def sides(self) -> list[Literal["pool", "query", "test"]]:
+        """The sides that there are."""
+        return ["pool", "query"] if self.source("test") is None else ["pool", "query", "test"]
 
-    query: AnySource
-    """The examples of the task that steer the selection."""
-    test: AnySource
-    """Held-out rows of the task."""
+    @model_validator(mode="after")
+    def _pool_whole(self) -> Self:
+        if self.pool.holdout is not None:
+            raise ValueError("pool.holdout: only of queries a part is held out; leave it out")
+        return self

@@ -8,7 +8,7 @@ from tis_ray.section import Section
 
 
 class GivenConfig(Section):
-    """One method from files; paths of .npy matrices, or of .parquet tables with an `id` column."""
+    """One method from files: matrices (.npy, .npz, .pt, .safetensors), or .parquet tables with an `id` column."""
 
     scores: str | None = Field(None, min_length=1)
     """Scores of every query (row) with every pool row (column); in a table, a list

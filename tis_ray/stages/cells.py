@@ -23,6 +23,7 @@ from tis_ray.distributed.lost import killed_for_memory
 from tis_ray.distributed.trials import report_trial, run_trials
 from tis_ray.distributed.worker_group import run_training
 from tis_ray.errors import FailedError
+from tis_ray.log import Activity
 from tis_ray.models.loading import model_identity
 from tis_ray.selectors.constraints import Filled
 from tis_ray.settings import FinetuneConfig
@@ -31,7 +32,7 @@ from tis_ray.stages.cell_training import CellOrder, cell_loop
 from tis_ray.stages.constrain import Constrainer
 from tis_ray.stages.context import Context
 from tis_ray.stages.ordering_artifact import StudyOrdering
-from tis_ray.stages.training_rows import Subset
+from tis_ray.stages.training_rows import Subset, training_progress
 from tis_ray.store import Artifact, fingerprint, read_json, read_lines, write_json, write_text
 from tis_ray.store.sides import Side
 
@@ -291,12 +292,19 @@ def _train_all(
     context: Context,
     report_ended: Callable[[], None],
 ) -> None:
-    def count() -> tuple[int, int]:
+    training = Activity("fine-tune, evaluate", "cells", len(orders), "waiting for workers")
+
+    def count(activity: Activity) -> None:
         report_ended()
-        return sum(order.artifact.complete for order in orders.values()), len(orders)
+        running = [order.folder for order in orders.values() if not order.artifact.complete]
+        steps = [training_progress(folder) for folder in running]
+        if any(total for _, total in steps):
+            step, total = (sum(each) for each in zip(*steps, strict=True))
+            activity.state = f"training the first: step {step} of {total}"
+        activity.count(len(orders) - len(running))
 
     workers, cluster = context.config.finetune.workers, context.cluster
-    with context.log.watching("fine-tune, evaluate", "cells", count):
+    with context.log.watching(training, count):
         errors = run_trials(
             f"study-{fingerprint(sorted(orders))}",
             partial(run_cell, cluster=cluster, workers=workers, root=context.root),

@@ -19,13 +19,13 @@ from tis_ray.config import Config
 from tis_ray.data import Template, template_identity
 from tis_ray.errors import InputError
 from tis_ray.models.loading import model_identity
-from tis_ray.representations import Build, Features, Featuriser, Representation, Warmup
+from tis_ray.representations import Build, Features, Featuriser, Representation
 from tis_ray.settings import ModelConfig
 from tis_ray.stages.context import Context
-from tis_ray.stages.warmup import warm_up, warmup_artifact
+from tis_ray.stages.given_checkpoints import untrained_checkpoints
+from tis_ray.stages.warmup import trained_checkpoints
 from tis_ray.store.codec import VERSION as CODEC_VERSION
 from tis_ray.store.sides import Side
-from tis_ray.training.checkpoints import Checkpoint, checkpoints
 
 
 @dataclass(frozen=True)
@@ -100,32 +100,13 @@ def make_recipe(method: Representation, context: Context, pool: Side) -> Recipe:
     folders: tuple[Path, ...] = ()
     warmup = method.warmup(settings)
     if warmup is not None:
-        epochs = _warmup_checkpoints(warmup, context, model, pool)
+        made = trained_checkpoints if warmup.trains else untrained_checkpoints
+        epochs = made(warmup, context, model, pool)
         folders = tuple(checkpoint.path for checkpoint in epochs)
-        weights_C = method.weights(epochs[-1].steps())
+        if len(epochs) > 1:  # a single one has the whole weight, whatever it was trained with
+            weights_C = method.weights(epochs[-1].steps())
         space["checkpoint"] = {
             f"{checkpoint.epoch}": checkpoint.identity() for checkpoint in epochs
         }
     of = Build(settings, model, config.batch, context.cluster.device, folders)
     return Recipe(method, of, config.data.template, space, weights_C)
-
-
-def _warmup_checkpoints(
-    warmup: Warmup, context: Context, model: ModelConfig, pool: Side
-) -> list[Checkpoint]:
-    if warmup.checkpoints is not None:
-        earlier = checkpoints(Path(warmup.checkpoints).expanduser())
-        if not earlier:
-            raise InputError(
-                f"{warmup.field}: {warmup.checkpoints} holds no `epoch-*` checkpoint; give the folder "
-                "of a warm-up, `warmup-*` among the artifacts of an earlier run"
-            )
-        return earlier
-    artifact = warmup_artifact(warmup, context, model, pool)
-    reused, note = artifact.complete, ""
-    if not reused:
-        if earlier := checkpoints(artifact.path):
-            note = f"continued after epoch {earlier[-1].epoch}"
-        warm_up(artifact, warmup, context, model, pool)
-    context.log.made("warm-up", "warm-up", artifact, reused, note)
-    return checkpoints(artifact.path)

@@ -80,7 +80,16 @@ def featurize(
             note = f"{total - lacking} of {total} rows were already in the store"
         arguments = {"recipe": recipe, "sides": sides, "store": store, "missing": missing}
         with clock.marked():
-            facts = map_shards(Featurise, arguments, list(missing), context, label, gpu=True)
+            facts = map_shards(
+                Featurise,
+                arguments,
+                list(missing),
+                context,
+                label,
+                gpu=True,
+                rows=lacking if recipe.method.reads == "tokens" else 0,
+                passes=len(recipe.weights_C),
+            )
         if facts["cut"]:
             cut = f"{facts['cut']} texts were longer than the encoder reads and were cut"
             note = f"{note}; {cut}" if note else cut

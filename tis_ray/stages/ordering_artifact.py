@@ -1,16 +1,21 @@
-"""The `ordering-*` artifact: the pool ranked by one method, with the ids and sources of its rows."""
+"""The `ordering-*` artifact: the pool ranked by one method, with the ids and sources of its rows.
+
+Its manifest names, as `rows`, the fingerprints of what it ranks and what it was ranked by: by them a
+selected row is found again as it came (`tis_ray.finished.subset`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
+from tis_ray.log import peak_mb
 from tis_ray.selectors.constraints import Filled
-from tis_ray.store import Artifact, read_json, read_parquet
+from tis_ray.store import Artifact, read_json, read_parquet, write_json, write_parquet
 from tis_ray.store.sides import Side
 
 
@@ -42,6 +47,20 @@ class StudyOrdering:
     def table(self) -> pa.Table:
         """Read the ordering, best first."""
         return read_parquet(self.file)
+
+    def commit(
+        self, table: pa.Table, filled: Sequence[Filled], pool: Side, query: Side, seconds: float
+    ) -> None:
+        """Write the ordering of a pool's rows, and what its budgets came to."""
+        write_parquet(self.file, table)
+        write_json(self.artifact / "budgets.json", [asdict(entry) for entry in filled])
+        rows = {"pool": pool.rows.fingerprint, "query": query.rows.fingerprint}
+        self.artifact.commit(
+            rows=table.num_rows,
+            seconds=seconds,
+            peak_mb=peak_mb(),
+            details={"rows": rows, "tokens": pool.tokens.fingerprint},
+        )
 
     def filled(self) -> dict[int, Filled]:
         """Read what each budget came to; its subset is the ordering's first `rows` rows."""

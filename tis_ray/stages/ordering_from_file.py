@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 import numpy as np
 
 from tis_ray.errors import InputError
-from tis_ray.log import peak_mb
 from tis_ray.methods import READY
 from tis_ray.representations import Representation
 from tis_ray.representations.given import Given
 from tis_ray.stages.constrain import Constrainer
 from tis_ray.stages.context import Context
 from tis_ray.stages.ordering_artifact import StudyOrdering, ordering_table
-from tis_ray.store import Artifact, write_json, write_parquet
+from tis_ray.store import Artifact
 from tis_ray.store.given_files import read_ordering
 from tis_ray.store.sides import Side
 
-VERSION = 2
+VERSION = 3
 
 
-def given_ordering(method: Representation, context: Context, pool: Side) -> StudyOrdering:
+def given_ordering(
+    method: Representation, context: Context, pool: Side, query: Side
+) -> StudyOrdering:
     """Return a ready ordering, filled to the study's budgets under its constraints.
 
     Raises InputError where the file is shorter than the budgets, or names rows that the study does
@@ -62,8 +61,6 @@ def given_ordering(method: Representation, context: Context, pool: Side) -> Stud
         scores = [score_of.get(row) for row in rows.tolist()]
         nothing = np.full(len(rows), -1)
         table = ordering_table(pool, rows, scores, nothing, [None] * len(rows), READY)
-        write_parquet(ordering.file, table)
-        write_json(artifact / "budgets.json", [asdict(entry) for entry in filled])
-        artifact.commit(rows=len(rows), seconds=clock.seconds, peak_mb=peak_mb())
+        ordering.commit(table, filled, pool, query, clock.seconds)
     context.log.made("ordering", f"{method.name} {READY}", artifact, reused)
     return ordering

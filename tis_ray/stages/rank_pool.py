@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict
 from functools import cached_property
 from typing import Any
 
@@ -14,7 +13,6 @@ import pyarrow as pa
 from tis_ray.analysis.study_values import Method
 from tis_ray.distributed.held_scores import HeldScores, hold_scores, score_shards
 from tis_ray.errors import InputError
-from tis_ray.log import peak_mb
 from tis_ray.selectors import BASELINE, Ordering, Selector, find_selector
 from tis_ray.selectors.constraints import Filled
 from tis_ray.stages.constrain import Constrainer
@@ -27,15 +25,13 @@ from tis_ray.store import (
     Artifact,
     fingerprint,
     read_npy,
-    write_json,
-    write_parquet,
 )
 from tis_ray.store.feature_views import FeatureSet, SideFeatures
 from tis_ray.store.score_matrix import ScoreMatrix
 from tis_ray.store.sides import Side
 
-VERSION = 2
-"""Of `ordering-*`; the selectors have their own."""
+VERSION = 3
+"""Of `ordering-*`; the selectors have their own. 3: the manifest names the rows."""
 
 Provided = tuple[Any, object]
 """What a selector is given beside scores and settings, and what names it in fingerprints."""
@@ -46,7 +42,7 @@ def order_all(
 ) -> list[StudyOrdering]:
     """Rank the pool by every selector that the study has for a representation."""
     if represented.method.gives == "ordering":
-        return [given_ordering(represented.method, context, pool)]
+        return [given_ordering(represented.method, context, pool, query)]
     with ExitStack() as actors:
         orderer = _Orderer(represented, context, pool, query, actors)
         return [
@@ -108,9 +104,8 @@ class _Orderer:
                 clock = artifact.clock()
                 params = {name: value for name, (value, _) in provided.items()}
                 rows, filled, ranked = self._fill(selector, selector.params(settings) | params)
-                write_parquet(ordering.file, self._named(rows, ranked))
-                write_json(artifact / "budgets.json", [asdict(entry) for entry in filled])
-                artifact.commit(rows=len(rows), seconds=clock.seconds, peak_mb=peak_mb())
+                table = self._named(rows, ranked)
+                ordering.commit(table, filled, self.pool, self.query, clock.seconds)
             self.log.made("ordering", ordering.name.replace("-", " ", 1), artifact, reused)
         return ordering
 

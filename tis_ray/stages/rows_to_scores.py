@@ -62,8 +62,8 @@ class Representer:
     def __init__(
         self,
         context: Context,
-        rows: Mapping[str, Artifact],
-        sides: dict[str, Side],
+        rows: Mapping[SideName, Artifact],
+        sides: dict[SideName, Side],
         dropped: Mapping[str, tuple[str, str]],
     ) -> None:
         self.context, self.rows, self.sides, self.dropped = context, rows, sides, dropped

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -40,6 +40,7 @@ from tis_ray.store import (
 )
 from tis_ray.store.feature_store import require_same_space
 from tis_ray.store.feature_views import FeatureSet, open_features
+from tis_ray.store.row_origins import row_origins
 from tis_ray.store.sides import QUARANTINE, Side
 
 VERSION = 1
@@ -135,9 +136,9 @@ def score_rows(method: Representation, sides: dict[str, Side], context: Context)
 def score_folders(pool: Path, query: Path, out: Path) -> Path:
     """Score one run's pool features against another run's queries, in this process.
 
-    Writes `scores.npy` (M, N), `columns.npy` and `queries.npy` (row numbers of both sides) and
-    `certificate.json`; returns the matrix' path. Raises InputError, naming what differs, unless both
-    are of one space.
+    Writes `scores.npy` (M, N), `columns.npy` and `queries.npy` (row numbers of both sides), what these
+    rows are (`columns.parquet`, `queries.parquet`) and `certificate.json`; returns the matrix' path.
+    Raises InputError, naming what differs, unless both are of one space.
     """
     ours, theirs = open_features(pool), open_features(query)
     for features, folder, side in ((ours, pool, "pool"), (theirs, query, "query")):
@@ -163,6 +164,15 @@ def score_folders(pool: Path, query: Path, out: Path) -> Path:
     write_npy(out / "columns.npy", np.concatenate([_rows(out, shard) for shard in range(shards)]))
     write_json(out / "certificate.json", _certificate(out, ScoreStored.KIND))
     parts = [read_npy(out / f"scores-{shard:05d}.npy", mapped=True) for shard in range(shards)]
+    ends: tuple[tuple[FeatureSet, Literal["pool", "query"], np.ndarray], ...] = (
+        (ours, "pool", read_npy(out / "columns.npy")),
+        (theirs, "query", read_npy(out / "queries.npy")),
+    )
+    for features, side, rows in ends:
+        name = "columns.parquet" if side == "pool" else "queries.parquet"
+        (out / name).unlink(missing_ok=True)
+        if (known := row_origins(features.artifact, side, rows)) is not None:
+            write_parquet(out / name, known)
     write_npy(out / "scores.npy", np.concatenate(parts, axis=1))
     return out / "scores.npy"
 

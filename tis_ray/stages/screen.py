@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -46,9 +46,10 @@ from tis_ray.store import (
     write_json,
     write_parquet,
 )
-from tis_ray.store.sides import row_dicts
+from tis_ray.store.sides import SideName, row_dicts
 
-VERSION = 1
+VERSION = 2
+"""Of `screen-*`; 2: what the config excludes is no part of it."""
 OVERLAPS = pa.schema(
     [
         *((name, pa.string()) for name in ("pool_id", "side", "target_id", "kind", "part")),
@@ -66,9 +67,11 @@ class Screen:
     """The result of screening.
 
     artifact: with `overlaps.parquet` (every overlap) and `dropped.parquet` (id, reason, detail).
+    excluded: ids that the config excludes, of rows that are not dropped anyway.
     """
 
     artifact: Artifact
+    excluded: frozenset[str]
 
     def overlaps(self) -> pa.Table:
         """Read the overlaps, the strongest of each pool row with each target first."""
@@ -77,37 +80,42 @@ class Screen:
     def dropped(self) -> dict[str, tuple[str, str]]:
         """Return reason and detail of each pool row that is not to be used, by id."""
         table = read_parquet(self.artifact / "dropped.parquet").to_pydict()
-        return {
-            name: (reason, detail)
-            for name, reason, detail in zip(
-                table["id"], table["reason"], table["detail"], strict=True
-            )
-        }
+        reason = str(RejectReason.EXCLUDED), "named by constraints.exclude"
+        found = zip(table["id"], table["reason"], table["detail"], strict=True)
+        every = dict.fromkeys(self.excluded, reason) | {name: why for name, *why in found}
+        return {name: tuple(every[name]) for name in sorted(every)}
+
+    def counts(self) -> dict[str, int]:
+        """Return how many pool rows are not to be used, by reason."""
+        return dict(Counter(reason for reason, _ in self.dropped().values()))
 
 
-def target_rows(config: Config, rows: Mapping[str, Artifact]) -> dict[TargetSide, list[Artifact]]:
+def target_rows(
+    config: Config, rows: Mapping[SideName, Artifact]
+) -> dict[TargetSide, list[Artifact]]:
     """Return the rows that the pool must not repeat: the study's own, and those of `overlap.also`.
 
     In the order of their fingerprints, so that tasks that name each other screen one pool, once.
     """
     targets: dict[TargetSide, list[Artifact]] = {}
     for side in TARGETS:
-        others = [read_side(config, side, getattr(task, side)) for task in config.overlap.also]
-        own = {artifact.fingerprint: artifact for artifact in (rows[side], *others)}
+        sources = [task.source(side) for task in config.overlap.also]
+        others = [read_side(config, side, source) for source in sources if source is not None]
+        artifacts = [*([rows[side]] if side in rows else []), *others]
+        own = {artifact.fingerprint: artifact for artifact in artifacts}
         targets[side] = [own[key] for key in sorted(own)]
     return targets
 
 
-def screen_pool(context: Context, rows: Mapping[str, Artifact]) -> Screen:
+def screen_pool(context: Context, rows: Mapping[SideName, Artifact]) -> Screen:
     """Find what the pool shares with query and test rows, and what of it is dropped."""
     config = context.config
-    excluded = read_ids(config.constraints.exclude, "constraints.exclude")
+    excluded = _excluded(config, rows["pool"])
     targets = target_rows(config, rows)
     inputs: dict[str, object] = {
         "pool": rows["pool"].fingerprint,
         **{side: [artifact.fingerprint for artifact in targets[side]] for side in TARGETS},
         "overlap": config.overlap.model_dump(mode="json", exclude=_unused(config.overlap)),
-        "exclude": sorted(excluded),
     }
     encoder = _encoder(config) if config.overlap.embedding is not None else None
     if encoder is not None:
@@ -120,7 +128,7 @@ def screen_pool(context: Context, rows: Mapping[str, Artifact]) -> Screen:
         clock = artifact.clock()
         with clock.marked():
             overlaps = _find_overlaps(context, artifact, rows["pool"], targets, encoder)
-        dropped = _dropped(config.overlap, overlaps, excluded, rows["pool"])
+        dropped = _dropped(config.overlap, overlaps)
         already = {row["id"] for row in dropped}
         dropped += [
             row
@@ -139,8 +147,10 @@ def screen_pool(context: Context, rows: Mapping[str, Artifact]) -> Screen:
                 "dropped": dict(Counter(row["reason"] for row in dropped)),
             },
         )
-    context.log.made("screen", "screen", artifact, reused, _note(artifact.manifest().details))
-    return Screen(artifact)
+    screen = Screen(artifact, frozenset(excluded))
+    note = _note(artifact.manifest().details["overlaps"], sum(screen.counts().values()))
+    context.log.made("screen", "screen", artifact, reused, note)
+    return screen
 
 
 def _unused(settings: OverlapConfig) -> set[str]:
@@ -262,23 +272,23 @@ def _find_overlaps(
     return [Overlap(**row) for row in rows]
 
 
-def _dropped(
-    settings: OverlapConfig, overlaps: list[Overlap], excluded: set[str], pool: Artifact
-) -> list[dict[str, str]]:
-    """Return the pool rows that are not to be used, one reason each."""
-    dropped: dict[str, dict[str, str]] = {}
+def _excluded(config: Config, pool: Artifact) -> set[str]:
+    """Return the ids that the config excludes. Raises InputError for one that no pool row has."""
+    excluded = read_ids(config.constraints.exclude, "constraints.exclude")
     if excluded:
-        if left := excluded - set(
-            read_tables(pool.path, "rows-*.parquet", ["id"])["id"].to_pylist()
-        ):
+        known = read_tables(pool.path, "rows-*.parquet", ["id"])["id"].to_pylist()
+        if left := excluded - set(known):
             raise InputError(
                 f"constraints.exclude: {sorted(left)[0]!r} is not the id of a pool row"
                 + (f" (nor are {len(left) - 1} more)" if len(left) > 1 else "")
                 + "; check the spelling"
             )
-        reason = str(RejectReason.EXCLUDED)
-        detail = "named by constraints.exclude"
-        dropped = {name: {"id": name, "reason": reason, "detail": detail} for name in excluded}
+    return excluded
+
+
+def _dropped(settings: OverlapConfig, overlaps: list[Overlap]) -> list[dict[str, str]]:
+    """Return the pool rows that are not to be used because of overlaps, one reason each."""
+    dropped: dict[str, dict[str, str]] = {}
     sides = {side for side in TARGETS if getattr(settings, side) == "drop"}
     # One row may overlap with both sides: the test set is the worse.
     for overlap in sorted(best(overlaps), key=lambda o: o.side != "test"):
@@ -297,12 +307,12 @@ def _rows_of(folder: Path) -> Iterator[Row]:
         yield from (cast(Row, row) for row in row_dicts(path))
 
 
-def _note(details: Mapping[str, Any]) -> str:
+def _note(overlaps: Mapping[str, Mapping[str, int]], lost: int) -> str:
     """Return the outcome in words, for the log."""
     parts = []
-    for side, kinds in details["overlaps"].items():
+    for side, kinds in overlaps.items():
         rows = sum(count for kind, count in kinds.items() if kind != "targets")
         parts.append(f"{rows} overlap with {kinds['targets']} {side} rows")
-    if lost := sum(details["dropped"].values()):
+    if lost:
         parts.append(f"{lost} dropped")
     return "; ".join(parts) or "no overlap with query or test rows"

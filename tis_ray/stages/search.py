@@ -23,7 +23,7 @@ from tis_ray.config import Config
 from tis_ray.distributed.lost import killed_for_memory
 from tis_ray.distributed.trials import asha, report_trial, run_trials
 from tis_ray.evaluation import example_losses
-from tis_ray.log import peak_mb
+from tis_ray.log import Activity, peak_mb
 from tis_ray.models.loading import model_identity
 from tis_ray.settings import FinetuneConfig, SearchConfig
 from tis_ray.settings.grid import Point, label, placed, points
@@ -135,11 +135,12 @@ def _run(
     }
     epochs = config.finetune.epochs
 
-    def count() -> tuple[int, int]:
-        done = sum(len(_losses(order.folder)) for order in orders.values())
-        return done, len(orders) * epochs
+    training = Activity("search", "epochs", len(orders) * epochs, "waiting for workers")
 
-    with context.log.watching("search", "epochs", count):
+    def count(activity: Activity) -> None:
+        activity.count(sum(len(_losses(order.folder)) for order in orders.values()))
+
+    with context.log.watching(training, count):
         errors = run_trials(
             f"search-{artifact.fingerprint}",
             run_trial,

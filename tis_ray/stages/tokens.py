@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import pyarrow as pa
-from rich.markup import escape
 
 from tis_ray.analysis.study_values import StageCost
 from tis_ray.config import Config
@@ -131,6 +130,7 @@ def prepare_side(
             f"data.{name}: none of {manifest.quarantined + rows.manifest().quarantined} rows is usable; "
             f"see {tokens / 'quarantine.parquet'}"
         )
+    side = Side(name, rows, tokens, shards)
     context.log.finished(
         StageCost(
             stage=label,
@@ -142,11 +142,9 @@ def prepare_side(
             quarantined=manifest.quarantined + rows.manifest().quarantined,
             device="cpu",
             peak_mb=manifest.peak_mb,
-        )
+        ),
+        details=list(side_lines(side)),
     )
-    side = Side(name, rows, tokens, shards)
-    for line in side_lines(side):
-        context.log.say(f"    [dim]{escape(line)}[/dim]")
     return side
 
 
@@ -161,7 +159,7 @@ def read_side(config: Config, name: SideName, source: AnySource | None = None) -
 
     source: what to read in place of the study's own, such as another task's.
     """
-    source = source or getattr(config.data, name)
+    source = source or config.data.side(name)
     artifact = Artifact(
         config.artifact_root,
         "rows",
@@ -222,22 +220,23 @@ class Tokenise:
         start = time.monotonic()
         kept, lost, counts = [], [], TokenCounts()
         for row in row_dicts(self.rows / f"rows-{shard:05d}.parquet"):
-            fact = {name: row[name] for name in ("row", "id", "source", "content")}
-            place = {"file": row["file"], "line": str(row["line"])}
-            del row["row"], row["content"]
-            problem = self.dropped.get(fact["id"])
+            problem = self.dropped.get(row["id"])
             if problem is None:
                 try:
-                    encoded = self.encode(cast(Row, row))
+                    encoded = self.encode(_as_given(row))
                 except UnusableError as error:
                     problem = error.reason, error.detail
                 else:
                     counts.add(encoded)
-                    tokens = count_response_tokens(encoded.labels)
-                    kept.append({**fact, **encoded.encoded(), "response_tokens": tokens})
+                    kept.append(_with_tokens(row, encoded))
                     continue
             reason, detail = problem
-            place = {"side": self.side, **place, "id": fact["id"]}
+            place = {
+                "side": self.side,
+                "file": row["file"],
+                "line": str(row["line"]),
+                "id": row["id"],
+            }
             lost.append({**place, "reason": str(reason), "detail": detail})
         write_parquet(
             self.out / f"quarantine-{shard:05d}.parquet", pa.Table.from_pylist(lost, QUARANTINE)
@@ -246,9 +245,26 @@ class Tokenise:
         write_parquet(self.out / f"tokens-{shard:05d}.parquet", pa.Table.from_pylist(kept, TOKENS))
         return {"rows": len(kept), "seconds": time.monotonic() - start}
 
+    def stored(self, row: TableRow) -> TableRow | None:
+        """Return a stored row with its tokens, of the schema TOKENS; None if it cannot be used."""
+        try:
+            return _with_tokens(row, self.encode(_as_given(row)))
+        except UnusableError:
+            return None
+
     def encode(self, row: Row) -> EncodedRow:
         """Return a row as token ids and labels; errors are those of `encode_row`."""
         return encode_row(row, self.side, self.tokenizer, self.max_length, self.template)
+
+
+def _as_given(row: TableRow) -> Row:
+    return cast(Row, {name: value for name, value in row.items() if name not in ("row", "content")})
+
+
+def _with_tokens(row: TableRow, encoded: EncodedRow) -> TableRow:
+    fact = {name: row[name] for name in ("row", "id", "source", "content")}
+    tokens = count_response_tokens(encoded.labels)
+    return {**fact, **encoded.encoded(), "response_tokens": tokens}
 
 
 def prompt_and_label(row: TableRow, tokenizer: Any, template: Template) -> tuple[str, str]:

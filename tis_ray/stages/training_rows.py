@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -32,8 +32,13 @@ class Subset:
     @classmethod
     def write(cls, file: Path, pool: Side, positions: np.ndarray) -> Subset:
         """Write the pool's token rows at `positions`, in that order, for a training to read."""
-        write_parquet(file, take_examples(pool, positions))
-        return cls(file, len(positions), file_digest(file))
+        return cls.write_tokens(file, take_examples(pool, positions))
+
+    @classmethod
+    def write_tokens(cls, file: Path, tokens: pa.Table) -> Subset:
+        """Write token rows for a training to read."""
+        write_parquet(file, tokens)
+        return cls(file, tokens.num_rows, file_digest(file))
 
     def examples(self, name: str) -> list[Example]:
         """Read the rows for the training `name`; raise LostRowsError if they are not those written."""
@@ -55,8 +60,13 @@ def sample_rows(pool: Side, size: int, seed: int) -> np.ndarray:
     Both follow from a hash of the rows' ids, so the order of the pool file does not matter.
     """
     ids = [name for table in pool.token_tables() for name in table["id"].to_pylist()]
+    return in_order_of_hashes(ids, seed)[:size]
+
+
+def in_order_of_hashes(ids: Sequence[str], seed: int) -> np.ndarray:
+    """Return the places of ids in a random order that follows from each id and the seed alone."""
     keys = [blake2b(f"{seed}|{name}".encode(), digest_size=8).digest() for name in ids]
-    return np.array(sorted(range(len(ids)), key=lambda i: keys[i])[:size])
+    return np.array(sorted(range(len(ids)), key=lambda i: keys[i]))
 
 
 def take_examples(pool: Side, positions: np.ndarray) -> pa.Table:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -58,10 +58,25 @@ def write_npy(path: str | os.PathLike[str], array: np.ndarray) -> None:
         np.save(temporary, array, allow_pickle=False)
 
 
-def write_csv(path: str | os.PathLike[str], table: pa.Table) -> None:
+def write_csv(path: str | os.PathLike[str], table: pa.Table, delimiter: str = ",") -> None:
     """Write a table as CSV, atomically."""
     with atomic_path(path) as temporary:
-        pacsv.write_csv(table, temporary)
+        pacsv.write_csv(table, temporary, pacsv.WriteOptions(delimiter=delimiter))
+
+
+def write_lines(path: str | os.PathLike[str], lines: Iterable[str]) -> None:
+    """Write lines of UTF-8 text as they come, atomically."""
+    with (
+        atomic_path(path) as temporary,
+        temporary.open("w", encoding="utf-8", newline="\n") as file,
+    ):
+        file.writelines(f"{line}\n" for line in lines)
+
+
+def write_arrow(path: str | os.PathLike[str], table: pa.Table) -> None:
+    """Write a table as an Arrow (Feather) file, atomically."""
+    with atomic_path(path) as temporary, pa.ipc.new_file(temporary, table.schema) as file:
+        file.write_table(table.unify_dictionaries())
 
 
 def write_parquet(path: str | os.PathLike[str], table: pa.Table) -> None:

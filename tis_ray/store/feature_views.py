@@ -38,10 +38,14 @@ class FeatureSet:
         """Read where the features of a shard's rows lie: row, file, position."""
         return read_parquet(self.artifact / f"{side}-{shard:05d}.parquet")
 
+    def size(self, side: str) -> int:
+        """Return how many bytes of files hold a side's features."""
+        files = self.artifact.manifest().details["files"][side]
+        return sum((self.store.path / side / name).stat().st_size for name in files)
+
     def rows(self, side: str, shard: int) -> np.ndarray:
         """Return the row numbers of a shard's features."""
-        numbers: np.ndarray = self.index(side, shard)["row"].to_numpy()
-        return numbers
+        return _integers(self.index(side, shard)["row"])
 
     def read(
         self, side: str, shard: int, places: np.ndarray | None = None
@@ -52,9 +56,9 @@ class FeatureSet:
         DamagedShardError if a file of the store was changed.
         """
         index = self.index(side, shard)
+        files, positions = index["file"].to_pylist(), _integers(index["position"])
         if places is not None:
-            index = index.take(pa.array(places))
-        files, positions = index["file"].to_pylist(), index["position"].to_numpy()
+            files, positions = [files[place] for place in places.tolist()], positions[places]
         if not files:
             return np.zeros((0, len(self.weights_C), 1), np.float32), {}
         members = {
@@ -108,6 +112,11 @@ class SideFeatures:
             order.append(mine)
         joined: np.ndarray = np.concatenate(parts)[np.argsort(np.concatenate(order))]
         return joined
+
+
+def _integers(column: pa.ChunkedArray) -> np.ndarray:
+    """Return a short column; Arrow's own conversion imports pandas, half of what `explain` takes."""
+    return np.array(column.to_pylist(), np.int64)
 
 
 def combine(values_ECK: np.ndarray, weights_C: np.ndarray) -> np.ndarray:

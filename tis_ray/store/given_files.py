@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from tis_ray.errors import InputError
 from tis_ray.store.files import TableRow
 from tis_ray.store.fingerprint import file_digest
+from tis_ray.store.matrix_files import split_name
 from tis_ray.store.score_matrix import open_scores
 
 MOST_MISSING = 3
@@ -21,7 +22,9 @@ MOST_MISSING = 3
 
 def content_digest(path: str, key: str) -> str:
     """Return a hash of a file's bytes. Raises InputError, naming the config key, if there is none."""
-    return file_digest(_file(path, key))
+    file, name = split_name(path)
+    digest = file_digest(_file(str(file), key))
+    return digest if name is None else f"{digest}:{name}"
 
 
 def check_matrix(path: str, key: str, queries: int, rows: int) -> None:
@@ -208,9 +211,11 @@ def _unique(table: pa.Table, path: str, key: str) -> dict[str, int]:
 
 
 def _matrix(path: str, key: str) -> np.ndarray:
-    """Return a memory-mapped .npy matrix. Raises InputError that names the config key."""
+    """Return a matrix, NaN where it is masked. Raises InputError that names the config key."""
+    _file(str(split_name(path)[0]), key)
     try:
-        return open_scores(_file(path, key))
+        matrix = open_scores(path)
+        return matrix.filled(np.nan) if isinstance(matrix, np.ma.MaskedArray) else matrix
     except InputError as error:
         raise InputError(
             f"{key}: {str(error).removeprefix('scores: ').removeprefix(f'{key}: ')}"

@@ -15,6 +15,7 @@ import numpy as np
 from tis_ray.errors import InputError
 from tis_ray.selectors.ordering import Scores, checked_shape
 from tis_ray.store.files import read_npy
+from tis_ray.store.matrix_files import open_matrix
 
 BLOCK_VALUES = 1 << 24
 """Scores in memory at once while all of them are read: 64 MiB of float32."""
@@ -50,6 +51,11 @@ class ScoreMatrix:
             read_Mn[:, mine] = scores_MN[queries, places[mine] - self.starts[owner]]
         return read_Mn
 
+    def row(self, query: int) -> np.ndarray:
+        """Return all candidates' scores (N,) for one query: a row of the matrix."""
+        parts = [np.asarray(read_npy(path, mapped=True)[query]) for path in self.files]
+        return np.concatenate(parts)
+
     def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
         """Yield all columns in order: the first one's number, and a block (M, n)."""
         width = max(1, BLOCK_VALUES // len(self.queries_M))
@@ -60,24 +66,17 @@ class ScoreMatrix:
 
 
 def open_scores(path: str | os.PathLike[str]) -> Scores:
-    """Memory-map an (M, N) float32 or float64 .npy file; nothing in it is ever unpickled.
+    """Return the (M, N) matrix of a file (`matrix_files.open_matrix`); an .npy is memory-mapped.
 
-    Raises InputError when the file is missing, is no .npy file, or holds something else.
+    A masked array where the file has a mask. Raises InputError, naming the file, when it is missing or
+    holds something else.
     """
-    file = Path(path)
-    if not file.is_file():
-        problem = "is a folder" if file.is_dir() else "does not exist"
-        raise InputError(f"scores: {file} {problem}; give an .npy file of queries x candidates")
     try:
-        scores_MN: Scores = np.lib.format.open_memmap(file, mode="r")
-    except (ValueError, EOFError, SyntaxError) as error:
-        reason = str(error).splitlines()[0] if str(error) else "no header"
-        raise InputError(
-            f"scores: {file} is not a readable .npy matrix ({reason}); "
-            "write it with numpy.save(..., allow_pickle=False)"
-        ) from None
+        scores_MN: Scores = open_matrix(path)
+    except InputError as error:
+        raise InputError(f"scores: {error}") from None
     try:
         checked_shape(scores_MN.shape, scores_MN.dtype)
     except InputError as error:
-        raise InputError(f"{error} (in {file})") from None
+        raise InputError(f"{error} (in {os.fspath(path)})") from None
     return scores_MN

@@ -7,7 +7,7 @@ have no usable label. Both list what they lost in `quarantine.parquet`.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -122,9 +122,16 @@ def rows_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist([_stored(row) for row in rows], schema=ROWS)
 
 
-def row_dicts(path: Path) -> list[TableRow]:
-    """Read a rows shard, as `rows_table` took it; fields that a row lacks are left out."""
-    return [_as_read(row) for row in read_parquet(path).to_pylist()]
+def row_dicts(path: Path, wanted: Collection[int] | None = None) -> list[TableRow]:
+    """Read a rows shard, as `rows_table` took it; fields that a row lacks are left out.
+
+    wanted: of these rows alone, by their numbers.
+    """
+    if wanted is None:
+        return [_as_read(row) for row in read_parquet(path).to_pylist()]
+    numbers = read_parquet(path, ["row"])["row"].to_pylist()
+    places = [place for place, row in enumerate(numbers) if row in wanted]
+    return [_as_read(row) for row in read_parquet(path).take(places).to_pylist()] if places else []
 
 
 def _stored(row: Mapping[str, Any]) -> TableRow:

@@ -15,23 +15,59 @@ from tis_ray.models.fitness import model_problems
 from tis_ray.models.loading import load_tokenizer
 from tis_ray.settings import ModelConfig
 from tis_ray.stages.feature_recipe import reading_model
-from tis_ray.store import Artifact
-from tis_ray.store.sides import row_dicts
+from tis_ray.stages.given_checkpoints import given_problems
+from tis_ray.store import Artifact, read_tables
+from tis_ray.store.sides import SideName, row_dicts
 
 LOOKED_AT = 24
 """Rows of each side."""
 
 
-def check_models(config: Config) -> None:
-    """Raise InputError, with a line for each problem, for a model that cannot do what a study asks."""
+def check_apart(rows: Mapping[SideName, Artifact], log: RunLog) -> None:
+    """Say how many test rows are queries too. Raises InputError if all of them are."""
+    if "test" not in rows:
+        return
+    said = {
+        side: set(
+            read_tables(rows[side].path, "rows-*.parquet", ["content"])["content"].to_pylist()
+        )
+        for side in ("query", "test")
+    }
+    both = said["test"] & said["query"]
+    if not both:
+        return
+    cure = "hold out some of the queries instead (`data.query: {path: ..., holdout: 0.3}`)"
+    if both == said["test"]:
+        raise InputError(
+            f"data.test: all of its {len(both)} rows are queries (data.query), so models would be measured "
+            f"on what steered the selection, and pool rows near the queries dropped; {cure}, or leave "
+            "data.test out, which `tis-ray select` does not need"
+        )
+    log.say(
+        f"[yellow]data.test: {len(both)} of its {len(said['test'])} rows are queries (data.query) too, so "
+        f"results on them say little, and pool rows near these queries are dropped; {cure}[/yellow]"
+    )
+
+
+def check_models(config: Config, trained: bool = True) -> None:
+    """Raise InputError, with a line for each problem, for a model that cannot do what a study asks.
+
+    trained: whether models are fine-tuned too, and not only read what is selected.
+    """
     longest, finetune = config.data.max_length, config.finetune
-    trained = finetune.lora if finetune.method == "lora" else None
-    problems = {"finetune": model_problems(config.model, longest, trained)}
+    problems = {}
+    if trained:
+        lora = finetune.lora if finetune.method == "lora" else None
+        problems["finetune"] = model_problems(config.model, longest, lora)
     for method in config.representations():
         if method.reads == "tokens":
             warmup = method.warmup(config.settings_of(method))
-            model, lora = reading_model(method, config), warmup.lora if warmup else None
-            problems[method.name] = model_problems(model, longest, lora, per_example=True)
+            model = reading_model(method, config)
+            lora = warmup.lora if warmup and warmup.given is None else None
+            problems[method.name] = [
+                *model_problems(model, longest, lora, per_example=True),
+                *(given_problems(warmup, model) if warmup else ()),
+            ]
     lines = [
         f"{section}.{line}" if line.startswith("lora.") else line
         for section, found in problems.items()
@@ -42,7 +78,7 @@ def check_models(config: Config) -> None:
 
 
 def check_encoding(
-    config: Config, rows: Mapping[str, Artifact], models: Sequence[ModelConfig], log: RunLog
+    config: Config, rows: Mapping[SideName, Artifact], models: Sequence[ModelConfig], log: RunLog
 ) -> None:
     """Say what is wrong with how the rows will be encoded, a line each.
 

@@ -150,10 +150,9 @@ def _method(ordering: StudyOrdering) -> Method:
 
 def _overlaps(screen: Screen) -> Overlaps:
     """Return how much of the pool repeats queries or test rows, and the strongest pairs."""
-    details = screen.artifact.manifest().details
     return {
-        "counts": details["overlaps"],
-        "dropped": details["dropped"],
+        "counts": screen.artifact.manifest().details["overlaps"],
+        "dropped": screen.counts(),
         "rows": screen.overlaps().slice(0, SHOWN_OVERLAPS).to_pylist(),
     }
 

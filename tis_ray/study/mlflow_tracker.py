@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar
 
 from tis_ray.errors import InputError
+from tis_ray.stopping import told_of_stop
 from tis_ray.study.mlflow_limits import (
     flatten,
     locations,
@@ -321,8 +322,10 @@ def _opened(
         return
     run.set_tags(tags or {})
     status = "FINISHED"
+    killed = partial(client.set_terminated, run.run_id, "KILLED")
     try:
-        yield run
+        with told_of_stop(lambda stop: killed()):
+            yield run
         run.clear_error()
     except Exception as error:
         status = "FAILED"

@@ -74,13 +74,15 @@ def previews(
     found = []
     for study in studies:
         own = []
-        for side in sides:
+        for side in (side for side in sides if side in study.config.data.sides):
             read_as = study.config.model, study.config.data.template, study.config.data.max_length
-            key = repr((side, getattr(study.config.data, side), read_as))
+            key = repr((side, study.config.data.side(side), read_as))
             own += [side] if key not in seen else []
             seen.add(key)
         if own:
             found.append(preview(study.config, rows, own, whole, advance))
+    if not found:
+        raise InputError(f"data.{' and data.'.join(sides)}: the study has no such rows")
     return found
 
 
@@ -145,8 +147,7 @@ class _Looking:
     @property
     def source(self) -> AnySource:
         """Where the side comes from."""
-        source: AnySource = getattr(self.config.data, self.side)
-        return source
+        return self.config.data.side(self.side)
 
     def read(self, shown: int, whole: bool, advance: Advance) -> None:
         """Read and encode the rows. Raises InputError if none is usable."""

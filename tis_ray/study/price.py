@@ -1,64 +1,56 @@
 """The price of a study before it is run: measured on a few rows, extrapolated to all.
 
-The pool is read (its size is needed) but only a sample of it is tokenised, featurised and trained on,
-by one actor with the resources that the stages' actors get. Everything else is multiplication:
-seconds per token, tokens per row, rows. What is not in it: starting Ray, loading the model once for each
-actor, and waiting for other users of the machine.
+No row is stored, and of a large pool only a sample is read: how many rows there are is counted where that
+is quick and estimated where it is not. A thousand rows are encoded, some of them trained on, featurised
+and evaluated; everything else is multiplication. Where no cluster is named, that is done in this process.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+import os
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from math import isnan
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
+import torch
+from transformers.utils import logging as transformers_logging
 
-from tis_ray.config import Config, plan
-from tis_ray.distributed.connect import Cluster, connect
+from tis_ray.config import Config, plan, require_test
+from tis_ray.data.files.counted import Count
+from tis_ray.data.sampled import SideSample, sample_side
+from tis_ray.distributed.connect import IN_JOB, Cluster, connect
 from tis_ray.distributed.quiet import quiet_ray
 from tis_ray.distributed.task import run_task
-from tis_ray.evaluation import read_tasks
-from tis_ray.representations import Representation
-from tis_ray.settings.grid import points
-from tis_ray.stages.feature_recipe import reading_model
-from tis_ray.stages.tokens import read_side
-from tis_ray.store import fingerprint
+from tis_ray.errors import InputError
+from tis_ray.settings import PriceConfig
+from tis_ray.store import find_json, fingerprint, write_json
 from tis_ray.store.sides import SIDES, SideName
-from tis_ray.study.sample import Measured, measure_sample, methods_of
+from tis_ray.study.hardware import Memory, OnHardware, memory_of, on_hardware
+from tis_ray.study.measured import Measured
+from tis_ray.study.sample import measure_sample, methods_of
+from tis_ray.study.stage_prices import StagePrice, stage_prices, tokens_of
 
-BYTES = {"float32": 4.0, "float16": 2.0, "int8": 1.0, "int4": 0.5, "int2": 0.25}
-
-
-@dataclass(frozen=True)
-class StagePrice:
-    """The estimate for one stage: `seconds` is the sum over actors, `gigabytes` what it writes.
-
-    made_from: names what it is made from and how, where several studies can have it in common.
-    """
-
-    stage: str
-    rows: int
-    tokens: float
-    seconds: float
-    gigabytes: float = 0.0
-    made_from: str | None = None
-
-    def __add__(self, other: StagePrice) -> StagePrice:
-        """Return the price of the stage in two studies."""
-        return StagePrice(
-            self.stage,
-            self.rows + other.rows,
-            self.tokens + other.tokens,
-            self.seconds + other.seconds,
-            self.gigabytes + other.gigabytes,
-        )
+ROWS = 1000
+"""Pool rows of the sample."""
+OTHERS = 200
+"""Query and test rows of it."""
+FILE = "price.json"
+"""The estimate in a run's folder."""
 
 
 @dataclass(frozen=True)
 class Price:
-    """The estimate for a study."""
+    """The estimate for a study.
+
+    sample: pool rows that were trained on and featurised; encoded: that were encoded. rows: usable pool
+    rows, estimated. parameters: of the model that is fine-tuned. spread: half the 95% interval of tokens per row, as a share. refused: rows of the
+    sample by reason; cut: share of the others that `data.max_length` cuts, with what share of tokens.
+    """
 
     stages: list[StagePrice]
     actors: int
@@ -66,7 +58,15 @@ class Price:
     device: str
     sample: int
     spread: float
-    """Half the 95% interval of tokens per row, as a share: how far the sample may mislead."""
+    encoded: int = 0
+    rows: Count = field(default_factory=lambda: Count.of(0))
+    refused: dict[str, int] = field(default_factory=dict)
+    cut: float = 0.0
+    lost_tokens: float = 0.0
+    memory: Memory | None = None
+    hardware: list[OnHardware] = field(default_factory=list)
+    parameters: float = 0.0
+    money: PriceConfig = field(default_factory=PriceConfig)
 
     @property
     def seconds(self) -> float:
@@ -74,39 +74,177 @@ class Price:
         return sum(stage.seconds for stage in self.stages) / self.actors
 
     @property
+    def cores(self) -> int:
+        """What each actor has of that which is paid by the hour: one GPU, or its CPU cores."""
+        return 1 if self.device == "cuda" else self.threads
+
+    @property
     def device_hours(self) -> float:
         """GPU-hours, or CPU-core-hours without a GPU."""
-        each = 1 if self.device == "cuda" else self.threads
-        return sum(stage.seconds for stage in self.stages) * each / 3600
+        return sum(stage.seconds for stage in self.stages) * self.cores / 3600
+
+    @property
+    def gigabytes(self) -> float:
+        """What is written."""
+        return sum(stage.gigabytes for stage in self.stages)
+
+    @property
+    def an_hour(self) -> float | None:
+        """What an hour of a GPU, or of a core, costs; None if that was not said."""
+        return self.money.gpu_hour if self.device == "cuda" else self.money.cpu_hour
+
+    def to_json(self) -> dict[str, object]:
+        """Return plain values; docs/studies.md says what they are."""
+        paid, month = self.an_hour, self.money.storage_gb_month
+        return {
+            "device": self.device,
+            "actors": self.actors,
+            "threads": self.threads,
+            "seconds": _known(self.seconds),
+            "device_hours": _known(self.device_hours),
+            "gigabytes": _known(self.gigabytes),
+            "cost": None if paid is None else _known(self.device_hours * paid),
+            "storage_a_month": None if month is None else _known(self.gigabytes * month),
+            "currency": self.money.currency,
+            "stages": {
+                stage.stage: {
+                    "rows": stage.rows,
+                    "tokens": stage.tokens,
+                    "seconds": _known(stage.seconds / self.actors),
+                    "device_hours": _known(stage.seconds * self.cores / 3600),
+                    "gigabytes": _known(stage.gigabytes),
+                }
+                for stage in self.stages
+            },
+            "pool": {
+                "rows": round(self.rows.rows),
+                "low": round(self.rows.low),
+                "high": round(self.rows.high),
+                "sampled": self.encoded,
+                "refused": self.refused,
+                "cut": self.cut,
+                "lost_tokens": self.lost_tokens,
+                "tokens_spread": self.spread,
+            },
+            "measured_rows": self.sample,
+            "memory": None if self.memory is None else asdict(self.memory),
+            "hardware": [asdict(each) for each in self.hardware],
+        }
 
 
-def price(config: Config) -> Price:
-    """Measure a sample and return what all studies of a file would cost.
+def _known(value: float) -> float | None:
+    return None if isnan(value) else value
 
-    Studies that train and read with the same models and settings are measured once.
+
+def price(
+    config: Config, tell: Callable[[str], None] = lambda what: None, start: float | None = None
+) -> Price:
+    """Measure a sample and return what all studies of a file would cost; each one's is left in its folder.
+
+    Studies that train and read with the same models and settings are measured once. `tell` hears, now
+    and then, what is being done. start: seconds that a process takes to load what computes, if they
+    are known.
     """
-    studies = list(plan(config).values())
-    rows = [{side: read_side(study, side) for side in SIDES} for study in studies]
+    require_test(config)
+    start = _seconds_to_start(tell) if start is None else start
+    sides: dict[str, SideSample] = {}
     measured: dict[str, Measured] = {}
     prices = []
-    for study, sides in zip(studies, rows, strict=True):
-        cluster = connect(study)
-        key = _measured_by(study)
-        if key not in measured:
-            with quiet_ray():
-                measured[key] = run_task(
-                    "measuring a sample", cluster, measure_sample, study, sides, cluster.device
+    for study in plan(config).values():
+        own: dict[SideName, SideSample] = {}
+        for side in SIDES:
+            source = getattr(study.data, side)
+            key = fingerprint([side, source.model_dump(mode="json")])
+            if key not in sides:
+                tell(f"sampling data.{side}")
+                sides[key] = sample_side(source, side, ROWS if side == "pool" else OTHERS)
+            own[side] = sides[key]
+            if not own[side].usable:
+                raise InputError(
+                    f"data.{side}: no row of a sample of {len(own[side].rows)} is usable"
                 )
-        counts = {side: artifact.manifest().rows for side, artifact in sides.items()}
+        cluster = _cluster(study)
+        if (key := _measured_by(study)) not in measured:
+            found = _measure(study, own, cluster, tell)
+            found["start"] = start
+            found["refused"] = {**own["pool"].refused, **found["refused"]}
+            measured[key] = found
+        counts = {side: sample.usable_rows for side, sample in own.items()}
         prices.append(estimate(study, counts, measured[key], cluster))
+        write_json(study.run_dir / FILE, prices[-1].to_json())
     return total_price(prices)
+
+
+def kept_price(config: Config) -> dict[str, object] | None:
+    """Return the estimate that a dry run of one study left; None where there was none."""
+    found: dict[str, object] | None = find_json(config.run_dir / FILE)
+    return found
+
+
+def _measure(
+    study: Config,
+    sides: Mapping[SideName, SideSample],
+    cluster: Cluster,
+    tell: Callable[[str], None],
+) -> Measured:
+    rows = {side: sample.usable for side, sample in sides.items()}
+    if not _is_remote(study):
+        with warnings.catch_warnings(action="ignore"), _without_bars():
+            return measure_sample(study, rows, cluster.device, tell)
+    tell("measuring on the cluster")
+    with quiet_ray():
+        return run_task("measuring a sample", cluster, measure_sample, study, rows, cluster.device)
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Hold back the bars of transformers, which it draws for each model that is loaded."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
+
+
+def _is_remote(config: Config) -> bool:
+    return bool(config.compute.address or os.environ.get("RAY_ADDRESS") or IN_JOB in os.environ)
+
+
+def _cluster(config: Config) -> Cluster:
+    """Return the cluster that the study would have: its own, or what Ray would find on this machine."""
+    if _is_remote(config):
+        return connect(config)
+    cpus, gpus, threads = (
+        os.cpu_count() or 1,
+        torch.cuda.device_count(),
+        config.batch.threads,
+    )
+    each = config.compute.gpus_per_actor
+    each = (1.0 if gpus else 0.0) if each is None else each
+    room = min([cpus // threads, *([int(gpus / each)] if each else [])])
+    if room < 1:
+        raise InputError(
+            f"compute: one actor needs {threads} CPU(s) and {each:g} GPU(s), and this machine has "
+            f"{cpus} and {gpus}; lower batch.threads or compute.gpus_per_actor"
+        )
+    return Cluster(cpus, gpus, threads, each, min(config.compute.actors or room, room))
+
+
+def _seconds_to_start(tell: Callable[[str], None]) -> float:
+    """Return how long a process takes until it can load a model, as each actor does."""
+    tell("starting a process, as each actor is started")
+    start = time.monotonic()
+    subprocess.run([sys.executable, "-c", "import tis_ray.study.sample"], check=True)
+    return time.monotonic() - start
 
 
 def _measured_by(config: Config) -> str:
     """Return what names a measurement: all that decides seconds, widths and bytes."""
     return fingerprint(
         {
-            "pool": _tokens_of(config),
+            "pool": tokens_of(config),
             "batch": config.batch.model_dump(mode="json"),
             "finetune": config.finetune.model_dump(
                 mode="json", include={"method", "lora", "micro_tokens", "packed"}
@@ -121,93 +259,30 @@ def _measured_by(config: Config) -> str:
     )
 
 
-def _tokens_of(config: Config, method: Representation | None = None) -> dict[str, object]:
-    """Return what decides the pool's tokens, as the model of a representation reads them."""
-    model = config.model if method is None else reading_model(method, config)
-    data = config.data.model_dump(mode="json", include={"pool", "template", "max_length"})
-    return {"data": data, "model": model.model_dump(mode="json")}
-
-
 def estimate(
-    config: Config, counts: Mapping[SideName, int], facts: Measured, cluster: Cluster
+    config: Config, counts: Mapping[SideName, Count], facts: Measured, cluster: Cluster
 ) -> Price:
-    """Extrapolate the measurement of a sample to all rows of one study."""
-    pool, tokens = counts["pool"], counts["pool"] * facts["tokens_per_row"]
-    encoded = fingerprint({"tokens": _tokens_of(config)})
-    stages = [
-        StagePrice("tokens", pool, tokens, pool * facts["tokenise"], 8e-9 * tokens, encoded),
-        *(p for m in methods_of(config) for p in _representation_prices(config, m, counts, facts)),
-        *_training_prices(config, counts, facts),
-    ]
+    """Extrapolate the measurement of a sample to all rows of one study; counts are of readable rows."""
+    rows = counts["pool"].times(facts["usable"], of=facts["encoded"])
+    usable = {side: round(count.rows) for side, count in {**counts, "pool": rows}.items()}
+    stages = stage_prices(config, usable, facts, cluster.actors)
+    memory = memory_of(config, facts)
     return Price(
-        stages, cluster.actors, cluster.threads, cluster.device, facts["sample"], facts["spread"]
-    )
-
-
-def _representation_prices(
-    config: Config, method: Representation, counts: Mapping[SideName, int], facts: Measured
-) -> Iterator[StagePrice]:
-    """Yield the prices of a representation's warm-up, features and scores."""
-    pool, query, each = counts["pool"], counts["query"], facts["tokens_per_row"]
-    settings = config.settings_of(method)
-    tokens_of = _tokens_of(config, method)
-    features = fingerprint({"tokens": tokens_of, "method": method.identity(settings)})
-    scores = fingerprint({"features": features, "query": config.data.query.model_dump(mode="json")})
-    name, warmup, cascade = method.name, method.warmup(settings), method.cascade(settings)
-    if warmup is not None and warmup.checkpoints is None:
-        rows = min(pool, max(warmup.min_rows, round(warmup.share * pool)))
-        tokens = rows * each * warmup.training.epochs
-        warmed = fingerprint({"tokens": tokens_of, "warmup": repr(warmup)})
-        yield StagePrice("warm-up", rows, tokens, tokens * facts["train"], made_from=warmed)
-    passes = warmup.training.epochs if warmup is not None else 1
-    rows = query + (pool if cascade is None else round(pool * cascade.keep) + cascade.sample)
-    stores = method.gives == "vectors" and method.scoring(settings) == "store"
-    width = facts["width"].get(name, 0) * passes
-    size = width * BYTES[method.dtype(settings)] if stores else 0.0
-    tokens, seconds = rows * each * passes, rows * passes * facts["feature"][name]
-    yield StagePrice(f"features {name}", rows, tokens, seconds, rows * size * 1e-9, features)
-    seconds = 2.0 * query * rows * width / facts["flops"]
-    yield StagePrice(f"scores {name}", rows, 0, seconds, 4e-9 * query * rows, scores)
-
-
-def _training_prices(
-    config: Config, counts: Mapping[SideName, int], facts: Measured
-) -> Iterator[StagePrice]:
-    """Yield the prices of the search, of fine-tuning and of evaluation."""
-    pool, query, test = (counts[side] for side in SIDES)
-    each = facts["tokens_per_row"]
-    size = each if config.budget_unit == "tokens" else 1
-    if config.search is not None:
-        combinations = len(points(config.search.over))
-        trials = min(combinations, config.search.trials or combinations)
-        rows = trials * min(pool, config.search.rows or round(max(config.budget) / size))
-        tried = rows * each * config.finetune.epochs
-        losses = trials * config.finetune.epochs * query * facts["loss"]
-        yield StagePrice("search", rows, tried, tried * facts["finetune"] + losses)
-    methods = 1 + sum(
-        1 if config.method(name).gives == "ordering" else len(config.selectors(name))
-        for name in config.representation
-    )
-    trained = round(methods * len(config.seed) * sum(config.budget) / size)
-    models = methods * len(config.seed) * len(config.budget)
-    if config.quantiles is not None:
-        bins = config.quantiles.bins * (2 if config.quantiles.focus else 1)
-        parts = len(config.representation) * bins * len(config.seed)
-        trained, models = trained + parts * config.quantiles.rows, models + parts
-    tokens = trained * each * config.finetune.epochs
-    saved = models * facts["saved"] if config.finetune.save else 0.0
-    yield StagePrice("fine-tune", trained, tokens, tokens * facts["finetune"], 1e-9 * saved)
-    models += 2  # zero-shot, with and without template
-    # An answer's time is nearly all in its tokens.
-    answers = test * bool(config.evaluation.metrics) + sum(
-        len(task.rows) * task.asking.max_new_tokens / config.evaluation.max_new_tokens
-        for task in read_tasks(config.evaluation.tasks)
-    )
-    yield StagePrice(
-        "evaluate",
-        models * (query + test),
-        models * (query + test) * facts["target_tokens"],
-        models * ((query + test) * facts["loss"] + answers * facts["answer"]),
+        stages,
+        cluster.actors,
+        cluster.threads,
+        cluster.device,
+        facts["sample"],
+        facts["spread"],
+        facts["encoded"],
+        rows,
+        facts["refused"],
+        facts["cut"],
+        facts["lost_tokens"],
+        memory,
+        on_hardware(stages, facts["model"]["parameters"], memory),
+        facts["model"]["parameters"],
+        config.price,
     )
 
 
@@ -222,41 +297,6 @@ def total_price(prices: Sequence[Price]) -> Price:
             made.add(stage.made_from)
         before = stages.get(stage.stage)
         stages[stage.stage] = stage if before is None else before + stage
-    return replace(prices[0], stages=list(stages.values()))
-
-
-def print_price(price: Price, console: Console) -> None:
-    """Print the estimate, stage by stage."""
-    unit = "GPU-hours" if price.device == "cuda" else "core-hours"
-    each = 1 if price.device == "cuda" else price.threads
-    table = Table(
-        title=f"estimate: measured on {price.sample} pool rows, {price.actors} actor(s) on {price.device}",
-        box=box.SIMPLE_HEAD,
-        title_justify="left",
-    )
-    for column in ("stage", "rows", "tokens", "hours", unit, "GB"):
-        table.add_column(column, justify="left" if column == "stage" else "right", no_wrap=True)
-    total = StagePrice(
-        "total",
-        0,
-        sum(stage.tokens for stage in price.stages),
-        sum(stage.seconds for stage in price.stages),
-        sum(stage.gigabytes for stage in price.stages),
-    )
-    for stage in (*price.stages, total):
-        hours = stage.seconds / 3600
-        table.add_row(
-            stage.stage,
-            f"{stage.rows:,}" if stage.rows else "",
-            f"{stage.tokens:,.0f}" if stage.tokens else "",
-            f"{hours / price.actors:.3g}",
-            f"{hours * each:.3g}",
-            f"{stage.gigabytes:.3g}",
-            style="bold" if stage is total else None,
-        )
-    console.print(table)
-    console.print(
-        f"tokens per row: ± {price.spread:.0%} (95%, from {price.sample} rows); not counted: starting "
-        "Ray, loading models, tasks of lm-eval, other users of the machine",
-        highlight=False,
-    )
+    together = replace(prices[0], stages=list(stages.values()))
+    hardware = on_hardware(together.stages, together.parameters, together.memory)
+    return replace(together, hardware=hardware)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TypedDict, cast
 
 import numpy as np
 import torch
@@ -15,19 +15,27 @@ from torch.nn import Module
 from tis_ray.batches import IGNORED
 from tis_ray.batches.threads import cpu_threads
 from tis_ray.config import Config
-from tis_ray.data import Row, UnusableError
+from tis_ray.data import Row, TokenCounts, UnusableError, content_id
+from tis_ray.errors import InputError
 from tis_ray.evaluation import example_losses, generate
-from tis_ray.models.loading import load_model
+from tis_ray.log import peak_mb
+from tis_ray.models.loading import load_model, meta_model
 from tis_ray.models.lora import attach_lora, trainable_parameters
 from tis_ray.representations import Build, Representation
 from tis_ray.settings import TrainingConfig
+from tis_ray.stages.feature_recipe import reading_model
 from tis_ray.stages.tokens import Tokenise
-from tis_ray.store import Artifact, TableRow
-from tis_ray.store.sides import SideName, row_dicts
+from tis_ray.store import TableRow
+from tis_ray.store.sides import SideName
+from tis_ray.study.measured import Measured, ModelSize
 from tis_ray.training.loop import train
 
-SAMPLE = 64
-"""Pool rows that are measured."""
+SAMPLE, FEWEST = 64, 4
+"""Pool rows that are trained on and featurised, and how many of them where a model is slow."""
+MOST_ON_CPU = 1e9
+"""Parameters of a model that is measured on a CPU: a larger one takes minutes to load and to read 64 rows."""
+PATIENCE = 20.0
+"""Seconds that training and featurising them may take together, by the time of reading them once."""
 ANSWERS = 4
 """Test rows whose answers are generated."""
 
@@ -37,53 +45,72 @@ def methods_of(config: Config) -> list[Representation]:
     return [method for method in config.representations() if method.gives != "ordering"]
 
 
-class Measured(TypedDict):
-    """What was measured on a sample of the pool, and on a few query and test rows."""
-
-    sample: int
-    """Pool rows that were measured."""
-    tokens_per_row: float
-    spread: float
-    """Half the 95% interval of `tokens_per_row`, as a share of it."""
-    target_tokens: float
-    """Tokens per query or test row."""
-    tokenise: float
-    """Seconds per row."""
-    train: float
-    """Seconds per token of training an adapter."""
-    finetune: float
-    """Seconds per token of fine-tuning as the study does."""
-    saved: float
-    """Bytes of a trained model."""
-    feature: dict[str, float]
-    """Seconds per row and checkpoint, by representation."""
-    width: dict[str, int]
-    """Numbers of a feature, by representation; 0 where it has no vectors."""
-    loss: float
-    """Seconds per query or test row."""
-    answer: float
-    """Seconds per generated answer."""
-    flops: float
-    """Operations per second of a matrix product."""
+Tell = Callable[[str], None]
 
 
-def measure_sample(config: Config, rows: Mapping[SideName, Artifact], device: str) -> Measured:
-    """Tokenise, featurise, train on, and evaluate a sample."""
-    with cpu_threads(config.batch.threads):  # a task's process is used for others afterwards
-        return _measured(config, rows, device)
+def measure_sample(
+    config: Config,
+    rows: Mapping[SideName, Sequence[Row]],
+    device: str,
+    tell: Tell = lambda what: None,
+) -> Measured:
+    """Encode the rows of a sample; train on some, featurise and evaluate them. `tell` hears what is next."""
+    with cpu_threads(config.batch.threads):  # the process is used for others afterwards
+        return _measured(config, rows, device, tell)
 
 
-def _measured(config: Config, rows: Mapping[SideName, Artifact], device: str) -> Measured:
+def _measured(
+    config: Config, rows: Mapping[SideName, Sequence[Row]], device: str, tell: Tell
+) -> Measured:
+    tell(f"encoding {len(rows['pool'])} rows")
     start = time.monotonic()
-    sample = _sample(config, rows["pool"], "pool", SAMPLE)
-    tokenise = (time.monotonic() - start) / max(len(sample), 1)
-    target = _sample(config, rows["test"], "test", 2 * ANSWERS)
-    queries = _sample(config, rows["query"], "query", 2 * ANSWERS)
-    lengths = np.array([len(row["input_ids"]) for row in sample])
-    width: dict[str, int] = {}
+    pool, counts, refused = _encoded(config, rows["pool"], "pool")
+    tokenise = (time.monotonic() - start) / max(len(rows["pool"]), 1)
+    if not pool:
+        raise InputError(
+            f"data.pool: none of {len(rows['pool'])} rows of a sample can be encoded: {refused}"
+        )
+    lengths = np.array([len(row["input_ids"]) for row in pool])
+    target, _, _ = _encoded(config, rows["test"][: 2 * ANSWERS], "test")
+    queries, _, _ = _encoded(config, rows["query"][: 2 * ANSWERS], "query")
+    size, nan = _size(config), float("nan")
+    unknown = {method.name: nan for method in methods_of(config)}
+    known = Measured(
+        encoded=len(rows["pool"]),
+        tokens_per_row=float(lengths.mean()),
+        spread=float(1.96 * lengths.std() / np.sqrt(len(lengths)) / lengths.mean()),
+        usable=len(pool) / len(rows["pool"]),
+        refused=refused,
+        cut=counts.cut_rows / len(pool),
+        lost_tokens=counts.lost_tokens / counts.tokens,
+        target_tokens=float(np.mean([len(row["input_ids"]) for row in target] or [0])),
+        tokenise=tokenise,
+        model=size,
+        readers=_readers(config, size["parameters"]),
+        start=0.0,  # who started the process knows
+        sample=0,
+        load=nan,
+        train=nan,
+        finetune=nan,
+        saved=4 * size["trained"],
+        feature=unknown,
+        width=unknown,
+        loss=nan,
+        answer=nan,
+        flops=nan,
+        peak_mb=peak_mb(),
+    )
+    if device == "cpu" and size["parameters"] > MOST_ON_CPU:
+        return known
+    width: dict[str, float] = {}
     feature: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as scratch:
+        tell(f"loading {config.model.name}")
+        start = time.monotonic()
         lora = attach_lora(load_model(config.model, device), config.finetune.lora, seed=0)
+        load = time.monotonic() - start
+        sample = _affordable(config, lora, pool)
+        tell(f"training on {len(sample)} rows")
         train, checkpoint = _time_training(config, lora, sample, Path(scratch) / "lora")
         finetune, saved = train, _bytes(trainable_parameters(lora).values())
         if config.finetune.method == "full":
@@ -91,57 +118,99 @@ def _measured(config: Config, rows: Mapping[SideName, Artifact], device: str) ->
             saved = _bytes(model.parameters())
             finetune, _ = _time_training(config, model, sample, Path(scratch) / "full")
         for method in methods_of(config):
+            tell(f"{method.name} of {len(sample)} rows")
             feature[method.name], width[method.name] = (
                 _time_features(method, config, sample, device, checkpoint)
                 if method.gives == "vectors"
                 else _time_scores(method, config, sample, queries)
             )
     model = load_model(config.model, device)
+    tell("evaluating")
     start = time.monotonic()
     example_losses(model, target)
-    loss = (time.monotonic() - start) / len(target)
+    loss = (time.monotonic() - start) / max(len(target), 1)
     answer = 0.0
-    if config.evaluation.metrics or config.evaluation.tasks:
-        tokenizer = Tokenise.for_side(config, rows["test"].path, "test").tokenizer
+    if (config.evaluation.metrics or config.evaluation.tasks) and target:
+        tokenizer = Tokenise.for_side(config, Path(), "test").tokenizer
         prompts = [_prompt(row) for row in target[:ANSWERS]]
         start = time.monotonic()
         generate(model, tokenizer, prompts, config.evaluation.max_new_tokens, len(prompts))
         answer = (time.monotonic() - start) / len(prompts)
-    return Measured(
-        sample=len(sample),
-        tokens_per_row=float(lengths.mean()),
-        spread=float(1.96 * lengths.std() / np.sqrt(len(lengths)) / lengths.mean()),
-        target_tokens=float(np.mean([len(row["input_ids"]) for row in target])),
-        tokenise=tokenise,
-        train=train,
-        finetune=finetune,
-        saved=saved,
-        feature=feature,
-        width=width,
-        loss=loss,
-        answer=answer,
-        flops=_flops(),
+    return {
+        **known,
+        "sample": len(sample),
+        "load": load,
+        "train": train,
+        "finetune": finetune,
+        "saved": saved,
+        "feature": feature,
+        "width": width,
+        "loss": loss,
+        "answer": answer,
+        "flops": _flops(),
+        "peak_mb": peak_mb(),
+    }
+
+
+def _encoded(
+    config: Config, rows: Sequence[Row], side: SideName
+) -> tuple[list[TableRow], TokenCounts, dict[str, int]]:
+    """Return the rows that can be encoded, what encoding came to, and the others by reason."""
+    encoder, found, counts = Tokenise.for_side(config, Path(), side), [], TokenCounts()
+    refused: Counter[str] = Counter()
+    for number, row in enumerate(rows):
+        try:
+            encoded = encoder.encode(row)
+        except UnusableError as error:
+            refused[str(error.reason)] += 1
+            continue
+        counts.add(encoded)
+        # What EMBED reads; the template's marks are a few characters.
+        text = "\n".join(turn["content"] for turn in row["messages"])
+        facts = {"row": number, "content": content_id(row), "text": text, "response_tokens": 1}
+        found.append({**row, **encoded.encoded(), **facts})
+    return found, counts, dict(refused.most_common())
+
+
+def _affordable(config: Config, model: Module, rows: list[TableRow]) -> list[TableRow]:
+    """Return rows spread over these, as many as can be trained on and featurised with patience."""
+    some = rows[:: max(1, len(rows) // FEWEST)][:FEWEST]
+    example_losses(model, some)  # the first pass also warms up
+    start = time.monotonic()
+    example_losses(model, some)
+    read_once = (time.monotonic() - start) / len(some)
+    # Training takes about three passes, a gradient of each row four.
+    passes = 3 * (1 + (config.finetune.method == "full")) + 4 * len(methods_of(config))
+    count = max(FEWEST, min(SAMPLE, len(rows), int(PATIENCE / (passes * read_once))))
+    return [rows[i] for i in np.unique(np.linspace(0, len(rows) - 1, count).astype(int)).tolist()]
+
+
+def _size(config: Config) -> ModelSize:
+    """Return the shape of the model that is fine-tuned, from its config: no weight is read."""
+    base = meta_model(config.model)
+    parameters = base.num_parameters()
+    shape = base.config.get_text_config()
+    lora = attach_lora(base, config.finetune.lora, seed=0)
+    adapter = sum(tensor.numel() for tensor in trainable_parameters(lora).values())
+    return ModelSize(
+        parameters=parameters,
+        adapter=adapter,
+        trained=parameters if config.finetune.method == "full" else adapter,
+        hidden=int(shape.hidden_size),
+        layers=int(shape.num_hidden_layers),
+        vocabulary=int(shape.vocab_size),
+        bytes_each=4 if config.model.dtype == "float32" else 2,
     )
 
 
-def _sample(config: Config, rows: Artifact, side: SideName, count: int) -> list[TableRow]:
-    """Encode usable rows spread evenly over a side."""
-    encoder = Tokenise.for_side(config, rows.path, side)
-    manifest = rows.manifest()
-    shards = int(manifest.details["shards"])
-    each = max(1, -(-count // shards))
-    sample: list[TableRow] = []
-    for shard in np.linspace(0, shards - 1, min(shards, count)).astype(int).tolist():
-        candidates = row_dicts(rows / f"rows-{shard:05d}.parquet")
-        for row in candidates[:: max(1, len(candidates) // each)][:each]:
-            try:
-                encoded = encoder.encode(cast(Row, row)).encoded()
-            except UnusableError:
-                continue
-            # What EMBED reads; the template's marks are a few characters.
-            text = "\n".join(turn["content"] for turn in row["messages"])
-            sample.append({**row, **encoded, "text": text, "response_tokens": 1})
-    return sample[:count]
+def _readers(config: Config, parameters: float) -> dict[str, float]:
+    sizes = {}
+    for method in methods_of(config):
+        if method.reads == "tokens" and method.gives == "vectors":
+            model = reading_model(method, config)
+            own = model != config.model
+            sizes[method.name] = float(meta_model(model).num_parameters()) if own else parameters
+    return sizes
 
 
 def _bytes(tensors: Iterable[torch.Tensor]) -> float:

@@ -7,8 +7,6 @@ made before, in this run or another, is found by fingerprint and used as it is.
 from __future__ import annotations
 
 import os
-import shlex
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +16,9 @@ from tis_ray.analysis import Cell
 from tis_ray.analysis.recorded import RepresentationDistances
 from tis_ray.config import Config, Part
 from tis_ray.errors import InputError
-from tis_ray.log import RunLog
+from tis_ray.finished.subset import Ordered, subsets
+from tis_ray.finished.subset_files import write_original
+from tis_ray.log import RunLog, peak_mb
 from tis_ray.models.loading import model_identity
 from tis_ray.report import StudyRecord, build_report
 from tis_ray.report.study_results import RECORD
@@ -36,30 +36,35 @@ from tis_ray.stages.search import RESULTS, search
 from tis_ray.stages.subset_distances import measure_subsets
 from tis_ray.stages.tokens import prepare_side, read_side
 from tis_ray.store import Artifact, fingerprint, read_json
-from tis_ray.store.sides import SIDES, Side
-from tis_ray.study.checks import check_encoding, check_models
+from tis_ray.store.sides import Side, SideName
+from tis_ray.study.checks import check_apart, check_encoding, check_models
 from tis_ray.study.gather import study_record
 from tis_ray.study.mlflow_tracker import git_commit
+from tis_ray.study.run import command
 from tis_ray.version import __version__
 
-Rows = dict[str, Artifact]
+SUBSETS_VERSION = 1
+"""Of `subsets-*`."""
+Rows = dict[SideName, Artifact]
 """What was read, by side."""
 
 
-def checked_rows(config: Config, log: RunLog) -> Rows:
-    """Read the rows of a study.
+def checked_rows(config: Config, log: RunLog, trained: bool = True) -> Rows:
+    """Read the rows of a study; `trained` says whether it goes on to train and measure models.
 
     Raises InputError for all that is known to be missing or broken before anything is started.
     """
-    rows: Rows = {side: read_side(config, side) for side in SIDES}
+    rows: Rows = {side: read_side(config, side) for side in config.data.sides}
+    check_apart(rows, log)
     target_rows(config, rows)
     for field in ("include", "exclude"):
         read_ids(getattr(config.constraints, field), f"constraints.{field}")
     for model in _models(config):
         model_identity(model)
-    check_models(config)
+    check_models(config, trained)
     check_encoding(config, rows, _models(config), log)
-    check_evaluation(config, rows["test"], log)
+    if trained:
+        check_evaluation(config, rows["test"], log)
     return rows
 
 
@@ -108,9 +113,10 @@ class Study(Context):
         return prepare_side(self, "test", self.rows["test"])
 
     @cached_property
-    def sides(self) -> dict[str, Side]:
-        """All three, pool first."""
-        return {"pool": self.pool, "query": self.query, "test": self.test}
+    def sides(self) -> dict[SideName, Side]:
+        """All that there are, pool first."""
+        sides: dict[SideName, Side] = {"pool": self.pool, "query": self.query}
+        return {**sides, "test": self.test} if "test" in self.rows else sides
 
     @cached_property
     def features(self) -> list[Represented]:
@@ -123,14 +129,14 @@ class Study(Context):
         return self._represented(scored=True)
 
     def _represented(self, scored: bool) -> list[Represented]:
-        sides = {"pool": self.pool, "query": self.query}
+        sides: dict[SideName, Side] = {"pool": self.pool, "query": self.query}
         representer = Representer(self, self.rows, sides, self.screen.dropped())
         represented = [representer.represent(name, scored) for name in self.config.representation]
         for each in represented:
             if each.features is not None:
-                self._link("features", each.name, each.features.artifact)
+                self._link("features", each.name, each.features.artifact.path)
             if each.scores is not None:
-                self._link("scores", each.name, each.scores)
+                self._link("scores", each.name, each.scores.path)
         return represented
 
     @cached_property
@@ -142,8 +148,31 @@ class Study(Context):
             for ordering in order_all(represented, self, self.pool, self.query)
         ]
         for ordering in orderings:
-            self._link("orderings", ordering.name, ordering.artifact)
+            self._link("orderings", ordering.name, ordering.artifact.path)
         return orderings
+
+    @cached_property
+    def subsets(self) -> list[Path]:
+        """The selected rows as they came: a file for each ordering and budget, in the run's `subsets`."""
+        sides = {side: self.rows[side].fingerprint for side in ("pool", "query")}
+        orderings = {each.name: each.artifact.fingerprint for each in self.orderings}
+        artifact = Artifact(
+            self.root, "subsets", {**sides, "orderings": orderings}, SUBSETS_VERSION
+        )
+        files = artifact / "files"
+        reused = artifact.complete
+        if not reused:
+            clock = artifact.clock()
+            unit = self.config.budget_unit
+            ordered = [Ordered(each.name, each.artifact.path, unit) for each in self.orderings]
+            choices = [each.choice(budget) for each in ordered for budget in each.budgets]
+            for subset in subsets(choices, self.config.data.pool):
+                write_original(subset, files / f"{subset.choice.name}{subset.originals.kind}")
+            rows = sum(choice.table.num_rows for choice in choices)
+            artifact.commit(rows=rows, seconds=clock.seconds, peak_mb=peak_mb())
+        self.log.made("subsets", "subsets", artifact, reused)
+        self._link("", "subsets", files)
+        return sorted((self.config.run_dir / "subsets").iterdir())
 
     # ---- what comes of it ----
 
@@ -237,16 +266,11 @@ class Study(Context):
             }
         )
 
-    def _link(self, folder: str, name: str, artifact: Artifact) -> None:
-        """Let the run folder point to an artifact; a link of an earlier config is replaced."""
+    def _link(self, folder: str, name: str, made: Path) -> None:
+        """Let the run folder point to what was made; a link of an earlier config is replaced."""
         link = self.config.run_dir / folder / name
         link.parent.mkdir(parents=True, exist_ok=True)
         temporary = link.with_name(f".{link.name}.tmp")
         temporary.unlink(missing_ok=True)
-        temporary.symlink_to(os.path.relpath(artifact.path, link.parent))
+        temporary.symlink_to(os.path.relpath(made, link.parent))
         temporary.replace(link)
-
-
-def command() -> str:
-    """Return the command line of this process."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])

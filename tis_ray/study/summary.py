@@ -9,9 +9,10 @@ from rich.console import Console
 from rich.table import Table
 
 from tis_ray.analysis import Cell, Legend, TableRow, summarise
-from tis_ray.config import Config
+from tis_ray.config import Config, plan
 from tis_ray.metrics.description import MetricDescription
 from tis_ray.report.formatting import interval, metrics_of, number
+from tis_ray.study.bill import print_bill
 from tis_ray.study.labels import legend_of
 from tis_ray.study.run import StudyResult
 
@@ -51,15 +52,20 @@ def print_summary(result: StudyResult, config: Config, config_file: Path, consol
     legend = legend_of(config)
     for name, study in result.parts.items():
         console.print(f"[bold]{name}[/bold]", *results_tables(study.cells, legend))
+        if study.record is not None:
+            print_bill(plan(config)[name], study.record.stages, console)
         console.print(f"report     {study.report}", highlight=False, soft_wrap=True)
     if result.parts:
         console.print(f"together   {result.report}", highlight=False, soft_wrap=True)
         return
     console.print(*results_tables(result.cells, legend))
+    if result.record is not None:
+        print_bill(config, result.record.stages, console)
     console.print(f"report     {result.report}", highlight=False, soft_wrap=True)
     for ordering in result.orderings:
         place = result.run_dir / "orderings" / ordering.name / "ordering.parquet"
         console.print(f"ordering   {place}", highlight=False, soft_wrap=True)
+    console.print(f"rows       {result.run_dir / 'subsets'}", highlight=False, soft_wrap=True)
     kinds = {"adapter": "PEFT folders", "model": "transformers folders"}
     for kind in {cell.model: None for cell in result.cells if cell.model}:
         models = config.artifact_root / "cell-*" / kind

@@ -11,6 +11,7 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import peft
 import torch
@@ -21,6 +22,9 @@ from tis_ray.errors import InputError
 from tis_ray.models.lora import CausalLM, load_adapter, save_adapter
 from tis_ray.store import folder_digest, read_json, write_text
 from tis_ray.training.master_weights import Weights, local
+
+Moments: TypeAlias = tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]
+"""Adam's first and second moments by parameter name."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class Checkpoint:
 
         The place that the base model was loaded from is part of the adapter's config, but not of this.
         """
-        config = read_json(self.adapter / "adapter_config.json")
+        config = self.lora()
         names = ("r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern", "lora_dropout")
         return {
             "adapter": folder_digest(self.adapter, "*.safetensors"),
@@ -57,7 +61,17 @@ class Checkpoint:
         steps: list[dict[str, float]] = read_json(self.path / "steps.json")
         return steps
 
-    def moments(self, part: str = "") -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    def lora(self) -> dict[str, object]:
+        """Return the adapter's config, as PEFT writes it."""
+        config: dict[str, object] = read_json(self.adapter / "adapter_config.json")
+        return config
+
+    @property
+    def has_moments(self) -> bool:
+        """Whether Adam's moments were kept."""
+        return (self.path / "moments.safetensors").exists()
+
+    def moments(self, part: str = "") -> Moments:
         """Return Adam's first and second moments by parameter name."""
         tensors = load_file(self.path / f"moments{part}.safetensors")
         first = {
@@ -119,6 +133,32 @@ def save_checkpoint(
         if not keep_all and epoch > 1:
             shutil.rmtree(folder / f"epoch-{epoch - 1}", ignore_errors=True)
     _wait_for_all()
+
+
+def write_checkpoint(
+    folder: Path,
+    epoch: int,
+    model: peft.PeftModel,
+    moments: Moments | None,
+    steps: list[dict[str, float]],
+) -> None:
+    """Write `folder/epoch-N` of an adapter that was not trained here, all of it or nothing.
+
+    moments: None where no direction needs them.
+    """
+    temporary = folder / f".epoch-{epoch}.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    save_adapter(model, temporary / "adapter")
+    if moments is not None:
+        tensors = {
+            f"{kind}/{name}": tensor.cpu().contiguous()
+            for kind, by_name in zip(("exp_avg", "exp_avg_sq"), moments, strict=True)
+            for name, tensor in by_name.items()
+        }
+        save_file(tensors, temporary / "moments.safetensors")
+    write_text(temporary / "steps.json", json.dumps(steps))
+    shutil.rmtree(folder / f"epoch-{epoch}", ignore_errors=True)
+    temporary.replace(folder / f"epoch-{epoch}")
 
 
 def restore_checkpoint(

@@ -87,7 +87,7 @@ def train(
             rate = config.learning_rate * linear_schedule(len(steps), warmup_steps, total_steps)
             optimizer.param_groups[0]["lr"] = rate
             tokens = sum(count_response_tokens(example["labels"]) for example in batch)
-            loss = _backward(base, batch, tokens, config.micro_tokens, packed, weights.sharded)
+            loss = batch_backward(base, batch, tokens, config.micro_tokens, packed, weights.sharded)
             weights.add_up()
             norm = weights.clip(config.max_grad_norm)
             if not torch.isfinite(loss + norm):
@@ -135,7 +135,7 @@ def linear_schedule(step: int, warmup_steps: int, total_steps: int) -> float:
     return (total_steps - step) / max(1, total_steps - warmup_steps)
 
 
-def _backward(
+def batch_backward(
     base: PreTrainedModel,
     batch: list[Example],
     tokens: int,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import compress, repeat
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -21,35 +23,99 @@ _MAGIC = b"ARROW1"
 _UNREADABLE = (ValueError, OverflowError, TypeError, KeyError, pa.ArrowException)
 
 
-def parquet_records(row_file: RowFile, columns: Columns | None) -> Iterator[Record]:
+def parquet_records(
+    row_file: RowFile, columns: Columns | None, groups: Sequence[int] | None = None
+) -> Iterator[Record]:
     """Yield the rows of a Parquet file; None for all columns, exactly as they are.
 
-    Raises InputError where no column holds rows, or where two have one name.
+    groups: row groups that are read, of which rows are counted from 1; None for all. Raises InputError where no column holds rows, or where two have one name.
     """
     path = row_file.path
     with readable(path), pq.ParquetFile(path) as file:
         read, unread = _chosen(path, file.schema_arrow, columns)
         # The footer may say that a column has no nulls, but to ask a damaged one ends the process.
-        batches = file.iter_batches(batch_size=_BATCH, columns=read + unread)
+        batches = file.iter_batches(batch_size=_BATCH, row_groups=groups, columns=read + unread)
         yield from _records(row_file, batches, read, exact=columns is None)
 
 
 def arrow_records(row_file: RowFile, columns: Columns | None) -> Iterator[Record]:
     """Yield the rows of an Arrow file or stream, as Feather and `save_to_disk` write them."""
     path = row_file.path
-    with readable(path), pa.memory_map(str(path)) as source:
-        is_file = source.read(len(_MAGIC)) == _MAGIC
-        source.seek(0)
-        reader = pa.ipc.open_file(source) if is_file else pa.ipc.open_stream(source)
-        read, unread = _chosen(path, reader.schema, columns)
-        whole = map(reader.get_batch, range(reader.num_record_batches)) if is_file else reader
-        whole = map(_validated, whole)
+    with _arrow_batches(path) as (schema, whole):
+        read, unread = _chosen(path, schema, columns)
         batches = (
             batch.select(read + unread).slice(start, _BATCH)
             for batch in whole
             for start in range(0, batch.num_rows, _BATCH)
         )
         yield from _records(row_file, batches, read, exact=columns is None)
+
+
+@contextmanager
+def _arrow_batches(path: Path) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
+    with readable(path), pa.memory_map(str(path)) as source:
+        is_file = source.read(len(_MAGIC)) == _MAGIC
+        source.seek(0)
+        reader = pa.ipc.open_file(source) if is_file else pa.ipc.open_stream(source)
+        whole = map(reader.get_batch, range(reader.num_record_batches)) if is_file else reader
+        yield reader.schema, map(_validated, whole)
+
+
+def taken_rows(row_file: RowFile, wanted: Collection[int]) -> pa.Table:
+    """Return these rows, counted from 1, in the order of the file, with all columns as they are.
+
+    Holds a batch of the file, and what was taken.
+    """
+    path, places = row_file.path, np.array(sorted(wanted)) - 1
+    if row_file.kind == ".parquet":
+        with readable(path), pq.ParquetFile(path) as file:
+            check_columns(path, file.schema_arrow.names, None)
+            return _taken(file.schema_arrow, _group_batches(file, places), places)
+    with _arrow_batches(path) as (schema, batches):
+        check_columns(path, schema.names, None)
+        return _taken(schema, _numbered(batches), places)
+
+
+def exact_rows(table: pa.Table) -> list[dict[str, Any]]:
+    """Return a table's rows as Python values; what Python cannot hold, as Arrow writes it."""
+    names = table.column_names
+    columns = [_exact_values(name, table[name].combine_chunks()) for name in names]
+    return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
+
+
+_Started = Iterator[tuple[int, pa.RecordBatch]]
+"""Batches, each with the number of the rows before it."""
+
+
+def _group_batches(file: pq.ParquetFile, places: np.ndarray) -> _Started:
+    """Yield the batches of those row groups that hold one of the places."""
+    start = 0
+    for group in range(file.num_row_groups):
+        rows = file.metadata.row_group(group).num_rows
+        if np.searchsorted(places, start) < np.searchsorted(places, start + rows):
+            begin = start
+            for batch in file.iter_batches(batch_size=_BATCH, row_groups=[group]):
+                yield begin, batch
+                begin += batch.num_rows
+        start += rows
+
+
+def _numbered(batches: Iterator[pa.RecordBatch]) -> _Started:
+    start = 0
+    for batch in batches:
+        yield start, batch
+        start += batch.num_rows
+
+
+def _taken(schema: pa.Schema, batches: _Started, places: np.ndarray) -> pa.Table:
+    parts = []
+    for start, batch in batches:
+        low, high = np.searchsorted(places, [start, start + batch.num_rows])
+        if low < high:
+            parts.append(batch.take(pa.array(places[low:high] - start)))
+        if high == len(places):
+            break
+    return pa.Table.from_batches(parts, schema)
 
 
 def _validated(batch: pa.RecordBatch) -> pa.RecordBatch:

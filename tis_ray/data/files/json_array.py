@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
-from tis_ray.data.files.json_lines import line_records
+from tis_ray.data.files.json_lines import line_records, line_texts
 from tis_ray.data.files.opened import opened, readable
 from tis_ray.data.files.row_file import RowFile
 from tis_ray.data.json_text import PLAIN, STRICT, RepeatedKeyError
@@ -20,12 +20,23 @@ _AFTER = re.compile(r"[ \t\r\n]*([,\]])")
 
 def json_records(row_file: RowFile) -> Iterator[Record]:
     """Yield a record for each element of an array or, in any other file, for each line."""
-    path = row_file.path
-    with readable(path), opened(path) as binary:
-        start = binary.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
-    if not start.startswith(b"["):
+    if not _is_array(row_file):
         return line_records(row_file, first_must_be_json=True)
     return array_records(row_file)
+
+
+def json_texts(row_file: RowFile, wanted: Collection[int]) -> Iterator[tuple[int, str]]:
+    """Yield these records, by their numbers, as the text that the file has."""
+    if not _is_array(row_file):
+        yield from line_texts(row_file, wanted)
+        return
+    left = len(wanted)
+    for number, _, _, text in _elements(row_file, CHUNK):
+        if number in wanted:
+            left -= 1
+            yield number, text
+        if left == 0:
+            return
 
 
 def array_records(row_file: RowFile, chunk: int = CHUNK) -> Iterator[Record]:
@@ -33,6 +44,19 @@ def array_records(row_file: RowFile, chunk: int = CHUNK) -> Iterator[Record]:
 
     Raises InputError where the array is broken: there is no telling where its next element begins.
     """
+    for number, value, broken, _ in _elements(row_file, chunk):
+        yield row_file.record(number, value, broken)
+
+
+def _is_array(row_file: RowFile) -> bool:
+    with readable(row_file.path), opened(row_file.path) as binary:
+        return binary.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"[")
+
+
+def _elements(
+    row_file: RowFile, chunk: int
+) -> Iterator[tuple[int, object, UnusableError | None, str]]:
+    """Yield number, value or what is wrong with it, and text of each element of an array."""
     path = row_file.path
     with readable(path), opened(path) as binary:
         file = io.TextIOWrapper(binary, encoding="utf-8-sig")
@@ -70,7 +94,7 @@ def array_records(row_file: RowFile, chunk: int = CHUNK) -> Iterator[Record]:
                     "or write one object per line (.jsonl)"
                 )
             place = after.end()
-            yield row_file.record(number, value, broken)
+            yield number, value, broken, text[begin:end]
             number += 1
             if after[1] == "]":
                 break

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from tis_ray.data.files.opened import opened, readable
@@ -33,6 +33,42 @@ def line_records(row_file: RowFile, *, first_must_be_json: bool = False) -> Iter
                     )
                 started = True
                 yield row_file.record(number, value, broken)
+
+
+def line_texts(row_file: RowFile, wanted: Collection[int]) -> Iterator[tuple[int, str]]:
+    """Yield these lines, by the numbers that their records have, as text; no other one is parsed."""
+    path, left = row_file.path, len(wanted)
+    with readable(path), opened(path) as file:
+        number = 0
+        for line in file:
+            if left == 0:
+                break
+            if b"\r" not in line.rstrip():  # which may part several records
+                number += 1
+                if number not in wanted:
+                    continue
+                found = [(number, _decoded(line, number, path))]
+            else:
+                texts = _texts(_decoded(line, number + 1, path))
+                found = [(number + place, text) for place, text in enumerate(texts, 1)]
+                number += len(texts)
+            for place, text in found:
+                if place in wanted:
+                    left -= 1
+                    yield place, text
+
+
+def lines_at(row_file: RowFile, begin: int) -> Iterator[Record]:
+    """Yield the records from the first line on that begins at or after a byte; their line is 0, unknown."""
+    path = row_file.path
+    with readable(path), path.open("rb") as file:
+        if begin > 0:
+            file.seek(begin - 1)
+            file.readline()
+        for line in file:
+            text = _decoded(line, 0 if begin else 1, path)
+            if text.strip():
+                yield row_file.record(0, *_parsed(text))
 
 
 def _decoded(line: bytes, number: int, path: Path) -> str:

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from tis_ray.representations.spec import (
     Build,
     Cascade,
     ExactScorer,
     Featuriser,
+    GivenFolder,
     Representation,
     Warmup,
 )
@@ -27,15 +28,17 @@ if TYPE_CHECKING:
 class WarmupSettings(TrainingConfig):
     """LESS's warm-up, which trains the adapters whose gradients are the features."""
 
-    epochs: int = Field(4, ge=1)
-    """Passes over the rows; one checkpoint is kept for each."""
+    epochs: int = Field(4, ge=0)
+    """Passes over the rows; one checkpoint is kept for each. 0, or `warmup: none`, trains nothing: the
+    one checkpoint is the model with adapters as they begin."""
     checkpoints: str | None = None
-    """Folder of an earlier warm-up (`warmup-*` in the artifacts) to use instead of training one. Rows
-    that already have features at those checkpoints keep them: this is how a pool grows cheaply."""
+    """Folder of checkpoints to use instead of training: an earlier warm-up (`warmup-*` in the artifacts),
+    or the output folder of a `Trainer` of transformers or TRL (`checkpoint-*`). Rows that already have
+    features at those checkpoints keep them: this is how a pool grows cheaply."""
     share: float = Field(0.05, gt=0, le=1)
-    """Share of the pool to train on."""
+    """Share of the pool to train on, or to estimate Adam's moments from."""
     min_rows: int = Field(64, ge=1)
-    """Train on at least this many rows (or on the whole pool if it is smaller)."""
+    """Use at least this many rows (or the whole pool if it is smaller)."""
 
 
 class SketchSettings(Section):
@@ -84,7 +87,10 @@ class LessSettings(Section):
     lora: LoraConfig = LoraConfig()
     """Adapters of the warm-up."""
     warmup: WarmupSettings = WarmupSettings()
-    """The warm-up training."""
+    """The warm-up training; `none` goes without."""
+    adapter: str | None = None
+    """A LoRA adapter of yours to use instead of a warm-up: a PEFT folder, the one checkpoint. Adam's
+    moments are read from an `optimizer.pt` in it, or else estimated from a share of the pool."""
     pool_direction: Direction = "adam"
     """What stands for a pool row: the Adam direction, the plain gradient, or its sign."""
     query_direction: Direction = "sgd"
@@ -102,6 +108,22 @@ class LessSettings(Section):
     """Rank only the part of the pool that a cheap representation keeps; null ranks all of it."""
     seed: Seed = 0
     """Seed of the warm-up: its sample, its adapters and its batches."""
+
+    @property
+    def needs_moments(self) -> bool:
+        """Whether a side is represented by Adam's direction."""
+        return "adam" in (self.pool_direction, self.query_direction)
+
+    @field_validator("warmup", mode="before")
+    @classmethod
+    def _no_warmup(cls, value: object) -> object:
+        return {"epochs": 0} if value is None or value == "none" else value
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> LessSettings:
+        if self.adapter is not None and self.warmup.checkpoints is not None:
+            raise ValueError("both adapter and warmup.checkpoints are given; keep one")
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -155,21 +177,27 @@ class _Less(Representation[LessSettings]):
         return Cascade(cascade.by, cascade.keep, cascade.sample, settings.seed, "less.cascade")
 
     def warmup(self, settings: LessSettings) -> Warmup:
-        training = settings.warmup
+        training, path, folder = settings.warmup, settings.warmup.checkpoints, settings.adapter
         return Warmup(
             lora=settings.lora,
             training=training,
             share=training.share,
             min_rows=training.min_rows,
             seed=settings.seed,
-            checkpoints=training.checkpoints,
-            field="less.warmup.checkpoints",
+            moments=settings.needs_moments,
+            checkpoints=_given(path, "less.warmup.checkpoints"),
+            adapter=_given(folder, "less.adapter"),
+            section="less",
         )
 
     def weights(self, steps: list[dict[str, float]]) -> np.ndarray:
         from tis_ray.representations.less.features import checkpoint_weights
 
         return checkpoint_weights(steps)
+
+
+def _given(path: str | None, field: str) -> GivenFolder | None:
+    return None if path is None else GivenFolder(path, field)
 
 
 REPRESENTATION = _Less(

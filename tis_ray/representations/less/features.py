@@ -34,7 +34,7 @@ from tis_ray.models.lora import load_adapter, with_adapter, without_wrapper
 from tis_ray.representations.less import LessSettings
 from tis_ray.representations.spec import Build, Features
 from tis_ray.settings import BatchConfig, ModelConfig
-from tis_ray.training.checkpoints import Checkpoint
+from tis_ray.training.checkpoints import Checkpoint, Moments
 
 if TYPE_CHECKING:
     from tis_ray.data import StoredRow
@@ -63,7 +63,10 @@ class Gradients:
         # The float32 adapters of a half-precision base use TF32: what they read has fewer bits.
         self.products = "high" if device != "cpu" and model.dtype != "float32" else None
         self.packed = False
-        self.moments = [self._moments(checkpoint) for checkpoint in self.checkpoints]
+        self.moments = [
+            self._moments(checkpoint) if config.needs_moments else ({}, {})
+            for checkpoint in self.checkpoints
+        ]
 
     def each_batch(
         self, rows: list[StoredRow], checkpoint: int, work: Callable[[list[int]], None]
@@ -91,7 +94,7 @@ class Gradients:
         first, second = self.moments[checkpoint]
 
         def turned(name: str, block_E: torch.Tensor) -> None:
-            sink(name, direction(kind, block_E, first[name], second[name]))
+            sink(name, direction(kind, block_E, first.get(name), second.get(name)))
 
         seeds = None
         if self.config.semantics == "paper":
@@ -100,11 +103,12 @@ class Gradients:
         batch = collate(examples, packed=self.packed)
         return backward_per_example(self.model, batch, turned, seeds)
 
-    def _moments(self, checkpoint: Checkpoint) -> tuple[dict[str, torch.Tensor], ...]:
-        return tuple(
+    def _moments(self, checkpoint: Checkpoint) -> Moments:
+        first, second = (
             {name: tensor.to(self.device) for name, tensor in moments.items()}
             for moments in checkpoint.moments()
         )
+        return first, second
 
 
 def gradients(build: Build[LessSettings]) -> Gradients:

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from tis_ray.analysis.study_values import Method, StageCost
-from tis_ray.log import RunLog, peak_mb
+from tis_ray.log import RunLog, Said, peak_mb
 
 
 @pytest.fixture
@@ -55,12 +55,13 @@ def test_a_new_start_keeps_the_earlier_events(log: RunLog) -> None:
 
 def test_a_finished_stage_is_a_line_an_event_and_a_record(log: RunLog) -> None:
     log.finished(record(quarantined=3), note="continued after epoch 1")
-    log.finished(record(reused=True))
-    first, second = said(log).splitlines()
+    log.reused(record(), Said(details=["17 no response", "listed in q.parquet"]))
+    first, second, *details = said(log).splitlines()
     assert " ".join(first.split()) == (
         "✓ warm-up 40 rows, 3 quarantined 2.2 s continued after epoch 1"
     )
     assert " ".join(second.split()) == "✓ warm-up 40 rows reused"
+    assert details == ["    17 no response", "    listed in q.parquet"]
     assert [stage.quarantined for stage in log.stages] == [3, 0]
     event = json.loads((log.run_dir / "events.jsonl").read_text().splitlines()[0])
     assert (event["event"], event["stage"], event["note"]) == (
@@ -88,39 +89,25 @@ def test_a_stage_is_needed_by_all_in_whose_blocks_it_ended(log: RunLog) -> None:
     ]
 
 
-def test_progress_without_a_terminal_is_at_most_a_line_for_each_tenth(log: RunLog) -> None:
-    with log.progress("features", 200, "rows") as advance:
-        for _ in range(200):
-            advance()
-    lines = said(log).splitlines()
-    assert len(lines) == 9
-    assert lines[0].startswith("  features: 20 of 200 rows, about ")
-
-
-def test_watching_shows_work_done_elsewhere_and_ends_with_it(log: RunLog) -> None:
-    counts = iter([(0, 0), (0, 10), (0, 10), (6, 10)])
-    state = (0, 0)
-
-    def count() -> tuple[int, int]:
-        nonlocal state
-        state = next(counts, state)
-        return state
-
-    with log.watching("warm-up", "steps", count):
-        deadline = time.monotonic() + 20
-        while "6 of 10 steps" not in said(log):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-    assert said(log).count("\n") == 1
-
-
-def test_watching_passes_errors_on(log: RunLog) -> None:
-    with (
-        pytest.raises(RuntimeError, match="lost"),
-        log.watching("warm-up", "steps", lambda: (0, 0)),
-    ):
-        raise RuntimeError("lost")
-
-
 def test_peak_memory_is_in_megabytes() -> None:
     assert 20 < peak_mb() < 1e6
+
+
+def test_a_start_that_has_ended_says_no_more(log: RunLog) -> None:
+    log.event("start")
+    log.event("stopped", by="Ctrl-C")
+    log.event("done")
+    lines = (log.run_dir / "events.jsonl").read_text().splitlines()
+    assert [json.loads(line)["event"] for line in lines] == ["start", "stopped"]
+
+
+def test_a_traceback_is_added_to_the_log_of_the_run(log: RunLog) -> None:
+    for text in ("first", "second"):
+        try:
+            raise KeyError(text)
+        except KeyError as error:
+            path = log.traceback(error)
+    assert path == log.run_dir / "run.log"
+    kept = path.read_text()
+    assert kept.index("KeyError: 'first'") < kept.index("KeyError: 'second'")
+    assert kept.count("Traceback") == 2

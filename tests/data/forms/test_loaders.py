@@ -1,0 +1,114 @@
+"""The trainers' own loaders read our files, and train of each row the text that we do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoTokenizer
+
+from tests.data.forms.dialogues import read
+from tis_ray.data import encode_dialogue
+from tis_ray.data.forms import FORMS, formed
+from tis_ray.models import builtin
+from tis_ray.settings.template import TemplateConfig
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+TEMPLATE = (
+    "{%- for t in tools or [] %}{{ t | tojson }}{% endfor %}"
+    "{%- for message in messages %}{{- '<|' + message.role + '|>\n' }}"
+    "{%- if message.role == 'assistant' %}{% generation %}{{- message.content }}"
+    "{%- for c in message.tool_calls or [] %}{{- '<call>' + (c.function | tojson) }}{% endfor %}"
+    "{{- eos_token }}{% endgeneration %}"
+    "{%- else %}{{- message.content }}{%- endif %}{{- '\n' }}{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|assistant|>\n' }}{%- endif %}"
+)
+LONG = 4096
+
+
+@pytest.fixture
+def tokenizer() -> Any:
+    found = AutoTokenizer.from_pretrained(builtin.PATH)
+    found.chat_template = TEMPLATE
+    return found
+
+
+def loaded(path: Path, rows: Sequence[object], cache: Path) -> Any:
+    """Write a file and return what `datasets` reads of it, as trainers do."""
+    datasets = pytest.importorskip("datasets")
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return datasets.load_dataset("json", data_files=str(path), split="train", cache_dir=str(cache))
+
+
+def learnt(tokenizer: Any, row: dict[str, Any]) -> str:
+    """Return what is trained of an encoded row; a gap is a bar."""
+    pairs = zip(row["input_ids"], row["labels"], strict=True)
+    text = tokenizer.decode([token if label != -100 else 0 for token, label in pairs])
+    return "|".join(part.strip() for part in text.split(tokenizer.decode([0])) if part)
+
+
+def ours(tokenizer: Any, kind: str, folder: Path) -> list[str]:
+    """Return what a study trains of these rows."""
+    (folder / "own.jinja").write_text(TEMPLATE)
+    template = TemplateConfig(name="chat", file=str(folder / "own.jinja"))
+    return [
+        learnt(
+            tokenizer,
+            dict(
+                encode_dialogue(r["messages"], tokenizer, LONG, template, r.get("tools")).encoded()
+            ),
+        )
+        for r in read(kind)
+    ]
+
+
+@pytest.mark.parametrize(
+    "kind", ["single", "multi", "last", "tail", "tools", "greeting", "conflict"]
+)
+def test_trl_trains_what_we_train(tokenizer: Any, tmp_path: Path, kind: str) -> None:
+    from trl import SFTConfig, SFTTrainer
+
+    found, _ = formed(FORMS["trl"], read(kind))
+    data = loaded(tmp_path / "rows.jsonl", found.rows, tmp_path / "cache")
+    args = SFTConfig(
+        output_dir=str(tmp_path / "out"),
+        max_length=LONG,
+        max_steps=2,
+        use_cpu=True,
+        bf16=False,
+        gradient_checkpointing=False,
+        report_to=[],
+        save_strategy="no",
+        assistant_only_loss="assistant_only_loss" in found.needs,
+    )
+    trainer = SFTTrainer(str(builtin.PATH), args, train_dataset=data, processing_class=tokenizer)
+    assert [learnt(tokenizer, row) for row in trainer.train_dataset] == ours(
+        tokenizer, kind, tmp_path
+    )
+    if kind in ("single", "tools"):
+        assert trainer.train().global_step == 2
+
+
+@pytest.mark.parametrize(
+    "kind", ["single", "multi", "last", "tail", "gap", "part", "tools", "greeting", "conflict"]
+)
+def test_axolotl_trains_what_we_train(tokenizer: Any, tmp_path: Path, kind: str) -> None:
+    loader = pytest.importorskip("axolotl.prompt_strategies.chat_template")
+    import yaml
+    from axolotl.utils.dict import DictDefault
+
+    from tis_ray.data.forms import Setting
+
+    found, _ = formed(FORMS["axolotl"], read(kind))
+    stanza = FORMS["axolotl"].stanza
+    assert stanza is not None
+    config = yaml.safe_load(stanza(Setting("rows.jsonl", "rows", str(builtin.PATH), LONG), found))
+    (dataset,) = config.pop("datasets")
+    data = loaded(tmp_path / "rows.jsonl", found.rows, tmp_path / "cache")
+    strategy = loader.load(tokenizer, DictDefault(config), DictDefault(dataset))
+    encoded = [strategy.tokenize_prompt(dict(row)) for row in data]
+    assert [learnt(tokenizer, row) for row in encoded] == ours(tokenizer, kind, tmp_path)

@@ -1,0 +1,98 @@
+"""`tis.Study` on a real study, in a process where Ray is up already."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+import tis_ray as tis
+from tests.small import small_study
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture(scope="module")
+def study(undisturbed: Path, tmp_path_factory: pytest.TempPathFactory) -> tis.Study:
+    folder = tmp_path_factory.mktemp("interactive") / "study"
+    shutil.copytree(undisturbed, folder, symlinks=True)
+    return tis.Study(small_study(folder))
+
+
+def test_it_reads_what_a_run_has_made_and_leaves_ray_up(study: tis.Study, ray_cluster) -> None:
+    table = study.ordering("less+round_robin")
+    file = study.run_dir / "orderings" / "less-round_robin" / "ordering.parquet"
+    assert table["id"] == pq.read_table(file)["id"].to_pylist()
+    assert table["rank"] == list(range(1, len(table) + 1))
+    assert ray_cluster.is_initialized()
+
+
+def test_scores_are_those_that_were_ranked(study: tis.Study) -> None:
+    scores, ordering = study.scores(), study.ordering()
+    assert scores.shape == (4, 160)
+    frame = scores.to_pandas()
+    for example, query, score in zip(
+        ordering["id"], ordering["query_id"], ordering["score"], strict=True
+    ):
+        assert frame.loc[query, example] == np.float32(score)
+    best = scores.best(1)
+    assert best["score"] == np.asarray(scores).max(axis=1).tolist()
+    assert ordering["id"][0] in best["candidate"]
+
+
+def test_cells_results_and_comparisons(study: tis.Study) -> None:
+    cells = study.cells
+    assert cells["method"] == ["zero_shot", "zero_shot (no template)", "random", "less+round_robin"]
+    compared = study.compare("less+round_robin", "random")
+    losses = dict(zip(cells["method"], cells["test_loss"], strict=True))
+    difference = dict(zip(compared["metric"], compared["difference"], strict=True))["test_loss"]
+    assert difference == pytest.approx(losses["less+round_robin"] - losses["random"])
+    assert set(study.results["method"]) == set(cells["method"])
+
+
+def test_figures_are_those_of_the_page(study: tis.Study, tmp_path: Path) -> None:
+    figure = study.figures["composition"]
+    assert figure.save(tmp_path / "c.svg").read_text() == figure.svg
+    assert "<svg" in figure._repr_html_()
+    assert study.page.is_file()
+
+
+def test_everything_shows_itself(study: tis.Study) -> None:
+    for shown in (study, study.preview(1), study.cells, study.scores(), study.figures):
+        assert repr(shown)
+        assert "<" in shown._repr_html_()
+    explained = study.explain(study.ordering()["id"][0])
+    assert "rank 1" in repr(explained)
+    assert "<pre" in explained._repr_html_()
+
+
+def test_a_run_folder_is_a_study_too(study: tis.Study) -> None:
+    again = tis.Study(study.run_dir)
+    assert again.config.run_dir == study.config.run_dir
+    assert again.methods == ["less+round_robin"]
+
+
+def test_what_is_not_there_is_refused_with_what_is(study: tis.Study) -> None:
+    with pytest.raises(tis.InputError, match=r"method: found 'rds', expected one of less\+round"):
+        study.ordering("rds")
+    with pytest.raises(tis.InputError, match="representation: found"):
+        study.scores("rds")
+
+
+def test_a_file_of_several_studies_is_asked_by_name(tmp_path: Path) -> None:
+    several = tis.Study(small_study(tmp_path), grid={"finetune.learning_rate": [1e-3, 2e-3]})
+    assert len(several.studies) == 2
+    with pytest.raises(tis.InputError, match=r"2 studies; ask one of them, `study.studies\["):
+        several.ordering()
+
+
+def test_changes_are_fields_by_dotted_names(tmp_path: Path) -> None:
+    config = tis.Study(small_study(tmp_path), budget=[5, 10], **{"less.seed": 3}).config
+    assert config.budget == [5, 10]
+    assert config.less.seed == 3
+    assert tis.Study(config, **{"data.max_length": 64}).config.data.max_length == 64
+    with pytest.raises(tis.InputError, match=r"less\.sed"):
+        tis.Study(config, **{"less.sed": 3})

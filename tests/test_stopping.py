@@ -1,0 +1,141 @@
+"""A program that takes signals ends in a line, with its code, whatever its main thread is doing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+START = """
+import signal, subprocess, sys, threading, time
+from tis_ray.stopping import Stop, end, own_signals, stop_at_signals, told_of_stop
+
+stop_at_signals(lambda line: print(line, file=sys.stderr, flush=True))
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+
+def ready():
+    print(child.pid, flush=True)
+"""
+SWALLOWS = """
+ready()
+while True:
+    try:
+        time.sleep(60)
+    except BaseException:
+        pass
+"""
+REPLACED = """
+signal.signal(signal.SIGINT, lambda *_: None)  # as Ray Train's `fit` does
+signal.signal(signal.SIGTERM, lambda *_: None)
+ready()
+time.sleep(60)
+"""
+TAKEN_IN_C = """
+import ctypes
+with own_signals():
+    ctypes.CDLL(None).signal(signal.SIGTERM, 0)  # the system's default, as C++ code may set it
+    time.sleep(0.5)
+    ready()
+    time.sleep(60)
+"""
+TOLD = """
+def slow(stop):
+    print("told", stop.by, file=sys.stderr, flush=True)
+    time.sleep(60)
+with told_of_stop(slow):
+    ready()
+    time.sleep(60)
+"""
+
+
+def started(program: str) -> tuple[subprocess.Popen[str], int]:
+    """Start a program; return it, and the number of the process that it has started."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", START + program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    return process, int(process.stdout.readline())
+
+
+@pytest.mark.parametrize("program", [SWALLOWS, REPLACED, TAKEN_IN_C])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_program_in_a_line(program: str, number: int, code: int) -> None:
+    process, child = started(program)
+    os.kill(process.pid, number)
+    _, said = process.communicate(timeout=10)
+    assert said == "stopped; the same command continues\n"
+    assert process.returncode == code
+    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+
+
+def test_who_keeps_a_record_is_told_and_has_a_few_seconds() -> None:
+    process, _ = started(TOLD)
+    began = time.monotonic()
+    os.kill(process.pid, signal.SIGTERM)
+    _, said = process.communicate(timeout=10)
+    assert said == "told SIGTERM\nstopped; the same command continues\n"
+    assert 2 < time.monotonic() - began < 8
+
+
+def test_a_second_signal_waits_for_nobody() -> None:
+    process, _ = started(TOLD)
+    assert process.stderr is not None
+    os.kill(process.pid, signal.SIGTERM)
+    assert process.stderr.readline() == "told SIGTERM\n"
+    began = time.monotonic()
+    os.kill(process.pid, signal.SIGINT)
+    assert process.wait(10) == 130
+    assert time.monotonic() - began < 1.5
+
+
+def test_any_thread_may_end_the_program() -> None:
+    process, _ = started(
+        "threading.Thread(target=end, args=(Stop('head lost', 'failed: gone', 1),)).start()\n"
+        "ready()\ntime.sleep(60)"
+    )
+    _, said = process.communicate(timeout=10)
+    assert (process.returncode, said) == (1, "failed: gone\n")
+
+
+def test_handlers_are_as_they_were_after_a_library_has_set_its_own() -> None:
+    from tis_ray.stopping import own_signals
+
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with own_signals():
+        signal.signal(signal.SIGINT, lambda *_: None)
+        signal.signal(signal.SIGTERM, lambda *_: None)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_ctrl_c_before_anything_is_loaded_is_a_line(tmp_path: Path) -> None:
+    """From the first moment that Python runs code of ours."""
+    (tmp_path / "study.yaml").write_text("name: tiny\n")
+    program = (
+        "import os, signal, sys, threading\n"
+        "class Slow:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'typer':\n"
+        "            os.killpg(0, signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Slow())\n"
+        "sys.argv = ['tis-ray', 'run', '-c', 'study.yaml']\n"
+        "from tis_ray.cli import main\nmain()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        start_new_session=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (130, "stopped; the same command continues\n")

@@ -1,0 +1,66 @@
+"""What the program answers: it runs a verb, and makes a line and a code of whatever went wrong."""
+
+from __future__ import annotations
+
+import signal
+
+import typer
+from rich.markup import escape
+
+from tis_ray.cli import making, reading, rows  # noqa: F401  the verbs
+from tis_ray.cli.options import app, console
+from tis_ray.distributed.quiet import quiet_ray
+from tis_ray.errors import FailedError, refusal, user_message
+from tis_ray.stopping import STOPS, end
+
+
+def answer() -> int:
+    """Run the verb that the command line names; return the exit code: 0 done, 1 failed, 2 bad input."""
+    try:
+        with quiet_ray():
+            # Without standalone mode typer returns the code of `typer.Exit` instead of exiting.
+            code = app(standalone_mode=False)
+    except (typer.Abort, KeyboardInterrupt):
+        code = CTRL_C.code
+    except Exception as error:
+        return _failed(error)
+    if code == CTRL_C.code:  # where signals are not taken: another program's process
+        end(CTRL_C)
+        console.print(CTRL_C.line)
+    return code if isinstance(code, int) else 0
+
+
+CTRL_C = STOPS[signal.SIGINT]
+
+
+def _failed(error: Exception) -> int:
+    # Wrong arguments. By its looks: some versions of typer bring their own copy of click's errors.
+    if hasattr(error, "format_message") and hasattr(error, "exit_code"):
+        if error.format_message():  # empty when only the help was asked for
+            _complain("error", error.format_message())
+        return 2
+    if isinstance(error, FailedError):
+        for line in str(error).splitlines():
+            _complain("failed", line)
+        return 1
+    message = user_message(error)
+    if message is not None:  # bad input, perhaps found by a worker and wrapped by Ray
+        _complain("error", message)
+        return 2
+    package = (getattr(error, "name", None) or "").partition(".")[0]
+    if isinstance(error, ImportError) and package not in ("", "tis_ray"):
+        reason = " ".join(str(error).split())
+        _complain(
+            "failed",
+            f"{package} cannot be imported ({reason}); `tis-ray doctor` says what is missing",
+        )
+        return 1
+    if (refused := refusal(error)) is not None:
+        _complain("failed", "; ".join(refused))
+        return 1
+    console.print_exception(max_frames=8)
+    return 1
+
+
+def _complain(kind: str, message: str) -> None:
+    console.print(f"[red]{kind}:[/red] {escape(message)}", soft_wrap=True, highlight=False)

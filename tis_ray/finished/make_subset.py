@@ -1,0 +1,130 @@
+"""From a finished selection to a file in the user's hand: what `tis-ray subset` does. Needs no Ray."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tis_ray.config import Config, load_config, plan
+from tis_ray.data.forms import FORMS
+from tis_ray.errors import InputError
+from tis_ray.finished.data_card import data_card
+from tis_ray.finished.subset import Choice, Ordered, Subset, subsets
+from tis_ray.finished.subset_files import KINDS, write_original
+from tis_ray.finished.trainer_files import write_form
+from tis_ray.store.dataset_folder import save_dataset
+
+HF, ORIGINAL = "hf", "original"
+NAMES = (ORIGINAL, *FORMS, HF)
+"""Forms of a subset."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """What was written: the choice, the files, and the stanza for a trainer's settings if it has one."""
+
+    choice: Choice
+    files: list[Path]
+    stanza: Path | None = None
+
+
+def study_of(run: Path | None, config: Config | None) -> tuple[Path, Config]:
+    """Return the folder of one study and its config, from its folder or from a config of one study.
+
+    Raises InputError where it is not one.
+    """
+    if (run is None) == (config is None):
+        raise InputError("subset: give either a run folder, such as runs/study, or --config FILE")
+    if config is not None:
+        studies = plan(config)
+        if len(studies) > 1:
+            folders = ", ".join(str(study.run_dir) for study in studies.values())
+            raise InputError(f"subset: the file has several studies; give one: {folders}")
+        (study,) = studies.values()
+        return study.run_dir, study
+    assert run is not None
+    if not (run / "config.yaml").exists():
+        raise InputError(
+            f"{run}: is not the folder of a study (it has no config.yaml); give runs/<name>, of a file with "
+            "several studies that of one of them"
+        )
+    return run, load_config(run / "config.yaml")
+
+
+def orderings(run_dir: Path, config: Config) -> dict[str, Ordered]:
+    """Return the orderings of a study by their methods. Raises InputError if there is none yet."""
+    folders = sorted(path.parent for path in (run_dir / "orderings").glob("*/ordering.parquet"))
+    if not folders:
+        raise InputError(f"{run_dir}: no ordering yet; run `tis-ray select` first")
+    return {folder.name: Ordered(folder.name, folder, config.budget_unit) for folder in folders}
+
+
+def choose(
+    run_dir: Path, config: Config, method: str | None, budget: int | None, seed: int | None = None
+) -> Choice:
+    """Return what a budget selects by a method of a study: `less+round_robin`, or `less-round_robin`.
+
+    Both may be left out where the study has one. Raises InputError for what it has not.
+    """
+    known = orderings(run_dir, config)
+    names = [*known]
+    if method is not None:
+        wanted = method.replace(" ", "").replace("+", "-")
+        names = [name for name in known if name == wanted or name.startswith(f"{wanted}-")]
+        names = [wanted] if wanted in names else names
+    if seed is not None:
+        names = [name for name in names if name.endswith(f"-seed-{seed}")]
+    if len(names) != 1:
+        asked = " ".join([method or "none", *([] if seed is None else [f"with seed {seed}"])])
+        raise InputError(f"--method: found {asked}; give one of {', '.join(known)}")
+    ordered = known[names[0]]
+    if budget is None and len(ordered.budgets) > 1:
+        raise InputError(
+            f"--budget is missing; give one of {', '.join(map(str, ordered.budgets))}, or a smaller one"
+        )
+    return ordered.choice(next(iter(ordered.budgets)) if budget is None else budget)
+
+
+def subset_of(choice: Choice, config: Config) -> Subset:
+    """Return the rows of a choice as they came. Raises InputError where the pool has changed since."""
+    return subsets([choice], config.data.pool)[0]
+
+
+def make_subset(choice: Choice, config: Config, to: Path, form: str) -> Made:
+    """Write a choice in one of the forms, to a file or into a folder; `hf` is a folder itself.
+
+    Raises InputError, and writes nothing, where the form cannot say a row.
+    """
+    if form == HF:
+        subset = subset_of(choice, config)
+        save_dataset(subset.table(), to.absolute(), data_card(subset, config))
+        return Made(choice, [to])
+    if form == ORIGINAL:
+        subset = subset_of(choice, config)
+        path = _file(to, f"{choice.name}{subset.originals.kind}", KINDS)
+        write_original(subset, path)
+        return Made(choice, [path])
+    path = _file(to, f"{choice.name}.jsonl", (".jsonl", ".json"))
+    written = write_form(choice, FORMS[form], path, model_folder(config), config.data.max_length)
+    return Made(choice, written, written[-1] if FORMS[form].stanza else None)
+
+
+def model_folder(config: Config) -> str:
+    """Return what another program loads a study's model by."""
+    if config.model.name == "builtin":
+        from tis_ray.models import builtin
+
+        return str(builtin.PATH)
+    path = Path(config.model.name).expanduser()
+    return str(path.absolute()) if path.exists() else config.model.name
+
+
+def _file(to: Path, name: str, kinds: tuple[str, ...]) -> Path:
+    """Return the file that `--to` means: itself, or one of this name in it."""
+    if to.is_dir() or not to.suffix:
+        return to / name
+    if to.suffix.lower() not in kinds:
+        raise InputError(
+            f"--to: found {to}; give a folder, or a file that ends in {', '.join(kinds)}"
+        )
+    return to

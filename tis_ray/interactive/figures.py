@@ -1,0 +1,60 @@
+"""The figures of a report, one by one: each shows itself in a notebook and is an SVG file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from markupsafe import Markup
+
+from tis_ray.report.figures import Drawing
+from tis_ray.report.html import html_of
+from tis_ray.store import write_bytes
+
+
+class Figure:
+    """One figure, with its caption."""
+
+    def __init__(self, drawing: Drawing) -> None:
+        self.name, self.title, self.caption = drawing.name, drawing.title, drawing.caption
+        self.svg = drawing.svg
+
+    def save(self, path: str | Path) -> Path:
+        """Write the figure as an SVG file; return its path."""
+        write_bytes(Path(path), self.svg.encode())
+        return Path(path)
+
+    def __repr__(self) -> str:
+        return f"{self.name}: {self.title}"
+
+    def _repr_html_(self) -> str:
+        return _html([self])
+
+
+class Figures(Mapping[str, Figure]):
+    """The figures of a study by name; together they show themselves one below the other."""
+
+    def __init__(self, drawings: Mapping[str, Drawing]) -> None:
+        self._figures = {name: Figure(drawing) for name, drawing in drawings.items()}
+
+    def __getitem__(self, name: str) -> Figure:
+        """Return a figure. Raises KeyError where there is none of this name."""
+        return self._figures[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._figures)
+
+    def __len__(self) -> int:
+        return len(self._figures)
+
+    def __repr__(self) -> str:
+        return "\n".join(map(repr, self.values()))
+
+    def _repr_html_(self) -> str:
+        return _html(list(self.values()))
+
+
+def _html(figures: list[Figure]) -> str:
+    # The texts of a drawing were escaped when it was made.
+    drawn = {figure.name: Markup(figure.svg) for figure in figures}  # noqa: S704
+    return html_of("figures.html.j2", {"figures": figures, "drawn": drawn})

@@ -1,0 +1,97 @@
+"""Where a run in Python shows its progress: in a notebook one output that is kept up to date, else stderr."""
+
+from __future__ import annotations
+
+import html
+import io
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from tis_ray.store import appending
+
+WIDTH = 110
+
+
+@contextmanager
+def console_here(log: Path) -> Iterator[Console]:
+    """Yield the console of this program: a notebook's output, or stderr.
+
+    In a notebook what libraries say of notebooks is left out, and what C++ code writes goes to the file `log`.
+    """
+    if not in_notebook():
+        yield Console(stderr=True)
+        return
+    output = NotebookOutput()
+    with _descriptors_to(log), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="IProgress not found")
+        yield Console(file=output, width=WIDTH, force_terminal=False, force_jupyter=False)
+    output.close()
+
+
+@contextmanager
+def _descriptors_to(log: Path) -> Iterator[None]:
+    """Let file descriptors 1 and 2 be a file; Python's own streams are others in a notebook."""
+    before = {descriptor: os.dup(descriptor) for descriptor in (1, 2)}
+    with appending(log) as file:
+        for descriptor in before:
+            os.dup2(file.fileno(), descriptor)
+    try:
+        yield
+    finally:
+        for descriptor, own in before.items():
+            os.dup2(own, descriptor)
+            os.close(own)
+
+
+def in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return getattr(shell, "kernel", None) is not None
+
+
+class NotebookOutput(io.StringIO):
+    """A file whose lines stand in one output of a notebook.
+
+    Lines that begin with spaces tell of work in progress: each is replaced by the next line.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+        self._rest = ""
+        self._handle: Any = None
+
+    def write(self, text: str) -> int:
+        """Add text; whole lines are shown at once."""
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in lines:
+            if self.lines and self.lines[-1].startswith("  "):
+                self.lines.pop()
+            self.lines.append(line)
+        if lines:
+            self._show()
+        return len(text)
+
+    def close(self) -> None:
+        """Take the last line of progress away, if one is left."""
+        if not self.closed and self.lines and self.lines[-1].startswith("  "):
+            self.lines.pop()
+            self._show()
+        super().close()
+
+    def _show(self) -> None:
+        from IPython.display import HTML, display
+
+        shown = HTML(f"<pre>{html.escape(chr(10).join(self.lines))}</pre>")
+        if self._handle is None:
+            self._handle = display(shown, display_id=True)
+        else:
+            self._handle.update(shown)

@@ -1,0 +1,254 @@
+"""`Study`: a study as a Python object. What is asked for is read; what is missing is made first.
+
+It is the same study that `tis-ray run` runs, with the same folders: what one has made the other finds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.compute as pc
+from rich.console import Console
+
+from tis_ray.analysis import Cell, Method, TableRow, summarise
+from tis_ray.config import Config, load_config, parse_config, parts, together
+from tis_ray.config.problems import not_among
+from tis_ray.errors import InputError
+from tis_ray.finished.explain import explain_row
+from tis_ray.finished.explain_screen import print_explained
+from tis_ray.finished.make_subset import orderings
+from tis_ray.finished.status import status_lines
+from tis_ray.interactive.figures import Figures
+from tis_ray.interactive.preview import PreviewPage
+from tis_ray.interactive.printed import Printed
+from tis_ray.interactive.progress import console_here
+from tis_ray.interactive.results import cell_table, compared_table, method_name, result_table
+from tis_ray.interactive.scores import ScoreTable
+from tis_ray.interactive.subset import SubsetTable
+from tis_ray.interactive.table import Table
+from tis_ray.log.run_log import RUN_LOG
+from tis_ray.report.figures import drawings
+from tis_ray.report.html import html_of
+from tis_ray.study.labels import legend_of
+from tis_ray.study.preview import previews
+
+if TYPE_CHECKING:
+    from tis_ray.stages.ordering_artifact import StudyOrdering
+    from tis_ray.study.run import StudyResult, Until
+
+STEPS: tuple[Until, ...] = ("featurize", "select", "evaluate", "report")
+"""How far a study can be run; each has what is before it."""
+
+
+class Study:
+    """A study, or all studies of a file with several tasks or a grid.
+
+    config: a YAML file, the folder of a run, a mapping of the same content, or a `Config`. changes: fields to set, by their
+    dotted names: `Study("study.yaml", budget=500, **{"less.seed": 1})`.
+    Raises InputError for a config that is not valid.
+    """
+
+    def __init__(self, config: str | Path | Mapping[str, Any] | Config, **changes: Any) -> None:
+        self.config = _read(config, changes)
+        self._results: dict[Until, StudyResult] = {}
+        self._whole: Study | None = None
+
+    @property
+    def name(self) -> str:
+        """The study's name, which is its run folder's."""
+        return self.config.name
+
+    @property
+    def run_dir(self) -> Path:
+        """The folder of the run; of several studies, that of the page over all of them."""
+        return together(self.config) or self.config.run_dir
+
+    @cached_property
+    def studies(self) -> dict[str, Study]:
+        """The studies of a file by name: one for each task and each point of the grid, or this one."""
+        if together(self.config) is None:
+            return {self.name: self}
+        return {part.config.name: self._part(part.config) for part in parts(self.config)}
+
+    # ---- what it does ----
+
+    def preview(self, rows: int = 3) -> PreviewPage:
+        """Return what the model will see of some rows of each side. Computes nothing else."""
+        return PreviewPage(previews(self.config, rows))
+
+    def run(self, until: Until = "report") -> Study:
+        """Run all that is missing up to a step, with progress; return the study itself.
+
+        Raises what `tis_ray.run` raises.
+        """
+        self._result(until)
+        return self
+
+    def explain(self, example: str, near: float | None = None) -> Printed:
+        """Return why a pool row was chosen, or was not: its rank, its query, what the two share.
+
+        example: its id, the id that its own file gives it, or `FILE:LINE`. near: see `tis-ray explain`.
+        """
+        self._result("select")
+        found = list(explain_row(self.config, example, near))
+
+        def print_on(console: Console) -> None:
+            for each in found:
+                print_explained(each, console, several=len(found) > 1)
+
+        return Printed(print_on)
+
+    def status(self) -> str:
+        """Return what is done, running or failed."""
+        return "\n".join(status_lines(self.config))
+
+    # ---- what is selected ----
+
+    def scores(self, representation: str | None = None) -> ScoreTable:
+        """Return the scores of a representation. The name may be left out where there is one."""
+        study = self._single("scores")
+        names = [m.name for m in self.config.representations() if m.gives != "ordering"]
+        name = _chosen(representation, names, "representation")
+        study._result("select")
+        from tis_ray.stages.tokens import read_side
+
+        folder = study.config.run_dir / "scores" / name
+        pool, query = read_side(study.config, "pool"), read_side(study.config, "query")
+        return ScoreTable(folder, pool, query, f"scores {name}")
+
+    def ordering(self, method: str | None = None) -> Table:
+        """Return the pool ranked by a method such as "less+round_robin", from rank 1."""
+        table = self._ordering(method).table()
+        place = table.column_names.index("rank")
+        ranked = table.set_column(place, "rank", pc.add(table["rank"], 1))
+        return Table(ranked, f"ordering {method or self.methods[0]}", hidden=["index", "query"])
+
+    def subset(self, budget: int | None = None, method: str | None = None) -> SubsetTable:
+        """Return the rows that a method selects, as they came, with why each was chosen.
+
+        budget: one of the study's, or any smaller one; the largest by default. Raises InputError for a larger
+        one, and where the pool has changed since it was read.
+        """
+        study, name = self._single("subset"), self._ordering(method).name
+        ordered = orderings(study.config.run_dir, study.config)[name]
+        choice = ordered.choice(max(ordered.budgets) if budget is None else budget)
+        return SubsetTable(choice, study.config)
+
+    @property
+    def methods(self) -> list[str]:
+        """The methods that rank the pool, as they are asked for."""
+        return [
+            _asked(ordering) for ordering in self._single("methods")._result("select").orderings
+        ]
+
+    def _ordering(self, method: str | None) -> StudyOrdering:
+        orderings = {
+            _asked(ordering): ordering
+            for ordering in self._single("ordering")._result("select").orderings
+        }
+        return orderings[_chosen(method, list(orderings), "method")]
+
+    # ---- what comes of it ----
+
+    @property
+    def cells(self) -> Table:
+        """Every cell: a training run with its metrics; zero-shot and random too."""
+        return cell_table(self._cells(), f"cells of {self.name}")
+
+    @property
+    def results(self) -> Table:
+        """The mean of each metric for each method and budget, with its interval, and against random."""
+        rows = {name: self._rows(cells) for name, cells in self._cells().items()}
+        return result_table(rows, f"results of {self.name}")
+
+    def compare(self, left: str, right: str) -> Table:
+        """Return how two methods differ at each budget and metric, by pairs, with interval and verdict.
+
+        Pairs are seeds; where a file has several studies, pairs are studies. Methods are named
+        "less+round_robin", "random" or "zero_shot".
+        """
+        cells = self._cells()
+        known = {method_name(c.method): c.method for own in cells.values() for c in own}
+        ours, theirs = (known[_chosen(name, list(known), "method")] for name in (left, right))
+        return compared_table(cells, ours, theirs, legend_of(self.config))
+
+    @property
+    def figures(self) -> Figures:
+        """The figures of the report."""
+        record = self._single("figures")._result("report").record
+        assert record is not None
+        return Figures(drawings(record, record.table()))
+
+    @property
+    def page(self) -> Path:
+        """The report."""
+        return self._result("report").report
+
+    def __repr__(self) -> str:
+        return self.status()
+
+    def _repr_html_(self) -> str:
+        return html_of("study.html.j2", {"lines": list(status_lines(self.config))})
+
+    # ---- how ----
+
+    def _result(self, until: Until) -> StudyResult:
+        """Return what a run up to a step gave; one that went further has that too."""
+        if self._whole is not None:
+            return self._whole._result(until).parts[self.name]
+        for step in STEPS[STEPS.index(until) :]:
+            if step in self._results:
+                return self._results[step]
+        from tis_ray.study.run import run
+
+        with console_here(self.run_dir / RUN_LOG) as console:
+            self._results[until] = run(self.config, until, console)
+        return self._results[until]
+
+    def _part(self, config: Config) -> Study:
+        part = Study(config)
+        part._whole = self
+        return part
+
+    def _single(self, asked: str) -> Study:
+        """Return this study. Raises InputError where the file has several."""
+        if len(self.studies) > 1:
+            names = list(self.studies)
+            raise InputError(
+                f"{asked}: {self.name} has {len(names)} studies; ask one of them, "
+                f"`study.studies[{names[0]!r}].{asked}`"
+            )
+        return next(iter(self.studies.values()))
+
+    def _cells(self) -> dict[str, list[Cell]]:
+        result = self._result("evaluate")
+        return {name: part.cells for name, part in (result.parts or {self.name: result}).items()}
+
+    def _rows(self, cells: list[Cell]) -> list[TableRow]:
+        return summarise(cells, legend_of(self.config), budget_unit=self.config.budget_unit)
+
+
+def _read(config: str | Path | Mapping[str, Any] | Config, changes: Mapping[str, Any]) -> Config:
+    if not isinstance(config, str | Path):
+        return parse_config(config, changes=changes)
+    path = Path(config).expanduser()
+    return load_config(path / "config.yaml" if path.is_dir() else path, changes=changes)
+
+
+def _asked(ordering: StudyOrdering) -> str:
+    name = method_name(Method(ordering.representation, ordering.selector))
+    return name if ordering.seed is None else f"{name}-seed-{ordering.seed}"
+
+
+def _chosen(name: str | None, names: list[str], what: str) -> str:
+    """Return the one that is asked for, or the only one. Raises InputError for another."""
+    if name is None and len(names) == 1:
+        return names[0]
+    if name is None:
+        raise InputError(f"{what}: there are {', '.join(names)}; say which")
+    if name not in names:
+        raise InputError(not_among(what, name, names))
+    return name

@@ -1,0 +1,27 @@
+"""The rows that a method selects, as a table, and as a file for a trainer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tis_ray.config import Config
+from tis_ray.finished.make_subset import Made, make_subset, subset_of
+from tis_ray.finished.subset import Choice
+from tis_ray.interactive.table import Table
+
+
+class SubsetTable(Table):
+    """Selected rows as they came, best first, and one column more, `tis_ray`: rank, score, query, why."""
+
+    def __init__(self, choice: Choice, config: Config) -> None:
+        self._choice, self._config = choice, config
+        subset = subset_of(choice, config)
+        ranks = [f"{note['rank']}: {note['why']}" for note in subset.notes]
+        super().__init__(subset.table(), f"subset {choice.name}", {subset.column: ranks})
+
+    def write(self, to: str | Path, form: str = "original") -> Made:
+        """Write the rows to a file or folder, as `tis-ray subset` does.
+
+        form: `original`, `messages`, `trl`, `axolotl`, `llamafactory` or `hf`.
+        """
+        return make_subset(self._choice, self._config, Path(to), form)

@@ -1,0 +1,177 @@
+"""What each stage of a study will take, by what was measured on a sample of its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from tis_ray.config import Config
+from tis_ray.evaluation import read_tasks
+from tis_ray.representations import Representation
+from tis_ray.settings.grid import points
+from tis_ray.stages.feature_recipe import reading_model
+from tis_ray.store import fingerprint
+from tis_ray.store.sides import SIDES, SideName
+from tis_ray.study.measured import Measured
+from tis_ray.study.sample import methods_of
+
+READ, ADAPT, TRAIN = 2, 4, 6
+"""Operations for each token and parameter: of reading, of a gradient of adapters (the weights get none),
+of a gradient of all weights."""
+BYTES = {"float32": 4.0, "float16": 2.0, "int8": 1.0, "int4": 0.5, "int2": 0.25}
+
+
+@dataclass(frozen=True)
+class StagePrice:
+    """The estimate for one stage: `seconds` is the sum over actors, `gigabytes` what it writes.
+
+    made_from: names what it is made from and how, where several studies can have it in common.
+    flops: operations of a language model. reads: bytes of weights that generation reads, for each token
+        of a batch anew. Where both are 0 a GPU is of no use.
+    """
+
+    stage: str
+    rows: int
+    tokens: float
+    seconds: float
+    gigabytes: float = 0.0
+    made_from: str | None = None
+    flops: float = 0.0
+    reads: float = 0.0
+
+    def __add__(self, other: StagePrice) -> StagePrice:
+        """Return the price of the stage in two studies."""
+        return StagePrice(
+            self.stage,
+            self.rows + other.rows,
+            self.tokens + other.tokens,
+            self.seconds + other.seconds,
+            self.gigabytes + other.gigabytes,
+            flops=self.flops + other.flops,
+            reads=self.reads + other.reads,
+        )
+
+
+def stage_prices(
+    config: Config, counts: Mapping[SideName, int], facts: Measured, actors: int
+) -> list[StagePrice]:
+    """Extrapolate what was measured to all rows of one study.
+
+    A stage with a model has processes of its own, as many as actors: each takes its time to start.
+    """
+    pool, tokens = counts["pool"], counts["pool"] * facts["tokens_per_row"]
+    encoded = fingerprint({"tokens": tokens_of(config)})
+    begin = actors * (facts["start"] + facts["load"])
+    return [
+        StagePrice("starting", 0, 0, actors * facts["start"]),
+        StagePrice("tokens", pool, tokens, pool * facts["tokenise"], 8e-9 * tokens, encoded),
+        *(
+            price
+            for method in methods_of(config)
+            for price in _representation_prices(config, method, counts, facts, begin)
+        ),
+        *_training_prices(config, counts, facts, begin),
+    ]
+
+
+def tokens_of(config: Config, method: Representation | None = None) -> dict[str, object]:
+    """Return what decides the pool's tokens, as the model of a representation reads them."""
+    model = config.model if method is None else reading_model(method, config)
+    data = config.data.model_dump(mode="json", include={"pool", "template", "max_length"})
+    return {"data": data, "model": model.model_dump(mode="json")}
+
+
+def _representation_prices(
+    config: Config,
+    method: Representation,
+    counts: Mapping[SideName, int],
+    facts: Measured,
+    begin: float,
+) -> Iterator[StagePrice]:
+    """Yield the prices of a representation's warm-up, features and scores."""
+    pool, query, each = counts["pool"], counts["query"], facts["tokens_per_row"]
+    settings = config.settings_of(method)
+    encoded = tokens_of(config, method)
+    features = fingerprint({"tokens": encoded, "method": method.identity(settings)})
+    scores = fingerprint({"features": features, "query": config.data.query.model_dump(mode="json")})
+    name, warmup, cascade = method.name, method.warmup(settings), method.cascade(settings)
+    if warmup is not None and warmup.trains:
+        rows = min(pool, max(warmup.min_rows, round(warmup.share * pool)))
+        tokens = rows * each * warmup.training.epochs
+        warmed = fingerprint({"tokens": encoded, "warmup": repr(warmup)})
+        flops = ADAPT * tokens * facts["readers"].get(name, 0)
+        seconds = begin + tokens * facts["train"]
+        yield StagePrice("warm-up", rows, tokens, seconds, made_from=warmed, flops=flops)
+    passes = warmup.passes if warmup is not None else 1
+    rows = query + (pool if cascade is None else round(pool * cascade.keep) + cascade.sample)
+    stores = method.gives == "vectors" and method.scoring(settings) == "store"
+    width = facts["width"].get(name, 0) * passes
+    size = width * BYTES[method.dtype(settings)] if stores else 0.0
+    tokens, seconds = rows * each * passes, rows * passes * facts["feature"][name]
+    written = 4e-9 * query * rows
+    if method.gives != "vectors":
+        yield StagePrice(f"scores {name}", rows, tokens, seconds, written, scores)
+        return
+    flops = (READ if warmup is None else ADAPT) * tokens * facts["readers"].get(name, 0)
+    gigabytes = rows * size * 1e-9
+    yield StagePrice(
+        f"features {name}", rows, tokens, begin + seconds, gigabytes, features, flops=flops
+    )
+    seconds = 2.0 * query * rows * width / facts["flops"]
+    yield StagePrice(f"scores {name}", rows, 0, seconds, written, scores)
+
+
+def _training_prices(
+    config: Config, counts: Mapping[SideName, int], facts: Measured, begin: float
+) -> Iterator[StagePrice]:
+    """Yield the prices of the search, of fine-tuning and of evaluation."""
+    model = facts["model"]
+    learns = (TRAIN if config.finetune.method == "full" else ADAPT) * model["parameters"]
+    pool, query, test = (counts[side] for side in SIDES)
+    each = facts["tokens_per_row"]
+    size = each if config.budget_unit == "tokens" else 1
+    if config.search is not None:
+        combinations = len(points(config.search.over))
+        trials = min(combinations, config.search.trials or combinations)
+        rows = trials * min(pool, config.search.rows or round(max(config.budget) / size))
+        tried = rows * each * config.finetune.epochs
+        losses = trials * config.finetune.epochs * query * facts["loss"]
+        yield StagePrice(
+            "search", rows, tried, begin + tried * facts["finetune"] + losses, flops=learns * tried
+        )
+    methods = 1 + sum(
+        1 if config.method(name).gives == "ordering" else len(config.selectors(name))
+        for name in config.representation
+    )
+    trained = round(methods * len(config.seed) * sum(config.budget) / size)
+    models = methods * len(config.seed) * len(config.budget)
+    if config.quantiles is not None:
+        bins = config.quantiles.bins * (2 if config.quantiles.focus else 1)
+        parts = len(config.representation) * bins * len(config.seed)
+        trained, models = trained + parts * config.quantiles.rows, models + parts
+    tokens = trained * each * config.finetune.epochs
+    saved = models * facts["saved"] if config.finetune.save else 0.0
+    yield StagePrice(
+        "fine-tune",
+        trained,
+        tokens,
+        begin + tokens * facts["finetune"],
+        1e-9 * saved,
+        flops=learns * tokens,
+    )
+    models += 2  # zero-shot, with and without template
+    # An answer's time is nearly all in its tokens.
+    answers = test * bool(config.evaluation.metrics) + sum(
+        len(task.rows) * task.asking.max_new_tokens / config.evaluation.max_new_tokens
+        for task in read_tasks(config.evaluation.tasks)
+    )
+    read = models * (query + test) * facts["target_tokens"]
+    steps = models * answers * config.evaluation.max_new_tokens / config.evaluation.batch_size
+    yield StagePrice(
+        "evaluate",
+        models * (query + test),
+        read,
+        models * ((query + test) * facts["loss"] + answers * facts["answer"]),
+        flops=READ * model["parameters"] * read,
+        reads=steps * model["parameters"] * model["bytes_each"],
+    )

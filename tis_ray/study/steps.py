@@ -1,0 +1,137 @@
+"""The steps of the studies of a file, one study after the other: what `tis_ray.study.run` does where not all is done.
+
+It loads PyTorch and Ray, which takes seconds; who only wants to know that all is done does without.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from rich.markup import escape
+
+from tis_ray.config import Part
+from tis_ray.distributed.connect import connect
+from tis_ray.distributed.quiet import quiet_ray
+from tis_ray.log import RunLog
+from tis_ray.report.analyze import analyze
+from tis_ray.store import read_manifest
+from tis_ray.store.feature_store import DamagedShardError
+from tis_ray.study.result import (
+    MEASURED,
+    PartsFailedError,
+    StudyResult,
+    Until,
+    failure,
+    tell_failed,
+)
+from tis_ray.study.study import Rows, Study, checked_rows
+from tis_ray.study.track_study import tracked
+
+REPAIRS = 3
+"""How many damaged feature shards one run repairs before it gives up: more is a failing disk."""
+
+Begun = list[tuple[Part, RunLog]]
+"""The studies of a file whose start is recorded, each with its log."""
+
+
+def run_steps(begun: Begun, page: Path | None, until: Until) -> StudyResult:
+    """Run the studies up to `until`; `page` is the folder of the page over all, where there are several.
+
+    Errors are those of `tis_ray.study.run.run`.
+    """
+    checked = _checked(begun, until)
+    if page is None:
+        return _run(*checked[0], until)
+    done: dict[str, StudyResult] = {}
+    failed: dict[str, str] = {}
+    for part, rows, log in checked:
+        name = part.config.name
+        try:
+            done[name] = _run(part, rows, log, until)
+        except Exception as error:
+            failed[name] = failure(error, part.config.run_dir)
+            log.say(f"[red]failed:[/red] {escape(name)}: {escape(failed[name])}")
+    if until == "report" and done:
+        with begun[-1][1].waiting("page of all studies", "drawing"):
+            analyze([study.run_dir for study in done.values()], page / "report")
+    result = StudyResult(page, parts=done)
+    if failed:
+        raise PartsFailedError(failed, result)
+    return result
+
+
+def _checked(begun: Begun, until: Until) -> list[tuple[Part, Rows, RunLog]]:
+    """Read the rows of all studies; one that cannot run stops the others before they start."""
+    checked = []
+    try:
+        for part, log in begun:
+            with log.waiting(part.config.name, "reading rows, checking models"):
+                checked.append((part, checked_rows(part.config, log, until in MEASURED), log))
+    except BaseException as error:
+        for _, log in begun:
+            tell_failed(log, error)
+        raise
+    return checked
+
+
+def _run(part: Part, rows: Rows, log: RunLog, until: Until) -> StudyResult:
+    """Run one study; where a stored feature shard is damaged it has been put aside: make it again."""
+    start = time.monotonic()
+    try:
+        for repairs in range(REPAIRS + 1):
+            try:
+                with quiet_ray(), log.waiting(part.config.name, "preparing the next step"):
+                    result = _steps(part, rows, log, until)
+                break
+            except DamagedShardError as damage:
+                if repairs == REPAIRS:
+                    raise
+                log.event("damaged", error=str(damage))
+                log.say(
+                    f"[yellow]damaged:[/yellow] {escape(str(damage))}; computing its rows again"
+                )
+    except BaseException as error:
+        tell_failed(log, error)
+        raise
+    log.event("done", seconds=round(time.monotonic() - start, 3))
+    log.say(f"[bold]done[/bold] in {time.monotonic() - start:.0f} s")
+    return result
+
+
+def _steps(part: Part, rows: Rows, log: RunLog, until: Until) -> StudyResult:
+    config = part.config
+    with log.waiting(config.name, "starting Ray"):
+        cluster = connect(config)
+    log.say(
+        f"[bold]{config.name}[/bold]: {cluster.actors} actor(s) x {cluster.threads} thread(s) on "
+        f"{cluster.device}; Ray has {cluster.cpus} CPU(s), {cluster.gpus:g} GPU(s)"
+    )
+    study = Study(config, cluster, log, part, rows)
+    result = StudyResult(config.run_dir, stages=log.stages, said=log.said)
+    _ = study.sides
+    if until == "featurize":
+        _ = study.features
+    else:
+        result.orderings, _ = study.orderings, study.subsets
+    if until in MEASURED:
+        with tracked(study):
+            result.cells, result.quantiles = study.cells, study.quantiles
+            if until == "report":
+                with log.waiting("page", "gathering and drawing"):
+                    result.record = study.record
+    result.made = _made(study, result)
+    return result
+
+
+def _made(study: Study, result: StudyResult) -> list[Path]:
+    """Return the folders of artifacts that a study rests on."""
+    made = [artifact.path for artifact in study.rows.values()]
+    made += [Path(stage.artifact) for stage in study.log.stages if "*" not in stage.artifact]
+    cells = [*result.cells, *result.quantiles]
+    made += [Path(cell.artifact) for cell in cells if cell.artifact]
+    for folder in [*dict.fromkeys(made)]:
+        store = read_manifest(folder).details.get("store")
+        if isinstance(store, str):
+            made.append(study.root / store)
+    return [*dict.fromkeys(made)]
