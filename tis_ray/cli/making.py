@@ -11,9 +11,10 @@ import typer
 from rich.console import Console
 
 from tis_ray.cli.options import ConfigFile, Overrides, app, console, load, say
-from tis_ray.cli.telling import telling
 from tis_ray.cli.terminal import studying
 from tis_ray.errors import InputError
+from tis_ray.log.activity import Activity
+from tis_ray.log.sign_of_life import SignOfLife
 
 
 @app.command()
@@ -38,13 +39,13 @@ def run(
     """
     loaded = load(config, overrides)
     if dry_run:
-        with telling(console) as tell:
-            tell("loading what computes, as each actor does")
+        measuring = Activity("estimate", state="loading what computes, as each actor does")
+        with SignOfLife(console).shown(measuring):
             start = time.monotonic()
             from tis_ray.study.price import price
             from tis_ray.study.price_screen import print_price
 
-            found = price(loaded, tell, time.monotonic() - start)
+            found = price(loaded, measuring.now, time.monotonic() - start)
         if as_json:
             typer.echo(json.dumps(found.to_json()))
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import io
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -60,7 +61,7 @@ def in_notebook() -> bool:
 class NotebookOutput(io.StringIO):
     """A file whose lines stand in one output of a notebook.
 
-    Lines that begin with spaces tell of work in progress: each is replaced by the next line.
+    Lines that begin with two spaces tell of work in progress: each is replaced by the next line.
     """
 
     def __init__(self) -> None:
@@ -73,7 +74,7 @@ class NotebookOutput(io.StringIO):
         """Add text; whole lines are shown at once."""
         *lines, self._rest = (self._rest + text).split("\n")
         for line in lines:
-            if self.lines and self.lines[-1].startswith("  "):
+            if self._in_progress():
                 self.lines.pop()
             self.lines.append(line)
         if lines:
@@ -82,10 +83,13 @@ class NotebookOutput(io.StringIO):
 
     def close(self) -> None:
         """Take the last line of progress away, if one is left."""
-        if not self.closed and self.lines and self.lines[-1].startswith("  "):
+        if not self.closed and self._in_progress():
             self.lines.pop()
             self._show()
         super().close()
+
+    def _in_progress(self) -> bool:
+        return bool(self.lines) and re.match(r"  \S", self.lines[-1]) is not None
 
     def _show(self) -> None:
         from IPython.display import HTML, display

@@ -26,6 +26,10 @@ class Activity:
     _first: tuple[float, int] | None = None
     """When something was done for the first time, and how much."""
 
+    def now(self, state: str) -> None:
+        """Take note of what it does from now on."""
+        self.state, self.since = state, time.time()
+
     def count(self, done: int, total: int | None = None, parts: int = 0) -> None:
         """Take note of how far it is."""
         self.done, self.parts = done, max(parts, self.parts)

@@ -59,9 +59,12 @@ class Live:
 
 
 class SignOfLife:
-    """Shows the innermost of the activities that go on, in one place."""
+    """Shows the innermost of the activities that go on, in one place.
 
-    def __init__(self, console: Console, folder: Path) -> None:
+    folder: where `live.json` is kept; None for what is no run.
+    """
+
+    def __init__(self, console: Console, folder: Path | None = None) -> None:
         self.console, self.folder = console, folder
         self.activities: list[Activity] = []
         self.last_line = time.monotonic()
@@ -90,8 +93,9 @@ class SignOfLife:
         running, self._running = self._running, None
         if running is not None:
             running.close()
-        with suppress(OSError):
-            (self.folder / LIVE).unlink(missing_ok=True)
+        if self.folder is not None:
+            with suppress(OSError):
+                (self.folder / LIVE).unlink(missing_ok=True)
 
     def _begin(self) -> None:
         self._running = ExitStack()
@@ -114,7 +118,7 @@ class SignOfLife:
                 continue
             now = time.monotonic()
             news = activity.label, activity.state
-            if now - self._beaten > BEAT or news != self._news:
+            if self.folder is not None and (now - self._beaten > BEAT or news != self._news):
                 self._beaten, self._news = now, news
                 with suppress(OSError):  # a full disk ends the work, not its sign of life
                     write_json(self.folder / LIVE, asdict(_live(activity)))
