@@ -67,7 +67,7 @@ def main() -> None:
         print(f"  seed {seed} ({skill}, {of_skill.sum()} of {POOL} rows): ", end="", flush=True)
         print(", ".join(f"{values[-1][0]:.2f}/{values[-1][1]:.2f}" for values in found.values()))
     print(
-        f"{machine()}\npool {POOL}, {QUERIES} queries, budget {BUDGET}, n = {SEEDS} draws; 95% t intervals"
+        f"{machine()}\npool {POOL}, {QUERIES} queries, budget {BUDGET}, n = {len(SEEDS)} draws; 95% t intervals"
     )
     for name, values in found.items():
         overlap, skill_share = np.array(values).T
