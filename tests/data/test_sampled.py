@@ -105,6 +105,16 @@ def test_a_sorted_file_is_sampled_all_over(tmp_path: Path, monkeypatch: pytest.M
     assert max(numbers) >= 4500
 
 
+def test_what_is_held_out_is_counted_on_its_own_side(tmp_path: Path) -> None:
+    (tmp_path / "q.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows(20)))
+    source = FileSource(path=str(tmp_path / "q.jsonl"), holdout=0.3)
+    found = {side: sample_side(source, side, 200) for side in ("query", "test")}
+    assert found["test"].usable_rows == Count.of(5)  # of 18 that are usable
+    assert found["query"].usable_rows == Count.of(13)
+    ids = [{row["id"] for row in each.usable} for each in found.values()]
+    assert not ids[0] & ids[1]
+
+
 def test_a_source_with_a_sample_has_no_more_rows_than_that(tmp_path: Path) -> None:
     path = tmp_path / "pool.jsonl"
     path.write_text(lines(rows(500)))

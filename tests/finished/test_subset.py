@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 from pathlib import Path
@@ -222,16 +223,50 @@ def test_a_data_set_folder_is_loaded_and_its_card_says_what_it_is(
 ) -> None:
     datasets = pytest.importorskip("datasets")
     choice = choose(config.run_dir, config, "less+round_robin", 5)
-    for _ in range(2):  # the second replaces the first
-        make_subset(choice, config, tmp_path / "hub", "hf")
+    for overwrite in (False, True):
+        make_subset(choice, config, tmp_path / "hub", "hf", overwrite)
     found = datasets.load_from_disk(str(tmp_path / "hub"))
     assert [row["score"] for row in found] == [POOL[row]["score"] for row in BEST]
     assert found[0]["tis_ray"]["query"]["id"] == "q-a"
     card = (tmp_path / "hub" / "README.md").read_text()
     for said in ("| method | less-round_robin |", "| budget | 5 examples", "| model | builtin |", choice.ordered.fingerprint, "| mit | 4 |", "| none | 1 |", "| pool | 5 |"):  # fmt: skip
         assert said in card
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match="holds something else than a data set"):
-        make_subset(choice, config, tmp_path, "hf")
+        make_subset(choice, config, tmp_path / "other", "hf", overwrite=True)
+
+
+@pytest.mark.parametrize("form", NAMES)
+def test_nothing_that_is_there_is_lost(config: Config, tmp_path: Path, form: str) -> None:
+    choice = choose(config.run_dir, config, "less+round_robin", 5)
+    pool = tmp_path / "pool.jsonl"
+    before = pool.read_bytes()
+    for overwrite in (False, True):
+        with pytest.raises(InputError, match="is read by the study"):
+            make_subset(choice, config, pool, form, overwrite)
+    (tmp_path / "mine.jsonl").write_text("mine")
+    with pytest.raises(InputError, match="is there already; give another name, or --overwrite"):
+        make_subset(choice, config, tmp_path / "mine.jsonl", form)
+    with pytest.raises(InputError, match=r"mine.jsonl is a file, so there can be no"):
+        make_subset(choice, config, tmp_path / "mine.jsonl" / "x.jsonl", form)
+    assert (pool.read_bytes(), (tmp_path / "mine.jsonl").read_text()) == (before, "mine")
+
+
+def test_lists_are_json_text_in_csv(config: Config, tmp_path: Path) -> None:
+    choice = choose(config.run_dir, config, "less+round_robin", 2)
+    make_subset(choice, config, tmp_path / "best.csv", "original")
+    with (tmp_path / "best.csv").open(newline="") as file:
+        found = list(csv.DictReader(file))
+    assert [json.loads(row["messages"])[0]["content"] for row in found] == ["ask 7", "ask 3"]
+
+
+def test_an_unknown_form_is_named_with_those_that_there_are(config: Config, tmp_path: Path) -> None:
+    choice = choose(config.run_dir, config, "less+round_robin", 2)
+    with pytest.raises(InputError, match=r"form: found 'trll', .*did you mean `trl`"):
+        make_subset(choice, config, tmp_path / "x", "trll")
+    with pytest.raises(InputError, match=r"budget: found 2.5, expected a whole number"):
+        choice.ordered.choice(2.5)  # type: ignore[arg-type]
 
 
 def test_a_trainers_file_has_its_stanza_beside_it(config: Config, tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def test_a_seed_that_only_one_method_ran_is_no_pair() -> None:
 def test_several_studies_are_paired_by_study() -> None:
     studies = {f"task-{i}": _cells(shift) for i, shift in enumerate((0.0, 0.5, -0.2))}
     table = compared_table(studies, LESS, RDS, Legend())
-    assert table["pairs"] == ["cells"]
+    assert table["pairs"] == ["studies"]
     assert table["n"] == [3]
     assert table["difference"] == pytest.approx([np.mean(np.subtract(LOSSES[LESS], LOSSES[RDS]))])
 

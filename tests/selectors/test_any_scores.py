@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -60,3 +61,31 @@ def test_what_a_mask_makes_ambiguous_is_refused():
         select(masked, "knn_kde", 3, features=np.ones((30, 2), np.float32))
     with pytest.raises(InputError, match="hides a score of every candidate"):
         select(np.ma.MaskedArray(SCORES, True), "round_robin", 3)
+
+
+VECTORS = np.eye(30, dtype=np.float32)
+
+
+@pytest.mark.parametrize("features", [torch.eye(30), VECTORS.tolist(), pd.DataFrame(VECTORS)])
+def test_features_may_be_any_matrix(features: object) -> None:
+    chosen = select(SCORES, "knn_kde", 3, features=features)
+    assert (
+        chosen.indices.tolist() == select(SCORES, "knn_kde", 3, features=VECTORS).indices.tolist()
+    )
+
+
+def test_more_queries_than_candidates_are_warned_of() -> None:
+    with pytest.warns(UserWarning, match="4 candidates, 30 queries: the matrix may be transposed"):
+        select(SCORES.T, "round_robin", 2)
+
+
+def test_nullable_numbers_are_numbers() -> None:
+    frame = pd.DataFrame(SCORES).astype("Float64")
+    assert select(frame, "round_robin", 3).indices.tolist() == (
+        select(SCORES, "round_robin", 3).indices.tolist()
+    )
+
+
+def test_ragged_lists_are_a_line() -> None:
+    with pytest.raises(InputError, match="the lists differ in length"):
+        select([[1.0, 2.0], [3.0]], "round_robin", 1)

@@ -139,8 +139,9 @@ def select(
                 say(f"{ordering.name}: {ordering.file}")
             for path in study.subsets:
                 say(f"rows: {path}")
-        first = result.studies[0].run_dir
-        say(f"next: tis-ray subset {first} --form trl --to FOLDER")
+        first = result.studies[0]
+        which = f"--method {first.orderings[0].name} --budget {max(loaded.budget)}"
+        say(f"next: tis-ray subset {first.run_dir} {which} --form trl --to FOLDER")
         if loaded.data.source("test") is not None:
             say(f"or    tis-ray finetune --config {config}")
         return

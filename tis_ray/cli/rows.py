@@ -43,6 +43,7 @@ def subset(
         int | None, typer.Option(help="Seed, of a method that has an ordering for each.")
     ] = None,
     form: Annotated[FormName, typer.Option(help="What the rows are for.")] = FormName.original,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
 ) -> None:
     """Write the selected rows: as they came, or in the form that a trainer loads.
 
@@ -60,7 +61,7 @@ def subset(
 
     folder, study = study_of(run, loaded)
     chosen = choose(folder, study, method, budget, seed)
-    made = make_subset(chosen, study, to, form.value)
+    made = make_subset(chosen, study, to, form.value, overwrite)
     if made.stanza is not None:
         typer.echo(read_text(made.stanza), nl=False)
     for path in made.files:

@@ -11,7 +11,7 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
 from tis_ray.distributed.heap import return_freed_memory
-from tis_ray.stopping import own_signals
+from tis_ray.distributed.interrupted import interruptible
 
 Order = TypeVar("Order")
 """What a trial is to do. Small; it is pickled."""
@@ -50,7 +50,7 @@ def run_trials(
             failure_config=tune.FailureConfig(max_failures=1),
         ),
     )
-    with own_signals():
+    with interruptible():
         errors = [result.error for result in tuner.fit()]
     shutil.rmtree(folder / name, ignore_errors=True)
     return {

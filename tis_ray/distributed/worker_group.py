@@ -13,9 +13,9 @@ from ray.train import TrainingFailedError
 from ray.train.torch import TorchTrainer
 
 from tis_ray.distributed.connect import Cluster
+from tis_ray.distributed.interrupted import interruptible
 from tis_ray.distributed.lost import killed_for_memory
 from tis_ray.errors import FailedError
-from tis_ray.stopping import own_signals
 
 Order = TypeVar("Order")
 """What a training process is to do. Small; it is pickled."""
@@ -51,7 +51,7 @@ def run_training(
         ),
     )
     try:
-        with own_signals():  # `fit` leaves its own handler of Ctrl-C behind
+        with interruptible():
             trainer.fit()
     except TrainingFailedError as error:
         why = killed_for_memory(str(error))

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tis_ray.config import Config, load_config, plan
+from tis_ray.config.problems import not_among
 from tis_ray.data.forms import FORMS
+from tis_ray.data.sources import parts_of
 from tis_ray.errors import InputError
 from tis_ray.finished.data_card import data_card
 from tis_ray.finished.subset import Choice, Ordered, Subset, subsets
@@ -19,9 +21,13 @@ NAMES = (ORIGINAL, *FORMS, HF)
 """Forms of a subset."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Made:
     """What was written: the choice, the files, and the stanza for a trainer's settings if it has one."""
+
+    def __repr__(self) -> str:
+        """Return the files, a line each."""
+        return "\n".join(map(str, self.files))
 
     choice: Choice
     files: list[Path]
@@ -90,21 +96,29 @@ def subset_of(choice: Choice, config: Config) -> Subset:
     return subsets([choice], config.data.pool)[0]
 
 
-def make_subset(choice: Choice, config: Config, to: Path, form: str) -> Made:
+def make_subset(
+    choice: Choice, config: Config, to: Path, form: str, overwrite: bool = False
+) -> Made:
     """Write a choice in one of the forms, to a file or into a folder; `hf` is a folder itself.
 
-    Raises InputError, and writes nothing, where the form cannot say a row.
+    Raises InputError, and writes nothing, where the form cannot say a row, and where there is something
+    already: it is replaced with `overwrite`, but never if the study reads it.
     """
+    if form not in NAMES:
+        raise InputError(not_among("form", form, NAMES))
     if form == HF:
+        _require_free(to, config, overwrite)
         subset = subset_of(choice, config)
         save_dataset(subset.table(), to.absolute(), data_card(subset, config))
         return Made(choice, [to])
     if form == ORIGINAL:
         subset = subset_of(choice, config)
         path = _file(to, f"{choice.name}{subset.originals.kind}", KINDS)
+        _require_free(path, config, overwrite)
         write_original(subset, path)
         return Made(choice, [path])
     path = _file(to, f"{choice.name}.jsonl", (".jsonl", ".json"))
+    _require_free(path, config, overwrite)
     written = write_form(choice, FORMS[form], path, model_folder(config), config.data.max_length)
     return Made(choice, written, written[-1] if FORMS[form].stanza else None)
 
@@ -117,6 +131,30 @@ def model_folder(config: Config) -> str:
         return str(builtin.PATH)
     path = Path(config.model.name).expanduser()
     return str(path.absolute()) if path.exists() else config.model.name
+
+
+def _require_free(path: Path, config: Config, overwrite: bool) -> None:
+    """Raise InputError unless a file or folder may be written there."""
+    for folder in path.absolute().parents:
+        if folder.exists():
+            if not folder.is_dir():
+                raise InputError(f"--to: {folder} is a file, so there can be no {path}")
+            break
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return
+    if path.resolve() in _inputs(config):
+        raise InputError(f"--to: {path} is read by the study; give another name")
+    if not overwrite:
+        raise InputError(f"--to: {path} is there already; give another name, or --overwrite")
+
+
+def _inputs(config: Config) -> set[Path]:
+    """Return the files that a study reads, and what they lie in."""
+    sides = [config.data.side(side) for side in config.data.sides]
+    files = {
+        file.path.resolve() for side in sides for part in parts_of(side) for file in part.files
+    }
+    return files | {folder for file in files for folder in file.parents}
 
 
 def _file(to: Path, name: str, kinds: tuple[str, ...]) -> Path:

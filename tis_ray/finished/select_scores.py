@@ -7,6 +7,7 @@ which rows of the pool and of the query set these are, and the ordering speaks o
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,9 @@ def select_matrix(
     scores_MN = open_scores(path)
     lines = described(scores_MN)
     try:
-        ordering = select(scores_MN, selector, budget, **params)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # `lines` say it
+            ordering = select(scores_MN, selector, budget, **params)
     except InputError as error:
         raise InputError(f"{error}; {'; '.join(lines)}") from None
     for line in lines:

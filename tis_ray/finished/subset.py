@@ -110,6 +110,8 @@ class Ordered:
 
         Raises InputError for one that is larger than the ordering.
         """
+        if isinstance(budget, bool) or not isinstance(budget, int):
+            raise InputError(f"budget: found {budget!r}, expected a whole number")
         rows = self.budgets.get(budget)
         if rows is None:
             rows = budget if self.unit == "examples" else self._that_fit(budget)

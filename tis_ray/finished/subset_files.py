@@ -17,7 +17,8 @@ KINDS = (".jsonl", ".parquet", ".arrow", ".csv", ".tsv")
 def write_original(subset: Subset, path: Path) -> None:
     """Write a subset in the kind that the name of `path` says, atomically.
 
-    In JSON lines each row is the text that it was. In CSV what is known of a row is JSON text.
+    In JSON lines each row is the text that it was. In CSV what is known of a row is JSON text, and so are
+    lists and objects.
     """
     kind = path.suffix.lower()
     if kind == ".parquet":
@@ -26,7 +27,16 @@ def write_original(subset: Subset, path: Path) -> None:
         write_arrow(path, subset.table())
     elif kind in (".csv", ".tsv"):
         notes = pa.array(map(json_of_any, subset.notes), pa.string())
-        table = subset.originals.as_table().append_column(subset.column, notes)
+        table = _flat(subset.originals.as_table()).append_column(subset.column, notes)
         write_csv(path, table, "\t" if kind == ".tsv" else ",")
     else:
         write_lines(path, subset.originals.json_lines(subset.column, subset.notes))
+
+
+def _flat(table: pa.Table) -> pa.Table:
+    """Return a table whose nested values are JSON text."""
+    for place, field in enumerate(table.schema):
+        if pa.types.is_nested(field.type):
+            texts = [None if v is None else json_of_any(v) for v in table[place].to_pylist()]
+            table = table.set_column(place, field.name, pa.array(texts, pa.string()))
+    return table

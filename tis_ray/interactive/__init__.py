@@ -4,6 +4,10 @@
 pandas or a data set of Hugging Face.
 """
 
+from tis_ray.interactive.progress import quiet_notebook
+
+quiet_notebook()  # before anything is imported that has something to say
+
 from tis_ray.interactive.figures import Figures
 from tis_ray.interactive.scores import ScoreTable
 from tis_ray.interactive.study import Study

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import io
+import logging
 import os
 import re
 import sys
@@ -24,14 +25,13 @@ WIDTH = 110
 def console_here(log: Path) -> Iterator[Console]:
     """Yield the console of this program: a notebook's output, or stderr.
 
-    In a notebook what libraries say of notebooks is left out, and what C++ code writes goes to the file `log`.
+    In a notebook what C++ code writes goes to the file `log`.
     """
     if not in_notebook():
         yield Console(stderr=True)
         return
     output = NotebookOutput()
-    with _descriptors_to(log), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="IProgress not found")
+    with _descriptors_to(log):
         yield Console(file=output, width=WIDTH, force_terminal=False, force_jupyter=False)
     output.close()
 
@@ -56,6 +56,13 @@ def in_notebook() -> bool:
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return getattr(shell, "kernel", None) is not None
+
+
+def quiet_notebook() -> None:
+    """Hold back what libraries say of notebooks: that packages for their own displays are not installed."""
+    if in_notebook():
+        warnings.filterwarnings("ignore", message="IProgress not found")
+        logging.getLogger("ray.widgets").setLevel(logging.WARNING)
 
 
 class NotebookOutput(io.StringIO):

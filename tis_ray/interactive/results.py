@@ -120,21 +120,22 @@ def compared_table(cells: Cells, left: Method, right: Method, legend: Legend) ->
             "budget": budget,
             method_name(left): float(np.nanmean(sides[name, budget].left)),
             method_name(right): float(np.nanmean(sides[name, budget].right)),
-            "pairs": compared.pairs,
+            "pairs": "seeds" if compared.pairs == "seeds" else "studies",
             "n": compared.n,
             **_comparison(compared),
-            "note": compared.note,
+            "note": "; ".join(filter(None, [compared.note, _after_holm(compared)])),
         }
         for (name, budget), compared in found.items()
     ]
-    title = f"{legend.method(left)} minus {legend.method(right)}, paired by {pairs}; 95% intervals"
+    by = "seed" if pairs == "seeds" else "study"
+    title = f"{legend.method(left)} minus {legend.method(right)}, paired by {by}; 95% intervals"
     texts = {
         "difference": [
             _with_interval(legend.metric(name), compared, compared.difference, True)
             for (name, _), compared in found.items()
         ]
     }
-    return Table(pa.Table.from_pylist(rows), title, texts, [*_ENDS, "note"])
+    return Table(pa.Table.from_pylist(rows), title, texts, _ENDS)
 
 
 def method_name(method: Method) -> str:
@@ -178,6 +179,12 @@ def _by_seed(
     own = [c for c in cells if c.method == method and (c.budget == budget or method.is_zero_shot)]
     values = {cell.seed: cell.metrics.get(metric) for cell in own}
     return {s: float(v) for s, v in values.items() if v is not None and math.isfinite(v)}
+
+
+def _after_holm(found: Comparison) -> str:
+    """Return what a reader must know of a verdict that the number of comparisons alone could explain."""
+    doubtful = found.verdict != "cannot tell" and not found.survives_holm
+    return "does not survive Holm's correction" if doubtful else ""
 
 
 def _at(values: Mapping[int | None, float], seed: int | None) -> float | None:

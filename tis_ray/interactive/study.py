@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from rich.console import Console
 
 from tis_ray.analysis import Cell, Method, TableRow, summarise
+from tis_ray.analysis.study_values import ZERO_SHOT_PLAIN
 from tis_ray.config import Config, load_config, parse_config, parts, together
 from tis_ray.config.problems import not_among
 from tis_ray.errors import InputError
@@ -30,17 +31,27 @@ from tis_ray.interactive.scores import ScoreTable
 from tis_ray.interactive.subset import SubsetTable
 from tis_ray.interactive.table import Table
 from tis_ray.log.run_log import RUN_LOG
+from tis_ray.methods import RANDOM, READY, ZERO_SHOT
 from tis_ray.report.figures import drawings
 from tis_ray.report.html import html_of
 from tis_ray.study.labels import legend_of
 from tis_ray.study.preview import previews
+from tis_ray.study.result import MEASURED
 
 if TYPE_CHECKING:
     from tis_ray.stages.ordering_artifact import StudyOrdering
     from tis_ray.study.run import StudyResult, Until
 
+BASELINES = (ZERO_SHOT, ZERO_SHOT_PLAIN, RANDOM)
 STEPS: tuple[Until, ...] = ("featurize", "select", "evaluate", "report")
 """How far a study can be run; each has what is before it."""
+
+
+class _ByName(dict[str, "Study"]):
+    """Studies by name; one that is not there is refused with those that are."""
+
+    def __missing__(self, name: str) -> Study:
+        raise InputError(not_among("studies", name, list(self)))
 
 
 class Study:
@@ -71,7 +82,7 @@ class Study:
         """The studies of a file by name: one for each task and each point of the grid, or this one."""
         if together(self.config) is None:
             return {self.name: self}
-        return {part.config.name: self._part(part.config) for part in parts(self.config)}
+        return _ByName({part.config.name: self._part(part.config) for part in parts(self.config)})
 
     # ---- what it does ----
 
@@ -93,7 +104,7 @@ class Study:
         example: its id, the id that its own file gives it, or `FILE:LINE`. near: see `tis-ray explain`.
         """
         self._result("select")
-        found = list(explain_row(self.config, example, near))
+        found = list(explain_row(self.config, str(example), near))
 
         def print_on(console: Console) -> None:
             for each in found:
@@ -140,16 +151,15 @@ class Study:
     @property
     def methods(self) -> list[str]:
         """The methods that rank the pool, as they are asked for."""
-        return [
-            _asked(ordering) for ordering in self._single("methods")._result("select").orderings
-        ]
+        return _methods(self._single("methods").config)
 
     def _ordering(self, method: str | None) -> StudyOrdering:
-        orderings = {
-            _asked(ordering): ordering
-            for ordering in self._single("ordering")._result("select").orderings
-        }
-        return orderings[_chosen(method, list(orderings), "method")]
+        study = self._single("ordering")
+        name = _chosen(method, _methods(study.config), "method")
+        orderings = {_asked(each): each for each in study._result("select").orderings}
+        # A selector that draws has one for each seed.
+        own = [each for each in orderings if each == name or each.startswith(f"{name}-seed-")]
+        return orderings[_chosen(name if name in own else None, own, "method")]
 
     # ---- what comes of it ----
 
@@ -170,6 +180,10 @@ class Study:
         Pairs are seeds; where a file has several studies, pairs are studies. Methods are named
         "less+round_robin", "random" or "zero_shot".
         """
+        studies = self.studies.values()
+        declared = dict.fromkeys(name for study in studies for name in _methods(study.config))
+        for name in (left, right):
+            _chosen(name, [*declared, *BASELINES], "method")
         cells = self._cells()
         known = {method_name(c.method): c.method for own in cells.values() for c in own}
         ours, theirs = (known[_chosen(name, list(known), "method")] for name in (left, right))
@@ -196,12 +210,17 @@ class Study:
     # ---- how ----
 
     def _result(self, until: Until) -> StudyResult:
-        """Return what a run up to a step gave; one that went further has that too."""
-        if self._whole is not None:
-            return self._whole._result(until).parts[self.name]
+        """Return what a run up to a step gave; one that went further has that too.
+
+        A study of several selects by itself; results are made with those of the others, for their page.
+        """
         for step in STEPS[STEPS.index(until) :]:
+            if self._whole is not None and step in self._whole._results:
+                return self._whole._results[step].parts[self.name]
             if step in self._results:
                 return self._results[step]
+        if self._whole is not None and until in MEASURED:
+            return self._whole._result(until).parts[self.name]
         from tis_ray.study.run import run
 
         with console_here(self.run_dir / RUN_LOG) as console:
@@ -238,6 +257,15 @@ def _read(config: str | Path | Mapping[str, Any] | Config, changes: Mapping[str,
     return load_config(path / "config.yaml" if path.is_dir() else path, changes=changes)
 
 
+def _methods(config: Config) -> list[str]:
+    """Return the methods of a study, as they are asked for; nothing has to be made for it."""
+    return [
+        method_name(Method(method.name, selector))
+        for method in map(config.method, config.representation)
+        for selector in ([READY] if method.gives == "ordering" else config.selectors(method.name))
+    ]
+
+
 def _asked(ordering: StudyOrdering) -> str:
     name = method_name(Method(ordering.representation, ordering.selector))
     return name if ordering.seed is None else f"{name}-seed-{ordering.seed}"
@@ -247,6 +275,8 @@ def _chosen(name: str | None, names: list[str], what: str) -> str:
     """Return the one that is asked for, or the only one. Raises InputError for another."""
     if name is None and len(names) == 1:
         return names[0]
+    if isinstance(name, str) and "+" not in name and name.replace("-", "+", 1) in names:
+        return name.replace("-", "+", 1)  # as its files are called
     if name is None:
         raise InputError(f"{what}: there are {', '.join(names)}; say which")
     if name not in names:

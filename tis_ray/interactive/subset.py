@@ -16,12 +16,12 @@ class SubsetTable(Table):
     def __init__(self, choice: Choice, config: Config) -> None:
         self._choice, self._config = choice, config
         subset = subset_of(choice, config)
-        ranks = [f"{note['rank']}: {note['why']}" for note in subset.notes]
-        super().__init__(subset.table(), f"subset {choice.name}", {subset.column: ranks})
+        why = {subset.column: [note["why"] for note in subset.notes]}
+        super().__init__(subset.table(), f"subset {choice.name}", why)
 
-    def write(self, to: str | Path, form: str = "original") -> Made:
+    def write(self, to: str | Path, form: str = "original", overwrite: bool = False) -> Made:
         """Write the rows to a file or folder, as `tis-ray subset` does.
 
-        form: `original`, `messages`, `trl`, `axolotl`, `llamafactory` or `hf`.
+        form: `original`, `messages`, `trl`, `axolotl`, `llamafactory` or `hf`. overwrite: replace what is there.
         """
-        return make_subset(self._choice, self._config, Path(to), form)
+        return make_subset(self._choice, self._config, Path(to), form, overwrite)

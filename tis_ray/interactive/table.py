@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -49,8 +49,14 @@ class Table:
 
     def __getitem__(self, column: str) -> list[Any]:
         """Return the values of a column. Raises KeyError where there is none of this name."""
+        if not isinstance(column, str):
+            raise TypeError("table[...] takes the name of a column; `.arrow[:10]` has rows")
         values: list[Any] = self.arrow[column].to_pylist()
         return values
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Yield the rows."""
+        return iter(self.arrow.to_pylist())
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         """Hand the table to any library that reads Arrow (polars, duckdb, pandas) without a copy."""
@@ -83,7 +89,7 @@ class Table:
 
     def _repr_html_(self) -> str:
         names, rows = self._shown()
-        numeric = {f.name for f in self.arrow.schema if _is_number(f.type)} | {*self._texts}
+        numeric = {f.name for f in self.arrow.schema if _is_number(f.type)}
         pairs = [list(zip(names, row, strict=True)) for row in rows]
         content = {"title": self.title, "names": names, "numeric": numeric, "rows": pairs}
         return html_of("table.html.j2", {**content, "more": self._more()})

@@ -7,13 +7,14 @@ result. A plain function of all scores will do as well.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 
 from numpy.typing import ArrayLike
 
 from tis_ray.errors import InputError
-from tis_ray.selectors.any_scores import BY_CANDIDATE, as_scores
+from tis_ray.selectors.any_scores import BY_CANDIDATE, as_scores, as_vectors
 from tis_ray.selectors.ordering import (
     Extent,
     Ordering,
@@ -46,7 +47,8 @@ def select(
     params: the selector's own parameters: the keyword-only arguments of its `coordinate`, or of
         the function.
 
-    Equal scores are taken in the order of their indices. Raises InputError for a bad argument,
+    Equal scores are taken in the order of their indices. Warns where there are more queries than
+    candidates. Raises InputError for a bad argument,
     naming the query and candidate of the first score that is not finite.
     """
     rule = find_selector(selector)
@@ -57,6 +59,14 @@ def select(
             "them out of both"
         )
     queries, candidates = matrix_MN.shape
+    if queries > candidates:
+        warnings.warn(
+            f"{candidates:,} candidates, {queries:,} queries: the matrix may be transposed; its rows are "
+            "queries, its columns candidates",
+            stacklevel=2,
+        )
+    if "features" in params:
+        params["features"] = as_vectors(params["features"])
     extent = Extent.of(matrix_MN)
     rounds = rule.rounds(Layout(queries, (candidates,), extent), budget, params)
     if not extent.finite:

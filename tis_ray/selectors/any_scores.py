@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,19 @@ def _as_array(given: Any) -> np.ndarray:
         given = given.detach().cpu()
         given = given.float() if "bfloat16" in str(given.dtype) else given
         return np.asarray(given.numpy())
-    if hasattr(given, "to_numpy"):  # a DataFrame
+    if hasattr(given, "to_numpy"):  # a DataFrame, perhaps of nullable numbers
         given = given.to_numpy()
-    return np.asanyarray(given)
+        if given.dtype == object:
+            with suppress(TypeError, ValueError):
+                given = given.astype(np.float64)
+    try:
+        return np.asanyarray(given)
+    except ValueError:
+        raise InputError(
+            "scores: the lists differ in length; give one for each query, all with one score for each candidate"
+        ) from None
+
+
+def as_vectors(given: object) -> object:
+    """Return features (N, D) as an array; what reads its own `rows` is left as it is."""
+    return given if hasattr(given, "rows") or isinstance(given, np.ndarray) else _as_array(given)

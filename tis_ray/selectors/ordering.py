@@ -165,7 +165,9 @@ def checked_shape(shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> tuple[
             "expected 2 (queries x candidates)"
         )
     if dtype.kind != "f" or dtype.itemsize not in (4, 8):
-        raise InputError(f"scores: type {dtype} is not float32 or float64; convert it first")
+        raise InputError(
+            f"scores: type {dtype} is not float32 or float64, or what becomes it (float16, bfloat16, integers); convert it first"
+        )
     if 0 in shape:
         raise InputError(
             f"scores: shape {shape} is empty; give at least one query (row) and candidate (column)"

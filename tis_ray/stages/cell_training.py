@@ -57,6 +57,13 @@ class TrainingOrder:
     threads: int
     device: str
 
+    def __post_init__(self) -> None:
+        """Make the model's folder absolute: processes of Ray Train and Tune work in folders of their own."""
+        folder = Path(self.model.name).expanduser()
+        if folder.is_dir():
+            model = self.model.model_copy(update={"name": str(folder.absolute())})
+            object.__setattr__(self, "model", model)
+
 
 @dataclass(frozen=True, kw_only=True)
 class CellOrder(TrainingOrder):

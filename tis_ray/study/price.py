@@ -153,15 +153,17 @@ def price(
     for study in plan(config).values():
         own: dict[SideName, SideSample] = {}
         for side in SIDES:
-            source = getattr(study.data, side)
+            source = study.data.side(side)
             key = fingerprint([side, source.model_dump(mode="json")])
             if key not in sides:
                 tell(f"sampling data.{side}")
                 sides[key] = sample_side(source, side, ROWS if side == "pool" else OTHERS)
             own[side] = sides[key]
             if not own[side].usable:
+                why = ", ".join(f"{count} {reason}" for reason, count in own[side].refused.items())
                 raise InputError(
-                    f"data.{side}: no row of a sample of {len(own[side].rows)} is usable"
+                    f"data.{side}: no row of a sample of {len(own[side].rows)} is usable: {why}; "
+                    "`tis-ray preview` shows them"
                 )
         cluster = _cluster(study)
         if (key := _measured_by(study)) not in measured:
