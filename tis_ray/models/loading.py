@@ -92,6 +92,14 @@ def model_identity(config: ModelConfig) -> dict[str, str]:
     return {**content, "dtype": config.dtype}
 
 
+def from_anywhere(config: ModelConfig) -> ModelConfig:
+    """Return the config with its folder's absolute path: processes of Ray Train work in folders of their own."""
+    folder = Path(config.name).expanduser()
+    if config.name in ("builtin", "smollm2") or not folder.is_dir():
+        return config
+    return config.model_copy(update={"name": str(folder.absolute())})
+
+
 def content_identity(name: str) -> dict[str, str]:
     """Return what identifies a folder's content or, if `name` is not a folder, the hub id."""
     return {"digest": folder_digest(name)} if Path(name).is_dir() else {"hub": name}

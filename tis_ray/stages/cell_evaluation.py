@@ -28,7 +28,7 @@ from tis_ray.evaluation import (
 from tis_ray.evaluation.measure import MetricSettings
 from tis_ray.log import RunLog
 from tis_ray.metrics import METRICS, check_references
-from tis_ray.models.loading import load_tokenizer
+from tis_ray.models.loading import from_anywhere, load_tokenizer
 from tis_ray.settings import EvaluationConfig, ModelConfig
 from tis_ray.store import Artifact, TableRow, fingerprint, write_parquet
 from tis_ray.store.sides import Side, row_dicts
@@ -113,7 +113,7 @@ class Evaluation:
         """Return the evaluation of a study."""
         data = config.data
         return cls(
-            model=config.model,
+            model=from_anywhere(config.model),
             settings=config.evaluation,
             query=query,
             test=test,

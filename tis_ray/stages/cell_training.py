@@ -18,7 +18,7 @@ from torch.nn import Module
 from tis_ray.batches.threads import cpu_threads
 from tis_ray.distributed.worker_group import report_epoch
 from tis_ray.log import peak_mb
-from tis_ray.models.loading import lent_model, load_model, load_tokenizer
+from tis_ray.models.loading import from_anywhere, lent_model, load_model, load_tokenizer
 from tis_ray.models.lora import attach_lora, detach_lora, load_adapter, save_adapter
 from tis_ray.models.saving import save_model, save_prompting
 from tis_ray.settings import LoraConfig, ModelConfig, TrainingConfig
@@ -58,11 +58,8 @@ class TrainingOrder:
     device: str
 
     def __post_init__(self) -> None:
-        """Make the model's folder absolute: processes of Ray Train and Tune work in folders of their own."""
-        folder = Path(self.model.name).expanduser()
-        if folder.is_dir():
-            model = self.model.model_copy(update={"name": str(folder.absolute())})
-            object.__setattr__(self, "model", model)
+        """Let the model be found from any folder."""
+        object.__setattr__(self, "model", from_anywhere(self.model))
 
 
 @dataclass(frozen=True, kw_only=True)
