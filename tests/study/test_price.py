@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from pathlib import Path
 
 import pytest
 import ray
@@ -14,10 +15,12 @@ from tis_ray.analysis import StageCost
 from tis_ray.config import parse_config, plan
 from tis_ray.data.files.counted import Count
 from tis_ray.distributed.connect import Cluster
+from tis_ray.models.loading import meta_model
 from tis_ray.store import Artifact, write_json
 from tis_ray.study.bill import bill, print_bill
 from tis_ray.study.price import estimate, kept_price, price, total_price
 from tis_ray.study.price_screen import print_price
+from tis_ray.study.sample import _size
 
 COUNTS = {"pool": Count.of(10_000), "query": Count.of(10), "test": Count.of(100)}
 FACTS = {
@@ -282,3 +285,10 @@ def test_the_bill_has_what_a_stage_took_beside_its_estimate(tmp_path):
     assert (
         "1.20 USD" in console.export_text()
     )  # 30 s of 2 actors with 2 cores each, at 0.01 a second
+
+
+def test_measuring_a_model_leaves_it_as_it_is(tmp_path: Path) -> None:
+    """The model without weights is shared by all that looks at it in a process."""
+    config = parse_config(small_study(tmp_path))
+    assert _size(config) == _size(config)
+    assert not any("lora" in name for name, _ in meta_model(config.model).named_modules())

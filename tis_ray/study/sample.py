@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import tempfile
 import time
 from collections import Counter
@@ -187,7 +188,7 @@ def _affordable(config: Config, model: Module, rows: list[TableRow]) -> list[Tab
 
 def _size(config: Config) -> ModelSize:
     """Return the shape of the model that is fine-tuned, from its config: no weight is read."""
-    base = meta_model(config.model)
+    base = copy.deepcopy(meta_model(config.model))  # which is everybody's
     parameters = base.num_parameters()
     shape = base.config.get_text_config()
     lora = attach_lora(base, config.finetune.lora, seed=0)
