@@ -96,3 +96,14 @@ def test_changes_are_fields_by_dotted_names(tmp_path: Path) -> None:
     assert tis.Study(config, **{"data.max_length": 64}).config.data.max_length == 64
     with pytest.raises(tis.InputError, match=r"less\.sed"):
         tis.Study(config, **{"less.sed": 3})
+
+
+def test_a_selector_that_draws_is_asked_for_by_its_seed(study: tis.Study) -> None:
+    drawn = tis.Study(study.config, name="drawn", selector="length_matched", seed=[0, 1])
+    with pytest.raises(tis.InputError, match=r"there are less\+length_matched-seed-0, .*say which"):
+        drawn.ordering()
+    for asked in ("less+length_matched-seed-1", "less-length_matched-seed-1"):
+        assert drawn.ordering(asked)["rank"][0] == 1
+        assert len(drawn.subset(5, asked)) == 5
+    with pytest.raises(tis.InputError, match=r"found 'less\+length_matched-seed-7'"):
+        drawn.ordering("less+length_matched-seed-7")

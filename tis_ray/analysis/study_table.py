@@ -176,15 +176,15 @@ def _filled(
     metrics = {}
     for metric in known:
         name, lower = metric.name, metric.lower_is_better
-        values = _finite(runs, name)
+        values = finite_by_seed(runs, name)
         if not values:
             continue
-        others = _finite(random_runs, name)
+        others = finite_by_seed(random_runs, name)
         shared = [seed for seed in values if seed in others]
         summary = MetricSummary(
             metric,
             mean_interval(list(values.values())),
-            parse_failures=_mean(_finite(runs, name + PARSE_FAILURES).values()),
+            parse_failures=_mean(finite_by_seed(runs, name + PARSE_FAILURES).values()),
         )
         if shared:
             pairs = [others[seed] for seed in shared]
@@ -206,7 +206,7 @@ def _versus_zero_shot(
     values: Mapping[int | None, float], zero_shots: Mapping[Method, Runs], metric: MetricDescription
 ) -> tuple[Comparison | None, Method | None]:
     """Compare with the better zero-shot, as a constant; name it where there are two."""
-    means = {m: _mean(_finite(runs, metric.name).values()) for m, runs in zero_shots.items()}
+    means = {m: _mean(finite_by_seed(runs, metric.name).values()) for m, runs in zero_shots.items()}
     constants = {method: mean for method, mean in means.items() if mean is not None}
     best = best_zero_shot(constants, metric.lower_is_better)
     if best is None:
@@ -253,7 +253,9 @@ def _metric_flags(
 ) -> Iterable[Flag]:
     """Yield what is wrong with one metric of a row."""
     name = metric.name
-    if (lost := len(runs) - len(_finite(runs, name))) and any(name in r.metrics for r in rows):
+    if (lost := len(runs) - len(finite_by_seed(runs, name))) and any(
+        name in r.metrics for r in rows
+    ):
         yield Flag("missing_metric", f"{metric.words} missing in {lost} of {len(runs)}", name)
     yield from summary_flags(metric, row, rows)
 
@@ -299,7 +301,7 @@ def _is_plain(zero_shot: Method | None) -> bool:
     return zero_shot is not None and zero_shot.representation == ZERO_SHOT_PLAIN
 
 
-def _finite(runs: Runs, name: str) -> dict[int | None, float]:
+def finite_by_seed(runs: Runs, name: str) -> dict[int | None, float]:
     """Return seed -> value of the runs that have a finite value of the metric."""
     found = {seed: cell.metrics.get(name) for seed, cell in runs.items()}
     return {s: float(v) for s, v in found.items() if v is not None and math.isfinite(v)}

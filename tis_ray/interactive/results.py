@@ -19,6 +19,7 @@ from tis_ray.analysis import (
     compare_complete,
 )
 from tis_ray.analysis.comparison import Pairs, with_holm
+from tis_ray.analysis.study_table import finite_by_seed
 from tis_ray.analysis.study_values import RANDOM_METHOD
 from tis_ray.errors import InputError
 from tis_ray.interactive.table import Table
@@ -177,8 +178,7 @@ def _by_seed(
 ) -> dict[int | None, float]:
     """Return the finite values of a method by seed; zero-shot is one for all budgets."""
     own = [c for c in cells if c.method == method and (c.budget == budget or method.is_zero_shot)]
-    values = {cell.seed: cell.metrics.get(metric) for cell in own}
-    return {s: float(v) for s, v in values.items() if v is not None and math.isfinite(v)}
+    return finite_by_seed({cell.seed: cell for cell in own}, metric)
 
 
 def _after_holm(found: Comparison) -> str:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from tis_ray.stages.ordering_artifact import StudyOrdering
     from tis_ray.study.run import StudyResult, Until
 
+SEED = "-seed-"
 BASELINES = (ZERO_SHOT, ZERO_SHOT_PLAIN, RANDOM)
 STEPS: tuple[Until, ...] = ("featurize", "select", "evaluate", "report")
 """How far a study can be run; each has what is before it."""
@@ -155,11 +156,12 @@ class Study:
 
     def _ordering(self, method: str | None) -> StudyOrdering:
         study = self._single("ordering")
-        name = _chosen(method, _methods(study.config), "method")
+        asked, _, seed = (method or "").partition(SEED)  # a selector that draws has one for each
+        name = _chosen(asked or None, _methods(study.config), "method")
         orderings = {_asked(each): each for each in study._result("select").orderings}
-        # A selector that draws has one for each seed.
-        own = [each for each in orderings if each == name or each.startswith(f"{name}-seed-")]
-        return orderings[_chosen(name if name in own else None, own, "method")]
+        own = [each for each in orderings if each.partition(SEED)[0] == name]
+        named = f"{name}{SEED}{seed}" if seed else name
+        return orderings[_chosen(named if seed or name in own else None, own, "method")]
 
     # ---- what comes of it ----
 
@@ -268,7 +270,7 @@ def _methods(config: Config) -> list[str]:
 
 def _asked(ordering: StudyOrdering) -> str:
     name = method_name(Method(ordering.representation, ordering.selector))
-    return name if ordering.seed is None else f"{name}-seed-{ordering.seed}"
+    return name if ordering.seed is None else f"{name}{SEED}{ordering.seed}"
 
 
 def _chosen(name: str | None, names: list[str], what: str) -> str:
