@@ -52,27 +52,18 @@ def quiet_terminal(log: Path) -> Iterator[None]:
     if not _are_descriptors():
         yield
         return
-    from tis_ray.store import appending
+    from tis_ray.log.descriptors import descriptors_to
 
-    output, descriptor = os.dup(1), os.dup(2)
-    terminal = os.fdopen(descriptor, "w", buffering=1, errors="backslashreplace")
-    with appending(log) as file:
-        _flush()
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    console.file = terminal
     warnings = _Warnings(logging.WARNING)
-    logging.getLogger("tis_ray").addHandler(warnings)
-    try:
-        yield
-    finally:
-        logging.getLogger("tis_ray").removeHandler(warnings)
-        _flush()
-        os.dup2(output, 1)
-        os.dup2(descriptor, 2)
-        os.close(output)
-        console.file = sys.stderr
-        terminal.close()
+    terminal = os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace")
+    with terminal, descriptors_to(log):
+        console.file = terminal
+        logging.getLogger("tis_ray").addHandler(warnings)
+        try:
+            yield
+        finally:
+            logging.getLogger("tis_ray").removeHandler(warnings)
+            console.file = sys.stderr
 
 
 class _Warnings(logging.Handler):
@@ -84,11 +75,6 @@ class _Warnings(logging.Handler):
             highlight=False,
             soft_wrap=True,
         )
-
-
-def _flush() -> None:
-    sys.stdout.flush()
-    sys.stderr.flush()
 
 
 def _are_descriptors() -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import io
 import logging
-import os
 import re
 import sys
 import warnings
@@ -16,7 +15,7 @@ from typing import Any
 
 from rich.console import Console
 
-from tis_ray.store import appending
+from tis_ray.log.descriptors import descriptors_to
 
 WIDTH = 110
 
@@ -31,24 +30,9 @@ def console_here(log: Path) -> Iterator[Console]:
         yield Console(stderr=True)
         return
     output = NotebookOutput()
-    with _descriptors_to(log):
+    with descriptors_to(log):
         yield Console(file=output, width=WIDTH, force_terminal=False, force_jupyter=False)
     output.close()
-
-
-@contextmanager
-def _descriptors_to(log: Path) -> Iterator[None]:
-    """Let file descriptors 1 and 2 be a file; Python's own streams are others in a notebook."""
-    before = {descriptor: os.dup(descriptor) for descriptor in (1, 2)}
-    with appending(log) as file:
-        for descriptor in before:
-            os.dup2(file.fileno(), descriptor)
-    try:
-        yield
-    finally:
-        for descriptor, own in before.items():
-            os.dup2(own, descriptor)
-            os.close(own)
 
 
 def in_notebook() -> bool:
