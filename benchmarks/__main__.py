@@ -24,6 +24,7 @@ BENCHMARKS = {
         "origins",
         "LESS without a warm-up, at an adapter, with estimated moments: what is chosen",
     ),
+    "n": ("gpu", "LESS on a GPU beside its floors; --out DIR keeps the figures"),
 }
 
 
@@ -38,7 +39,9 @@ def main() -> None:
     parser.add_argument(
         "which", nargs="*", metavar="benchmark", help="letters or names; all if none"
     )
-    chosen = parser.parse_args().which
+    parser.add_argument("--out", help="folder for the figures of `gpu`")
+    options = parser.parse_args()
+    chosen, rest = options.which, [] if options.out is None else ["--out", options.out]
     known = {alias: key for key, (name, _) in BENCHMARKS.items() for alias in (key, name)}
     for alias in chosen:
         if alias not in known:
@@ -49,7 +52,8 @@ def main() -> None:
         print(f"\n{key} {name}: {told}", flush=True)
         # In a process of its own: none finds the threads, the caches or the peak memory of another.
         code = f"from benchmarks.{name} import main; main()"
-        subprocess.run([sys.executable, "-c", code], check=True)
+        further = rest if name == "gpu" else []
+        subprocess.run([sys.executable, "-c", code, *further], check=True)
         print(f"  ({time.monotonic() - start:.0f} s)", flush=True)
 
 

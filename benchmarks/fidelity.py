@@ -22,6 +22,7 @@ from tis_ray.analysis.certificate import certificate, top_overlap
 from tis_ray.config import Config, load_config
 from tis_ray.data import Row, UnusableError
 from tis_ray.gradients import Sketch, checkpoint_seed, unit_rows
+from tis_ray.models.loading import load_model
 from tis_ray.representations.less.features import Gradients, checkpoint_weights
 from tis_ray.representations.similarity import QuerySide
 from tis_ray.stages.tokens import Tokenise, read_side
@@ -47,7 +48,7 @@ def main() -> None:
     weights_C = checkpoint_weights(kept[-1].steps())
     model = config.less.model or config.model
     paths = [checkpoint.path for checkpoint in kept]
-    gradients = Gradients(model, config.less, config.batch, paths, "cpu")
+    gradients = Gradients(load_model(model), config.less, config.batch, paths)
     pool = _tokens(config, "pool", options.rows)
     queries = _tokens(config, "query", options.queries)
     epochs = [checkpoint.epoch for checkpoint in kept]

@@ -88,7 +88,7 @@ def lab(name: str, model: ModelConfig, raw: list[dict[str, Any]]) -> Iterator[La
 def open_lab(name: str, model: ModelConfig, path: Path, raw: list[dict[str, Any]]) -> Lab:
     """Load the model at this checkpoint, and encode the rows for it."""
     rows, batch = encoded(model, raw), BatchConfig()
-    less = Less(Gradients(model, LessSettings(), batch, [path], "cpu"))
+    less = Less(Gradients(load_model(model), LessSettings(), batch, [path]))
     plan = plan_batches([needed_length(row) for row in rows], batch.examples, batch.tokens)
     batches = [collate([rows[i] for i in members]) for members in plan]
     return Lab(name, less, rows, batches)

@@ -21,6 +21,7 @@ from benchmarks.lab import checkpoint, encoded, machine, quiet
 from benchmarks.timing import spread
 from tis_ray.data import builtin, content_id
 from tis_ray.log import peak_mb
+from tis_ray.models.loading import load_model
 from tis_ray.representations.less import LessSettings
 from tis_ray.representations.less.features import Gradients, Less
 from tis_ray.settings import BatchConfig, ModelConfig
@@ -72,7 +73,7 @@ def _featurise(path: Path, rows: int) -> None:
     quiet()
     torch.set_num_threads(1)
     model, config = ModelConfig(), LessSettings()
-    less = Less(Gradients(model, config, BatchConfig(), [path], "cpu"))
+    less = Less(Gradients(load_model(model), config, BatchConfig(), [path]))
     before, stream = _peak_mib(), builtin.iter_pool_rows(rows, seed=0)
     with tempfile.TemporaryDirectory() as folder:
         store = FeatureStore(folder, {"representation": "less"})

@@ -465,6 +465,7 @@ def test_the_installed_varlen_attention_takes_our_call_and_its_backward():
 
 @pytest.mark.gpu
 @needs_gpu
+@pytest.mark.skipif(not packing._HAS_VARLEN, reason="this torch has no varlen_attn as we call it")
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_on_a_gpu_varlen_attention_equals_the_reference(dtype):
     lengths = [5, 1, 130, 64, 300]
@@ -478,6 +479,17 @@ def test_on_a_gpu_varlen_attention_equals_the_reference(dtype):
     for one, other in zip((found, *grads), (truth, *true_grads), strict=True):
         pair = one.detach().float().cpu().flatten(), other.detach().flatten()
         assert torch.nn.functional.cosine_similarity(*pair, dim=0) > 0.999
+
+
+@pytest.mark.parametrize("lengths", [[5, 1, 13, 6, 30], [7, 7, 7], [4]])
+def test_attention_side_by_side_equals_the_reference(lengths):
+    q, k, v, segments = attention_inputs(lengths)
+    results = []
+    for attend in (packing._side_by_side, packing._one_by_one):
+        found = attend(q, k, v, segments, None)
+        results.append((found, *torch.autograd.grad(found.square().sum(), (q, k, v))))
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.gpu

@@ -72,7 +72,7 @@ def test_the_projection_never_changes():
     first, second = GOLDEN_SEED_WORDS
     cpu = torch.device("cpu")
     assert as_text(sketch_module._signs(70, first, cpu)) == GOLDEN_SIGNS
-    assert sketch_module._offsets(8 * 128, second, 32)[:10] == GOLDEN_OFFSETS
+    assert sketch_module._offsets(8 * 128, second, 32, cpu)[:10].tolist() == GOLDEN_OFFSETS
     assert as_text(sketch_module._dense_signs(3, 5, 40, (first, second), cpu)) == GOLDEN_DENSE
     assert checkpoint_seed(0, 1, shared=False) == 4170210517
 
@@ -119,7 +119,7 @@ def test_gathering_equals_slicing(count, slots):
     """Devices other than the CPU take the gather path."""
     flat = torch.randn(3, count)
     signs = sketch_module._signs(count, 9, torch.device("cpu"))
-    offsets = sketch_module._offsets(count, 4, slots)
+    offsets = sketch_module._offsets(count, 4, slots, torch.device("cpu"))
     sliced, gathered = torch.zeros(3, slots), torch.zeros(3, slots)
     sketch_module._fold_slices(sliced, flat, signs, offsets)
     sketch_module._fold_gather(gathered, flat, signs, offsets)
@@ -241,7 +241,9 @@ def test_without_offsets_hot_columns_pile_up(monkeypatch):
     """The mutation that the offsets exist to prevent: folding a matrix over its own columns."""
     x, y = vectors("hot column")
     monkeypatch.setattr(
-        sketch_module, "_offsets", lambda count, seed, slots: [0] * -(-count // slots)
+        sketch_module,
+        "_offsets",
+        lambda count, seed, slots, device: torch.zeros(-(-count // slots), dtype=torch.int64),
     )
     found = estimates("rotation", seeds=1000)["hot column"]
     assert float(found.var()) > 2 * predicted_variance("rotation", x, y)
@@ -252,7 +254,7 @@ def test_signs_and_offsets_are_balanced():
     signs = sketch_module._signs(1 << 16, 12345, cpu)
     assert abs(float(signs.mean())) < 4 / 256
     assert abs(float((signs[:-1] * signs[1:]).mean())) < 4 / 256
-    offsets = torch.tensor(sketch_module._offsets(1 << 20, 12345, 64))
+    offsets = sketch_module._offsets(1 << 20, 12345, 64, cpu)
     counts = torch.bincount(offsets, minlength=64).double()
     expected = len(offsets) / 64
     assert float(((counts - expected) ** 2 / expected).sum()) < 63 + 5 * math.sqrt(2 * 63)

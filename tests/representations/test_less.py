@@ -75,11 +75,10 @@ def gradients(
     **config: Any,
 ) -> Gradients:
     return Gradients(
-        model or lab.model,
+        load_model(model or lab.model),
         LessSettings(**{"sketch": SKETCH, **config}),
         batch or BatchConfig(),
         checkpoints or [checkpoint.path for checkpoint in lab.kept],
-        "cpu",
     )
 
 
@@ -310,8 +309,8 @@ def test_a_batch_that_runs_out_of_memory_is_halved_and_the_result_is_the_same(
             raise torch.OutOfMemoryError("CUDA out of memory")
         return losses
 
-    plain = Gradients.directions
-    monkeypatch.setattr(Gradients, "directions", cramped)
+    plain = Gradients.gradients
+    monkeypatch.setattr(Gradients, "gradients", cramped)
     assert cosine_error(features(lab), calm) < 1e-6
     assert max(sizes) == 12
     again = ExactLess(gradients(lab), queries, WEIGHTS).scores(lab.rows)

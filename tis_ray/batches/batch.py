@@ -14,7 +14,7 @@ from typing import TypedDict
 import torch
 from torch import Tensor
 
-from tis_ray.batches.segments import Segments
+from tis_ray.batches.segments import Segments, moved_to
 from tis_ray.errors import InputError
 
 IGNORED = -100
@@ -60,7 +60,7 @@ class Batch:
             return {"input_ids": self.input_ids}
         return {"input_ids": self.input_ids, "position_ids": self.segments.positions_R[None]}
 
-    @property
+    @cached_property
     def label_counts(self) -> Tensor:
         """Number of label tokens of each example, (E,) int64, at least 1."""
         labelled = self.targets != IGNORED
@@ -68,6 +68,22 @@ class Batch:
             return labelled.sum(dim=1)
         owners_R = self.segments.examples_R
         return owners_R.new_zeros(self.examples).index_add_(0, owners_R, labelled[0].long())
+
+    @cached_property
+    def label_places(self) -> tuple[Tensor, Tensor]:
+        """Rows and columns of the positions that predict a label, (labels,) int64 each, row by row."""
+        rows, columns = (self.targets != IGNORED).nonzero(as_tuple=True)
+        return rows, columns
+
+    @cached_property
+    def label_columns(self) -> Tensor:
+        """Positions that predict a label, (E, most labels) int64: an example's own, then others."""
+        if self.segments is not None and self.label_segments is not None:
+            own_R = self.segments.positions_R[self.label_places[1]]
+            return self.label_segments.by_example(own_R)
+        unlabelled_ET = (self.targets == IGNORED).to(torch.int8)
+        most = int(self.label_counts.max())
+        return torch.argsort(unlabelled_ET, dim=1, stable=True)[:, :most]
 
     @cached_property
     def label_segments(self) -> Segments | None:
@@ -78,8 +94,23 @@ class Batch:
 
     def to(self, device: torch.device | str) -> "Batch":
         """Return the same batch on another device."""
+        device = torch.device(device)
+        if device == self.input_ids.device:
+            return self
         segments = None if self.segments is None else self.segments.to(device)
-        return Batch(self.input_ids.to(device), self.targets.to(device), self.lengths, segments)
+        moved = Batch(
+            moved_to(self.input_ids, device), moved_to(self.targets, device), self.lengths, segments
+        )
+        # Where the labels are decides shapes. It is known on the host, and asking a GPU would mean to
+        # wait for all that it has been given before.
+        of_labels = self.label_segments
+        vars(moved).update(
+            label_counts=moved_to(self.label_counts, device),
+            label_places=tuple(moved_to(places, device) for places in self.label_places),
+            label_columns=moved_to(self.label_columns, device),
+            label_segments=None if of_labels is None else of_labels.to(device),
+        )
+        return moved
 
 
 def needed_length(example: Example, index: int = 0) -> int:

@@ -35,10 +35,10 @@ def batch_losses(base: PreTrainedModel, batch: Batch, by_example: bool = False) 
     """
     segments = batch.segments
     if by_example and segments is None:
-        columns = label_columns(batch)
+        columns = batch.label_columns
         rows = torch.arange(batch.examples, device=columns.device)[:, None].expand_as(columns)
     else:
-        flat_rows, flat_columns = (batch.targets != IGNORED).nonzero(as_tuple=True)
+        flat_rows, flat_columns = batch.label_places
         rows, columns = flat_rows[None], flat_columns[None]
     apart = nullcontext() if segments is None else packed_attention(base, segments)
     own_lengths = own_rotary(base, batch.lengths, segments)
@@ -58,15 +58,6 @@ def batch_losses(base: PreTrainedModel, batch: Batch, by_example: bool = False) 
     spread_ET = token_losses.new_zeros(batch.examples, tokens)
     spread_ET = spread_ET.index_put((rows, columns), token_losses.view(rows.shape))
     return spread_ET.sum(dim=1) / batch.label_counts
-
-
-def label_columns(batch: Batch) -> Tensor:
-    """Return the positions that predict a label, (E, most labels) int64: an example's own, then others."""
-    if batch.segments is not None and batch.label_segments is not None:
-        own_R = batch.segments.positions_R[batch.targets[0] != IGNORED]
-        return batch.label_segments.by_example(own_R)
-    unlabelled_ET = (batch.targets == IGNORED).to(torch.int8)
-    return torch.argsort(unlabelled_ET, dim=1, stable=True)[:, : int(batch.label_counts.max())]
 
 
 @contextmanager

@@ -62,6 +62,9 @@ class _PackedPass:
     segments: Segments
     masks: int = 0
     calls: int = 0
+    checked: bool = False
+    """Whether the model's rule of who sees whom has been checked at this length: it lies on the device,
+    and to look at it there would be to wait for it."""
 
 
 _current: ContextVar[_PackedPass | None] = ContextVar("packed_pass", default=None)
@@ -97,7 +100,7 @@ def packed_attention(base: PreTrainedModel, segments: Segments) -> Iterator[None
     Afterwards, or on an error, it has its own again. Raises InputError as `check_packing` does.
     """
     check_packing(base, segments.longest)
-    with _switched(base, segments):
+    with _switched(base, segments, checked=True):
         yield
 
 
@@ -187,9 +190,9 @@ def _hidden_states(base: PreTrainedModel, inputs: dict[str, Tensor]) -> Tensor:
 
 
 @contextmanager
-def _switched(base: PreTrainedModel, segments: Segments) -> Iterator[None]:
+def _switched(base: PreTrainedModel, segments: Segments, checked: bool = False) -> Iterator[None]:
     """Put our attention in place of the model's; on leaving, the model must have used it."""
-    run = _PackedPass(type(base).__name__, segments)
+    run = _PackedPass(type(base).__name__, segments, checked=checked)
     # Attention layers read the name from their config, and a model may have several.
     configs = {id(c): c for module in base.modules() if (c := vars(module).get("config"))}
     named = [c for c in configs.values() if hasattr(c, "_attn_implementation_internal")]
@@ -227,22 +230,37 @@ def _attention(
     assert run is not None  # the name is only in use inside `_switched`
     run.calls += 1
     _refuse_unknown(run, module, query, attention_mask, dropout, kwargs)
-    attend = _varlen if _flash_takes(query, value) else _one_by_one
+    attend = _one_by_one
+    if query.is_cuda:
+        attend = _varlen if _flash_takes(query, value) else _side_by_side
     return attend(query, key, value, run.segments, scaling), None
 
 
 def _one_by_one(q: Tensor, k: Tensor, v: Tensor, segments: Segments, scale: float | None) -> Tensor:
     """Return the attention of each example by itself, as if it were alone: the reference."""
     lengths = list(segments.lengths)
-    attend = partial(
+    attend = _causal(q, k, scale)
+    by_example = zip(*(x.split(lengths, dim=2) for x in (q, k, v)), strict=True)
+    pieces = [attend(*qkv) for qkv in by_example]
+    return torch.cat(pieces, dim=2).transpose(1, 2)
+
+
+def _side_by_side(
+    q: Tensor, k: Tensor, v: Tensor, segments: Segments, scale: float | None
+) -> Tensor:
+    """The same sums in one kernel: examples are filled up at their ends, which no token of theirs sees."""
+    padded = (segments.by_example(x[0].transpose(0, 1)).transpose(1, 2) for x in (q, k, v))
+    attended_EHLD = _causal(q, k, scale)(*padded)
+    return segments.end_to_end(attended_EHLD.transpose(1, 2))[None]
+
+
+def _causal(q: Tensor, k: Tensor, scale: float | None) -> Callable[..., Tensor]:
+    return partial(
         functional.scaled_dot_product_attention,
         is_causal=True,
         scale=scale,
         enable_gqa=q.shape[1] != k.shape[1],
     )
-    by_example = zip(*(x.split(lengths, dim=2) for x in (q, k, v)), strict=True)
-    pieces = [attend(*qkv) for qkv in by_example]
-    return torch.cat(pieces, dim=2).transpose(1, 2)
 
 
 def _varlen(q: Tensor, k: Tensor, v: Tensor, segments: Segments, scale: float | None) -> Tensor:
@@ -281,6 +299,8 @@ def _mask(mask_function: Callable[..., Tensor], **_others: object) -> None:
     run = _current.get()
     assert run is not None
     run.masks += 1
+    if run.checked:
+        return
     bounds = run.segments.cu_seqlens.long()
     first_E, last_E = bounds[:-1], bounds[1:] - 1
     zero = torch.zeros_like(first_E)

@@ -11,6 +11,13 @@ import torch
 from torch import Tensor
 
 
+def moved_to(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """Return a tensor on a device; on its way to a GPU nothing waits for what that is doing."""
+    if torch.device(device).type != "cuda" or tensor.is_cuda:
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
 @dataclass(frozen=True)
 class Segments:
     """The rows of each example are consecutive, and the examples follow each other without a gap.
@@ -50,7 +57,7 @@ class Segments:
     def to(self, device: torch.device | str) -> "Segments":
         """Return the same segments on another device."""
         tensors = (self.cu_seqlens, self.examples_R, self.positions_R)
-        return Segments(self.lengths, *(tensor.to(device) for tensor in tensors))
+        return Segments(self.lengths, *(moved_to(tensor, device) for tensor in tensors))
 
     def by_example(self, rows_R_: Tensor) -> Tensor:
         """Give each example its own block, with zeros after its end: (R, ...) to (E, L, ...)."""
@@ -63,4 +70,6 @@ class Segments:
 
     def end_to_end(self, padded_EL_: Tensor) -> Tensor:
         """Undo `by_example`: (E, L, ...) to (R, ...)."""
+        if self.rows == padded_EL_.shape[0] * padded_EL_.shape[1]:
+            return padded_EL_.flatten(0, 1)
         return padded_EL_[self.examples_R, self.positions_R]

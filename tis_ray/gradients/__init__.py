@@ -14,6 +14,7 @@ from tis_ray.gradients.adam import (
 from tis_ray.gradients.checkpoint_weights import learning_rate_weights
 from tis_ray.gradients.dropout import DROPOUT_VERSION
 from tis_ray.gradients.per_example import (
+    PerExample,
     backward_per_example,
     check_per_example,
     per_example_gradients,
@@ -31,6 +32,7 @@ __all__ = [
     "DROPOUT_VERSION",
     "DirectionKind",
     "MomentEstimate",
+    "PerExample",
     "Sink",
     "Sketch",
     "SketchKind",

@@ -35,7 +35,7 @@ def adam_direction(
     Returns (E, ...), in the gradients' dtype.
     Raises InputError if the shapes do not fit.
     """
-    _check_moments(grads, exp_avg, exp_avg_sq)
+    check_moments(grads, exp_avg, exp_avg_sq)
     first_moment = torch.add(beta1 * exp_avg, grads, alpha=1 - beta1)
     denominator = torch.addcmul(beta2 * exp_avg_sq + eps, grads, grads, value=1 - beta2)
     return first_moment.mul_(denominator.rsqrt_())
@@ -101,14 +101,18 @@ def direction(
         return sign_direction(grads)
     if kind != "adam":
         raise InputError(f"gradient direction is {kind!r}; choose from {get_args(DirectionKind)}")
+    check_moments(grads, exp_avg, exp_avg_sq)
+    assert exp_avg is not None
+    assert exp_avg_sq is not None
+    return adam_direction(grads, exp_avg, exp_avg_sq)
+
+
+def check_moments(grads: Tensor, exp_avg: Tensor | None, exp_avg_sq: Tensor | None) -> None:
+    """Raise InputError unless both moments are there and have the shape of one example's gradient."""
     if exp_avg is None or exp_avg_sq is None:
         raise InputError(
             "gradient direction 'adam' needs the optimizer's exp_avg and exp_avg_sq; give both"
         )
-    return adam_direction(grads, exp_avg, exp_avg_sq)
-
-
-def _check_moments(grads: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor) -> None:
     shape = tuple(grads.shape[1:])
     for label, moment in (("exp_avg", exp_avg), ("exp_avg_sq", exp_avg_sq)):
         if tuple(moment.shape) != shape:

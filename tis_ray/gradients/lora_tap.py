@@ -6,12 +6,17 @@ Its weight gradients are products of its input x and the gradient dy of its outp
     dB = s Σ_t dy_t (A m_t∘x_t)ᵀ        dA = Σ_t (s Bᵀ dy_t) (m_t∘x_t)ᵀ
 
 The base layer is left to autograd: its weights are frozen.
+
+Beside a bfloat16 base, x and dy are bfloat16 already, and products of bfloat16 numbers with float32
+sums take half the time and a third of the traffic of casting both to float32. What is float32, that is
+A, B, A x and Bᵀ dy, enters them as a sum of two bfloat16 numbers, 16 bits of the 24, so that a gradient
+is off by less than 1e-4 of its length (the base's own rounding: 1e-2).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
-from typing import Protocol
+from functools import cached_property, partial
+from typing import NamedTuple, Protocol
 
 import torch
 from peft import PeftModel, PeftType
@@ -74,8 +79,23 @@ class LoraTap(Tap):
         """Return the base layer's output plus LoRA's, with the pass's dropout."""
         run.check_rows(self, x.shape[:-1])
         result: Tensor = self.module.get_submodule("base_layer")(x, *args, **kwargs)
-        summed: Tensor = _LoraSum.apply(result, x, self.a, self.b, self._keep(run, x), self, run)
+        keep = self._keep(run, x)
+        if keep is None and x.dtype == result.dtype == torch.bfloat16:
+            halved: Tensor = _HalfLoraSum.apply(result, x, self.a, self.b, self, run)
+            return halved
+        summed: Tensor = _LoraSum.apply(result, x, self.a, self.b, keep, self, run)
         return summed
+
+    @cached_property
+    def halves(self) -> "Halves":
+        """The weights as sums of bfloat16 numbers, made once: they must not change under a tap."""
+        with torch.no_grad():
+            return Halves(
+                torch.cat(_parts(self.a * self.scaling)).T,
+                torch.cat(_parts(self.b * self.scaling), dim=1),
+                self.a.bfloat16(),
+                self.b.bfloat16().T,
+            )
 
     def dropped(self, x: Tensor, keep: Tensor | None) -> Tensor:
         """Apply inverted dropout to the input or, since it is diagonal, to the input's gradient."""
@@ -87,6 +107,78 @@ class LoraTap(Tap):
         positions = run.positions(self.module)
         keep = keep_mask(run.dropout_seeds, self.module_name, positions, x.shape[-1], self.rate)
         return run.as_rows(self.module, keep, x.shape)
+
+
+class Halves(NamedTuple):
+    """s A and s B as bfloat16 numbers beside what they leave over, (in, 2r) and (out, 2r); A and Bᵀ alone."""
+
+    a_twice: Tensor
+    b_twice: Tensor
+    a: Tensor
+    b: Tensor
+
+
+def _parts(exact: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a tensor in bfloat16, and what that leaves over."""
+    high = exact.bfloat16()
+    return high, (exact - high).bfloat16()
+
+
+def _both(products: Iterable[Tensor]) -> Tensor:
+    """Return the sum of the two parts' products, in the memory of the first."""
+    high, low = products
+    return high.add_(low)
+
+
+def half_products(left: Tensor, right: Tensor) -> Tensor:
+    """Return the product of bfloat16 matrices, (.., n, k) and (.., k, m), with float32 sums, in float32."""
+    if not left.is_cuda:
+        return left.float() @ right.float()
+    multiply = torch.mm if left.dim() == 2 else torch.bmm
+    return multiply(left, right, torch.float32)
+
+
+class _HalfContext(TapContext, Protocol):
+    tap: LoraTap
+
+
+class _HalfLoraSum(torch.autograd.Function):
+    """`_LoraSum` of a bfloat16 layer without dropout."""
+
+    @staticmethod
+    def forward(
+        ctx: _HalfContext, result: Tensor, x: Tensor, a: Tensor, b: Tensor, tap: LoraTap, run: Pass
+    ) -> Tensor:
+        u = _summed(half_products(x.reshape(-1, x.shape[-1]), tap.halves.a_twice))
+        ctx.save_for_backward(x, u)
+        ctx.tap, ctx.run = tap, run
+        result.view(-1, result.shape[-1]).addmm_(u.bfloat16(), tap.halves.b)
+        ctx.mark_dirty(result)
+        return result
+
+    @staticmethod
+    def backward(ctx: _HalfContext, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, u = ctx.saved_tensors
+        tap, run, dy = ctx.tap, ctx.run, grads[0]
+        du = _summed(half_products(dy.reshape(-1, dy.shape[-1]), tap.halves.b_twice))
+        grouped = partial(run.by_example, tap.module)
+        if "B" in tap.names:
+            dy_EoT = grouped(dy).transpose(1, 2)
+            run.add(
+                tap.names["B"], _both(half_products(dy_EoT, grouped(part)) for part in _parts(u))
+            )
+        if "A" in tap.names:
+            x_ETi = grouped(x)
+            parts = (grouped(part).transpose(1, 2) for part in _parts(du))
+            run.add(tap.names["A"], _both(half_products(part, x_ETi) for part in parts))
+        dx = (du.bfloat16() @ tap.halves.a).view(x.shape) if ctx.needs_input_grad[1] else None
+        return dy, dx, None, None, None, None
+
+
+def _summed(twice_R2r: Tensor) -> Tensor:
+    """Return the sum of the products with the high and the low part."""
+    rank = twice_R2r.shape[1] // 2
+    return twice_R2r[:, :rank] + twice_R2r[:, rank:]
 
 
 class _LoraContext(TapContext, Protocol):

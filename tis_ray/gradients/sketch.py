@@ -23,6 +23,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from tis_ray.errors import InputError
+from tis_ray.gradients import fused
+from tis_ray.gradients.adam import DirectionKind, check_moments, direction
 from tis_ray.gradients.hashing import digest_words, fmix32, grid_words
 
 SketchKind = Literal["rotation", "rademacher"]
@@ -102,15 +104,39 @@ class Sketch:
         flat_En = block_E___.reshape(examples, -1).to(torch.float32)
         if self.kind == "rademacher":
             words = self._seed_words(0, name, shape)
-            self._add_dense(accumulator_EK, flat_En, words)
+            if flat_En.is_cuda and fused.AVAILABLE:
+                fused.fold_dense(accumulator_EK, flat_En, words)
+            else:
+                self._add_dense(accumulator_EK, flat_En, words)
             return
         half_width = self.width // 2
-        for half, (signs_n, offsets) in enumerate(self._rotation(name, shape, flat_En.device)):
+        fold = _fold_slices if flat_En.device.type == "cpu" else _fold_gather
+        for half, (signs_n, offsets_b) in enumerate(self._rotation(name, shape, flat_En.device)):
             target = accumulator_EK[:, half * half_width : (half + 1) * half_width]
-            if flat_En.device.type == "cpu":
-                _fold_slices(target, flat_En, signs_n, offsets)
-            else:
-                _fold_gather(target, flat_En, signs_n, offsets)
+            fold(target, flat_En, signs_n, offsets_b)
+
+    def add_direction(
+        self,
+        accumulator_EK: Tensor,
+        name: str,
+        grads_E___: Tensor,
+        kind: DirectionKind,
+        exp_avg: Tensor | None = None,
+        exp_avg_sq: Tensor | None = None,
+    ) -> None:
+        """Add one parameter's directions, as `add` of `direction(kind, ...)` does.
+
+        On a GPU a rotation sketch takes one pass over the gradients, without what lies between (`fused`).
+        """
+        if not (self.kind == "rotation" and grads_E___.is_cuda and fused.AVAILABLE):
+            self.add(accumulator_EK, name, direction(kind, grads_E___, exp_avg, exp_avg_sq))
+            return
+        if kind == "adam":
+            check_moments(grads_E___, exp_avg, exp_avg_sq)
+        flat_En = grads_E___.reshape(len(grads_E___), -1).to(torch.float32)
+        shape = tuple(grads_E___.shape[1:])
+        words = self._seed_words(0, name, shape), self._seed_words(1, name, shape)
+        fused.fold(accumulator_EK, flat_En, kind, exp_avg, exp_avg_sq, words)
 
     def finish(self, accumulator_EK: Tensor) -> Tensor:
         """Return features (E, width) with unbiased dot products; the accumulator remains usable."""
@@ -130,7 +156,7 @@ class Sketch:
             self._tables[key] = [
                 (
                     _signs(count, words[0], device),
-                    _offsets(count, words[1], self.width // 2),
+                    _offsets(count, words[1], self.width // 2, device),
                 )
                 for words in (self._seed_words(half, name, shape) for half in (0, 1))
             ]
@@ -145,13 +171,14 @@ class Sketch:
             target_EK.addmm_(flat_En[:, start:stop], signs_nK)
 
 
-_Tables = list[tuple[Tensor, list[int]]]
+_Tables = list[tuple[Tensor, Tensor]]
+"""For each half the signs (n,) float32 and the offsets of the blocks (b,) int64."""
 
 
-def _fold_slices(target: Tensor, flat_En: Tensor, signs_n: Tensor, offsets: list[int]) -> None:
+def _fold_slices(target: Tensor, flat_En: Tensor, signs_n: Tensor, offsets_b: Tensor) -> None:
     """Add signed, rotated blocks by contiguous slices: one pass over memory, no index arrays."""
     slots, count = target.shape[1], flat_En.shape[1]
-    for block, offset in enumerate(offsets):
+    for block, offset in enumerate(offsets_b.tolist()):
         start, stop = block * slots, min((block + 1) * slots, count)
         wrap = min(stop, start + slots - offset)
         target[:, offset : offset + wrap - start].addcmul_(
@@ -161,13 +188,12 @@ def _fold_slices(target: Tensor, flat_En: Tensor, signs_n: Tensor, offsets: list
             target[:, : stop - wrap].addcmul_(flat_En[:, wrap:stop], signs_n[wrap:stop])
 
 
-def _fold_gather(target: Tensor, flat_En: Tensor, signs_n: Tensor, offsets: list[int]) -> None:
+def _fold_gather(target: Tensor, flat_En: Tensor, signs_n: Tensor, offsets_b: Tensor) -> None:
     """The same sums in a handful of kernels, for devices where a launch costs more than a slice."""
-    examples, slots, blocks = target.shape[0], target.shape[1], len(offsets)
+    examples, slots, blocks = target.shape[0], target.shape[1], len(offsets_b)
     padding = blocks * slots - flat_En.shape[1]
     blocks_Ebk = functional.pad(flat_En * signs_n, (0, padding)).view(examples, blocks, slots)
-    shift_b = torch.tensor(offsets, device=target.device)
-    source_bk = (torch.arange(slots, device=target.device) - shift_b[:, None]) & (slots - 1)
+    source_bk = (torch.arange(slots, device=target.device) - offsets_b[:, None]) & (slots - 1)
     target += blocks_Ebk.gather(2, source_bk.expand(examples, -1, -1)).sum(dim=1)
 
 
@@ -177,10 +203,10 @@ def _signs(count: int, seed: int, device: torch.device) -> Tensor:
     return _bits_to_signs(words)[:count]
 
 
-def _offsets(count: int, seed: int, slots: int) -> list[int]:
+def _offsets(count: int, seed: int, slots: int, device: torch.device) -> Tensor:
     """offset(b) = fmix32(b xor seed) mod slots, one for each block of `slots` elements."""
-    blocks = torch.arange(-(-count // slots), dtype=torch.int64)
-    return (fmix32(blocks ^ seed) & (slots - 1)).tolist()
+    blocks = torch.arange(-(-count // slots), dtype=torch.int64, device=device)
+    return fmix32(blocks ^ seed) & (slots - 1)
 
 
 def _dense_signs(

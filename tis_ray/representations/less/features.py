@@ -8,21 +8,21 @@ sums of their dot products over checkpoints, weighted by learning rate (paper se
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from transformers import PreTrainedModel
 
 from tis_ray.batches import collate, needed_length, packs, plan_batches
 from tis_ray.batches.out_of_memory import in_halves
 from tis_ray.batches.threads import float32_products
 from tis_ray.gradients import (
+    PerExample,
     Sink,
     Sketch,
-    backward_per_example,
     checkpoint_seed,
     direction,
     learning_rate_weights,
@@ -30,10 +30,15 @@ from tis_ray.gradients import (
     unusable_rows,
 )
 from tis_ray.models.loading import load_model
-from tis_ray.models.lora import load_adapter, with_adapter, without_wrapper
-from tis_ray.representations.less import LessSettings
+from tis_ray.models.lora import (
+    load_adapter,
+    trainable_parameters,
+    with_adapter,
+    without_wrapper,
+)
+from tis_ray.representations.less import Direction, LessSettings
 from tis_ray.representations.spec import Build, Features
-from tis_ray.settings import BatchConfig, ModelConfig
+from tis_ray.settings import BatchConfig
 from tis_ray.training.checkpoints import Checkpoint, Moments
 
 if TYPE_CHECKING:
@@ -50,18 +55,18 @@ class Gradients:
 
     def __init__(
         self,
-        model: ModelConfig,
+        base: PreTrainedModel,
         config: LessSettings,
         batch: BatchConfig,
         checkpoints: Sequence[Path],
-        device: str,
     ) -> None:
-        self.config, self.batch, self.device = config, batch, device
+        self.config, self.batch, self.device = config, batch, str(base.device)
         self.checkpoints = [Checkpoint(path) for path in checkpoints]
-        first = self.checkpoints[0].adapter
-        self.model = with_adapter(load_model(model, device), first, trainable=True)
+        self.model = with_adapter(base, self.checkpoints[0].adapter, trainable=True)
+        self.adapters = [self._adapter(checkpoint) for checkpoint in self.checkpoints]
         # The float32 adapters of a half-precision base use TF32: what they read has fewer bits.
-        self.products = "high" if device != "cpu" and model.dtype != "float32" else None
+        half = base.dtype != torch.float32
+        self.products = "high" if self.device != "cpu" and half else None
         self.packed = False
         self.moments = [
             self._moments(checkpoint) if config.needs_moments else ({}, {})
@@ -77,7 +82,9 @@ class Gradients:
         the kind of device.
         """
         lengths = [needed_length(row, index) for index, row in enumerate(rows)]
-        load_adapter(self.model, self.checkpoints[checkpoint].adapter)
+        for name, weight in trainable_parameters(self.model).items():
+            weight.data = self.adapters[checkpoint][name]
+        self.passes = PerExample(self.model)
         longest = max(lengths, default=1)
         self.packed = packs(self.batch.packed, without_wrapper(self.model), longest, self.device)
         with float32_products(self.products):
@@ -90,18 +97,39 @@ class Gradients:
         self, examples: list[StoredRow], checkpoint: int, side: str, sink: Sink
     ) -> torch.Tensor:
         """Pass each parameter's directions (E, *shape) to `sink`; return the losses (E,)."""
-        kind = self.config.query_direction if side == "query" else self.config.pool_direction
-        first, second = self.moments[checkpoint]
+        return self.gradients(
+            examples,
+            checkpoint,
+            lambda name, block_E: sink(
+                name, direction(self.kind(side), block_E, *self.moments_of(checkpoint, name))
+            ),
+        )
 
-        def turned(name: str, block_E: torch.Tensor) -> None:
-            sink(name, direction(kind, block_E, first.get(name), second.get(name)))
+    def kind(self, side: str) -> Direction:
+        """Return what stands for a row of this side."""
+        return self.config.query_direction if side == "query" else self.config.pool_direction
+
+    def moments_of(
+        self, checkpoint: int, name: str
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """Return Adam's moments of one parameter; None where there are none."""
+        first, second = self.moments[checkpoint]
+        return first.get(name), second.get(name)
+
+    def gradients(self, examples: list[StoredRow], checkpoint: int, sink: Sink) -> torch.Tensor:
+        """Pass each parameter's gradients (E, *shape) to `sink`; return the losses (E,)."""
 
         seeds = None
         if self.config.semantics == "paper":
             epoch = self.checkpoints[checkpoint].epoch
             seeds = [_dropout_seed(self.config.seed, epoch, row["input_ids"]) for row in examples]
         batch = collate(examples, packed=self.packed)
-        return backward_per_example(self.model, batch, turned, seeds)
+        return self.passes.backward(batch, sink, seeds)
+
+    def _adapter(self, checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
+        load_adapter(self.model, checkpoint.adapter)
+        weights = trainable_parameters(self.model).items()
+        return {name: weight.detach().clone() for name, weight in weights}
 
     def _moments(self, checkpoint: Checkpoint) -> Moments:
         first, second = (
@@ -113,7 +141,8 @@ class Gradients:
 
 def gradients(build: Build[LessSettings]) -> Gradients:
     """Return the model at its warm-up checkpoints."""
-    return Gradients(build.model, build.settings, build.batch, build.checkpoints, build.device)
+    base = load_model(build.model, build.device)
+    return Gradients(base, build.settings, build.batch, build.checkpoints)
 
 
 class Less:
@@ -141,25 +170,43 @@ class Less:
         values_ECK = np.zeros((*shape, self.width), dtype=np.float32)
         losses_EC, norms_EC = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
         unusable: dict[int, str] = {}
-        for c, sketch in enumerate(self.sketches):
-
-            def work(members: list[int], c: int = c, sketch: Sketch = sketch) -> None:
-                accumulator = sketch.new(len(members), self.gradients.device)
-                losses_E = self.gradients.directions(
-                    [rows[i] for i in members], c, side, partial(sketch.add, accumulator)
-                )
-                sketch_EK = sketch.finish(accumulator)
-                norms_EC[members, c] = torch.linalg.vector_norm(sketch_EK, dim=1).cpu().numpy()
-                losses_EC[members, c] = losses_E.cpu().numpy()
-                for position in unusable_rows(sketch_EK):
-                    reason = broken_reason(losses_E[position], sketch_EK[position])
-                    unusable[members[position]] = reason
-                    sketch_EK[position] = 1.0
-                values_ECK[members, c] = unit_rows(sketch_EK).cpu().numpy()
-
-            self.gradients.each_batch(rows, c, work)
+        for c in range(len(self.sketches)):
+            sketch_EK, losses_E = self._sketched(rows, c, side)
+            norms_EC[:, c] = torch.linalg.vector_norm(sketch_EK, dim=1).cpu().numpy()
+            losses_EC[:, c] = losses_E.cpu().numpy()
+            for position in unusable_rows(sketch_EK):
+                unusable[position] = broken_reason(losses_E[position], sketch_EK[position])
+                sketch_EK[position] = 1.0
+            values_ECK[:, c] = unit_rows(sketch_EK).cpu().numpy()
         values_ECK[list(unusable)] = 0.0
         return Features(values_ECK, unusable, {"loss": losses_EC, "norm": norms_EC})
+
+    def _sketched(
+        self, rows: list[StoredRow], c: int, side: str
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the rows' sketched directions (E, K) and losses (E,), on the device.
+
+        They stay there until all batches have been asked for, so that none waits for the one before.
+        """
+        sketch, found = self.sketches[c], self.gradients
+        places: list[int] = []
+        made: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+        def work(members: list[int]) -> None:
+            total_EK = sketch.new(len(members), found.device)
+
+            def add(name: str, block_E: torch.Tensor) -> None:
+                moments = found.moments_of(c, name)
+                sketch.add_direction(total_EK, name, block_E, found.kind(side), *moments)
+
+            losses_E = found.gradients([rows[i] for i in members], c, add)
+            made.append((sketch.finish(total_EK), losses_E))
+            places.extend(members)
+
+        found.each_batch(rows, c, work)
+        sketch_EK, losses_E = (torch.cat(parts) for parts in zip(*made, strict=True))
+        order_E = torch.tensor(places).argsort().to(sketch_EK.device)
+        return sketch_EK[order_E], losses_E[order_E]
 
 
 def _dropout_seed(seed: int, epoch: int, input_ids: Sequence[int]) -> int:
