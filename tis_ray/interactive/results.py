@@ -28,6 +28,8 @@ from tis_ray.report.formatting import decimals_of, interval, number
 
 _ENDS = ["low", "high", "difference_low", "difference_high", "p_value"]
 """Columns that stand in the text of another."""
+MOST_RESULTS = 60
+"""Rows of results that are shown: people come for all of them."""
 Cells = Mapping[str, Sequence[Cell]]
 """The cells of each study, by the study's name."""
 
@@ -61,7 +63,10 @@ def result_table(rows: Mapping[str, Sequence[TableRow]], title: str) -> Table:
     difference is the method's value minus random's, paired by seed; p_holm is after Holm's correction.
     """
     found, means, differences = [], [], []
-    for study, row in ((study, row) for study, own in rows.items() for row in own):
+    # What was selected comes first, then what it is compared with.
+    every = [(study, row) for study, own in rows.items() for row in own]
+    every.sort(key=lambda each: (each[1].method.is_zero_shot, each[1].method.is_random))
+    for study, row in every:
         for name, summary in row.metrics.items():
             value = summary.value
             flags = [flag.message for flag in row.flags if flag.metric in (None, name)]
@@ -84,7 +89,8 @@ def result_table(rows: Mapping[str, Sequence[TableRow]], title: str) -> Table:
             signed = versus and _with_interval(summary.about, versus, versus.difference, True)
             differences.append(signed or "")
     texts = {"mean": means, "difference": differences}
-    return Table(pa.Table.from_pylist(found), title, texts, [*_ENDS, *_study_column(rows)])
+    hidden = [*_ENDS, *_study_column(rows)]
+    return Table(pa.Table.from_pylist(found), title, texts, hidden, shown=MOST_RESULTS)
 
 
 def compared_table(cells: Cells, left: Method, right: Method, legend: Legend) -> Table:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas
 
 SHOWN = 10
-"""Rows that are shown."""
+"""Rows that are shown, unless a table says otherwise."""
 LONGEST = 120
 """Characters of a shown value."""
 
@@ -26,6 +26,7 @@ class Table:
 
     texts: what people see in place of the values of some columns, a text for each row.
     hidden: columns that are there and not shown.
+    shown: the most rows that are shown.
     """
 
     def __init__(
@@ -34,9 +35,10 @@ class Table:
         title: str,
         texts: Mapping[str, Sequence[str]] | None = None,
         hidden: Sequence[str] = (),
+        shown: int = SHOWN,
     ) -> None:
         self.arrow, self.title = arrow, title
-        self._texts, self._hidden = dict(texts or {}), set(hidden)
+        self._texts, self._hidden, self._rows = dict(texts or {}), set(hidden), shown
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -98,15 +100,17 @@ class Table:
         """Return the names of the columns that are shown, and the texts of the first rows."""
         names = [name for name in self.arrow.column_names if name not in self._hidden]
         columns = [
-            self._texts[name][:SHOWN]
+            self._texts[name][: self._rows]
             if name in self._texts
-            else [_text(value) for value in self.arrow[name][:SHOWN].to_pylist()]
+            else [_text(value) for value in self.arrow[name][: self._rows].to_pylist()]
             for name in names
         ]
         return names, [list(row) for row in zip(*columns, strict=True)]
 
     def _more(self) -> str:
-        return f"{len(self):,} rows, the first {SHOWN} are shown" if len(self) > SHOWN else ""
+        if len(self) <= self._rows:
+            return ""
+        return f"{len(self):,} rows, the first {self._rows} are shown"
 
 
 def _is_number(kind: pa.DataType) -> bool:

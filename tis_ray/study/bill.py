@@ -64,6 +64,8 @@ def spell(seconds: float) -> str:
     """Return a time in the unit that suits it, with two or three digits; NaN is not known."""
     if isnan(seconds):
         return "?"
+    if 0 < seconds < 0.001:
+        return "under 1 ms"
     for size, unit in ((3600, "h"), (60, "min")):
         if seconds >= 2 * size:
             value = seconds / size

@@ -63,7 +63,9 @@ def _stages(price: Price) -> Table:
 
 
 def _digits(value: float) -> str:
-    return "?" if isnan(value) else f"{value:.3g}"
+    if isnan(value):
+        return "?"
+    return "under 0.0001" if 0 < value < 1e-4 else f"{value:.3g}"
 
 
 def _lines(price: Price) -> Iterator[str]:
