@@ -189,7 +189,7 @@ def test_a_file_that_is_no_mapping_is_named(tmp_path: Path, content: str, messag
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"nowhere\.yaml: no such config file; check --config"):
+    with pytest.raises(InputError, match=r"nowhere\.yaml: no such config file$"):
         load_config(tmp_path / "nowhere.yaml")
     with pytest.raises(InputError, match="cannot be read as a text file"):
         load_config(tmp_path)

@@ -144,7 +144,10 @@ def test_status_tells_how_a_run_failed(config: Config) -> None:
 
 
 def test_status_tells_a_running_study_from_one_that_was_killed(config: Config) -> None:
-    assert events(config, start(os.getpid()))[-1].strip() == "running"
+    assert (
+        events(config, start(os.getpid()))[-1].strip()
+        == "waiting  nothing has begun here yet; studies of a file run one after the other"
+    )
     assert events(config, start(dead_pid()), stage("warm-up"))[-1].startswith(
         "  lost     it stopped before its end"
     )

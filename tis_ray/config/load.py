@@ -32,7 +32,7 @@ def load_config(
     try:
         text = read_text(path)
     except FileNotFoundError:
-        raise InputError(f"{path}: no such config file; check --config") from None
+        raise InputError(f"{path}: no such config file") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read as a text file ({error})") from None
     try:

@@ -112,7 +112,7 @@ def _status(config: Config) -> Status:
         for event in events[starts[-1] :]:
             _take(status, event)
         if status.state == "running":
-            status.now = _live(folder)
+            status.now = _live(folder, status.pid)
             if not _lives(status, events[-1]["time"]):
                 status.state = "lost"
     except (KeyError, TypeError, ValueError) as error:
@@ -146,9 +146,11 @@ def _take(status: Status, event: dict[str, Any]) -> None:
             status.state, status.why, status.ended = "stopped", event["by"], event["time"]
 
 
-def _live(folder: Path) -> Live | None:
+def _live(folder: Path, pid: int) -> Live | None:
+    """Return the sign of life of this start; that of an earlier one lies there until it is replaced."""
     found = find_json(folder / LIVE)
-    return Live(**found) if found else None
+    live = Live(**found) if found else None
+    return live if live is not None and live.pid == pid else None
 
 
 def _lives(status: Status, last_event: float) -> bool:
@@ -189,7 +191,7 @@ def _last_line(status: Status) -> str:
     now = status.now
     where = f" on {status.host}" if status.host not in ("", socket.gethostname()) else ""
     if now is None:
-        return f"  running{where}"
+        return f"  waiting  nothing has begun here yet{where}; studies of a file run one after the other"
     words = _words(now)
     return f"  running  {now.stage}: {words}{where}"
 

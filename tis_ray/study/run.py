@@ -12,7 +12,8 @@ import shlex
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ def run(
         begun.append((part, log))
     logs = [log for _, log in begun]
     with told_of_stop(partial(_tell_stopped, logs)):
-        with logs[0].waiting(config.name, "looking at what is done"):
+        with failures_told(logs), logs[0].waiting(config.name, "looking at what is done"):
             inputs = [Inputs.of(part, until) for part, _ in begun]
             ended = [Ended.found(each, page) for each in inputs]
         if all(ended):
@@ -60,17 +61,23 @@ def run(
                 if found is not None
             }
             return StudyResult(page, parts=results) if page else next(iter(results.values()))
-        try:
-            with logs[0].waiting(config.name, "loading libraries"):
-                from tis_ray.study.steps import run_steps
-        except BaseException as error:
-            for log in logs:
-                tell_failed(log, error)
-            raise
+        with failures_told(logs), logs[0].waiting(config.name, "loading libraries"):
+            from tis_ray.study.steps import run_steps
         result = run_steps(begun, page, until)
         for each, study in zip(inputs, result.studies, strict=True):
             Ended.keep(each, study, page)
     return result
+
+
+@contextmanager
+def failures_told(logs: Sequence[RunLog]) -> Iterator[None]:
+    """Within this context an error is recorded in all these runs."""
+    try:
+        yield
+    except BaseException as error:
+        for log in logs:
+            tell_failed(log, error)
+        raise
 
 
 def _again(ended: Ended, log: RunLog) -> StudyResult:

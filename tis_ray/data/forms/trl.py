@@ -8,6 +8,7 @@ out. Turns after the last trained answer train nothing, and are left out.
 from __future__ import annotations
 
 import json
+from glob import escape
 
 from tis_ray.data.forms.form import (
     Fields,
@@ -66,7 +67,7 @@ from trl import SFTConfig, SFTTrainer
 
 trainer = SFTTrainer(
     model={json.dumps(at.model)},
-    train_dataset=load_dataset("json", data_files={json.dumps(at.path)}, split="train"),
+    train_dataset=load_dataset("json", data_files={json.dumps(escape(at.path))}, split="train"),
     args=SFTConfig(
         output_dir={json.dumps(at.name)},
         max_length={at.max_length},{only}
