@@ -23,6 +23,7 @@ from tis_ray.errors import InputError
 from tis_ray.finished.make_subset import NAMES, choose, make_subset, orderings, study_of, subset_of
 from tis_ray.finished.subset import NOTE
 from tis_ray.selectors.constraints import Filled
+from tis_ray.stages.cells import plan_cells
 from tis_ray.stages.ordering_artifact import StudyOrdering, ordering_table
 from tis_ray.stages.tokens import Tokenise, read_side
 from tis_ray.store import Artifact, write_text
@@ -323,3 +324,21 @@ def test_the_verb_offers_the_forms_that_there_are() -> None:
 def test_what_is_no_study_is_said(run: Path | None, message: str) -> None:
     with pytest.raises(InputError, match=message):
         study_of(run, None)
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_random_is_what_the_cells_of_that_seed_train(tmp_path: Path, seed: int) -> None:
+    pool = lines(tmp_path / "pool.jsonl", POOL)
+    config = selected(tmp_path, pool, seed=[0, 3], constraints={"cap": {"pool": 5}})
+    side = _side(config, "pool")
+    cells = [cell for cell in plan_cells(config, side, []) if cell.representation == "random"]
+    for cell in cells:
+        if cell.seed == seed:
+            choice = choose(config.run_dir, config, "random", cell.budget, seed)
+            expected = cell.positions.tolist()
+            assert choice.table["index"].to_pylist() == expected
+            made = make_subset(choice, config, tmp_path / "out", "original")
+            rows = [json.loads(line) for line in made.files[0].read_text().splitlines()]
+            assert [row.pop("tis_ray")["index"] for row in rows] == expected
+            assert rows == [POOL[row] for row in expected]
+    assert len(cells) == 4

@@ -11,9 +11,11 @@ from tis_ray.data.forms import FORMS
 from tis_ray.data.sources import parts_of
 from tis_ray.errors import InputError
 from tis_ray.finished.data_card import data_card
+from tis_ray.finished.random_draw import random_draws
 from tis_ray.finished.subset import Choice, Ordered, Subset, subsets
 from tis_ray.finished.subset_files import KINDS, write_original
 from tis_ray.finished.trainer_files import write_form
+from tis_ray.methods import RANDOM
 from tis_ray.store.dataset_folder import save_dataset
 
 HF, ORIGINAL = "hf", "original"
@@ -58,11 +60,15 @@ def study_of(run: Path | None, config: Config | None) -> tuple[Path, Config]:
 
 
 def orderings(run_dir: Path, config: Config) -> dict[str, Ordered]:
-    """Return the orderings of a study by their methods. Raises InputError if there is none yet."""
+    """Return the orderings of a study by their methods, then what its seeds draw at random.
+
+    Raises InputError if there is none yet.
+    """
     folders = sorted(path.parent for path in (run_dir / "orderings").glob("*/ordering.parquet"))
     if not folders:
         raise InputError(f"{run_dir}: no ordering yet; run `tis-ray select` first")
-    return {folder.name: Ordered(folder.name, folder, config.budget_unit) for folder in folders}
+    found = {folder.name: Ordered(folder.name, folder, config.budget_unit) for folder in folders}
+    return found | random_draws(config, next(iter(found.values())))
 
 
 def choose(
@@ -73,7 +79,7 @@ def choose(
     Both may be left out where the study has one. Raises InputError for what it has not.
     """
     known = orderings(run_dir, config)
-    names = [*known]
+    names = [name for name in known if method or not name.startswith(f"{RANDOM}-seed-")]
     if method is not None:
         wanted = method.replace(" ", "").replace("+", "-")
         names = [name for name in known if name == wanted or name.startswith(f"{wanted}-")]

@@ -100,6 +100,11 @@ class Ordered:
         """Return the folder of the rows that were ranked, or that ranked them."""
         return self._beside(f"rows-{self._made_of['rows'][side]}")
 
+    @property
+    def tokens_of_pool(self) -> Path:
+        """The folder of the tokens of the rows that were ranked."""
+        return self._beside(f"tokens-{self._made_of['tokens']}")
+
     @cached_property
     def fingerprint(self) -> str:
         """What names the ordering."""
@@ -129,8 +134,7 @@ class Ordered:
         index_B = self.table["index"].to_numpy()
         lengths_B = np.zeros(len(index_B), np.int64)
         order = np.argsort(index_B)
-        folder = self._beside(f"tokens-{self._made_of['tokens']}")
-        for path in sorted(folder.glob("tokens-*.parquet")):
+        for path in sorted(self.tokens_of_pool.glob("tokens-*.parquet")):
             part = read_parquet(path, columns=["row", "input_ids"])
             rows = part["row"].to_numpy()
             places = np.searchsorted(index_B[order], rows)

@@ -29,7 +29,7 @@ from tis_ray.selectors.constraints import Filled
 from tis_ray.settings import FinetuneConfig
 from tis_ray.stages.cell_evaluation import NO_TEMPLATE, Evaluation
 from tis_ray.stages.cell_training import CellOrder, cell_loop
-from tis_ray.stages.constrain import Constrainer
+from tis_ray.stages.constrain import Constrainer, random_fill
 from tis_ray.stages.context import Context
 from tis_ray.stages.ordering_artifact import StudyOrdering
 from tis_ray.stages.training_rows import Subset, training_progress
@@ -109,8 +109,7 @@ def plan_cells(config: Config, pool: Side, orderings: list[StudyOrdering]) -> li
     nothing = np.array([], dtype=np.int64)
     cells = [CellPlan(name, None, 0, None, nothing) for name in (ZERO_SHOT, ZERO_SHOT_PLAIN)]
     for seed in config.seed:
-        shuffled_N = np.random.default_rng(seed).permutation(rows_N)
-        rows, filled = constrainer.fill(_first_of(shuffled_N), len(rows_N))
+        rows, filled = random_fill(constrainer, seed)
         places = np.searchsorted(rows_N, rows)
         cells += [
             CellPlan("random", "random", each.budget, seed, places[: each.rows], each)
@@ -132,10 +131,6 @@ def plan_cells(config: Config, pool: Side, orderings: list[StudyOrdering]) -> li
             if ordering.seed in (None, seed)
         ]
     return cells
-
-
-def _first_of(rows_N: np.ndarray) -> Callable[[int], np.ndarray]:
-    return lambda count: rows_N[:count]
 
 
 def cell_artifact(cell: CellPlan, config: Config, pool: Side, evaluation: Evaluation) -> Artifact:

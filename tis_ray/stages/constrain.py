@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from tis_ray.config import Config
 from tis_ray.errors import InputError
 from tis_ray.selectors.constraints import EVERY_OTHER, Filled, Limits, Spacing, fill_budgets
-from tis_ray.stages.screen import read_ids
+from tis_ray.store import read_ids
 from tis_ray.store.sides import Side
 
 
@@ -157,3 +157,9 @@ def known_name(name: str, known: Sequence[str], field: str, what: str) -> None:
     close = difflib.get_close_matches(name, known, n=1)
     advice = f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(known[:8])}"
     raise InputError(f"{field}: {name!r} is not {what}; {advice}")
+
+
+def random_fill(constrainer: Constrainer, seed: int) -> tuple[np.ndarray, list[Filled]]:
+    """Return the rows that a seed draws, in their order, and what each budget came to, under the constraints."""
+    shuffled_N = np.random.default_rng(seed).permutation(constrainer.rows)
+    return constrainer.fill(lambda count: shuffled_N[:count], len(shuffled_N))

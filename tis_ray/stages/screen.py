@@ -39,10 +39,10 @@ from tis_ray.stages.pool_duplicates import pool_duplicates
 from tis_ray.stages.tokens import read_side
 from tis_ray.store import (
     Artifact,
+    read_ids,
     read_json,
     read_parquet,
     read_tables,
-    read_text,
     write_json,
     write_parquet,
 )
@@ -162,19 +162,6 @@ def _encoder(config: Config) -> EmbedSettings:
     """Return the encoder of the representation that compares sentences."""
     settings: EmbedSettings = config.settings_of(REPRESENTATION)
     return settings
-
-
-def read_ids(value: list[str] | str, field: str) -> set[str]:
-    """Return the ids of a list, or of a file with one id per line."""
-    if not isinstance(value, str):
-        return set(value)
-    try:
-        lines = read_text(Path(value).expanduser()).splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{field}: {value} cannot be read ({error}); give a file with one id per line, or a list"
-        ) from None
-    return {line.strip() for line in lines if line.strip()}
 
 
 class FindOverlaps:

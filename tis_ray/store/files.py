@@ -105,3 +105,16 @@ def _readable(path: AnyPath) -> Iterator[None]:
 def _advice(path: AnyPath) -> str:
     folder = Path(path).parent.resolve()  # a run's folder has links to artifacts
     return f"remove {folder} and run the study again to make it anew"
+
+
+def read_ids(value: list[str] | str, field: str) -> set[str]:
+    """Return the ids of a list, or of a file with one id per line."""
+    if not isinstance(value, str):
+        return set(value)
+    try:
+        lines = read_text(Path(value).expanduser()).splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{field}: {value} cannot be read ({error}); give a file with one id per line, or a list"
+        ) from None
+    return {line.strip() for line in lines if line.strip()}

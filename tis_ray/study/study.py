@@ -31,11 +31,11 @@ from tis_ray.stages.ordering_artifact import StudyOrdering
 from tis_ray.stages.quantile_cells import plan_quantiles
 from tis_ray.stages.rank_pool import order_all
 from tis_ray.stages.rows_to_scores import Represented, Representer
-from tis_ray.stages.screen import Screen, read_ids, screen_pool, target_rows
+from tis_ray.stages.screen import Screen, screen_pool, target_rows
 from tis_ray.stages.search import RESULTS, search
 from tis_ray.stages.subset_distances import measure_subsets
 from tis_ray.stages.tokens import prepare_side, read_side
-from tis_ray.store import Artifact, fingerprint, read_json
+from tis_ray.store import Artifact, fingerprint, read_ids, read_json
 from tis_ray.store.sides import Side, SideName
 from tis_ray.study.checks import check_apart, check_encoding, check_models
 from tis_ray.study.gather import study_record
