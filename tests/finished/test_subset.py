@@ -305,8 +305,9 @@ def test_the_verb_takes_a_run_folder_or_a_config(config: Config, tmp_path: Path)
     file = tmp_path / "study.yaml"
     file.write_text(config_yaml(config))
     asked = ["--method", "less+round_robin", "--budget", "3", "--form", "trl", "--to"]
-    for where in ([str(config.run_dir)], ["--config", str(file)]):
-        to = tmp_path / f"out{len(where)}"
+    run = str(config.run_dir)
+    for number, where in enumerate(([run], ["--config", str(file)], ["--config", run])):
+        to = tmp_path / f"out{number}"
         said = CliRunner().invoke(app, ["subset", *where, *asked, str(to)])
         assert said.exit_code == 0, said.output
         assert "SFTTrainer" in said.output

@@ -50,7 +50,10 @@ def _program(
 console = Console(stderr=True, width=None if sys.stderr.isatty() else 110)
 
 ConfigFile = Annotated[
-    Path, typer.Option("--config", "-c", help="YAML file of the study.", show_default=False)
+    Path,
+    typer.Option(
+        "--config", "-c", help="YAML file of the study, or its run folder.", show_default=False
+    ),
 ]
 Overrides = Annotated[
     list[str] | None,
@@ -59,10 +62,13 @@ Overrides = Annotated[
 
 
 def load(config: Path, overrides: list[str] | None) -> Config:
-    """Read the config; verbs do this before they import Ray, which takes seconds."""
-    from tis_ray.config import load_config
+    """Read a config file, or the one that a run has left in its folder.
 
-    return load_config(config, overrides)
+    Verbs do this before they import Ray, which takes seconds.
+    """
+    from tis_ray.config import load_config, run_config
+
+    return load_config(run_config(config) if config.is_dir() else config, overrides)
 
 
 def say(line: str) -> None:

@@ -51,6 +51,16 @@ def load_config(
     return parse_config(raw, origin=str(path), changes=changes)
 
 
+def run_config(run: Path) -> Path:
+    """Return the config that a run has left in its folder. Raises InputError if it is no study's folder."""
+    if not (run / "config.yaml").exists():
+        raise InputError(
+            f"{run}: is not the folder of a study (it has no config.yaml); give runs/<name>, of a file with "
+            "several studies that of one of them"
+        )
+    return run / "config.yaml"
+
+
 def parse_config(
     raw: Mapping[str, object] | Config,
     origin: str = "config",

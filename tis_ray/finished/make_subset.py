@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from tis_ray.config import Config, load_config, plan
+from tis_ray.config import Config, load_config, plan, run_config
 from tis_ray.config.problems import not_among
 from tis_ray.data.forms import FORMS
 from tis_ray.data.sources import parts_of
@@ -51,12 +51,7 @@ def study_of(run: Path | None, config: Config | None) -> tuple[Path, Config]:
         (study,) = studies.values()
         return study.run_dir, study
     assert run is not None
-    if not (run / "config.yaml").exists():
-        raise InputError(
-            f"{run}: is not the folder of a study (it has no config.yaml); give runs/<name>, of a file with "
-            "several studies that of one of them"
-        )
-    return run, load_config(run / "config.yaml")
+    return run, load_config(run_config(run))
 
 
 def orderings(run_dir: Path, config: Config) -> dict[str, Ordered]:
