@@ -20,7 +20,7 @@ from tis_ray.cli import app
 from tis_ray.cli.rows import FormName
 from tis_ray.config import Config, config_yaml, parse_config
 from tis_ray.errors import InputError
-from tis_ray.finished.make_subset import NAMES, choose, make_subset, orderings, study_of, subset_of
+from tis_ray.finished.make_subset import NAMES, choose, make_subset, orderings, subset_of
 from tis_ray.finished.subset import NOTE
 from tis_ray.selectors.constraints import Filled
 from tis_ray.stages.cells import plan_cells
@@ -319,12 +319,35 @@ def test_the_verb_offers_the_forms_that_there_are() -> None:
 
 
 @pytest.mark.parametrize(
-    ("run", "message"),
-    [(None, "give either a run folder"), (Path("nowhere"), "not the folder of a study")],
+    ("asked", "message"),
+    [
+        ([], "give either a run folder"),
+        (["nowhere"], "not the folder of a study"),
+        (["nowhere", "--to", "-"], "not to standard output"),
+        (["nowhere", "--to", ""], "--to: is empty"),
+    ],
 )
-def test_what_is_no_study_is_said(run: Path | None, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        study_of(run, None)
+def test_what_is_no_study_or_no_target_is_said(asked: list[str], message: str) -> None:
+    said = CliRunner().invoke(app, ["subset", "--to", "out", *asked])
+    assert isinstance(said.exception, InputError)
+    assert message in str(said.exception)
+
+
+def test_a_run_folder_is_read_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Relative paths start where the study was run, those of the command where the command is."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "home")
+    lines(Path("pool.jsonl"), POOL)
+    config = selected(Path(), "pool.jsonl", runs="runs", artifacts="artifacts")
+    assert config.runs == "runs"
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    asked = ["--method", "less+round_robin", "--budget", "3", "--to", "mine.jsonl"]
+    said = CliRunner().invoke(app, ["subset", "../home/runs/small", *asked])
+    assert said.exit_code == 0, said.output
+    assert len((tmp_path / "elsewhere" / "mine.jsonl").read_text().splitlines()) == 3
 
 
 @pytest.mark.parametrize("seed", [0, 3])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -11,6 +13,7 @@ import pytest
 
 import tis_ray as tis
 from tests.small import small_study
+from tis_ray.errors import InputError
 
 pytestmark = pytest.mark.ray
 
@@ -107,3 +110,107 @@ def test_a_selector_that_draws_is_asked_for_by_its_seed(study: tis.Study) -> Non
         assert len(drawn.subset(5, asked)) == 5
     with pytest.raises(tis.InputError, match=r"found 'less\+length_matched-seed-7'"):
         drawn.ordering("less+length_matched-seed-7")
+
+
+def words(folder: Path, name: str, **changes: Any) -> tis.Study:
+    """Return a study that trains nothing, of a pool and queries in files."""
+    config = small_study(folder, representation="bm25", **changes)
+    config["data"] |= {
+        "pool": {"path": str(folder / "pool.jsonl")},
+        "query": {"path": str(folder / f"{name}.jsonl")},
+    }
+    return tis.Study(config)
+
+
+def written(path: Path, prefix: str, count: int, word: str) -> None:
+    rows = [
+        {
+            "id": f"{prefix}{n}",
+            "prompt": f"{word} number {n} {'and so on ' * (n % 7)}",
+            "response": "yes",
+        }
+        for n in range(count)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_two_studies_of_one_name_give_each_its_own(ray_cluster, tmp_path: Path) -> None:
+    written(tmp_path / "pool.jsonl", "p", 40, "alpha")
+    written(tmp_path / "one.jsonl", "a", 4, "alpha")
+    written(tmp_path / "two.jsonl", "b", 3, "number 7")
+    one, two = words(tmp_path, "one"), words(tmp_path, "two", budget=[5, 20])
+    for study, prefix, queries in ((one, "a", 4), (two, "b", 3), (one, "a", 4)):
+        ordering, scores = study.ordering(), study.scores()
+        assert {name[0] for name in ordering["query_id"]} == {prefix}
+        assert scores.shape[0] == queries
+        assert [name[0] for name in scores.queries] == [prefix] * queries
+        rows = study.subset(5)
+        assert rows["id"] == ordering["id"][:5]
+        assert f"pulled by query {prefix}" in repr(study.explain(ordering["id"][0]))
+    with pytest.raises(InputError, match="at most 12"):
+        one.subset(15)
+
+
+def test_scores_keep_their_ids_when_the_pool_changes_and_a_run_looks_again(
+    ray_cluster, tmp_path: Path
+) -> None:
+    written(tmp_path / "pool.jsonl", "p", 40, "alpha")
+    written(tmp_path / "one.jsonl", "a", 4, "alpha")
+    study = words(tmp_path, "one")
+    before = study.scores().best(1)
+    written(tmp_path / "pool.jsonl", "z", 30, "beta")
+    assert study.scores().best(1)["candidate"] == before["candidate"]
+    with pytest.raises(InputError, match="has changed"):
+        study.subset(3)
+    study.run("select")
+    assert {name[0] for name in study.ordering()["id"]} == {"z"}
+    assert len(study.subset(3)) == 3
+    shutil.rmtree(tmp_path / "artifacts")
+    assert {name[0] for name in study.ordering()["id"]} == {"z"}
+
+
+def test_a_run_folder_has_one_selection_and_the_config_that_made_it(
+    ray_cluster, tmp_path: Path
+) -> None:
+    written(tmp_path / "pool.jsonl", "p", 40, "alpha")
+    written(tmp_path / "one.jsonl", "a", 4, "alpha")
+    words(tmp_path, "one", selector=["round_robin", "doubly_greedy"]).run("select")
+    study = words(tmp_path, "one").run("select")
+    links = sorted(path.name for path in (study.run_dir / "orderings").iterdir())
+    assert links == ["bm25-round_robin"]
+    kept = (study.run_dir / "config.yaml").read_text()
+    with pytest.raises(InputError, match="budget"):
+        words(tmp_path, "one", budget=5000).run("select")
+    assert (study.run_dir / "config.yaml").read_text() == kept
+    assert len(tis.Study(study.run_dir).subset(3)) == 3
+
+
+def test_a_study_stays_where_it_was_opened(
+    ray_cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path / "pool.jsonl", "p", 40, "alpha")
+    written(tmp_path / "one.jsonl", "a", 4, "alpha")
+    study = words(Path(), "one", runs="runs", artifacts="artifacts")
+    chosen = study.subset(3)["id"]
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert study.run_dir == tmp_path / "runs" / "small"
+    again = tis.Study("../runs/small")
+    assert again.run_dir == study.run_dir
+    assert again.subset(3)["id"] == study.subset(3)["id"] == chosen
+    assert again.subset(3).write("here.jsonl").files == [tmp_path / "elsewhere" / "here.jsonl"]
+    assert not (tmp_path / "elsewhere" / "runs").exists()
+
+
+def test_what_cannot_be_asked_for_is_said(study: tis.Study, tmp_path: Path) -> None:
+    for wrong, message in (
+        (lambda: study.run("nope"), "nope"),
+        (lambda: study.figures["nope"], "nope"),
+        (lambda: study.ordering()["nope"], "nope"),
+        (lambda: study.figures["composition"].save(tmp_path / "c.png"), "SVG"),
+        (lambda: tis.Study(5), "found int"),
+    ):
+        with pytest.raises(InputError, match=message):
+            wrong()
+    assert "Study" in dir(tis)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
+from tis_ray.errors import InputError
 from tis_ray.interactive.table import SHOWN, Table
 
 
@@ -31,7 +32,7 @@ def test_texts_are_shown_in_place_of_values_and_values_stay() -> None:
     assert "text" not in repr(table)
     assert table["score"] == [0.123456, 2.0]
     assert table.columns == ["id", "score", "text"]
-    with pytest.raises(KeyError):
+    with pytest.raises(InputError, match="nothing"):
         table["nothing"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 
 import typer
@@ -31,6 +32,8 @@ def answer() -> int:
 
 
 CTRL_C = STOPS[signal.SIGINT]
+NO_PLACE = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP)
+"""What the system says of a path that cannot be what it was given for."""
 
 
 def _failed(error: Exception) -> int:
@@ -58,6 +61,9 @@ def _failed(error: Exception) -> int:
     if (refused := refusal(error)) is not None:
         _complain("failed", "; ".join(refused))
         return 1
+    if isinstance(error, OSError) and error.errno in NO_PLACE and error.filename:
+        _complain("error", f"{error.filename}: {(error.strerror or 'cannot be written').lower()}")
+        return 2
     console.print_exception(max_frames=8)
     return 1
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -15,6 +16,10 @@ from tis_ray.cli.terminal import studying
 from tis_ray.errors import InputError
 from tis_ray.log.activity import Activity
 from tis_ray.log.sign_of_life import SignOfLife
+
+if TYPE_CHECKING:
+    from tis_ray.config import Config
+    from tis_ray.study.result import Until
 
 
 @app.command()
@@ -39,17 +44,7 @@ def run(
     """
     loaded = load(config, overrides)
     if dry_run:
-        measuring = Activity("estimate", state="loading what computes, as each actor does")
-        with SignOfLife(console).shown(measuring):
-            start = time.monotonic()
-            from tis_ray.study.price import price
-            from tis_ray.study.price_screen import print_price
-
-            found = price(loaded, measuring.now, time.monotonic() - start)
-        if as_json:
-            typer.echo(json.dumps(found.to_json()))
-        else:
-            print_price(found, Console(width=console.width))
+        _priced(loaded, "report", as_json)
         return
     if as_json:
         raise InputError("run: --json goes with --dry-run")
@@ -67,6 +62,27 @@ def run(
         print_summary(result, loaded, config, console)
 
 
+def _verb(name: str, config: Path, overrides: list[str] | None) -> str:
+    """Return the command that runs another verb on the same study."""
+    changes = [word for override in overrides or [] for word in ("--set", override)]
+    return shlex.join(["tis-ray", name, "--config", str(config), *changes])
+
+
+def _priced(loaded: Config, until: Until, as_json: bool) -> None:
+    """Measure some rows, and print what a run up to a step would cost."""
+    measuring = Activity("estimate", state="loading what computes, as each actor does")
+    with SignOfLife(console).shown(measuring):
+        start = time.monotonic()
+        from tis_ray.study.price import price
+        from tis_ray.study.price_screen import print_price
+
+        found = price(loaded, measuring.now, time.monotonic() - start, until)
+    if as_json:
+        typer.echo(json.dumps(found.to_json()))
+    else:
+        print_price(found, Console(width=console.width))
+
+
 @app.command()
 def featurize(config: ConfigFile, overrides: Overrides = None) -> None:
     """Compute the features of the pool and the query set, and stop there.
@@ -80,7 +96,7 @@ def featurize(config: ConfigFile, overrides: Overrides = None) -> None:
         result = run_study(loaded, until="featurize", console=console)
     for study in result.studies:
         say(f"features: {study.run_dir / 'features'}")
-    say(f"next: tis-ray select --config {config}")
+    say(f"next: {_verb('select', config, overrides)}")
 
 
 @app.command()
@@ -119,8 +135,17 @@ def select(
     budget: Annotated[int | None, typer.Option(help="Budget for --scores, in examples.")] = None,
     seed: Annotated[int, typer.Option(help="Seed, for --selector random.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for --scores' ordering.parquet.")] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Measure some rows and print what the selection would cost."
+        ),
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the estimate of --dry-run as JSON.")
+    ] = False,
 ) -> None:
-    """Rank the pool: of a study, or of a bare score matrix.
+    """Rank the pool: of a study, or of a bare score matrix. A study needs no test rows for it.
 
     Example: tis-ray select --config examples/quickstart.yaml
 
@@ -128,8 +153,13 @@ def select(
     """
     if (config is None) == (scores is None):
         raise InputError("select: give either --config FILE or --scores FILE.npy")
+    if dry_run != as_json and (as_json or config is None):
+        raise InputError("select: --dry-run goes with --config, and --json with --dry-run")
     if config is not None:
         loaded = load(config, overrides)
+        if dry_run:
+            _priced(loaded, "select", as_json)
+            return
         with studying(loaded):
             from tis_ray.study.run import run as run_study
 
@@ -143,7 +173,7 @@ def select(
         which = f"--method {first.orderings[0].name} --budget {max(loaded.budget)}"
         say(f"next: tis-ray subset {first.run_dir} {which} --form trl --to FOLDER")
         if loaded.data.source("test") is not None:
-            say(f"or    tis-ray finetune --config {config}")
+            say(f"or    {_verb('finetune', config, overrides)}")
         return
     if budget is None or out is None:
         raise InputError("select --scores: --budget and --out are needed too")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -62,13 +63,22 @@ Overrides = Annotated[
 
 
 def load(config: Path, overrides: list[str] | None) -> Config:
-    """Read a config file, or the one that a run has left in its folder.
+    """Read a config file, or the one that a run has left in its folder; then the program goes where it ran.
 
     Verbs do this before they import Ray, which takes seconds.
     """
-    from tis_ray.config import load_config, run_config
+    from tis_ray.config import load_config
 
-    return load_config(run_config(config) if config.is_dir() else config, overrides)
+    return load_run(config, overrides) if config.is_dir() else load_config(config, overrides)
+
+
+def load_run(run: Path, overrides: list[str] | None = None) -> Config:
+    """Read the config of a run's folder. Its relative paths start where it was run, so the program goes there."""
+    from tis_ray.config import home_of, load_config, run_config
+
+    loaded = load_config(run_config(run), overrides)
+    os.chdir(home_of(run, loaded))
+    return loaded
 
 
 def say(line: str) -> None:

@@ -132,6 +132,7 @@ def explain(
 
     Example: tis-ray explain --config study.yaml pool.jsonl:17 --json
     """
+    out = out and out.absolute()
     loaded = load(config, overrides)
     from tis_ray.config import together
     from tis_ray.finished.explain import explain_row

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from tis_ray.cli.options import Overrides, app, load, say
+from tis_ray.cli.options import Overrides, app, load, load_run, say
+from tis_ray.errors import InputError
 
 
 class FormName(StrEnum):
@@ -24,7 +25,10 @@ class FormName(StrEnum):
 
 @app.command()
 def subset(
-    to: Annotated[Path, typer.Option(help="File or folder to write; a folder for `hf`.")],
+    to: Annotated[
+        str,
+        typer.Option(help="File or folder to write; a folder for `hf`.", metavar="PATH"),
+    ],
     run: Annotated[
         Path | None,
         typer.Argument(help="Folder of a study that has selected.", metavar="[RUN]"),
@@ -55,15 +59,27 @@ def subset(
 
     Example: tis-ray subset runs/quickstart --budget 100 --method less --form axolotl --to data/
     """
-    loaded = None if config is None else load(config, overrides)
-    from tis_ray.finished.make_subset import choose, make_subset, study_of
+    if (run is None) == (config is None):
+        raise InputError("subset: give either a run folder, such as runs/study, or --config FILE")
+    if to == "-":
+        raise InputError("--to: writes a file or a folder, not to standard output; give its name")
+    if not to.strip():
+        raise InputError("--to: is empty; give a file or a folder")
+    here, path = Path.cwd(), Path(to).expanduser()
+    if config is not None:
+        loaded = load(config, overrides)
+    else:
+        assert run is not None
+        loaded = load_run(run, overrides)
+    path = path if Path.cwd() == here else here / path
+    from tis_ray.finished.make_subset import choose, make_subset, only_study
     from tis_ray.store import read_text
 
-    folder, study = study_of(run, loaded)
-    chosen = choose(folder, study, method, budget, seed)
-    made = make_subset(chosen, study, to, form.value, overwrite)
+    study = only_study(loaded)
+    chosen = choose(study.run_dir, study, method, budget, seed)
+    made = make_subset(chosen, study, path, form.value, overwrite)
     if made.stanza is not None:
         typer.echo(read_text(made.stanza), nl=False)
-    for path in made.files:
-        say(f"{form.value}: {path}")
+    for file in made.files:
+        say(f"{form.value}: {file}")
     say(f"{chosen.table.num_rows} rows by {chosen.method}, best first")

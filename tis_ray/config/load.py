@@ -61,6 +61,18 @@ def run_config(run: Path) -> Path:
     return run / "config.yaml"
 
 
+def home_of(run: Path, config: Config) -> Path:
+    """Return the folder that the relative paths of a run's config start from: where it was run.
+
+    It follows from where the run's folder is; if its config says so from the root, this folder is meant.
+    """
+    own = Path(config.runs) / config.name
+    said, there = own.parts, run.absolute().parts
+    if own.is_absolute() or there[-len(said) :] != said:
+        return Path.cwd()
+    return Path(*there[: -len(said)])
+
+
 def parse_config(
     raw: Mapping[str, object] | Config,
     origin: str = "config",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from tis_ray.config import Config, load_config, plan, run_config
+from tis_ray.config import Config, plan
 from tis_ray.config.problems import not_among
 from tis_ray.data.forms import FORMS
 from tis_ray.data.sources import parts_of
@@ -36,22 +36,13 @@ class Made:
     stanza: Path | None = None
 
 
-def study_of(run: Path | None, config: Config | None) -> tuple[Path, Config]:
-    """Return the folder of one study and its config, from its folder or from a config of one study.
-
-    Raises InputError where it is not one.
-    """
-    if (run is None) == (config is None):
-        raise InputError("subset: give either a run folder, such as runs/study, or --config FILE")
-    if config is not None:
-        studies = plan(config)
-        if len(studies) > 1:
-            folders = ", ".join(str(study.run_dir) for study in studies.values())
-            raise InputError(f"subset: the file has several studies; give one: {folders}")
-        (study,) = studies.values()
-        return study.run_dir, study
-    assert run is not None
-    return run, load_config(run_config(run))
+def only_study(config: Config) -> Config:
+    """Return the one study of a config. Raises InputError where there are several."""
+    studies = plan(config)
+    if len(studies) > 1:
+        folders = ", ".join(str(study.run_dir) for study in studies.values())
+        raise InputError(f"subset: the file has several studies; give one: {folders}")
+    return next(iter(studies.values()))
 
 
 def orderings(run_dir: Path, config: Config) -> dict[str, Ordered]:
@@ -141,6 +132,9 @@ def _require_free(path: Path, config: Config, overwrite: bool) -> None:
             if not folder.is_dir():
                 raise InputError(f"--to: {folder} is a file, so there can be no {path}")
             break
+    root = config.artifact_root.resolve()
+    if root == path.resolve() or root in path.resolve().parents:
+        raise InputError(f"--to: {path} is an artifact of a study; give a file of your own")
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return
     if path.resolve() in _inputs(config):

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from tis_ray.config.problems import not_among
+from tis_ray.errors import InputError
 from tis_ray.report.figures import Drawing
 from tis_ray.report.html import html_of
 from tis_ray.store import write_bytes
@@ -20,9 +22,12 @@ class Figure:
         self.svg = drawing.svg
 
     def save(self, path: str | Path) -> Path:
-        """Write the figure as an SVG file; return its path."""
-        write_bytes(Path(path), self.svg.encode())
-        return Path(path)
+        """Write the figure as an SVG file; return its path. Raises InputError for another ending."""
+        path = Path(path).expanduser()
+        if path.suffix.lower() != ".svg":
+            raise InputError(f"save: {path} does not end in .svg, and a figure is written as SVG")
+        write_bytes(path, self.svg.encode())
+        return path
 
     def __repr__(self) -> str:
         return f"{self.name}: {self.title}"
@@ -38,8 +43,13 @@ class Figures(Mapping[str, Figure]):
         self._figures = {name: Figure(drawing) for name, drawing in drawings.items()}
 
     def __getitem__(self, name: str) -> Figure:
-        """Return a figure. Raises KeyError where there is none of this name."""
+        """Return a figure. Raises InputError where there is none of this name."""
+        if name not in self._figures:
+            raise InputError(not_among("figures", name, list(self._figures)))
         return self._figures[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._figures
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._figures)

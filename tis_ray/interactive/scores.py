@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
+from tis_ray.errors import InputError
+from tis_ray.finished.lineage import Lineage
+from tis_ray.finished.stored_rows import StoredRows
 from tis_ray.interactive.table import Table
-from tis_ray.store import Artifact, read_tables
-from tis_ray.store.score_matrix import ScoreMatrix
+from tis_ray.store import read_tables
 
 if TYPE_CHECKING:
     import pandas
@@ -27,10 +28,14 @@ class ScoreTable:
     used have no scores.
     """
 
-    def __init__(self, folder: Path, pool: Artifact, query: Artifact, title: str) -> None:
-        self.matrix, self.title = ScoreMatrix(folder), title
+    def __init__(self, made: Lineage, title: str) -> None:
+        if made.matrix is None or made.pool is None or made.query is None:
+            raise InputError(
+                f"{title}: what it was made from is gone; `study.run()` makes it again"
+            )
+        self.matrix, self.title = made.matrix, title
         self.rows_N, self.rows_M = self.matrix.columns_N, self.matrix.queries_M
-        self._pool, self._query = pool, query
+        self._pool, self._query = made.pool, made.query
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -83,9 +88,9 @@ class ScoreTable:
         return f"{self.title}: {queries:,} queries × {candidates:,} candidates"
 
 
-def _ids(rows: Artifact, wanted: np.ndarray) -> list[str]:
+def _ids(rows: StoredRows, wanted: np.ndarray) -> list[str]:
     """Return the ids of some rows, in their order."""
-    table = read_tables(rows.path, "rows-*.parquet", columns=["row", "id"])
+    table = read_tables(rows.folder, "rows-*.parquet", columns=["row", "id"])
     places = np.searchsorted(table["row"].to_numpy(), wanted)
     ids: list[str] = table["id"].take(pa.array(places)).to_pylist()
     return ids

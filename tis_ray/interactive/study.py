@@ -6,6 +6,7 @@ It is the same study that `tis-ray run` runs, with the same folders: what one ha
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import chdir
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,13 +16,22 @@ from rich.console import Console
 
 from tis_ray.analysis import Cell, Method, TableRow, summarise
 from tis_ray.analysis.study_values import ZERO_SHOT_PLAIN
-from tis_ray.config import Config, load_config, parse_config, parts, together
+from tis_ray.config import (
+    Config,
+    home_of,
+    load_config,
+    parse_config,
+    parts,
+    run_config,
+    together,
+)
 from tis_ray.config.problems import not_among
 from tis_ray.errors import InputError
 from tis_ray.finished.explain import explain_row
 from tis_ray.finished.explain_screen import print_explained
-from tis_ray.finished.make_subset import orderings
+from tis_ray.finished.lineage import trace
 from tis_ray.finished.status import status_lines
+from tis_ray.finished.subset import Ordered
 from tis_ray.interactive.figures import Figures
 from tis_ray.interactive.preview import PreviewPage
 from tis_ray.interactive.printed import Printed
@@ -58,13 +68,16 @@ class _ByName(dict[str, "Study"]):
 class Study:
     """A study, or all studies of a file with several tasks or a grid.
 
-    config: a YAML file, the folder of a run, a mapping of the same content, or a `Config`. changes: fields to set, by their
-    dotted names: `Study("study.yaml", budget=500, **{"less.seed": 1})`.
+    config: a YAML file, the folder of a run of one study, a mapping of the same content, or a `Config`.
+    changes: fields to set, by their dotted names: `Study("study.yaml", budget=500, **{"less.seed": 1})`.
+
+    Relative paths start at the folder in which the study is opened; of a run's folder, where it was run.
+    Two studies of one name share a run folder, and each gives its own results all the same.
     Raises InputError for a config that is not valid.
     """
 
     def __init__(self, config: str | Path | Mapping[str, Any] | Config, **changes: Any) -> None:
-        self.config = _read(config, changes)
+        self.config, self._home = _read(config, changes)
         self._results: dict[Until, StudyResult] = {}
         self._whole: Study | None = None
 
@@ -76,7 +89,8 @@ class Study:
     @property
     def run_dir(self) -> Path:
         """The folder of the run; of several studies, that of the page over all of them."""
-        return together(self.config) or self.config.run_dir
+        with chdir(self._home):
+            return together(self.config) or self.config.run_dir
 
     @cached_property
     def studies(self) -> dict[str, Study]:
@@ -89,15 +103,28 @@ class Study:
 
     def preview(self, rows: int = 3) -> PreviewPage:
         """Return what the model will see of some rows of each side. Computes nothing else."""
-        return PreviewPage(previews(self.config, rows))
+        with chdir(self._home):
+            return PreviewPage(list(previews(self.config, rows)))
 
     def run(self, until: Until = "report") -> Study:
         """Run all that is missing up to a step, with progress; return the study itself.
 
-        Raises what `tis_ray.run` raises.
+        Whether anything has changed since is looked at again, each time. Raises what `tis_ray.run` raises.
         """
+        if until not in STEPS:
+            raise InputError(not_among("run", until, list(STEPS)))
+        self._results.clear()
         self._result(until)
         return self
+
+    def price(self, until: Until = "report") -> Printed:
+        """Return what a run up to a step would cost, stage by stage: some rows are measured."""
+        from tis_ray.study.price import price
+        from tis_ray.study.price_screen import print_price
+
+        with chdir(self._home):
+            found = price(self.config, until=until)
+        return Printed(lambda console: print_price(found, console))
 
     def explain(self, example: str, near: float | None = None) -> Printed:
         """Return why a pool row was chosen, or was not: its rank, its query, what the two share.
@@ -105,7 +132,8 @@ class Study:
         example: its id, the id that its own file gives it, or `FILE:LINE`. near: see `tis-ray explain`.
         """
         self._result("select")
-        found = list(explain_row(self.config, str(example), near))
+        with chdir(self._home):
+            found = list(explain_row(self.config, str(example), near))
 
         def print_on(console: Console) -> None:
             for each in found:
@@ -115,7 +143,11 @@ class Study:
 
     def status(self) -> str:
         """Return what is done, running or failed."""
-        return "\n".join(status_lines(self.config))
+        return "\n".join(self._status())
+
+    def _status(self) -> list[str]:
+        with chdir(self._home):
+            return list(status_lines(self.config))
 
     # ---- what is selected ----
 
@@ -124,12 +156,8 @@ class Study:
         study = self._single("scores")
         names = [m.name for m in self.config.representations() if m.gives != "ordering"]
         name = _chosen(representation, names, "representation")
-        study._result("select")
-        from tis_ray.stages.tokens import read_side
-
-        folder = study.config.run_dir / "scores" / name
-        pool, query = read_side(study.config, "pool"), read_side(study.config, "query")
-        return ScoreTable(folder, pool, query, f"scores {name}")
+        made = [o for o in study._result("select").orderings if o.representation == name]
+        return ScoreTable(trace(made[0].artifact.path, made[0].name), f"scores {name}")
 
     def ordering(self, method: str | None = None) -> Table:
         """Return the pool ranked by a method such as "less+round_robin", from rank 1."""
@@ -144,10 +172,10 @@ class Study:
         budget: one of the study's, or any smaller one; the largest by default. Raises InputError for a larger
         one, and where the pool has changed since it was read.
         """
-        study, name = self._single("subset"), self._ordering(method).name
-        ordered = orderings(study.config.run_dir, study.config)[name]
+        study, made = self._single("subset"), self._ordering(method)
+        ordered = Ordered(made.name, made.artifact.path, study.config.budget_unit)
         choice = ordered.choice(max(ordered.budgets) if budget is None else budget)
-        return SubsetTable(choice, study.config)
+        return SubsetTable(choice, study.config, self._home)
 
     @property
     def methods(self) -> list[str]:
@@ -201,13 +229,13 @@ class Study:
     @property
     def page(self) -> Path:
         """The report."""
-        return self._result("report").report
+        return self._home / self._result("report").report
 
     def __repr__(self) -> str:
         return self.status()
 
     def _repr_html_(self) -> str:
-        return html_of("study.html.j2", {"lines": list(status_lines(self.config))})
+        return html_of("study.html.j2", {"lines": self._status()})
 
     # ---- how ----
 
@@ -217,21 +245,21 @@ class Study:
         A study of several selects by itself; results are made with those of the others, for their page.
         """
         for step in STEPS[STEPS.index(until) :]:
-            if self._whole is not None and step in self._whole._results:
-                return self._whole._results[step].parts[self.name]
-            if step in self._results:
-                return self._results[step]
+            for found in (self._whole, self):
+                result = None if found is None else found._results.get(step)
+                if result is not None and _is_there(result, self._home):
+                    return result.parts[self.name] if found is not self else result
         if self._whole is not None and until in MEASURED:
             return self._whole._result(until).parts[self.name]
         from tis_ray.study.run import run
 
-        with console_here(self.run_dir / RUN_LOG) as console:
+        with chdir(self._home), console_here(self.run_dir / RUN_LOG) as console:
             self._results[until] = run(self.config, until, console)
         return self._results[until]
 
     def _part(self, config: Config) -> Study:
         part = Study(config)
-        part._whole = self
+        part._whole, part._home = self, self._home
         return part
 
     def _single(self, asked: str) -> Study:
@@ -252,11 +280,33 @@ class Study:
         return summarise(cells, legend_of(self.config), budget_unit=self.config.budget_unit)
 
 
-def _read(config: str | Path | Mapping[str, Any] | Config, changes: Mapping[str, Any]) -> Config:
+def _read(
+    config: str | Path | Mapping[str, Any] | Config, changes: Mapping[str, Any]
+) -> tuple[Config, Path]:
+    """Return the config, and the folder at which its relative paths start."""
     if not isinstance(config, str | Path):
-        return parse_config(config, changes=changes)
+        if not isinstance(config, Mapping | Config):
+            raise InputError(
+                f"Study: found {type(config).__name__}; give a YAML file, the folder of a run, or a mapping"
+            )
+        return parse_config(config, changes=changes), Path.cwd()
     path = Path(config).expanduser()
-    return load_config(path / "config.yaml" if path.is_dir() else path, changes=changes)
+    if not path.is_dir():
+        return load_config(path, changes=changes), Path.cwd()
+    left = load_config(run_config(path))
+    return parse_config(left, changes=changes), home_of(path, left)
+
+
+def _is_there(result: StudyResult, home: Path) -> bool:
+    """Whether what a result rests on is there still, and its run folder has it and not another study's."""
+    for study in result.studies:
+        if not all((home / made / "_SUCCESS").exists() for made in study.made):
+            return False
+        for each in study.orderings:
+            link = home / study.run_dir / "orderings" / each.name
+            if link.resolve() != each.artifact.path.resolve():
+                return False
+    return True
 
 
 def _methods(config: Config) -> list[str]:

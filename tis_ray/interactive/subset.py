@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import chdir
 from pathlib import Path
 
 from tis_ray.config import Config
@@ -13,9 +14,10 @@ from tis_ray.interactive.table import Table
 class SubsetTable(Table):
     """Selected rows as they came, best first, and one column more, `tis_ray`: rank, score, query, why."""
 
-    def __init__(self, choice: Choice, config: Config) -> None:
-        self._choice, self._config = choice, config
-        subset = subset_of(choice, config)
+    def __init__(self, choice: Choice, config: Config, home: Path) -> None:
+        self._choice, self._config, self._home = choice, config, home
+        with chdir(home):
+            subset = subset_of(choice, config)
         why = {subset.column: [note["why"] for note in subset.notes]}
         super().__init__(subset.table(), f"subset {choice.name}", why)
 
@@ -24,4 +26,6 @@ class SubsetTable(Table):
 
         form: `original`, `messages`, `trl`, `axolotl`, `llamafactory` or `hf`. overwrite: replace what is there.
         """
-        return make_subset(self._choice, self._config, Path(to), form, overwrite)
+        path = Path(to).expanduser().absolute()
+        with chdir(self._home):
+            return make_subset(self._choice, self._config, path, form, overwrite)

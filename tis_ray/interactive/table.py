@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from tis_ray.config.problems import not_among
 from tis_ray.data.shown_text import one_line
 from tis_ray.errors import InputError
 from tis_ray.report.html import html_of
@@ -50,9 +51,11 @@ class Table:
         return list(self.arrow.column_names)
 
     def __getitem__(self, column: str) -> list[Any]:
-        """Return the values of a column. Raises KeyError where there is none of this name."""
+        """Return the values of a column. Raises InputError where there is none of this name."""
         if not isinstance(column, str):
             raise TypeError("table[...] takes the name of a column; `.arrow[:10]` has rows")
+        if column not in self.columns:
+            raise InputError(not_among(self.title, column, self.columns))
         values: list[Any] = self.arrow[column].to_pylist()
         return values
 

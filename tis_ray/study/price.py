@@ -32,6 +32,7 @@ from tis_ray.store import find_json, fingerprint, write_json
 from tis_ray.store.sides import SIDES, SideName
 from tis_ray.study.hardware import Memory, OnHardware, memory_of, on_hardware
 from tis_ray.study.measured import Measured
+from tis_ray.study.result import MEASURED, Until
 from tis_ray.study.sample import measure_sample, methods_of
 from tis_ray.study.stage_prices import StagePrice, stage_prices, tokens_of
 
@@ -137,15 +138,19 @@ def _known(value: float) -> float | None:
 
 
 def price(
-    config: Config, tell: Callable[[str], None] = lambda what: None, start: float | None = None
+    config: Config,
+    tell: Callable[[str], None] = lambda what: None,
+    start: float | None = None,
+    until: Until = "report",
 ) -> Price:
     """Measure a sample and return what all studies of a file would cost; each one's is left in its folder.
 
     Studies that train and read with the same models and settings are measured once. `tell` hears, now
     and then, what is being done. start: seconds that a process takes to load what computes, if they
-    are known.
+    are known. until: how far the run goes; up to the selection no test rows are needed.
     """
-    require_test(config)
+    if until in MEASURED:
+        require_test(config)
     start = _seconds_to_start(tell) if start is None else start
     sides: dict[str, SideSample] = {}
     measured: dict[str, Measured] = {}
@@ -153,6 +158,9 @@ def price(
     for study in plan(config).values():
         own: dict[SideName, SideSample] = {}
         for side in SIDES:
+            if side not in study.data.sides:
+                own[side] = own["query"]  # the answers of something are measured
+                continue
             source = study.data.side(side)
             key = fingerprint([side, source.model_dump(mode="json")])
             if key not in sides:
@@ -172,7 +180,7 @@ def price(
             found["refused"] = {**own["pool"].refused, **found["refused"]}
             measured[key] = found
         counts = {side: sample.usable_rows for side, sample in own.items()}
-        prices.append(estimate(study, counts, measured[key], cluster))
+        prices.append(estimate(study, counts, measured[key], cluster, until in MEASURED))
         write_json(study.run_dir / FILE, prices[-1].to_json())
     return total_price(prices)
 
@@ -262,12 +270,19 @@ def _measured_by(config: Config) -> str:
 
 
 def estimate(
-    config: Config, counts: Mapping[SideName, Count], facts: Measured, cluster: Cluster
+    config: Config,
+    counts: Mapping[SideName, Count],
+    facts: Measured,
+    cluster: Cluster,
+    trained: bool = True,
 ) -> Price:
-    """Extrapolate the measurement of a sample to all rows of one study; counts are of readable rows."""
+    """Extrapolate the measurement of a sample to all rows of one study; counts are of readable rows.
+
+    trained: whether models are fine-tuned on what is selected.
+    """
     rows = counts["pool"].times(facts["usable"], of=facts["encoded"])
     usable = {side: round(count.rows) for side, count in {**counts, "pool": rows}.items()}
-    stages = stage_prices(config, usable, facts, cluster.actors)
+    stages = stage_prices(config, usable, facts, cluster.actors, trained)
     memory = memory_of(config, facts)
     return Price(
         stages,

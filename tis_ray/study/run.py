@@ -44,7 +44,7 @@ def run(
     page, begun = together(config), []
     for part in parts(config):
         log = RunLog(part.config.run_dir, console or Console(stderr=True))
-        write_bytes(part.config.run_dir / "config.yaml", config_yaml(part.config).encode())
+        keep_config(part.config, replace=False)
         log.event(
             "start", until=until, command=command(), pid=os.getpid(), host=socket.gethostname()
         )
@@ -78,6 +78,16 @@ def failures_told(logs: Sequence[RunLog]) -> Iterator[None]:
         for log in logs:
             tell_failed(log, error)
         raise
+
+
+def keep_config(config: Config, replace: bool = True) -> None:
+    """Write a study's config into its run folder, whose links it explains.
+
+    A start keeps the one that is there: it may fail at once, and what was selected before is read by it.
+    """
+    path = config.run_dir / "config.yaml"
+    if replace or not path.exists():
+        write_bytes(path, config_yaml(config).encode())
 
 
 def _again(ended: Ended, log: RunLog) -> StudyResult:

@@ -53,9 +53,13 @@ class StagePrice:
 
 
 def stage_prices(
-    config: Config, counts: Mapping[SideName, int], facts: Measured, actors: int
+    config: Config,
+    counts: Mapping[SideName, int],
+    facts: Measured,
+    actors: int,
+    trained: bool = True,
 ) -> list[StagePrice]:
-    """Extrapolate what was measured to all rows of one study.
+    """Extrapolate what was measured to all rows of one study; `trained`: with its cells.
 
     A stage with a model has processes of its own, as many as actors: each takes its time to start.
     """
@@ -70,7 +74,7 @@ def stage_prices(
             for method in methods_of(config)
             for price in _representation_prices(config, method, counts, facts, begin)
         ),
-        *_training_prices(config, counts, facts, begin),
+        *(_training_prices(config, counts, facts, begin) if trained else ()),
     ]
 
 

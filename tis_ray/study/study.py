@@ -7,7 +7,7 @@ made before, in this run or another, is found by fingerprint and used as it is.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -40,7 +40,7 @@ from tis_ray.store.sides import Side, SideName
 from tis_ray.study.checks import check_apart, check_encoding, check_models
 from tis_ray.study.gather import study_record
 from tis_ray.study.mlflow_tracker import git_commit
-from tis_ray.study.run import command
+from tis_ray.study.run import command, keep_config
 from tis_ray.version import __version__
 
 SUBSETS_VERSION = 1
@@ -132,11 +132,11 @@ class Study(Context):
         sides: dict[SideName, Side] = {"pool": self.pool, "query": self.query}
         representer = Representer(self, self.rows, sides, self.screen.dropped())
         represented = [representer.represent(name, scored) for name in self.config.representation]
-        for each in represented:
-            if each.features is not None:
-                self._link("features", each.name, each.features.artifact.path)
-            if each.scores is not None:
-                self._link("scores", each.name, each.scores.path)
+        features = {e.name: e.features.artifact.path for e in represented if e.features is not None}
+        self._link_all("features", features)
+        if scored:
+            scores = {e.name: e.scores.path for e in represented if e.scores is not None}
+            self._link_all("scores", scores)
         return represented
 
     @cached_property
@@ -147,8 +147,8 @@ class Study(Context):
             for represented in self.represented
             for ordering in order_all(represented, self, self.pool, self.query)
         ]
-        for ordering in orderings:
-            self._link("orderings", ordering.name, ordering.artifact.path)
+        self._link_all("orderings", {each.name: each.artifact.path for each in orderings})
+        keep_config(self.config)
         return orderings
 
     @cached_property
@@ -265,6 +265,14 @@ class Study(Context):
                 "code": [__version__, git_commit()],
             }
         )
+
+    def _link_all(self, folder: str, made: Mapping[str, Path]) -> None:
+        """Let a folder of the run point to what was made, and to nothing of an earlier config."""
+        for name, path in made.items():
+            self._link(folder, name, path)
+        for link in (self.config.run_dir / folder).glob("*"):
+            if link.is_symlink() and link.name not in made:
+                link.unlink()
 
     def _link(self, folder: str, name: str, made: Path) -> None:
         """Let the run folder point to what was made; a link of an earlier config is replaced."""
