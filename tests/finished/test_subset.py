@@ -276,6 +276,7 @@ def test_a_trainers_file_has_its_stanza_beside_it(config: Config, tmp_path: Path
     names = [
         "less-round_robin-2.jsonl",
         "dataset_info.json",
+        "less-round_robin-2.jinja",
         "less-round_robin-2.llamafactory.yaml",
     ]
     assert [file.name for file in made.files] == names
@@ -288,6 +289,12 @@ def test_a_trainers_file_has_its_stanza_beside_it(config: Config, tmp_path: Path
         rows = [json.loads(line) for line in make_subset(choice, config, tmp_path / form, form).files[0].read_text().splitlines()]  # fmt: skip
         asked = [(row.get("messages") or row["prompt"])[0]["content"] for row in rows]
         assert asked == ["ask 7", "ask 3"]
+    for form, said in (("trl", "chat_template_path"), ("axolotl", "chat_template_jinja")):
+        made = make_subset(choice, config, tmp_path / f"told-{form}", form)
+        template, stanza = made.files[1:]
+        assert "{% generation %}" in template.read_text()
+        assert f"{said}" in stanza.read_text()
+        assert str(template) in stanza.read_text()
 
 
 def test_a_row_that_the_form_cannot_say_stops_it_by_name(tmp_path: Path) -> None:

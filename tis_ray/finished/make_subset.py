@@ -111,18 +111,8 @@ def make_subset(
         return Made(choice, [path])
     path = _file(to, f"{choice.name}.jsonl", (".jsonl", ".json"))
     _require_free(path, config, overwrite)
-    written = write_form(choice, FORMS[form], path, model_folder(config), config.data.max_length)
+    written = write_form(choice, FORMS[form], path, config)
     return Made(choice, written, written[-1] if FORMS[form].stanza else None)
-
-
-def model_folder(config: Config) -> str:
-    """Return what another program loads a study's model by."""
-    if config.model.name == "builtin":
-        from tis_ray.models import builtin
-
-        return str(builtin.PATH)
-    path = Path(config.model.name).expanduser()
-    return str(path.absolute()) if path.exists() else config.model.name
 
 
 def _require_free(path: Path, config: Config, overwrite: bool) -> None:

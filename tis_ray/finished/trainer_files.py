@@ -6,10 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
+from tis_ray.config import Config
 from tis_ray.data import Row
 from tis_ray.data.forms import Form, Formed, Setting, formed
+from tis_ray.data.forms.form import PLAIN_TEXT
 from tis_ray.data.forms.llamafactory import dataset_info
 from tis_ray.data.originals import json_of_any
+from tis_ray.data.trainer_template import trainer_template
 from tis_ray.errors import InputError
 from tis_ray.finished.subset import COLUMN, Choice
 from tis_ray.store import read_json, write_json, write_lines, write_text
@@ -19,7 +22,7 @@ DATASET_INFO = "dataset_info.json"
 """LLaMA-Factory's list of data sets, in the folder of their files."""
 
 
-def write_form(choice: Choice, form: Form, path: Path, model: str, max_length: int) -> list[Path]:
+def write_form(choice: Choice, form: Form, path: Path, config: Config) -> list[Path]:
     """Write the rows of a choice in a form, best first, and beside them what the trainer is to be told.
 
     Returns what was written, the stanza last. Raises InputError, and writes nothing, where the form
@@ -39,10 +42,39 @@ def write_form(choice: Choice, form: Form, path: Path, model: str, max_length: i
         written.append(_listed(path, rows))
     write_lines(path, map(json_of_any, _noted(choice, rows) if form.noted else rows.rows))
     if form.stanza is not None:
+        template = _template_beside(path, config) if rows.layout != PLAIN_TEXT else None
+        written += [] if template is None else [template]
+        setting = Setting(
+            str(path),
+            path.stem,
+            model_folder(config),
+            config.data.max_length,
+            None if template is None else str(template),
+        )
         beside = path.with_name(f"{path.stem}.{form.name}{form.ending}")
-        write_text(beside, form.stanza(Setting(str(path), path.stem, model, max_length), rows))
+        write_text(beside, form.stanza(setting, rows))
         written.append(beside)
     return written
+
+
+def model_folder(config: Config) -> str:
+    """Return what another program loads a study's model by."""
+    if config.model.name == "builtin":
+        from tis_ray.models import builtin
+
+        return str(builtin.PATH)
+    path = Path(config.model.name).expanduser()
+    return str(path.absolute()) if path.exists() else config.model.name
+
+
+def _template_beside(path: Path, config: Config) -> Path | None:
+    """Write the study's template beside a file of rows, unless it is the tokenizer's own."""
+    text = trainer_template(config.data.template, Path(model_folder(config)))
+    if text is None:
+        return None
+    beside = path.with_name(f"{path.stem}.jinja")
+    write_text(beside, text)
+    return beside
 
 
 def chosen_rows(choice: Choice) -> list[Row]:

@@ -13,6 +13,7 @@ from transformers import AutoTokenizer
 from tests.data.forms.dialogues import read
 from tis_ray.data import encode_dialogue
 from tis_ray.data.forms import FORMS, formed
+from tis_ray.data.trainer_template import trainer_template
 from tis_ray.models import builtin
 from tis_ray.settings.template import TemplateConfig
 
@@ -91,6 +92,39 @@ def test_trl_trains_what_we_train(tokenizer: Any, tmp_path: Path, kind: str) -> 
     )
     if kind in ("single", "tools"):
         assert trainer.train().global_step == 2
+
+
+@pytest.mark.parametrize("name", ["tulu", "chatml"])
+@pytest.mark.parametrize("kind", ["single", "multi"])
+def test_trl_trains_under_the_studys_template(tmp_path: Path, kind: str, name: str) -> None:
+    """The shipped model's tokenizer has no chat template; the stanza names the study's."""
+    from trl import SFTConfig, SFTTrainer
+
+    found, _ = formed(FORMS["trl"], read(kind))
+    data = loaded(tmp_path / "rows.jsonl", found.rows, tmp_path / "cache")
+    template = TemplateConfig(name=name)
+    (tmp_path / "rows.jinja").write_text(trainer_template(template, builtin.PATH) or "")
+    args = SFTConfig(
+        output_dir=str(tmp_path / "out"),
+        max_length=LONG,
+        max_steps=2,
+        use_cpu=True,
+        bf16=False,
+        gradient_checkpointing=False,
+        report_to=[],
+        save_strategy="no",
+        assistant_only_loss="assistant_only_loss" in found.needs,
+        chat_template_path=str(tmp_path / "rows.jinja"),
+    )
+    trainer = SFTTrainer(str(builtin.PATH), args, train_dataset=data)
+    plain = AutoTokenizer.from_pretrained(builtin.PATH)
+    trained = [learnt(plain, row) for row in trainer.train_dataset]
+    expected = [
+        learnt(plain, dict(encode_dialogue(r["messages"], plain, LONG, template).encoded()))
+        for r in read(kind)
+    ]
+    assert trained == expected
+    assert trainer.train().global_step == 2
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,24 @@ from __future__ import annotations
 
 import json
 
-from tis_ray.data.forms.form import Fields, Form, Formed, Said, Setting, beside, plain_text, trained
+from tis_ray.data.forms.form import (
+    PLAIN_TEXT,
+    Fields,
+    Form,
+    Formed,
+    Said,
+    Setting,
+    beside,
+    plain_text,
+    trained,
+)
 from tis_ray.data.rows import Message, Row
 
 
 def say(row: Row) -> Said:
     """Return a row as `messages`, plain text as `text`."""
     if (text := plain_text(row)) is not None:
-        return Said({"text": text}, "plain text")
+        return Said({"text": text}, PLAIN_TEXT)
     said: Fields = {"messages": [_turn(turn) for turn in row["messages"]]}
     if "tools" in row:
         said["tools"] = json.dumps(row["tools"], ensure_ascii=False)
@@ -59,7 +69,7 @@ def _detail(turn: Message) -> list[Fields]:
 
 def stanza(at: Setting, rows: Formed) -> str:
     """Return the part of a config that reads a file."""
-    if rows.layout == "plain text":
+    if rows.layout == PLAIN_TEXT:
         return f"""\
 base_model: {json.dumps(at.model)}
 sequence_len: {at.max_length}
@@ -69,9 +79,12 @@ datasets:
     type: completion
     field: text
 """
+    template = "chat_template: tokenizer_default"
+    if at.template is not None:
+        template = f"chat_template: jinja\nchat_template_jinja: {json.dumps(at.template)}"
     return f"""\
 base_model: {json.dumps(at.model)}
-chat_template: tokenizer_default
+{template}
 sequence_len: {at.max_length}
 train_on_inputs: false
 datasets:

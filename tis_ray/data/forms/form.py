@@ -17,6 +17,10 @@ class UnsaidError(Exception):
     """A form cannot say a row; the message says what of it."""
 
 
+PLAIN_TEXT = "plain text"
+"""The layout of rows without turns."""
+
+
 @dataclass(frozen=True)
 class Said:
     """A row in a form.
@@ -33,12 +37,16 @@ class Said:
 
 @dataclass(frozen=True)
 class Setting:
-    """Where a file of rows lies, and what a trainer is told beside: its base model and longest row."""
+    """Where a file of rows lies, and what a trainer is told beside: its base model and longest row.
+
+    template: a file with the study's template in Jinja; None where it is the tokenizer's own.
+    """
 
     path: str
     name: str
     model: str
     max_length: int
+    template: str | None = None
 
 
 @dataclass(frozen=True)

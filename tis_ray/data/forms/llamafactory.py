@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 
 from tis_ray.data.forms.form import (
+    PLAIN_TEXT,
     Fields,
     Form,
     Formed,
@@ -30,7 +31,7 @@ _ASKS, _ANSWERS = ("user", "observation"), ("assistant", "function_call")
 def say(row: Row) -> Said:
     """Return a row as `messages` with `tools` as JSON text, plain text as `text`."""
     if (text := plain_text(row)) is not None:
-        return Said({"text": text}, "plain text")
+        return Said({"text": text}, PLAIN_TEXT)
     whole = whole_answers(row)
     end = len(whole) - whole[::-1].index(True)  # what comes after trains nothing
     answers = [
@@ -82,7 +83,7 @@ def _turn(turn: Message, place: int) -> Fields:
 
 def dataset_info(name: str, file: str, rows: Formed) -> Fields:
     """Return the entry of a file in `dataset_info.json`."""
-    if rows.layout == "plain text":
+    if rows.layout == PLAIN_TEXT:
         return {name: {"file_name": file, "columns": {"prompt": "text"}}}
     return {
         name: {
@@ -108,13 +109,14 @@ def stanza(at: Setting, rows: Formed) -> str:
     only = (
         f"{ONLY_LAST}: true  # earlier answers are not trained\n" if ONLY_LAST in rows.needs else ""
     )
+    own = f"; the study's is in {at.template}" if at.template is not None else ""
     return f"""\
 model_name_or_path: {json.dumps(at.model)}
-stage: {"pt" if rows.layout == "plain text" else "sft"}
+stage: {"pt" if rows.layout == PLAIN_TEXT else "sft"}
 dataset_dir: {json.dumps(folder)}
 dataset: {at.name}
 cutoff_len: {at.max_length}
-{only}# template: the one of your model, such as qwen3 or llama3
+{only}# template: the one of your model, such as qwen3 or llama3{own}
 """
 
 

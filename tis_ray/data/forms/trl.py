@@ -11,6 +11,7 @@ import json
 from glob import escape
 
 from tis_ray.data.forms.form import (
+    PLAIN_TEXT,
     Fields,
     Form,
     Formed,
@@ -29,7 +30,7 @@ ONLY_ANSWERS = "assistant_only_loss"
 def say(row: Row) -> Said:
     """Return a row as `prompt` and `completion`, a dialogue that begins with its answer as `messages`."""
     if (text := plain_text(row)) is not None:
-        return Said({"text": text}, "plain text")
+        return Said({"text": text}, PLAIN_TEXT)
     whole = whole_answers(row)
     first, end = whole.index(True), len(whole) - whole[::-1].index(True)
     turns = row["messages"][:end]
@@ -61,6 +62,10 @@ def stanza(at: Setting, rows: Formed) -> str:
     only = ""
     if ONLY_ANSWERS in rows.needs:
         only = f"\n        {ONLY_ANSWERS}=True,  # some rows have turns of the user between their answers"
+    if at.template is not None:
+        only = (
+            f"\n        chat_template_path={json.dumps(at.template)},  # the study's template{only}"
+        )
     return f"""\
 from datasets import load_dataset
 from trl import SFTConfig, SFTTrainer
