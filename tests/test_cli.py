@@ -307,13 +307,13 @@ def test_a_report_without_a_record_says_what_to_run(tis: Tis, study: Path) -> No
 
 
 def test_explain_and_status_of_a_study_that_never_ran(tis: Tis, study: Path) -> None:
-    assert "no ordering yet; run `tis-ray select` first" in refused(
+    assert "no ordering yet; `tis-ray select`, or" in refused(
         tis("explain", "--config", study, "row-1")
     )
-    assert "no ordering yet; run `tis-ray select` first" in refused(tis("explain", "-c", study))
+    assert "no ordering yet; `tis-ray select`, or" in refused(tis("explain", "-c", study))
     done = tis("status", "--config", study)
     assert done.code == 0
-    assert "not started; run `tis-ray run`" in done.out
+    assert "not started; `tis-ray run`, or" in done.out
 
 
 def test_reports_of_several_studies_are_drawn_and_the_page_of_all(tis: Tis, study: Path) -> None:

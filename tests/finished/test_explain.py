@@ -251,7 +251,7 @@ def test_a_refused_row_says_why_and_where(finished: Config) -> None:
 
 def test_explaining_before_selecting_says_what_to_run(config: Config) -> None:
     for answer in (explain_row(config, "row-0"), explain_orderings(config)):
-        with pytest.raises(InputError, match="no ordering yet; run `tis-ray select` first"):
+        with pytest.raises(InputError, match="no ordering yet; `tis-ray select`, or"):
             next(answer)
 
 
@@ -343,5 +343,5 @@ def test_a_study_of_several_that_has_not_selected_is_named(finished: Config) -> 
 
 
 def test_explaining_before_any_study_has_selected_is_bad_input(config: Config) -> None:
-    with pytest.raises(InputError, match=r"tiny-finetune\.epochs-1: no ordering yet; run `tis-ray"):
+    with pytest.raises(InputError, match=r"tiny-finetune\.epochs-1: no ordering yet; `tis-ray"):
         list(explain_row(with_grid(config), "row-0"))

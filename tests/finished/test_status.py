@@ -201,7 +201,7 @@ def test_status_as_json_has_every_study_and_what_it_is_busy_with(config: Config)
 
 
 def test_status_of_nothing(config: Config) -> None:
-    assert "not started; run `tis-ray run`" in next(status_lines(config))
+    assert "not started; `tis-ray run`, or" in next(status_lines(config))
     assert "not started" in events(config, '{"time"')[0]
 
 
@@ -213,7 +213,7 @@ def test_each_study_of_a_file_is_told_and_the_page_of_all(config: Config) -> Non
     lines = list(status_lines(several))
     assert lines[0].startswith("tiny-finetune.epochs-1: start 1, 20")
     assert lines[1].strip().startswith("done     in 3 s; ")
-    assert lines[2] == f"{second.run_dir}: not started; run `tis-ray run`"
+    assert lines[2] == f"{second.run_dir}: not started; `tis-ray run`, or `study.run()`, starts it"
     assert lines[3] == "tiny: no page of all studies yet; `tis-ray run` draws it"
     page = several.run_dir / "report" / "index.html"
     page.parent.mkdir(parents=True)

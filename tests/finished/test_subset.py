@@ -247,11 +247,14 @@ def test_nothing_that_is_there_is_lost(config: Config, tmp_path: Path, form: str
         with pytest.raises(InputError, match="is read by the study"):
             make_subset(choice, config, pool, form, overwrite)
     (tmp_path / "mine.jsonl").write_text("mine")
-    with pytest.raises(InputError, match="is there already; give another name, or --overwrite"):
+    with pytest.raises(InputError, match="is there already; give another name, or overwrite it"):
         make_subset(choice, config, tmp_path / "mine.jsonl", form)
-    with pytest.raises(InputError, match=r"mine.jsonl is a file, so there can be no"):
+    with pytest.raises(InputError, match=r"mine.jsonl: is a file, so there can be no"):
         make_subset(choice, config, tmp_path / "mine.jsonl" / "x.jsonl", form)
     assert (pool.read_bytes(), (tmp_path / "mine.jsonl").read_text()) == (before, "mine")
+    (tmp_path / "link.jsonl").symlink_to(config.artifact_root / "subsets-x.jsonl")
+    with pytest.raises(InputError, match="is an artifact of a study"):
+        make_subset(choice, config, tmp_path / "link.jsonl", form, overwrite=True)
 
 
 def test_lists_are_json_text_in_csv(config: Config, tmp_path: Path) -> None:

@@ -90,6 +90,17 @@ def test_a_mask_beside_the_values_is_heard(tmp_path):
         open_matrix(tmp_path / "t.npz")
 
 
+@pytest.mark.parametrize("kind", [np.int8, np.uint64, np.float32])
+def test_a_mask_of_numbers_is_heard_or_refused_and_never_passed_over(tmp_path, kind):
+    mask = (VALUES > 3).astype(kind)
+    _npz(tmp_path / "s.npz", scores=VALUES, mask=mask)
+    for place in (tmp_path / "s.npz", f"{tmp_path / 's.npz'}:scores"):
+        np.testing.assert_array_equal(open_matrix(place).mask, VALUES > 3)
+    _npz(tmp_path / "t.npz", scores=VALUES, mask=mask * 2)
+    with pytest.raises(InputError, match="other values than 0 and 1"):
+        open_matrix(tmp_path / "t.npz")
+
+
 class Bomb:
     def __init__(self, file: Path) -> None:
         self.file = file

@@ -58,7 +58,9 @@ class Lineage:
 def lineages(run_dir: Path) -> list[Lineage]:
     """Return every ordering of a run. Raises InputError if there is none yet."""
     if not has_orderings(run_dir):
-        raise InputError(f"{run_dir}: no ordering yet; run `tis-ray select` first")
+        raise InputError(
+            f"{run_dir}: no ordering yet; `tis-ray select`, or `study.run('select')`, makes it"
+        )
     return [trace(path.parent, path.parent.name) for path in _orderings(run_dir)]
 
 
@@ -79,7 +81,7 @@ def trace(ordering: Path, method: str) -> Lineage:
         if column not in table.column_names:
             raise InputError(
                 f"{path}: has no column `{column}`, so another version of tis_ray wrote it; remove "
-                f"{ordering.resolve()} and run `tis-ray select` again"
+                f"{ordering.resolve()} and select again"
             )
     scores = _folder(root, "scores-*", _input(ordering, "scores"))
     kept = _folder(root, "features-*", _input(scores, "features"))

@@ -52,7 +52,9 @@ def orderings(run_dir: Path, config: Config) -> dict[str, Ordered]:
     """
     folders = sorted(path.parent for path in (run_dir / "orderings").glob("*/ordering.parquet"))
     if not folders:
-        raise InputError(f"{run_dir}: no ordering yet; run `tis-ray select` first")
+        raise InputError(
+            f"{run_dir}: no ordering yet; `tis-ray select`, or `study.run('select')`, makes it"
+        )
     found = {folder.name: Ordered(folder.name, folder, config.budget_unit) for folder in folders}
     return found | random_draws(config, next(iter(found.values())))
 
@@ -120,17 +122,19 @@ def _require_free(path: Path, config: Config, overwrite: bool) -> None:
     for folder in path.absolute().parents:
         if folder.exists():
             if not folder.is_dir():
-                raise InputError(f"--to: {folder} is a file, so there can be no {path}")
+                raise InputError(f"{folder}: is a file, so there can be no {path}")
             break
     root = config.artifact_root.resolve()
     if root == path.resolve() or root in path.resolve().parents:
-        raise InputError(f"--to: {path} is an artifact of a study; give a file of your own")
+        raise InputError(f"{path}: is an artifact of a study; give a file of your own")
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return
     if path.resolve() in _inputs(config):
-        raise InputError(f"--to: {path} is read by the study; give another name")
+        raise InputError(f"{path}: is read by the study; give another name")
     if not overwrite:
-        raise InputError(f"--to: {path} is there already; give another name, or --overwrite")
+        raise InputError(
+            f"{path}: is there already; give another name, or overwrite it (`--overwrite`, `overwrite=True`)"
+        )
 
 
 def _inputs(config: Config) -> set[Path]:
@@ -148,6 +152,6 @@ def _file(to: Path, name: str, kinds: tuple[str, ...]) -> Path:
         return to / name
     if to.suffix.lower() not in kinds:
         raise InputError(
-            f"--to: found {to}; give a folder, or a file that ends in {', '.join(kinds)}"
+            f"{to}: is no name for it; give a folder, or a file that ends in {', '.join(kinds)}"
         )
     return to

@@ -162,7 +162,7 @@ def _lives(status: Status, last_event: float) -> bool:
 
 def _lines(status: Status) -> Iterator[str]:
     if status.state == "not started":
-        yield f"{status.folder}: not started; run `tis-ray run`"
+        yield f"{status.folder}: not started; `tis-ray run`, or `study.run()`, starts it"
         return
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(status.started))
     yield f"{status.name}: start {status.starts}, {when}: {status.command}"

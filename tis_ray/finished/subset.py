@@ -125,7 +125,7 @@ class Ordered:
             raise InputError(
                 f"budget: found {budget}, but {self.method} ranks rows for at most {most} {self.unit}, "
                 "the largest budget of its study, and 1 row at least; ask for less, or raise "
-                "`budget` and run `tis-ray select` again"
+                "`budget` and select again"
             )
         return Choice(self.method, budget, self.unit, self.table.slice(0, rows), self)
 

@@ -35,7 +35,8 @@ def write_form(choice: Choice, form: Form, path: Path, config: Config) -> list[P
         file, line = choice.places[place]
         raise InputError(
             f"--form {form.name}: {len(unsaid)} of {len(choice.places)} rows have no such form; the first is "
-            f"rank {place + 1} ({file}, line {line}): {unsaid[place]}"
+            f"rank {place + 1} ({file}, line {line}): {unsaid[place]}; take another form, or leave such rows "
+            "out (`constraints.exclude`)"
         )
     written = [path]
     if form.name == "llamafactory":
@@ -100,7 +101,7 @@ def _listed(path: Path, rows: Formed) -> Path:
     own = known.get(path.stem, entry[path.stem])
     if not isinstance(own, dict) or own.get("file_name") != path.name:
         raise InputError(
-            f"{listed}: has another data set named {path.stem}; give `--to` another name or folder"
+            f"{listed}: has another data set named {path.stem}; give another name or folder"
         )
     write_json(listed, {**known, **entry})
     return listed

@@ -55,11 +55,10 @@ def open_matrix(path: str | os.PathLike[str]) -> Matrix:
             f"{file} is not a readable {file.suffix} matrix ({reason}); write it again, without pickled "
             "objects"
         ) from None
-    mask = arrays.get(MASK) if len(arrays) > 1 else None
-    if mask is not None and mask.dtype == bool and name != MASK:
+    mask = None
+    if MASK in arrays and len(arrays) > 1 and name != MASK:
+        mask = _as_mask(arrays[MASK], file)
         arrays = {each: array for each, array in arrays.items() if each != MASK}
-    else:
-        mask = None
     values = _as_floats(_chosen(arrays, name, file), file)
     if mask is None:
         return values
@@ -69,6 +68,16 @@ def open_matrix(path: str | os.PathLike[str]) -> Matrix:
             "same shape"
         )
     return np.ma.MaskedArray(values, mask)
+
+
+def _as_mask(array: np.ndarray, file: Path) -> np.ndarray:
+    """Return a mask as booleans: true, or 1, hides. Raises InputError for anything else of that name."""
+    if array.dtype != bool and not np.isin(array, (0, 1)).all():
+        raise InputError(
+            f"{file}: its `{MASK}` has other values than 0 and 1 (or false and true); 1 hides a candidate. "
+            "Rename the array if it is no mask"
+        )
+    return array.astype(bool)
 
 
 def _arrays(file: Path) -> Mapping[str, np.ndarray]:
