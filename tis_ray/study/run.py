@@ -113,5 +113,8 @@ def _tell_stopped(logs: Sequence[RunLog], stop: Stop) -> None:
 
 
 def command() -> str:
-    """Return the command line of this process."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    """Return the command line of this process, as a person would write it."""
+    name = Path(sys.argv[0]).name
+    if name.startswith("ipykernel_launcher"):
+        return "a notebook"
+    return shlex.join(["tis-ray" if name == "__main__.py" else name, *sys.argv[1:]])
