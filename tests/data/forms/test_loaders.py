@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 
 from tests.data.forms.dialogues import read
 from tis_ray.data import encode_dialogue
-from tis_ray.data.forms import FORMS, formed
+from tis_ray.data.forms import FORMS, Formed, formed
 from tis_ray.data.trainer_template import trainer_template
 from tis_ray.models import builtin
 from tis_ray.settings.template import TemplateConfig
@@ -52,6 +52,24 @@ def learnt(tokenizer: Any, row: dict[str, Any]) -> str:
     return "|".join(part.strip() for part in text.split(tokenizer.decode([0])) if part)
 
 
+def two_steps(folder: Path, found: Formed, **more: Any) -> Any:
+    """Return TRL's settings for two steps here, with what the rows need."""
+    from trl import SFTConfig
+
+    return SFTConfig(
+        output_dir=str(folder / "out"),
+        max_length=LONG,
+        max_steps=2,
+        use_cpu=True,
+        bf16=False,
+        gradient_checkpointing=False,
+        report_to=[],
+        save_strategy="no",
+        assistant_only_loss="assistant_only_loss" in found.needs,
+        **more,
+    )
+
+
 def ours(tokenizer: Any, kind: str, folder: Path) -> list[str]:
     """Return what a study trains of these rows."""
     (folder / "own.jinja").write_text(TEMPLATE)
@@ -71,21 +89,11 @@ def ours(tokenizer: Any, kind: str, folder: Path) -> list[str]:
     "kind", ["single", "multi", "last", "tail", "tools", "greeting", "conflict"]
 )
 def test_trl_trains_what_we_train(tokenizer: Any, tmp_path: Path, kind: str) -> None:
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTTrainer
 
     found, _ = formed(FORMS["trl"], read(kind))
     data = loaded(tmp_path / "rows.jsonl", found.rows, tmp_path / "cache")
-    args = SFTConfig(
-        output_dir=str(tmp_path / "out"),
-        max_length=LONG,
-        max_steps=2,
-        use_cpu=True,
-        bf16=False,
-        gradient_checkpointing=False,
-        report_to=[],
-        save_strategy="no",
-        assistant_only_loss="assistant_only_loss" in found.needs,
-    )
+    args = two_steps(tmp_path, found)
     trainer = SFTTrainer(str(builtin.PATH), args, train_dataset=data, processing_class=tokenizer)
     assert [learnt(tokenizer, row) for row in trainer.train_dataset] == ours(
         tokenizer, kind, tmp_path
@@ -98,24 +106,13 @@ def test_trl_trains_what_we_train(tokenizer: Any, tmp_path: Path, kind: str) -> 
 @pytest.mark.parametrize("kind", ["single", "multi"])
 def test_trl_trains_under_the_studys_template(tmp_path: Path, kind: str, name: str) -> None:
     """The shipped model's tokenizer has no chat template; the stanza names the study's."""
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTTrainer
 
     found, _ = formed(FORMS["trl"], read(kind))
     data = loaded(tmp_path / "rows.jsonl", found.rows, tmp_path / "cache")
     template = TemplateConfig(name=name)
     (tmp_path / "rows.jinja").write_text(trainer_template(template, builtin.PATH) or "")
-    args = SFTConfig(
-        output_dir=str(tmp_path / "out"),
-        max_length=LONG,
-        max_steps=2,
-        use_cpu=True,
-        bf16=False,
-        gradient_checkpointing=False,
-        report_to=[],
-        save_strategy="no",
-        assistant_only_loss="assistant_only_loss" in found.needs,
-        chat_template_path=str(tmp_path / "rows.jinja"),
-    )
+    args = two_steps(tmp_path, found, chat_template_path=str(tmp_path / "rows.jinja"))
     trainer = SFTTrainer(str(builtin.PATH), args, train_dataset=data)
     plain = AutoTokenizer.from_pretrained(builtin.PATH)
     trained = [learnt(plain, row) for row in trainer.train_dataset]
