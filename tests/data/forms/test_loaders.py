@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 
 from tests.data.forms.dialogues import read
 from tis_ray.data import encode_dialogue
-from tis_ray.data.forms import FORMS, Formed, formed
+from tis_ray.data.forms import FORMS, Formed, Setting, formed
 from tis_ray.data.trainer_template import trainer_template
 from tis_ray.models import builtin
 from tis_ray.settings.template import TemplateConfig
@@ -129,17 +129,39 @@ def test_trl_trains_under_the_studys_template(tmp_path: Path, kind: str, name: s
 )
 def test_axolotl_trains_what_we_train(tokenizer: Any, tmp_path: Path, kind: str) -> None:
     loader = pytest.importorskip("axolotl.prompt_strategies.chat_template")
+    found, _ = formed(FORMS["axolotl"], read(kind))
+    setting = Setting("rows.jsonl", "rows", str(builtin.PATH), LONG)
+    assert axolotl_learns(loader, tokenizer, found, setting, tmp_path) == ours(
+        tokenizer, kind, tmp_path
+    )
+
+
+@pytest.mark.parametrize("name", ["tulu", "chatml"])
+@pytest.mark.parametrize("kind", ["single", "multi"])
+def test_axolotl_trains_under_the_studys_template(tmp_path: Path, kind: str, name: str) -> None:
+    loader = pytest.importorskip("axolotl.prompt_strategies.chat_template")
+    found, _ = formed(FORMS["axolotl"], read(kind))
+    plain, template = AutoTokenizer.from_pretrained(builtin.PATH), TemplateConfig(name=name)
+    file = tmp_path / "rows.jinja"
+    file.write_text(trainer_template(template, builtin.PATH) or "")
+    setting = Setting("rows.jsonl", "rows", str(builtin.PATH), LONG, str(file))
+    assert axolotl_learns(loader, plain, found, setting, tmp_path) == [
+        learnt(plain, dict(encode_dialogue(r["messages"], plain, LONG, template).encoded()))
+        for r in read(kind)
+    ]
+
+
+def axolotl_learns(
+    loader: Any, tokenizer: Any, found: Formed, setting: Setting, folder: Path
+) -> list[str]:
+    """Return what axolotl, told by our stanza, trains of each row."""
     import yaml
     from axolotl.utils.dict import DictDefault
 
-    from tis_ray.data.forms import Setting
-
-    found, _ = formed(FORMS["axolotl"], read(kind))
     stanza = FORMS["axolotl"].stanza
     assert stanza is not None
-    config = yaml.safe_load(stanza(Setting("rows.jsonl", "rows", str(builtin.PATH), LONG), found))
+    config = yaml.safe_load(stanza(setting, found))
     (dataset,) = config.pop("datasets")
-    data = loaded(tmp_path / "rows.jsonl", found.rows, tmp_path / "cache")
+    data = loaded(folder / "rows.jsonl", found.rows, folder / "cache")
     strategy = loader.load(tokenizer, DictDefault(config), DictDefault(dataset))
-    encoded = [strategy.tokenize_prompt(dict(row)) for row in data]
-    assert [learnt(tokenizer, row) for row in encoded] == ours(tokenizer, kind, tmp_path)
+    return [learnt(tokenizer, strategy.tokenize_prompt(dict(row))) for row in data]
