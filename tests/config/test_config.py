@@ -347,3 +347,18 @@ def test_selectors_may_differ_between_representations() -> None:
     config = parse_config(raw | {"selector_for": {"embed": "uot"}})
     assert config.selectors("embed") == ["uot"]
     assert config.selectors("less") == ["round_robin", "uot"]
+
+
+def test_a_field_beside_a_short_form_is_set_in_its_section(tmp_path: Path) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text(
+        "data: {pool: pool.jsonl, query: examples.jsonl, template: chatml}\n"
+        "representation: bm25\nselector: round_robin\nbudget: 5\n"
+    )
+    changes = ["data.query.holdout=0.3", "data.template.merge=true"]
+    data = load_config(file, changes).data
+    assert (data.query.path, data.query.holdout) == ("examples.jsonl", 0.3)
+    assert (data.template.name, data.template.merge) == ("chatml", True)
+    given = {"pool": Path("pool.jsonl"), "query": "examples.jsonl"}
+    rest = {"representation": "bm25", "selector": "round_robin", "budget": 5}
+    assert parse_config({"data": given, **rest}).data.pool.path == "pool.jsonl"

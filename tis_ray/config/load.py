@@ -131,6 +131,10 @@ def _apply(raw: dict[str, object], override: str) -> None:
     _place(raw, key, value, f"--set {override}")
 
 
+_SHORT = {"pool": "path", "query": "path", "test": "path", "template": "name"}
+"""Sections for which one of their fields may stand alone."""
+
+
 def _place(raw: dict[str, object], key: str, value: object, asked: str) -> None:
     """Set a field by its dotted name."""
     # The keys of `grid` are dotted themselves.
@@ -138,6 +142,8 @@ def _place(raw: dict[str, object], key: str, value: object, asked: str) -> None:
     node = raw
     for parent in parents:
         child = node.setdefault(parent, {})
+        if isinstance(child, str) and parent in _SHORT and not child.startswith("hub:"):
+            child = node[parent] = {_SHORT[parent]: child}
         if not isinstance(child, dict):
             raise InputError(f"{asked}: `{parent}` holds a value, not a section")
         node = child

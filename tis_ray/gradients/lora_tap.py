@@ -109,6 +109,10 @@ class LoraTap(Tap):
         return run.as_rows(self.module, keep, x.shape)
 
 
+_SUMS_IN_FLOAT32 = "dtype" in torch.ops.aten.bmm.overloads()
+"""Whether this torch multiplies bfloat16 into float32 (from 2.8 on, on GPUs)."""
+
+
 class Halves(NamedTuple):
     """s A and s B as bfloat16 numbers beside what they leave over, (in, 2r) and (out, 2r); A and Bᵀ alone."""
 
@@ -132,7 +136,7 @@ def _both(products: Iterable[Tensor]) -> Tensor:
 
 def half_products(left: Tensor, right: Tensor) -> Tensor:
     """Return the product of bfloat16 matrices, (.., n, k) and (.., k, m), with float32 sums, in float32."""
-    if not left.is_cuda:
+    if not (left.is_cuda and _SUMS_IN_FLOAT32):
         return left.float() @ right.float()
     multiply = torch.mm if left.dim() == 2 else torch.bmm
     return multiply(left, right, torch.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import accumulate, pairwise
+from pathlib import PurePath
 from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
@@ -43,6 +44,8 @@ def _one_source(value: object) -> object:
         return value
     if isinstance(value, list):
         raise ValueError("a list of sources cannot hold another; write its sources in their place")
+    if isinstance(value, PurePath):
+        value = str(value)
     if not isinstance(value, str):
         raise ValueError("give a path, `hub:org/name`, a list of them, or a section with a `kind`")
     if value.startswith("hub:"):
