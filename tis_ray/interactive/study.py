@@ -253,8 +253,14 @@ class Study:
             return self._whole._result(until).parts[self.name]
         from tis_ray.study.run import run
 
-        with chdir(self._home), console_here(self.run_dir / RUN_LOG) as console:
-            self._results[until] = run(self.config, until, console)
+        self._results.pop(until, None)
+        try:
+            with chdir(self._home), console_here(self.run_dir / RUN_LOG) as console:
+                self._results[until] = run(self.config, until, console)
+        except KeyboardInterrupt:
+            pass
+        if until not in self._results:  # out here the frames of Ray, a screen of them, are gone
+            raise KeyboardInterrupt("stopped; asked again, it goes on where it was")
         return self._results[until]
 
     def _part(self, config: Config) -> Study:
