@@ -57,9 +57,9 @@ def run(
             result = run_study(loaded, console=console)
         except PartsFailedError as error:
             if error.result.parts:
-                print_summary(error.result, loaded, config, console)
+                print_summary(error.result, loaded, console)
             raise
-        print_summary(result, loaded, config, console)
+        print_summary(result, loaded, console)
 
 
 def _verb(name: str, config: Path, overrides: list[str] | None) -> str:
@@ -203,7 +203,7 @@ def finetune(config: ConfigFile, overrides: Overrides = None) -> None:
         if cell.model:
             name = f"{cell.method.representation} B={cell.budget} seed {cell.seed}"
             say(f"{name}: {cell.artifact}/{cell.model}")
-    say(f"next: tis-ray evaluate --config {config}")
+    say(f"next: {_verb('evaluate', config, overrides)}")
 
 
 @app.command()

@@ -47,7 +47,7 @@ def results_tables(cells: list[Cell], legend: Legend) -> list[Table]:
     return tables
 
 
-def print_summary(result: StudyResult, config: Config, config_file: Path, console: Console) -> None:
+def print_summary(result: StudyResult, config: Config, console: Console) -> None:
     """Print the tables, where everything is, and the next commands."""
     legend = legend_of(config)
     for name, study in result.parts.items():
@@ -77,9 +77,11 @@ def print_summary(result: StudyResult, config: Config, config_file: Path, consol
             highlight=False,
             soft_wrap=True,
         )
+    here = result.run_dir.is_relative_to(Path.cwd())
+    run = result.run_dir.relative_to(Path.cwd()) if here else result.run_dir
     first = result.orderings[0].table()["id"][0].as_py() if result.orderings else "ID"
     console.print(
-        f"next       open the report; tis-ray explain --config {config_file} {first}",
+        f"next       open the report; tis-ray explain --config {run} {first}",
         highlight=False,
         soft_wrap=True,
     )
