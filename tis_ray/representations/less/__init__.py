@@ -203,7 +203,7 @@ def _given(path: str | None, field: str) -> GivenFolder | None:
 REPRESENTATION = _Less(
     name="less",
     label="LESS",
-    version=2,
+    version=3,  # 3: beside a bfloat16 base, adapters multiply in bfloat16
     summary="gradients at the checkpoints of a LoRA warm-up, sketched",
     Settings=LessSettings,
     halves=True,
