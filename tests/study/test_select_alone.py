@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from tests.small import small_study
+from tis_ray.cli import app
 from tis_ray.config import parse_config
 from tis_ray.data import read_rows
 from tis_ray.errors import InputError
@@ -103,3 +105,34 @@ def test_a_run_leaves_the_rows_that_it_trained_on(undisturbed: Path) -> None:
     assert len(found) == 12
     assert {row["id"] for row in found} == {row["tis_ray"]["id"] for row in found}
     assert {*found[0]} == {"id", "source", "messages", "tis_ray"}
+
+
+def test_of_several_studies_the_one_that_cannot_run_is_named(files: dict[str, Any]) -> None:
+    query = files["data"].pop("query")
+    test = {"kind": "builtin", "skill": "shift_letters", "rows": 5}
+    files["tasks"] = {
+        "good": {"query": query, "test": test},
+        "bad": {"query": query, "test": query},
+    }
+    with pytest.raises(InputError, match=r"^\S+-bad: data\.test: all of its 20 rows are queries"):
+        run(files)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ["--scores", "S.npy", "--dry-run"],
+        ["--scores", "S.npy", "--dry-run", "--json"],
+        ["--config", "study.yaml", "--json"],
+    ],
+)
+def test_a_dry_run_is_of_a_study(asked: list[str]) -> None:
+    said = CliRunner().invoke(app, ["select", *asked])
+    assert isinstance(said.exception, InputError)
+    assert "--dry-run goes with --config" in str(said.exception)
+
+
+def test_a_selection_is_priced_without_test_rows(files: dict[str, Any]) -> None:
+    stages = {stage.stage for stage in price(parse_config(files), until="select").stages}
+    assert not stages & {"fine-tune", "evaluate"}
+    assert "tokens" in stages

@@ -153,7 +153,7 @@ def select(
     """
     if (config is None) == (scores is None):
         raise InputError("select: give either --config FILE or --scores FILE.npy")
-    if dry_run != as_json and (as_json or config is None):
+    if (dry_run and config is None) or (as_json and not dry_run):
         raise InputError("select: --dry-run goes with --config, and --json with --dry-run")
     if config is not None:
         loaded = load(config, overrides)

@@ -23,7 +23,7 @@ LOOKED_AT = 24
 """Rows of each side."""
 
 
-def check_apart(config: Config, rows: Mapping[SideName, Artifact], log: RunLog) -> None:
+def check_apart(rows: Mapping[SideName, Artifact], log: RunLog) -> None:
     """Say how many test rows are queries too. Raises InputError if all of them are."""
     if "test" not in rows:
         return
@@ -36,16 +36,15 @@ def check_apart(config: Config, rows: Mapping[SideName, Artifact], log: RunLog) 
     both = said["test"] & said["query"]
     if not both:
         return
-    key = f"tasks.{config.task}" if config.task else "data"
-    cure = f"hold out some of the queries instead (`{key}.query: {{path: ..., holdout: 0.3}}`)"
+    cure = "hold out some of the queries instead (`data.query: {path: ..., holdout: 0.3}`)"
     if both == said["test"]:
         raise InputError(
-            f"{key}.test: all of its {len(both)} rows are queries ({key}.query), so models would be measured "
+            f"data.test: all of its {len(both)} rows are queries (data.query), so models would be measured "
             f"on what steered the selection, and pool rows near the queries dropped; {cure}, or leave "
-            f"{key}.test out, which a selection does not need"
+            "data.test out, which a selection does not need"
         )
     log.say(
-        f"[yellow]{key}.test: {len(both)} of its {len(said['test'])} rows are queries ({key}.query) too, so "
+        f"[yellow]data.test: {len(both)} of its {len(said['test'])} rows are queries (data.query) too, so "
         f"results on them say little, and pool rows near these queries are dropped; {cure}[/yellow]"
     )
 

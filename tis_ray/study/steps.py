@@ -13,6 +13,7 @@ from rich.markup import escape
 from tis_ray.config import Part
 from tis_ray.distributed.connect import connect
 from tis_ray.distributed.quiet import quiet_ray
+from tis_ray.errors import InputError
 from tis_ray.log import RunLog
 from tis_ray.report.analyze import analyze
 from tis_ray.store import read_manifest
@@ -62,12 +63,20 @@ def run_steps(begun: Begun, page: Path | None, until: Until) -> StudyResult:
 
 
 def _checked(begun: Begun, until: Until) -> list[tuple[Part, Rows, RunLog]]:
-    """Read the rows of all studies; one that cannot run stops the others before they start."""
+    """Read the rows of all studies; one that cannot run stops the others before they start.
+
+    Raises InputError, which names that one where there are several.
+    """
     checked = []
     try:
         for part, log in begun:
-            with log.waiting(part.config.name, "reading rows, checking models"):
-                checked.append((part, checked_rows(part.config, log, until in MEASURED), log))
+            name = part.config.name
+            with log.waiting(name, "reading rows, checking models"):
+                try:
+                    rows = checked_rows(part.config, log, until in MEASURED)
+                except InputError as error:
+                    raise error if len(begun) == 1 else InputError(f"{name}: {error}") from None
+            checked.append((part, rows, log))
     except BaseException as error:
         for _, log in begun:
             tell_failed(log, error)

@@ -55,7 +55,7 @@ def checked_rows(config: Config, log: RunLog, trained: bool = True) -> Rows:
     Raises InputError for all that is known to be missing or broken before anything is started.
     """
     rows: Rows = {side: read_side(config, side) for side in config.data.sides}
-    check_apart(config, rows, log)
+    check_apart(rows, log)
     target_rows(config, rows)
     for field in ("include", "exclude"):
         read_ids(getattr(config.constraints, field), f"constraints.{field}")
