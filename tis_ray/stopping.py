@@ -185,7 +185,8 @@ def end_children() -> None:
     import psutil
 
     with suppress(psutil.Error):
-        first, last = [], []
+        first: list[psutil.Process] = []
+        last: list[psutil.Process] = []
         for process in psutil.Process().children(recursive=True):
             with suppress(psutil.Error):
                 (last if process.name() in RAYS_OWN else first).append(process)
