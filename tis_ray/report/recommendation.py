@@ -10,7 +10,7 @@ from tis_ray.analysis.recommend import Gain, Preferred, Recommendation, recommen
 from tis_ray.analysis.study_values import Kind
 from tis_ray.errors import InputError
 from tis_ray.metrics.description import MetricDescription
-from tis_ray.report.formatting import duration, number
+from tis_ray.report.formatting import duration, margin, number
 from tis_ray.report.gains_section import MethodCost, method_costs
 from tis_ray.report.record import StudyRecord
 from tis_ray.report.study_results import RECORD
@@ -81,7 +81,7 @@ def _words(found: Recommendation, legend: Legend) -> Iterator[str]:
     elif found.says == "random is as good":
         yield (
             f"random is as good at {found.budget:,}: every gain is shown to be smaller than "
-            f"{_margin(found.metric)}; the best method, {best} ({scope})"
+            f"{margin(found.metric)}; the best method, {best} ({scope})"
         )
     elif found.says == "worse":
         yield f"use random at {found.budget:,}: every method is worse; the least bad, {best} ({scope})"
@@ -104,10 +104,6 @@ def _words(found: Recommendation, legend: Legend) -> Iterator[str]:
             f"{found.budget:,} lies outside the pilot's budgets: the gain is read off a line in "
             "log(budget), and its interval does not say how wrong the line may be"
         )
-
-
-def _margin(metric: MetricDescription) -> str:
-    return number(metric, metric.margin or 0.0, 1 if metric.share else 3, signed=True).lstrip("+")
 
 
 def _what_would_tell(found: Recommendation) -> str:
