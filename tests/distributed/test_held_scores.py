@@ -206,3 +206,29 @@ def test_shards_that_do_not_fit_together_are_refused(ray_cluster, tmp_path):
     with pytest.raises(InputError, match=r"gone\.npy does not exist") as error:
         select_distributed([first, missing], "round_robin", 1, 2)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("bounds", [ONE_SHARD, UNEVEN])
+def test_a_part_of_the_candidates_is_selected_from_as_if_it_were_all(ray_cluster, tmp_path, bounds):
+    """Every selector that needs nothing else, queries repeated; an empty shard takes part too."""
+    scores_MN = near_equal_queries() + np.random.default_rng(1).normal(0, 0.01, (9, 600)).astype(
+        "f4"
+    )
+    kept_N = np.random.default_rng(2).random(600) < 0.5
+    kept_N[1:200] = False  # a whole shard of the uneven ones
+    queries = [0, 0, 3, 5, 5, 5, 8]
+    part_MN = scores_MN[queries][:, kept_N]
+    names = [
+        s.name
+        for s in SELECTORS.own.values()
+        if not set(s.parameters) & {"features", "groups", "target", "lengths", "seed"}
+    ]
+    assert {"round_robin", "doubly_greedy", "uot", "knn_uniform"} <= set(names)
+    with hold_scores(write_shards(tmp_path, scores_MN, bounds), 2) as held:
+        part = held.part(kept_N)
+        for name in names:
+            found = part.select(name, 60, queries=queries)
+            expected = select(part_MN, name, 60)
+            assert found.to_table().equals(expected.to_table()), name
+        again = held.select("round_robin", 60)
+        assert again.to_table().equals(select(scores_MN, "round_robin", 60).to_table())
