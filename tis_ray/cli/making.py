@@ -215,13 +215,12 @@ def evaluate(config: ConfigFile, overrides: Overrides = None) -> None:
     """
     loaded = load(config, overrides)
     with studying(loaded):
-        from tis_ray.study.labels import legend_of
         from tis_ray.study.run import run as run_study
-        from tis_ray.study.summary import results_tables
+        from tis_ray.study.summary import print_answer, table_of
 
         result = run_study(loaded, until="evaluate", console=console)
     for study in result.studies:
-        Console(width=console.width).print(*results_tables(study.cells, legend_of(loaded)))
+        print_answer(table_of(study.cells, loaded), Console(width=console.width))
 
 
 @app.command()

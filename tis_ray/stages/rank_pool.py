@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tis_ray.analysis.study_values import Method
+from tis_ray.analysis.study_values import Method, StageCost
 from tis_ray.distributed.held_scores import HeldScores, hold_scores, score_shards
 from tis_ray.errors import InputError
 from tis_ray.selectors import BASELINE, Ordering, Selector, find_selector
@@ -20,6 +20,7 @@ from tis_ray.stages.context import Context
 from tis_ray.stages.draws import Draw, draws_of
 from tis_ray.stages.ordering_artifact import StudyOrdering, ids_and_sources, ordering_table
 from tis_ray.stages.ordering_from_file import given_ordering
+from tis_ray.stages.pool_features import PoolFeatures
 from tis_ray.stages.rows_to_scores import Represented
 from tis_ray.stages.targets import ChosenScores, Targets
 from tis_ray.store import (
@@ -27,7 +28,6 @@ from tis_ray.store import (
     fingerprint,
     read_npy,
 )
-from tis_ray.store.feature_views import FeatureSet, SideFeatures
 from tis_ray.store.score_matrix import ScoreMatrix
 from tis_ray.store.sides import Side
 
@@ -47,7 +47,7 @@ def order_all(
     with ExitStack() as actors:
         orderer = _Orderer(represented, context, pool, query, actors)
         return [
-            orderer.order(selector, seed)
+            orderer.logged(selector, seed)
             for selector in map(find_selector, context.config.selectors(represented.name))
             for seed in (context.config.seed if selector.draws else [None])
         ]
@@ -62,7 +62,7 @@ def order_draws(
     """
     if represented.method.gives == "ordering":
         return []
-    orderings = []
+    orderings: list[tuple[StudyOrdering, bool]] = []
     with ExitStack() as actors:
         whole = _Orderer(represented, context, pool, query, actors)
         for draw in draws_of(context.config.draws):
@@ -72,7 +72,30 @@ def order_draws(
                 for selector in map(find_selector, context.config.selectors(represented.name))
                 if not selector.draws
             ]
-    return orderings
+    if orderings:
+        _log_draws(represented.name, orderings, context)
+    return [ordering for ordering, _ in orderings]
+
+
+def _log_draws(
+    representation: str, made: Sequence[tuple[StudyOrdering, bool]], context: Context
+) -> None:
+    """Say in one line what all draws of a representation took."""
+    manifests = [ordering.artifact.manifest() for ordering, _ in made]
+    reused = all(was for _, was in made)
+    context.log.finished(
+        StageCost(
+            stage=f"draws {representation}",
+            kind="ordering",
+            artifact=str(context.root / f"ordering-{representation}-*"),
+            seconds=sum(manifest.seconds for manifest in manifests),
+            reused=reused,
+            rows=sum(manifest.rows for manifest in manifests),
+            quarantined=0,
+            peak_mb=max(manifest.peak_mb for manifest in manifests),
+        ),
+        f"selected anew {len(manifests)} times",
+    )
 
 
 class _Orderer:
@@ -117,35 +140,41 @@ class _Orderer:
             )
         self.targets = Targets(self.config.constraints, query, self.queries_M)
 
-    def order(self, selector: Selector, seed: int | None = None) -> StudyOrdering:
-        """Rank the pool by one selector, over score shards held by actors."""
+    def logged(self, selector: Selector, seed: int | None = None) -> StudyOrdering:
+        """Rank the pool by one selector and say so."""
         with self.log.needed_by(Method(self.representation, selector.name)):
-            settings = self.config.settings_of(selector)
-            provided = self._provided(selector, seed)
-            artifact = Artifact(
-                self.context.root,
-                f"ordering-{self.representation}-{selector.name}",
-                {
-                    "scores": self.scores.fingerprint,
-                    "selector": selector.identity(settings),
-                    "provided": {name: known for name, (_, known) in provided.items()},
-                    "subsets": self.constrainer.identity,
-                    "features": self._spacing_features and self._spacing_features.identity,
-                    **({"draw": self.draw.identity} if self.draw else {}),
-                },
-                VERSION,
-            )
-            number = None if self.draw is None else self.draw.number
-            ordering = StudyOrdering(self.representation, selector.name, artifact, seed, number)
-            reused = artifact.complete
-            if not reused:
-                clock = artifact.clock()
-                params = {name: value for name, (value, _) in provided.items()}
-                rows, filled, ranked = self._fill(selector, selector.params(settings) | params)
-                table = self._named(rows, ranked)
-                ordering.commit(table, filled, self.pool, self.query, clock.seconds)
-            self.log.made("ordering", ordering.name.replace("-", " ", 1), artifact, reused)
+            ordering, reused = self.order(selector, seed)
+            label = ordering.name.replace("-", " ", 1)
+            self.log.made("ordering", label, ordering.artifact, reused)
         return ordering
+
+    def order(self, selector: Selector, seed: int | None = None) -> tuple[StudyOrdering, bool]:
+        """Rank the pool by one selector, over score shards held by actors; say whether that was done before."""
+        settings = self.config.settings_of(selector)
+        provided = self._provided(selector, seed)
+        artifact = Artifact(
+            self.context.root,
+            f"ordering-{self.representation}-{selector.name}",
+            {
+                "scores": self.scores.fingerprint,
+                "selector": selector.identity(settings),
+                "provided": {name: known for name, (_, known) in provided.items()},
+                "subsets": self.constrainer.identity,
+                "features": self._spacing_features and self._spacing_features.identity,
+                **({"draw": self.draw.identity} if self.draw else {}),
+            },
+            VERSION,
+        )
+        number = None if self.draw is None else self.draw.number
+        ordering = StudyOrdering(self.representation, selector.name, artifact, seed, number)
+        reused = artifact.complete
+        if not reused:
+            clock = artifact.clock()
+            params = {name: value for name, (value, _) in provided.items()}
+            rows, filled, ranked = self._fill(selector, selector.params(settings) | params)
+            table = self._named(rows, ranked)
+            ordering.commit(table, filled, self.pool, self.query, clock.seconds)
+        return ordering, reused
 
     @cached_property
     def held(self) -> HeldScores | ChosenScores:
@@ -234,7 +263,7 @@ class _Orderer:
 
     def _target(self) -> Provided:
         """Return the lengths of the baseline's rows, in its order."""
-        target = self.order(find_selector(BASELINE))
+        target = self.logged(find_selector(BASELINE))
         places = np.searchsorted(self.columns_N, target.table()["index"].to_numpy())
         return self._candidate_lengths[places], target.artifact.fingerprint
 
@@ -275,30 +304,3 @@ class _Orderer:
         if self.chosen_M is not None:
             scores_M = scores_M[self.chosen_M]
         return float(scores_M.max()), int(scores_M.argmax())
-
-
-class PoolFeatures(SideFeatures):
-    """The pool's, by column of the scores or by row of the pool."""
-
-    def __init__(
-        self, features: FeatureSet, columns_N: np.ndarray, kept_N: np.ndarray | None = None
-    ) -> None:
-        super().__init__(features, "pool")
-        self.columns_N = columns_N
-        self.places_N = None if kept_N is None else np.flatnonzero(kept_N)
-
-    def __len__(self) -> int:
-        return super().__len__() if self.places_N is None else len(self.places_N)
-
-    def rows(self, indices: np.ndarray) -> np.ndarray:
-        """Return (n, C * K) unit vectors of these columns of the scores."""
-        return super().rows(indices if self.places_N is None else self.places_N[indices])
-
-    @property
-    def identity(self) -> str:
-        """What names the features."""
-        return self.features.artifact.fingerprint
-
-    def of_rows(self, rows: np.ndarray) -> np.ndarray:
-        """Return the same for rows of the pool."""
-        return self.rows(np.searchsorted(self.columns_N, rows))

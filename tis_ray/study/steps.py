@@ -137,6 +137,7 @@ def _made(study: Study, result: StudyResult) -> list[Path]:
     """Return the folders of artifacts that a study rests on."""
     made = [artifact.path for artifact in study.rows.values()]
     made += [Path(stage.artifact) for stage in study.log.stages if "*" not in stage.artifact]
+    made += [ordering.artifact.path for ordering in vars(study).get("drawn", [])]
     cells = [*result.cells, *result.quantiles]
     made += [Path(cell.artifact) for cell in cells if cell.artifact]
     for folder in [*dict.fromkeys(made)]:

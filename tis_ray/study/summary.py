@@ -6,12 +6,15 @@ from pathlib import Path
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from tis_ray.analysis import Cell, Legend, TableRow, summarise
+from tis_ray.analysis import Cell, TableRow, summarise
+from tis_ray.analysis.winners import leading_metric, wins
 from tis_ray.config import Config, plan
 from tis_ray.metrics.description import MetricDescription
-from tis_ray.report.formatting import interval, metrics_of, number
+from tis_ray.report.formatting import counted, interval, metrics_of, number
+from tis_ray.report.headline import headline
 from tis_ray.study.bill import print_bill
 from tis_ray.study.labels import legend_of
 from tis_ray.study.run import StudyResult
@@ -20,18 +23,18 @@ ABREAST = 2
 """Metrics in one table: more do not fit a terminal."""
 
 
-def results_tables(cells: list[Cell], legend: Legend, *, apart: bool = False) -> list[Table]:
-    """Return mean, 95% interval and paired difference to random, for each method and budget.
+def results_tables(rows: list[TableRow]) -> list[Table]:
+    """Return mean, 95% interval and difference to random, for each method and budget; winners stand out.
 
     Test loss and the first metric of the answers stand in the first table, others in further ones.
     """
-    rows = summarise(cells, legend, apart=apart)
+    leads = leading_metric(rows)
     seeds = max(row.n_seeds for row in rows)
     metrics = [metric for metric in metrics_of(rows) if metric.name != "query_loss"]
     tables = []
     for start in range(0, len(metrics), ABREAST):
         shown = metrics[start : start + ABREAST]
-        title = f"mean over {seeds} seed(s), [95% interval]; differences are paired with random"
+        title = f"means over {counted(seeds, 'seed')} with 95% intervals; − random with what of it may be luck"
         table = Table(title=None if start else title, box=box.SIMPLE_HEAD, title_justify="left")
         table.add_column("method @ budget", no_wrap=True)
         for metric in shown:
@@ -41,24 +44,40 @@ def results_tables(cells: list[Cell], legend: Legend, *, apart: bool = False) ->
             table.add_row(
                 row.label + (f" @ {row.budget}" if row.budget else ""),
                 *(text for metric in shown for text in _cells(row, metric)),
-                style="bold green" if _verdict(row, shown[0]) == "better" else None,
+                style="bold green" if leads and wins(row, leads) else None,
             )
         tables.append(table)
     return tables
 
 
+def table_of(cells: list[Cell], config: Config) -> list[TableRow]:
+    """Return the table of a study's cells."""
+    apart = config.draws is not None and config.draws.apart
+    return summarise(cells, legend_of(config), budget_unit=config.budget_unit, apart=apart)
+
+
+def print_answer(rows: list[TableRow], console: Console) -> None:
+    """Print the tables, and what they come to, in the words of the page."""
+    console.print(*results_tables(rows))
+    found = headline(rows)
+    style = {"good": "bold green", "bad": "bold red", "open": "bold"}[found.tone]
+    console.print(f"[{style}]{escape(found.sentence)}[/{style}]", highlight=False)
+    console.print(*found.details[:1], highlight=False)
+    console.print()
+
+
 def print_summary(result: StudyResult, config: Config, console: Console) -> None:
     """Print the tables, where everything is, and the next commands."""
-    legend = legend_of(config)
     for name, study in result.parts.items():
-        console.print(f"[bold]{name}[/bold]", *results_tables(study.cells, legend))
+        console.print(f"[bold]{name}[/bold]")
+        print_answer(table_of(study.cells, plan(config)[name]), console)
         if study.record is not None:
             print_bill(plan(config)[name], study.record.stages, console)
         console.print(f"report     {study.report}", highlight=False, soft_wrap=True)
     if result.parts:
         console.print(f"together   {result.report}", highlight=False, soft_wrap=True)
         return
-    console.print(*results_tables(result.cells, legend))
+    print_answer(table_of(result.cells, config), console)
     if result.record is not None:
         print_bill(config, result.record.stages, console)
     console.print(f"report     {result.report}", highlight=False, soft_wrap=True)
@@ -108,8 +127,3 @@ def _cells(row: TableRow, metric: MetricDescription) -> tuple[str, str]:
         return mean, ""
     difference = number(metric, versus.difference, places, signed=True).removesuffix(" points")
     return mean, f"{difference}\n{interval(metric, versus, places, signed=True)}".strip()
-
-
-def _verdict(row: TableRow, metric: MetricDescription) -> str:
-    summary = row.metrics.get(metric.name)
-    return summary.vs_random.verdict if summary and summary.vs_random else ""
