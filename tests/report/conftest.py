@@ -143,7 +143,7 @@ def make_record(pool=200, budgets=(100, 500), seeds=(0, 1, 2), gain=0.2, methods
                     {"index": (k + 7 * i) % pool, "score": 1 / (k + 1), "query": 0}
                     | {"margin": -0.25 + k, "duplicates": k % 3}
                     | {"nearest_rank": 9, "nearest_cosine": 0.97}
-                    for k in range(max(budgets))
+                    for k in range(min(max(budgets), pool))
                 ],
             }
             for i, (representation, selector) in enumerate(methods)

@@ -58,8 +58,8 @@ def test_save_and_load(tmp_path):
         ("{", "not valid JSON"),
         ("[]", "no `name`"),
         ('{"name": "s", "schema_version": 99}', "schema_version is 99"),
-        ('{"name": "s", "schema_version": 1}', "`tis-ray run` again"),
-        ('{"name": "s", "schema_version": 3, "extra": 1}', "unknown field `extra`"),
+        ('{"name": "s", "schema_version": 3}', "`tis-ray run` again"),
+        ('{"name": "s", "schema_version": 4, "extra": 1}', "unknown field `extra`"),
     ],
 )
 def test_a_bad_record_is_named_in_one_line(tmp_path, text, message):

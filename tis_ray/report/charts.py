@@ -136,9 +136,14 @@ def named(field_name: str, title: str) -> Spec:
     return {"field": field_name, "type": "nominal", "title": title}
 
 
-def colours(names: Sequence[str], first: str = "") -> Spec:
-    """Return a scale that gives each name its colour; `first` (random) is grey."""
-    own = [name for name in names if name != first]
+def colours(names: Sequence[str], first: str = "", every: Sequence[str] = ()) -> Spec:
+    """Return a scale that gives each name its colour; `first` (random) is grey.
+
+    every: the names of all figures, so that a name has one colour in all; as long as there are enough.
+    """
+    own = [name for name in every if name != first]
+    if not set(names) <= {first, *own} or len(own) > len(METHOD_COLOURS):
+        own = [name for name in names if name != first]
     found = {name: METHOD_COLOURS[i % len(METHOD_COLOURS)] for i, name in enumerate(own)}
     return {
         "domain": [printable(name) for name in names],

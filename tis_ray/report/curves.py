@@ -74,8 +74,13 @@ class Axes:
     budgets: Sequence[int] = ()
 
 
-def curves(points: Sequence[Point], levels: Sequence[Level], says: Axes) -> Spec:
-    """Return lines of means against x, with spans; a panel for each title where there are several."""
+def curves(
+    points: Sequence[Point], levels: Sequence[Level], says: Axes, every: Sequence[str] = ()
+) -> Spec:
+    """Return lines of means against x, with spans; a panel for each title where there are several.
+
+    every: the looks of all figures, where this is one of many.
+    """
     beside = _beside(points, says.budgets)
     rows = [
         {
@@ -105,7 +110,7 @@ def curves(points: Sequence[Point], levels: Sequence[Level], says: Axes) -> Spec
         "color": {
             "field": "look",
             "type": "nominal",
-            "scale": colours(looks, RANDOM),
+            "scale": colours(looks, RANDOM, every),
             "title": None,
             "legend": None if one and not shapes else {"symbolType": "stroke"},
         },

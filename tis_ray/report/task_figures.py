@@ -73,7 +73,9 @@ def budget_figure(
     name = file_name(
         results, results.models[model], f"budget_{results.figure_names[metric.name]}_{family.name}"
     )
-    spec = curves(points, levels, Axes("budget", axis_words(metric), results.budgets))
+    spec = curves(
+        points, levels, Axes("budget", axis_words(metric), results.budgets), _every(results)
+    )
     return Drawing(
         name, title, f"Mean and one standard error over seeds. {caption}", spec if points else {}
     )
@@ -113,7 +115,7 @@ def quantile_figure(
     what = "quantile of the pool" if kind == "binning" else "tenth of the first quantile"
     figure = results.quantile_figure_names[metric.name]
     name = file_name(results, model, f"{kind}_{figure}_grid_and_spearman_heatmap")
-    lines = curves(points, [], Axes("quantile", axis_words(metric)))
+    lines = curves(points, [], Axes("quantile", axis_words(metric)), _every(results))
     spec: Spec = {"vconcat": [lines, _heatmap(results.representations, results.tasks, rho)]}
     spec["resolve"] = {"scale": {"color": "independent"}}
     runs = "One run" if results.quantile_seeds == 1 else f"Mean of {results.quantile_seeds} runs"
@@ -174,6 +176,11 @@ def _heatmap(names: Sequence[str], tasks: Sequence[str], rho: Rho) -> Spec:
             },
         ],
     }
+
+
+def _every(results: Results) -> list[str]:
+    """Return the methods of all figures, in their order."""
+    return [method.name for method in results.methods]
 
 
 def _panel_title(results: Results, j: int, metric: MetricDescription) -> str:

@@ -56,7 +56,7 @@ async function draw(place) {
 }
 
 function drawAll(within = page) {
-  for (const place of all("[data-figure]", within)) if (place.clientWidth) draw(place);
+  for (const place of all("[data-figure]", within)) if (place.checkVisibility() && place.clientWidth) draw(place);
 }
 
 // ---- one metric at a time ----
@@ -148,8 +148,10 @@ function long(text, rest) {
   return fold;
 }
 
-function table(place, columns, rows, order) {
+// DataTables reads titles as HTML, and they may be a user's.
+function table(place, columns, titles, rows, order) {
   place.replaceChildren();
+  columns.forEach((column, i) => { column.title = made("span", titles[i]).innerHTML; });
   const node = made("table", "", "display compact");
   place.append(node);
   return new DataTable(node, {
@@ -159,13 +161,6 @@ function table(place, columns, rows, order) {
       search: "Search words", searchPlaceholder: "all of them, in any order", lengthMenu: "_MENU_ a page", zeroRecords: "No row has all of these.",
       info: "_START_ to _END_ of _TOTAL_ rows", infoEmpty: "0 rows", infoFiltered: "(of _MAX_)",
     },
-  });
-}
-
-// Titles may be a user's: they are set as text once the table stands.
-function titled(found, titles) {
-  found.columns().header().toArray().forEach((head, i) => {
-    (find(".dt-column-title", head) ?? head).textContent = titles[i];
   });
 }
 
@@ -199,11 +194,11 @@ async function showRows() {
     }).filter(({ of }) => !two || which.value === "" || { both: of[0] && of[1], left: of[0] && !of[1], right: of[1] && !of[0] }[which.value]);
     const names = shown.map((i) => data.methods[i].name);
     const columns = [
-      ...shown.map((_, k) => ({ title: "", className: "n", data: (r) => r.of[k]?.rank, render: ranked, type: "num" })),
-      { title: "", className: "n", data: (r) => r.first.score, render: (v, type) => (type === "display" ? number(v) : v ?? -1e9), type: "num" },
-      { title: "", data: (r) => r.row.source, render: DataTable.render.text() },
-      { title: "", data: (r) => r.first.query?.id ?? "", render: DataTable.render.text() },
-      { title: "", className: "wide", data: (r) => `${r.row.text} ${r.row.id}`, render: (value, type, r) => {
+      ...shown.map((_, k) => ({ className: "n", data: (r) => r.of[k]?.rank, render: ranked, type: "num" })),
+      { className: "n", data: (r) => r.first.score, render: (v, type) => (type === "display" ? number(v) : v ?? -1e9), type: "num" },
+      { data: (r) => r.row.source, render: DataTable.render.text() },
+      { data: (r) => r.first.query?.id ?? "", render: DataTable.render.text() },
+      { className: "wide", data: (r) => `${r.row.text} ${r.row.id}`, render: (value, type, r) => {
         if (type !== "display") return type === "filter" ? TEXT(value) : value;
         const facts = [r.row.id, r.row.file ? `${r.row.file}${r.row.line ? ` line ${r.row.line}` : ""}` : ""];
         r.of.forEach((one, k) => {
@@ -221,8 +216,8 @@ async function showRows() {
       } },
     ];
     found?.destroy();
-    found = table(find("#rows-table"), columns, records, [[0, "asc"]]);
-    titled(found, [...names.map((name) => (two ? `Rank, ${name}` : "Rank")), "Score", "Source", "Query", "Row"]);
+    const titles = [...names.map((name) => (two ? `Rank, ${name}` : "Rank")), "Score", "Source", "Query", "Row"];
+    found = table(find("#rows-table"), columns, titles, records, [[0, "asc"]]);
     const sources = new Set(records.map((r) => r.row.source));
     const queries = new Set(records.flatMap((r) => r.of.map((one) => one?.query?.id)).filter((id) => id !== undefined));
     for (const [select, values, any] of [[source, sources, "all sources"], [query, queries, "all queries"]]) {
@@ -294,23 +289,22 @@ async function showAnswers() {
     const more = one.left_out ? ` The record holds the first ${rows.length} of ${rows.length + one.left_out} rows.` : "";
     find("#answers-count").textContent = `Of ${rows.length} rows, ${a.name} answers ${counts.fixed} better than ${b.name} (fixed) and ${counts.broken} worse (broken).${more}`;
     const columns = [
-      { title: "", data: "gain", type: "num", className: "change", render: (gain, type) => {
+      { data: "gain", type: "num", className: "change", render: (gain, type) => {
         if (type === "sort" || type === "type") return gain > 0 ? 3 + gain : gain < 0 ? 1 - gain : 0;
         return type === "filter" ? word(gain) : made("span", word(gain), `chip ${{ fixed: "better", broken: "worse", alike: "" }[word(gain)]}`);
       } },
-      { title: "", className: "wide", data: (r) => r.row.prompt || r.row.id, render: (value, type, r) => (type === "display" ? long(value, [[r.row.id, ""]]) : TEXT(`${value} ${r.row.id}`)) },
-      { title: "", data: (r) => r.row.label, render: (value, type) => {
+      { className: "wide", data: (r) => r.row.prompt || r.row.id, render: (value, type, r) => (type === "display" ? long(value, [[r.row.id, ""]]) : TEXT(`${value} ${r.row.id}`)) },
+      { data: (r) => r.row.label, render: (value, type) => {
         if (type !== "display") return TEXT(value);
         const node = made("div");
         node.append(made("span", "Label", "who"), made("div", value, "text"));
         return node;
       } },
-      ...[a, b].map((method) => ({ title: "", className: "said", data: (r) => method.values[r.i], type: "num",
+      ...[a, b].map((method) => ({ className: "said", data: (r) => method.values[r.i], type: "num",
         render: (value, type, r) => (type === "display" ? said(method, r.i) : type === "filter" ? TEXT(method.answers[r.i].map(([text]) => text).join(" ")) : value) })),
     ];
     found?.destroy();
-    found = table(find("#answers-table"), columns, rows, [[0, "desc"]]);
-    titled(found, ["Change", "Question", "Label", a.name, b.name]);
+    found = table(find("#answers-table"), columns, ["Change", "Question", "Label", a.name, b.name], rows, [[0, "desc"]]);
   }
 
   const records = () => {
