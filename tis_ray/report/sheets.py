@@ -13,8 +13,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
-
 from tis_ray.report.formatting import MINUS
 
 Value = str | int
@@ -81,6 +79,8 @@ class Sheet:
         """Return the table for LaTeX with booktabs, caption and label."""
         if self.paper is not None:
             return self.paper.latex()
+        import pandas as pd  # late: no page needs it
+
         right = self.right
         frame = pd.DataFrame(
             [[f"{v:,}" if isinstance(v, int) else v for v in row] for row in self.rows],
