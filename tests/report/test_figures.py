@@ -1,7 +1,9 @@
 """Figures are complete, repeatable, and the same on the page and in files."""
 
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -10,7 +12,7 @@ from tests.report.conftest import changed, with_two_zero_shots
 from tis_ray.analysis import Cell, Method
 from tis_ray.analysis.study_values import POOL, Part
 from tis_ray.metrics.description import MetricDescription, describe
-from tis_ray.report import StudyRecord
+from tis_ray.report import StudyRecord, charts
 from tis_ray.report.charts import KINDS, printable
 from tis_ray.report.figures import budget_drawing, difference_drawing, drawings
 from tis_ray.report.pool_figures import MOST_DOTS, composition, pool_map, score_by_rank
@@ -86,6 +88,13 @@ def test_the_numbers_of_a_figure_are_those_of_the_table(record, drawn):
     assert (point["mean"], point["low"], point["high"]) == (value.mean, value.low, value.high)
     ends = f"[{value.low:.3f}, {value.high:.3f}]"
     assert point["text"] == f"{value.mean:.3f} {ends}"
+
+
+def test_the_page_puts_its_own_colours_in_place_of_each_of_the_specs():
+    script = (Path(charts.__file__).parent / "templates" / "page.js").read_text()
+    palette = set(re.findall(r'"(#[0-9a-f]{6})": "', script))
+    named = {charts.INK, charts.OPEN, charts.BETTER, charts.WORSE, charts.RULE, charts.QUERY}
+    assert palette == named | set(charts.METHOD_COLOURS)
 
 
 def test_figures_of_tasks_have_names_of_files(make):

@@ -95,7 +95,7 @@ def packed(value: object) -> str:
     """Return a value as JSON, compressed, in base64: the form in which a page carries its data."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     raw = text.encode("utf-8", errors="replace")
-    return base64.b64encode(gzip.compress(raw, compresslevel=9, mtime=0)).decode()
+    return base64.b64encode(gzip.compress(raw, compresslevel=6, mtime=0)).decode()
 
 
 def _digest(script: str) -> str:

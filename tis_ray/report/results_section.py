@@ -69,6 +69,8 @@ class Line:
     note: str = ""
     parse_failures: str = ""
     random: Difference | None = None
+    drawn: Difference | None = None
+    """Of the method selected anew in each draw, where the study made draws."""
     zero_shot: Difference | None = None
 
 
@@ -133,6 +135,7 @@ def _line(row: TableRow, metric: MetricDescription, places: int) -> Line:
         parse_failures="" if unread is None else f"{100 * unread:.1f}%",
         over="–" if single else str(summary.value.n),
         random=difference(summary.vs_random, metric, places),
+        drawn=difference(getattr(summary, "method_vs_random", None), metric, places),
         zero_shot=difference(summary.vs_zero_shot, metric, places),
     )
 

@@ -21,6 +21,14 @@ async function unpacked(id) {
 
 const figures = find("#figure-data") ? await unpacked("figure-data") : {};
 const dark = matchMedia("(prefers-color-scheme: dark)");
+const themed = () => page.documentElement.classList.toggle("dark", dark.matches); // what DataTables looks for
+themed();
+
+// The colours of the specs (report/charts.py), and the page's own in their place, light or dark.
+const PALETTE = {
+  "#1b1f24": "ink", "#6e7781": "open", "#00795a": "better", "#c24a00": "worse", "#d8dee4": "rule", "#c8102e": "query", "#0072b2": "m0",
+  "#d55e00": "m1", "#009e73": "m2", "#cc79a7": "m3", "#e69f00": "m4", "#56b4e9": "m5", "#5b3fa0": "m6",
+};
 
 function colour(name) {
   return getComputedStyle(page.documentElement).getPropertyValue(`--${name}`).trim();
@@ -44,7 +52,8 @@ async function draw(place) {
   const name = place.dataset.figure;
   if (place.dataset.drawn === name || !figures[name]) return;
   place.dataset.drawn = name;
-  const spec = structuredClone(figures[name]);
+  const text = JSON.stringify(figures[name]);
+  const spec = JSON.parse(text.replace(/"(#[0-9a-f]{6})"/g, (found, given) => (PALETTE[given] ? JSON.stringify(colour(PALETTE[given])) : found)));
   if (spec.layer || spec.mark) {
     spec.width = "container";
   }
@@ -321,4 +330,8 @@ async function showAnswers() {
 
 showMetric();
 openTarget();
-dark.addEventListener("change", () => { for (const place of all("[data-drawn]")) { delete place.dataset.drawn; } drawAll(); });
+dark.addEventListener("change", () => {
+  themed();
+  for (const place of all("[data-drawn]")) delete place.dataset.drawn;
+  drawAll();
+});
