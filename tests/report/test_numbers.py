@@ -236,6 +236,31 @@ def check_counts(html, study):
                 assert row[column] == "–"
 
 
+def check_values(html, study):
+    """Every number that a cell has besides its own facts is in the table of all values."""
+    facts = {"budget", "seed", "train_rows", "train_tokens", "optimizer_steps", "seconds_train",
+             "seconds", "peak_mb"}  # fmt: skip
+    names = list(
+        dict.fromkeys(
+            name for cell in study.raw["cells"] for name, value in cell.items()
+            if name not in facts and isinstance(value, int | float)
+        )
+    )  # fmt: skip
+    head, *rows = Rows(part_of(html, "values")).tables["Everything measured"]
+    assert set(head) == {"Method", "Budget", "Seeds", *names}
+    for row in rows:
+        cells = dict(zip(head, row, strict=True))
+        budget = int(cells["Budget"].replace(",", "") or 0)
+        own = [
+            c for c in study.raw["cells"]
+            if (study.label(c), c["budget"]) == (cells["Method"], budget)
+        ]  # fmt: skip
+        assert int(cells["Seeds"]) == len(own)
+        for name in names:
+            known = [cell[name] for cell in own if cell.get(name) is not None]
+            same(numbers(cells[name]), [np.mean(known)] if known else [])
+
+
 def check_answers(html, study):
     graded = study.raw["answers"]
     _, *rows = Rows(part_of(html, "answers")).tables["Answers fixed and broken"]
@@ -268,6 +293,7 @@ def check_page(html, study, metrics, methods, budgets):
     assert check_pairs(html, study, metrics) == budgets * len(metrics) * methods * (methods - 1) / 2
     assert check_bill(html, study, metrics) == lines
     check_counts(html, study)
+    check_values(html, study)
     assert check_answers(html, study) >= methods * budgets
 
 

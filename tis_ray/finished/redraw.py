@@ -9,6 +9,7 @@ from tis_ray.config import Config, plan, together
 from tis_ray.errors import InputError
 from tis_ray.report import StudyRecord, build_report
 from tis_ray.report.analyze import analyze
+from tis_ray.report.files import require_folder
 from tis_ray.report.study_page import write_study_files
 from tis_ray.report.study_results import RECORD, is_study
 
@@ -25,6 +26,7 @@ def redrawn(config: Config, to: Path | None = None) -> Iterator[Path]:
         raise InputError(
             f"{folders[0] / 'report'}: no record.json to draw; run `tis-ray run` first"
         )
+    require_folder(to)
     page = together(config)
     for folder in finished:
         record = StudyRecord.load(folder / RECORD)

@@ -15,7 +15,7 @@ from tis_ray.paper.tables import all_tables
 from tis_ray.report.analysis_page import analysis_sheets, build_page
 from tis_ray.report.charts import Drawing
 from tis_ray.report.figures import difference_drawing
-from tis_ray.report.files import write_files
+from tis_ray.report.files import require_folder, write_files
 from tis_ray.report.findings import budget_words, quantile_words
 from tis_ray.report.study_results import is_study, study_results
 from tis_ray.report.task_figures import budget_figure, quantile_figure
@@ -32,6 +32,7 @@ def analyze(
     `folders` is one folder of the paper's published results (`paper.published` says which files),
     or run folders of our own studies, each a task. Raises InputError for anything else.
     """
+    require_folder(to)
     given = [folders] if isinstance(folders, str | Path) else folders
     results = read_results([Path(folder) for folder in given])
     tables = all_tables(results)

@@ -13,15 +13,22 @@ from tis_ray.store import write_bytes
 TABLES, FIGURES = "tables", "figures"
 
 
+def require_folder(path: str | Path | None) -> None:
+    """Raise InputError where files cannot be put into `path`: it is a file, or lies below one."""
+    if path is None:
+        return
+    blocking = next((p for p in (Path(path), *Path(path).parents) if p.is_file()), None)
+    if blocking is not None:
+        raise InputError(f"--to: {blocking} is a file; give a folder")
+
+
 def write_files(folder: str | Path, drawings: Iterable[Drawing], sheets: Iterable[Sheet]) -> int:
     """Write `tables/NAME.csv|.tex` and `figures/NAME.svg|.pdf|.png|.vl.json`; return how many files.
 
     Raises InputError where the folder's name is a file's.
     """
-    folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"--to: {folder} is a file; give a folder")
-    written = 0
+    require_folder(folder)
+    folder, written = Path(folder), 0
     for sheet in sheets:
         for ending, text in (("csv", sheet.csv()), ("tex", sheet.latex())):
             write_bytes(folder / TABLES / f"{sheet.name}.{ending}", text.encode())

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from statistics import fmean
 
-from tis_ray.analysis import Legend, StageCost, TableRow
+from tis_ray.analysis import Cell, Legend, Method, StageCost, TableRow
 from tis_ray.analysis.margins import NEAR
 from tis_ray.analysis.recorded import RecordedCertificate
 from tis_ray.analysis.study_values import POOL
@@ -13,7 +15,7 @@ from tis_ray.report.answers_section import changes
 from tis_ray.report.budgets_section import effective_budgets
 from tis_ray.report.charts import figure_name
 from tis_ray.report.distances_section import distance_sheets
-from tis_ray.report.formatting import decimals, duration, metrics_of
+from tis_ray.report.formatting import decimals, duration, metrics_of, plain_number
 from tis_ray.report.gains_section import gain_sheets
 from tis_ray.report.lengths_section import length_table
 from tis_ray.report.orderings_section import agreement_sheet, score_lines
@@ -39,7 +41,7 @@ def all_sheets(
     found = [results_sheet(rows, m, figure_name("results", m.name)) for m in metrics]
     found += [pair_sheet(table) for table in pair_tables(pairs, metrics, places)]
     found += [*gain_sheets(record, rows), *rank_sheets(ranks), *distance_sheets(record, rows)]
-    found += plain_sheets(record).values()
+    found += [*plain_sheets(record).values(), _cells(record)]
     return [table for table in found if table.rows]
 
 
@@ -57,6 +59,7 @@ def _plain(record: StudyRecord) -> Iterator[Sheet]:
         | {"same": "Alike", "rows": "Rows", "name": "Questions"},
         map(vars, changes(record)),
     )
+    yield _everything(record)
     yield _costs(record.stages)
     yield _artifacts(record.stages)
     yield _shares(record)
@@ -140,6 +143,67 @@ def _plain(record: StudyRecord) -> Iterator[Sheet]:
         [(reason, side, count) for (reason, side), count in counts.most_common()],
     )
     yield quarantined_rows(record)
+
+
+def _names(record: StudyRecord) -> list[str]:
+    """Return all that any cell has measured, whatever it is, in the order of its first appearance."""
+    return list(dict.fromkeys(name for cell in record.cells for name in cell.metrics))
+
+
+def _everything(record: StudyRecord) -> Sheet:
+    """Return the mean over seeds of all that was measured, metrics and what stands beside them."""
+    names, groups = _names(record), defaultdict[tuple[Method, int], list[Cell]](list)
+    for cell in record.cells:
+        groups[cell.method, cell.budget].append(cell)
+    return Sheet(
+        "values",
+        "Everything measured",
+        "Means over seeds, as they are in the record: shares from 0 to 1. A dash is a value that no seed has.",
+        ("Method", "Budget", "Seeds", *names),
+        [
+            (
+                record.legend.method(method),
+                budget or "",
+                len(cells),
+                *(_mean([cell.metrics.get(name) for cell in cells]) for name in names),
+            )
+            for (method, budget), cells in groups.items()
+        ],
+        frozenset({"Budget", *names}),
+    )
+
+
+def _mean(values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None and math.isfinite(value)]
+    return plain_number(fmean(known), 4).removeprefix("+") if known else "–"
+
+
+def _cells(record: StudyRecord) -> Sheet:
+    """Return every training run with its values, and what it took."""
+    names = _names(record)
+    facts = ("train_rows", "train_tokens", "optimizer_steps", "seconds_train", "peak_mb")
+    return Sheet(
+        "cells",
+        "Every cell",
+        "A training run a line, all digits that matter.",
+        ("Method", "Budget", "Seed", *names, *facts),
+        [
+            (
+                record.legend.method(cell.method),
+                str(cell.budget or ""),
+                "" if cell.seed is None else str(cell.seed),
+                *(
+                    "" if value is None else f"{value:.7g}"
+                    for value in (
+                        *(cell.metrics.get(name) for name in names),
+                        *(getattr(cell, fact) for fact in facts),
+                    )
+                ),
+            )
+            for cell in record.cells
+        ],
+        frozenset({"Budget", "Seed", *names, *facts}),
+    )
 
 
 def quarantined_rows(record: StudyRecord, most: int | None = None) -> Sheet:
