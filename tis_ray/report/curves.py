@@ -1,6 +1,6 @@
-"""Specs of means with intervals: against budgets or quantiles, and as dots, a line a method.
+"""Specs of means with intervals against budgets or quantiles, a line a method.
 
-All such charts of all pages are made here. A representation has a colour, a selector a shape and a
+All such charts of all pages are made here; of one budget, in `dots`. A representation has a colour, a selector a shape and a
 dash, random is grey and dashed; zero-shot is a dashed line with its name on it.
 """
 
@@ -11,14 +11,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from tis_ray.report.charts import (
-    BETTER,
     DASHES,
-    INK,
-    OPEN,
     PANEL,
     SHAPES,
     WIDTH,
-    WORSE,
     Spec,
     colours,
     cycled,
@@ -154,7 +150,7 @@ def curves(
             {"panel": each.panel, "zero": each.value, "level": each.label, "text": each.text}
             for each in levels
         ]
-        layers += _level("y", says)
+        layers += level_layers("y", says)
     if len(panels) == 1:
         return {"data": values(rows), "width": WIDTH, "height": 240, "layer": layers}
     return {
@@ -171,7 +167,7 @@ def _of_shape(name: str, scale: Spec, shown: Sequence[str]) -> Spec:
     return {"field": name, "type": "nominal", "scale": scale, "title": None, "legend": legend}
 
 
-def _level(axis: str, says: Axes) -> list[Spec]:
+def level_layers(axis: str, says: Axes) -> list[Spec]:
     """Return the dashed line and its name."""
     along = {axis: {"field": "zero", "type": "quantitative"}}
     tooltip = [named("level", "untrained model"), named("text", says.y)]
@@ -202,125 +198,3 @@ def _beside(points: Sequence[Point], budgets: Sequence[int]) -> Mapping[str, flo
         apart = min(apart, (following / budget) ** (_CROWD / len(methods)))
     middle = (len(methods) - 1) / 2
     return {method: apart ** (place - middle) for place, method in enumerate(methods)}
-
-
-def dots(points: Sequence[Point], level: Level | None, title: str) -> Spec:
-    """Return one line a method, with a dot and its span, in the order given."""
-    rows: list[Spec] = [
-        {
-            **vars(point),
-            "low": point.mean if point.low is None else point.low,
-            "high": point.mean if point.high is None else point.high,
-        }
-        for point in points
-    ]
-    looks = list(dict.fromkeys(point.look for point in points))
-    encoding: Spec = {
-        "y": _lines([point.method for point in points]),
-        "color": {
-            "field": "look",
-            "type": "nominal",
-            "scale": colours(looks, RANDOM),
-            "legend": None,
-        },
-        "tooltip": [named("method", "method"), named("text", title)],
-    }
-    x = number_axis(title)
-    layers: list[Spec] = [
-        {
-            "mark": {"type": "rule", "strokeWidth": 2},
-            "encoding": {**encoding, "x": {"field": "low", **x}, "x2": {"field": "high"}},
-        },
-        {
-            "mark": {"type": "point", "filled": True, "size": 70, "opacity": 1},
-            "encoding": {**encoding, "x": {"field": "mean", **x}},
-        },
-    ]
-    if level:
-        rows.append({"zero": level.value, "level": level.label, "text": level.text})
-        layers += _level("x", Axes("", title))
-    return {"data": values(rows), "width": WIDTH, "height": 24 * len(points), "layer": layers}
-
-
-def _lines(names: Sequence[str]) -> Spec:
-    """Return a nominal axis with a line for each name, in their order."""
-    return {
-        "field": "method",
-        "type": "nominal",
-        "title": None,
-        "sort": [printable(name) for name in names],
-        "scale": {"domain": [printable(name) for name in names]},
-        "axis": {"grid": False, "ticks": False, "domain": False, "labelPadding": 8},
-    }
-
-
-VERDICTS = ("better", "worse", "cannot tell")
-
-
-def differences(rows: Sequence[Mapping[str, object]], title: str, lower_is_better: bool) -> Spec:
-    """Return a dot and interval a line, coloured by its verdict, beside zero.
-
-    rows: method, difference, low, high, verdict, text.
-    """
-    order = [str(row["method"]) for row in rows]
-    rows = [
-        {**row, **{end: row["difference"] for end in ("low", "high") if row[end] is None}}
-        for row in rows
-    ]
-    encoding: Spec = {
-        "y": _lines(order),
-        "color": {
-            "field": "verdict",
-            "type": "nominal",
-            "title": None,
-            "scale": {"domain": list(VERDICTS), "range": [BETTER, WORSE, OPEN]},
-        },
-        "tooltip": [
-            named("method", "method"),
-            named("text", "difference"),
-            named("verdict", "verdict"),
-        ],
-    }
-    left, right = ("better", "worse") if lower_is_better else ("worse", "better")
-    x = {"type": "quantitative", "title": f"← {left} · {title} · {right} →"}
-    return {
-        "data": values(rows),
-        "width": WIDTH,
-        "height": 22 * len(rows),
-        "layer": [
-            {
-                "mark": {"type": "rule", "color": INK},
-                "encoding": {"x": {"datum": 0, "type": "quantitative"}},
-            },
-            {
-                "mark": {"type": "rule", "strokeWidth": 2},
-                "encoding": {**encoding, "x": {"field": "low", **x}, "x2": {"field": "high"}},
-            },
-            {
-                "mark": {"type": "point", "size": 80, "strokeWidth": 2, "fillOpacity": 1},
-                "encoding": {
-                    **encoding,
-                    "x": {"field": "difference", **x},
-                    "fill": {
-                        "field": "verdict",
-                        "type": "nominal",
-                        "legend": None,
-                        "scale": {
-                            "domain": list(VERDICTS),
-                            "range": [BETTER, WORSE, "transparent"],
-                        },
-                    },
-                    "shape": {
-                        "field": "verdict",
-                        "type": "nominal",
-                        "title": None,
-                        "scale": {
-                            "domain": list(VERDICTS),
-                            "range": ["circle", "cross", "circle"],
-                        },
-                    },
-                },
-            },
-        ],
-        "resolve": {"legend": {"color": "shared"}},
-    }

@@ -12,10 +12,11 @@ from tis_ray.analysis import Comparison, Interval, Method, TableRow
 from tis_ray.analysis.study_table import best_zero_shot
 from tis_ray.metrics.description import MetricDescription
 from tis_ray.report.charts import Drawing, Spec, figure_name
-from tis_ray.report.curves import RANDOM, Axes, Level, Point, curves, differences, dots
+from tis_ray.report.curves import RANDOM, Axes, Level, Point, curves
 from tis_ray.report.distances_section import distance_figure
+from tis_ray.report.dots import differences, dots
 from tis_ray.report.formatting import axis_words, decimals, metrics_of, number, sentence, with_ends
-from tis_ray.report.gains_section import gain_figure
+from tis_ray.report.gain_figure import gain_figure
 from tis_ray.report.lengths_section import length_figure
 from tis_ray.report.pool_figures import composition, pool_map, score_by_rank, stage_cost
 from tis_ray.report.quantiles_section import quantile_figure

@@ -21,7 +21,7 @@ from markupsafe import Markup
 
 from tis_ray.report.charts import Drawing
 from tis_ray.report.headline import Headline
-from tis_ray.report.libraries import LICENCES, table_script, table_style, vega_script
+from tis_ray.report.libraries import licences, table_script, table_style, vega_script
 from tis_ray.report.terms import Glossary
 from tis_ray.store import write_bytes
 
@@ -86,7 +86,7 @@ def write_page(page: Page, out_dir: str | Path, content: Mapping[str, object]) -
         "data": {name: packed(value) for name, value in data.items() if value},
         "explained": glossary.marked,
         "notes": glossary.notes,
-        "licences": LICENCES,
+        "licences": licences(),
     }
     return write_html(Path(out_dir) / "index.html", "page.html.j2", {**around, **content})
 

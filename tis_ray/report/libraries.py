@@ -15,13 +15,6 @@ import vl_convert
 
 from tis_ray.report.charts import VEGALITE
 
-LICENCES = (
-    "Vega, Vega-Lite, Vega-Embed, Vega-Tooltip, Vega-Interpreter: Copyright (c) 2013-2025, University of"
-    " Washington Interactive Data Lab and contributors, BSD-3-Clause. DataTables and its extensions:"
-    " Copyright SpryMedia Ltd, MIT. jQuery: Copyright OpenJS Foundation and contributors, MIT."
-)
-"""What the licences of the scripts ask a page to say; their whole texts are in the packages."""
-
 
 @cache
 def vega_script() -> str:
@@ -58,3 +51,9 @@ def _read(name: str) -> str:
 def _inline(script: str) -> str:
     """Return a script that may stand in a page: nothing in it ends its element, or begins a comment."""
     return re.sub(r"<(/script|!--|script)", r"\\x3c\1", script, flags=re.IGNORECASE)
+
+
+def licences() -> str:
+    """Return the licences of these scripts, which a page repeats."""
+    path = Path(__file__).parent / "templates" / "licences.txt"
+    return path.read_text(encoding="utf-8")

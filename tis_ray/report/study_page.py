@@ -13,6 +13,7 @@ from tis_ray.analysis.ranks import rank_tables, ranked_runs
 from tis_ray.report.answers_section import answers_data
 from tis_ray.report.budgets_section import overlap_lines
 from tis_ray.report.charts import figure_name
+from tis_ray.report.cost_sheets import spent
 from tis_ray.report.distances_section import distance_tables
 from tis_ray.report.figures import drawings
 from tis_ray.report.files import write_files
@@ -27,7 +28,7 @@ from tis_ray.report.record import StudyRecord
 from tis_ray.report.results_section import results_table, warnings_of
 from tis_ray.report.rows_section import rows_data, rows_hint
 from tis_ray.report.study_pairs import study_pairs
-from tis_ray.report.study_sheets import all_sheets, plain_sheets, quarantined_rows, spent
+from tis_ray.report.study_sheets import all_sheets, plain_sheets, quarantined_rows
 from tis_ray.report.terms import study_terms
 
 MOST_QUARANTINED = 200

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import math
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from statistics import fmean
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
-from tis_ray.analysis import Cell, Legend, Method, StageCost, TableRow
+from tis_ray.analysis import Legend, TableRow
 from tis_ray.analysis.margins import NEAR
 from tis_ray.analysis.recorded import RecordedCertificate
 from tis_ray.analysis.study_values import POOL
 from tis_ray.report.answers_section import changes
 from tis_ray.report.budgets_section import effective_budgets
 from tis_ray.report.charts import figure_name
+from tis_ray.report.cost_sheets import artifacts_sheet, costs_sheet
 from tis_ray.report.distances_section import distance_sheets
-from tis_ray.report.formatting import decimals, duration, metrics_of, plain_number
+from tis_ray.report.formatting import decimals, metrics_of
 from tis_ray.report.gains_section import gain_sheets
 from tis_ray.report.lengths_section import length_table
 from tis_ray.report.orderings_section import agreement_sheet, score_lines
@@ -25,8 +24,9 @@ from tis_ray.report.ranks_section import RankLines, rank_sheets
 from tis_ray.report.record import StudyRecord
 from tis_ray.report.results_section import results_sheet
 from tis_ray.report.search_section import search_table
-from tis_ray.report.sheets import Sheet, Value, sheet
+from tis_ray.report.sheets import Sheet, sheet
 from tis_ray.report.study_pairs import Pair
+from tis_ray.report.value_sheets import cells_sheet, everything_sheet
 
 
 def all_sheets(
@@ -41,7 +41,7 @@ def all_sheets(
     found = [results_sheet(rows, m, figure_name("results", m.name)) for m in metrics]
     found += [pair_sheet(table) for table in pair_tables(pairs, metrics, places)]
     found += [*gain_sheets(record, rows), *rank_sheets(ranks), *distance_sheets(record, rows)]
-    found += [*plain_sheets(record).values(), _cells(record)]
+    found += [*plain_sheets(record).values(), cells_sheet(record)]
     return [table for table in found if table.rows]
 
 
@@ -59,9 +59,9 @@ def _plain(record: StudyRecord) -> Iterator[Sheet]:
         | {"same": "Alike", "rows": "Rows", "name": "Questions"},
         map(vars, changes(record)),
     )
-    yield _everything(record)
-    yield _costs(record.stages)
-    yield _artifacts(record.stages)
+    yield everything_sheet(record)
+    yield costs_sheet(record.stages)
+    yield artifacts_sheet(record.stages)
     yield _shares(record)
     yield sheet(
         "lengths",
@@ -145,67 +145,6 @@ def _plain(record: StudyRecord) -> Iterator[Sheet]:
     yield quarantined_rows(record)
 
 
-def _names(record: StudyRecord) -> list[str]:
-    """Return all that any cell has measured, whatever it is, in the order of its first appearance."""
-    return list(dict.fromkeys(name for cell in record.cells for name in cell.metrics))
-
-
-def _everything(record: StudyRecord) -> Sheet:
-    """Return the mean over seeds of all that was measured, metrics and what stands beside them."""
-    names, groups = _names(record), defaultdict[tuple[Method, int], list[Cell]](list)
-    for cell in record.cells:
-        groups[cell.method, cell.budget].append(cell)
-    return Sheet(
-        "values",
-        "Everything measured",
-        "Means over seeds, as they are in the record: shares from 0 to 1. A dash is a value that no seed has.",
-        ("Method", "Budget", "Seeds", *names),
-        [
-            (
-                record.legend.method(method),
-                budget or "",
-                len(cells),
-                *(_mean([cell.metrics.get(name) for cell in cells]) for name in names),
-            )
-            for (method, budget), cells in groups.items()
-        ],
-        frozenset({"Budget", *names}),
-    )
-
-
-def _mean(values: Sequence[float | None]) -> str:
-    known = [value for value in values if value is not None and math.isfinite(value)]
-    return plain_number(fmean(known), 4).removeprefix("+") if known else "–"
-
-
-def _cells(record: StudyRecord) -> Sheet:
-    """Return every training run with its values, and what it took."""
-    names = _names(record)
-    facts = ("train_rows", "train_tokens", "optimizer_steps", "seconds_train", "peak_mb")
-    return Sheet(
-        "cells",
-        "Every cell",
-        "A training run a line, all digits that matter.",
-        ("Method", "Budget", "Seed", *names, *facts),
-        [
-            (
-                record.legend.method(cell.method),
-                str(cell.budget or ""),
-                "" if cell.seed is None else str(cell.seed),
-                *(
-                    "" if value is None else f"{value:.7g}"
-                    for value in (
-                        *(cell.metrics.get(name) for name in names),
-                        *(getattr(cell, fact) for fact in facts),
-                    )
-                ),
-            )
-            for cell in record.cells
-        ],
-        frozenset({"Budget", "Seed", *names, *facts}),
-    )
-
-
 def quarantined_rows(record: StudyRecord, most: int | None = None) -> Sheet:
     """Return each quarantined row, or the first."""
     return Sheet(
@@ -276,70 +215,3 @@ def _certificate(found: RecordedCertificate, legend: Legend) -> dict[str, str]:
                 f"{entry['kept'] / entry['rows']:.0%} [{entry['low']:.0%}, {entry['high']:.0%}]"
             )
     return {"name": name, "scored": found.get("kind", ""), "noise": noise, "lost": lost}
-
-
-def _costs(stages: Iterable[StageCost]) -> Sheet:
-    """Return one line a stage: its artifacts added up."""
-    groups: dict[str, list[StageCost]] = defaultdict(list)
-    for stage in stages:
-        groups[stage.stage].append(stage)
-    lines: list[dict[str, Value]] = []
-    for name, parts in groups.items():
-        seconds = spent(parts)
-        peak = max(p.peak_mb for p in parts)
-        lines.append(
-            {
-                "stage": name,
-                "artifacts": len(parts),
-                "reused": sum(p.reused for p in parts),
-                "computed": duration(seconds["computed"]),
-                "saved": duration(seconds["saved"]),
-                "rows": sum(p.rows for p in parts),
-                "quarantined": sum(p.quarantined for p in parts),
-                "device": ", ".join(sorted({p.device for p in parts} - {""})),
-                "peak": f"{peak:,.0f} MB" if peak else "–",
-            }
-        )
-    heads = {
-        "stage": "Stage",
-        "artifacts": "Artifacts",
-        "reused": "Reused",
-        "computed": "Computed",
-        "saved": "Saved by reuse",
-        "rows": "Rows",
-        "quarantined": "Quarantined",
-        "device": "Device",
-        "peak": "Peak memory",
-    }
-    right = ("computed", "saved", "peak")
-    return sheet("costs", "Cost by stage", "Wall time, rows and peak memory.", heads, lines, right)
-
-
-def _artifacts(stages: Iterable[StageCost]) -> Sheet:
-    return Sheet(
-        "artifacts",
-        "Every artifact",
-        "In the order they were made or found.",
-        ("Artifact", "Stage", "Status", "Seconds", "Rows", "Quarantined", "Device"),
-        [
-            (
-                stage.artifact,
-                stage.stage,
-                "reused" if stage.reused else "computed",
-                f"{stage.seconds:.1f}",
-                stage.rows,
-                stage.quarantined,
-                stage.device,
-            )
-            for stage in stages
-        ],
-        frozenset({"Seconds"}),
-    )
-
-
-def spent(stages: Iterable[StageCost]) -> Mapping[str, float]:
-    """Return seconds spent now, and seconds saved by reuse."""
-    seconds = {"computed": 0.0, "saved": 0.0}
-    for stage in stages:
-        seconds["saved" if stage.reused else "computed"] += stage.seconds
-    return seconds
