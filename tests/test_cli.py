@@ -111,13 +111,18 @@ def test_answers_go_to_stdout(tis: Tis) -> None:
 
 def test_analyze_draws_published_results(tis: Tis, tmp_path: Path) -> None:
     write_published(tmp_path / "plot_data")
-    done = tis("analyze", "plot_data", "--out", "deep/out")
+    done = tis("analyze", "plot_data", "--out", "deep/out", "--to", "deep/paper")
     assert (done.code, done.out) == (0, "")
-    assert done.err == "analysis: deep/out/index.html\ntables: deep/out/tables.json\n"
+    assert done.err == (
+        "analysis: deep/out/index.html\ntables: deep/out/tables.json\nfiles: deep/paper\n"
+    )
     tables = json.loads(Path("deep/out/tables.json").read_text())
     found = tables["quantile_heatmap_spearman"]["olmo3-7b"]["true_metric"]["EMBED (RR)"]["codex"]
     assert found == pytest.approx(1.0)
-    assert len(list(Path("deep/out").glob("olmo3-7b-*.svg"))) == 6
+    assert {path.name for path in Path("deep/out").iterdir()} == {"index.html", "tables.json"}
+    for kind in ("svg", "pdf", "png"):
+        assert len(list(Path("deep/paper/figures").glob(f"olmo3-7b-*.{kind}"))) == 6
+    assert Path("deep/paper/tables/results_true_metric.tex").exists()
 
 
 def test_analyze_names_what_is_wrong_with_a_file(tis: Tis, tmp_path: Path) -> None:

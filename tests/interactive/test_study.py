@@ -208,7 +208,7 @@ def test_what_cannot_be_asked_for_is_said(study: tis.Study, tmp_path: Path) -> N
         (lambda: study.run("nope"), "nope"),
         (lambda: study.figures["nope"], "nope"),
         (lambda: study.ordering()["nope"], "nope"),
-        (lambda: study.figures["composition"].save(tmp_path / "c.png"), "SVG"),
+        (lambda: study.figures["composition"].save(tmp_path / "c.gif"), ".svg, .pdf, .png"),
         (lambda: tis.Study(5), "found int"),
     ):
         with pytest.raises(InputError, match=message):

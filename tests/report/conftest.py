@@ -73,6 +73,36 @@ def make_stages(methods, pool):
     ]
 
 
+def make_texts(pool):
+    """A hostile text, source, id and file for each row of the pool, and one query."""
+    rows = [
+        {"index": k, "id": f"r{k} {HOSTILE}", "source": HOSTILE, "file": "p.jsonl", "line": k + 1}
+        | {"text": f"{HOSTILE} number{k} long " * 40}
+        for k in range(pool)
+    ]
+    return {"rows": rows, "queries": [{"query": 0, "id": "q0", "text": HOSTILE}]}
+
+
+def make_answers(budgets, methods):
+    """Answers to four test rows: LESS is right where random is not in two, and wrong in one."""
+    shares = {"random": [0.0, 1 / 3, 1.0, 1.0], "less": [1.0, 1.0, 1 / 3, 1.0]}
+    return [
+        {
+            "name": "test rows",
+            "metric": "exact_match",
+            "left_out": 0,
+            "rows": [{"id": f"t{i}", "prompt": HOSTILE, "label": f"label {i}"} for i in range(4)],
+            "methods": [
+                {"representation": representation, "selector": selector, "budget": budget}
+                | {"models": 3, "values": shares.get(representation, shares["random"])}
+                | {"answers": [[[HOSTILE, 2], ["", 1]] for _ in range(4)]}
+                for representation, selector in [("random", "random"), *methods]
+                for budget in budgets
+            ],
+        }
+    ]
+
+
 def make_record(pool=200, budgets=(100, 500), seeds=(0, 1, 2), gain=0.2, methods=None):
     rng = np.random.default_rng(0)
     sources = [HOSTILE, "gsm8k", "code", *(f"s{i}" for i in range(13))]
@@ -110,15 +140,16 @@ def make_record(pool=200, budgets=(100, 500), seeds=(0, 1, 2), gain=0.2, methods
                 "scores": {"rows": max(budgets), "tied": 4, "tied_outside": 1}
                 | {"lowest": 0.016, "median": 0.05, "highest": 1.0},
                 "rows": [
-                    {"rank": k, "index": k, "id": f"r{k}", "source": HOSTILE, "score": 1 / (k + 1)}
-                    | {"query": 0, "query_id": "q0", "text": f"{HOSTILE} long " * 60}
-                    | {"query_text": HOSTILE, "margin": -0.25 + k, "duplicates": k % 3}
+                    {"index": (k + 7 * i) % pool, "score": 1 / (k + 1), "query": 0}
+                    | {"margin": -0.25 + k, "duplicates": k % 3}
                     | {"nearest_rank": 9, "nearest_cosine": 0.97}
-                    for k in range(60)
+                    for k in range(min(max(budgets), pool))
                 ],
             }
-            for representation, selector in methods
+            for i, (representation, selector) in enumerate(methods)
         ],
+        texts=make_texts(pool),
+        answers=make_answers(budgets, methods),
         agreement={
             "names": selecting,
             "pairs": [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from xml.etree import ElementTree
@@ -9,7 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from tests.paper.published import write_published
-from tests.report.page_reader import Page
+from tests.report.page_reader import Page, data_of, words_of
 from tis_ray.analysis import Cell, Method
 from tis_ray.errors import InputError
 from tis_ray.paper.published import read_published
@@ -26,7 +27,7 @@ HOSTILE = '<script>alert(1)</script> $x$ & "q"'
 @pytest.fixture(scope="module")
 def out(tmp_path_factory):
     folder = tmp_path_factory.mktemp("analysis")
-    analyze(write_published(folder / "plot_data", sub=True), folder / "out")
+    analyze(write_published(folder / "plot_data", sub=True), folder / "out", folder / "files")
     return folder / "out"
 
 
@@ -45,7 +46,7 @@ def test_tables_are_written_with_the_papers_names(out):
 
 
 def test_each_model_has_the_six_figures(out):
-    names = {path.stem for path in out.glob("*.svg")}
+    names = {path.stem for path in (out.parent / "files/figures").glob("*.svg")}
     for model in ("llama2-7b", "olmo3-7b"):
         assert {f"{model}-{name}" for name in SIX} <= names
     assert "llama2-7b-sub_bin0_focus_ce_loss_grid_and_spearman_heatmap" in names
@@ -53,20 +54,52 @@ def test_each_model_has_the_six_figures(out):
     assert len(names) == 2 * 6 + 2 + 2
 
 
+def test_every_table_of_the_page_is_a_file_with_its_digits(out):
+    tables = out.parent / "files" / "tables"
+    stems = {path.stem for path in tables.iterdir()}
+    assert {"results_ce_loss_dev", "results_true_metric", "noise", "quantiles"} <= stems
+    assert {f"{stem}{end}" for stem in stems for end in (".csv", ".tex")} == {
+        path.name for path in tables.iterdir()
+    }
+    with (tables / "results_true_metric.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    (less,) = (r for r in lines if (r["Method"], r["Budget"]) == ("LESS (UOT)", "500"))
+    text = words_of((out / "index.html").read_text())
+    assert f"LESS (UOT) @ 500 Mean {less['Mean']} " in text
+    assert rf"LESS (UOT) & 500 & {less['Mean']}" in (tables / "results_true_metric.tex").read_text()
+
+
 def test_figures_show_the_numbers(out):
-    heatmap = (out / "llama2-7b-binning_ce_loss_grid_and_spearman_heatmap.svg").read_text()
+    figures = out.parent / "files" / "figures"
+    name = "llama2-7b-binning_ce_loss_grid_and_spearman_heatmap"
+    heatmap = (figures / f"{name}.svg").read_text()
     root = ElementTree.fromstring(heatmap)
-    assert re.findall(r">(-?\d\.\d\d)</text>", heatmap)[-4:] == ["-1.00", "-1.00", "1.00", "1.00"]
-    assert "LESS (RR): bbh 1.00, codex 1.00" in root[1].text
-    budget = (out / "olmo3-7b-budget_true_metric_data_representation.svg").read_text()
+    shown = ["".join(node.itertext()) for node in root.iter() if node.tag.endswith("}text")]
+    assert [t for t in shown if re.fullmatch(r"-?\d\.\d\d", t)][-4:].count("1.00") == 2
+    spec = json.loads((figures / f"{name}.vl.json").read_text())
+    rho = {(r["name"], r["task"]): r["rho"] for r in spec["vconcat"][1]["data"]["values"]}
+    assert rho["LESS (RR)", "bbh"] == rho["LESS (RR)", "codex"] == pytest.approx(1)
+    assert rho["EMBED (RR)", "bbh"] == pytest.approx(-1)
+    budget = (figures / "olmo3-7b-budget_true_metric_data_representation.svg").read_text()
     assert "Zero-shot" in budget
     assert "codex · Pass@10" in budget
-    assert "Zero-shot" not in (out / "olmo3-7b-budget_true_metric_sel_alg.svg").read_text()
+    assert "Zero-shot" not in (figures / "olmo3-7b-budget_true_metric_sel_alg.svg").read_text()
 
 
-def test_page_needs_nothing_else_and_runs_no_script(html):
+def test_a_method_has_one_colour_in_all_figures(html):
+    found = {}
+    for name, spec in data_of(html, "figure-data").items():
+        if "budget" in name:
+            scale = spec["spec"]["layer"][0]["encoding"]["color"]["scale"]
+            for method, colour in zip(scale["domain"], scale["range"], strict=True):
+                found.setdefault(method, set()).add(colour)
+    assert len(found) > 3
+    assert {len(colours) for colours in found.values()} == {1}
+
+
+def test_page_needs_nothing_else(html):
     page = Page(html)
-    assert not {"script", "link", "img"} & {*page.tags}
+    assert not {"link", "img"} & {*page.tags}
     for tag, key, value in page.attributes:
         if key in ("src", "href", "xlink:href", "action", "data"):
             assert value.startswith("#"), (tag, key, value[:80])
@@ -76,8 +109,9 @@ def test_page_needs_nothing_else_and_runs_no_script(html):
 
 
 def test_page_has_every_figure_named_and_captioned(html):
-    assert html.count("<svg") == html.count("<figcaption>") == html.count('role="img"') == 16
-    assert html.count("<table") == html.count("<caption>")
+    own = html.partition('<script type="application')[0]
+    assert own.count("data-figure=") == own.count("<figcaption>") == own.count('role="img"') == 16
+    assert own.count("<table") == own.count("<caption>")
     attributes = Page(html).attributes
     ids = [value for _, key, value in attributes if key == "id"]
     assert len(ids) == len(set(ids))
@@ -85,7 +119,7 @@ def test_page_has_every_figure_named_and_captioned(html):
 
 
 def test_page_says_what_the_tables_say(html):
-    text = " ".join("".join(Page(html).text).split())
+    text = words_of(html)
     # Four cells: Wilcoxon's p is 0.125 at best, so nothing may be claimed.
     assert "No method is shown to beat random on test metric. The closest is LESS (UOT)" in text
     assert "All 6 comparisons with random: query loss 6 cannot tell; test metric 6" in text
@@ -112,15 +146,14 @@ def test_own_studies_go_the_same_way(tmp_path, make):
         for q in range(1, 9)
     ]
     record.save(tmp_path / "run" / "report" / "record.json")
-    html = analyze(tmp_path / "run", tmp_path / "out").read_text()
-    page = Page(html)
-    text = " ".join("".join(page.text).split())
+    html = analyze(tmp_path / "run", tmp_path / "out", tmp_path / "files").read_text()
+    text = words_of(html)
     assert "LESS + round robin" in text
     assert "over 3 seeds" in text
     assert "paired by seed" in text
-    assert "script" not in page.tags  # the study's name tries to be one
+    assert "<script>alert" not in html  # the study's name tries to be one
     assert "LESS + round robin mean ρ +1.00, significant as expected in 1 of 1 cells" in text
-    names = {path.stem for path in (tmp_path / "out").glob("*.svg")}
+    names = {path.stem for path in (tmp_path / "files/figures").glob("*.svg")}
     assert names == {
         f"{kind}_{measure}{family}"
         for kind, family in (("model-budget", "_data_representation"), ("difference", ""))
@@ -136,7 +169,7 @@ def test_a_mean_that_one_cell_makes_is_told(tmp_path):
         if line.startswith("codex,Random,500,"):  # random collapses in one cell
             lines[k] = ",".join([*line.split(",")[:4], "-150"])
     path.write_text("\n".join(lines))
-    text = " ".join("".join(Page(analyze(folder, tmp_path / "out").read_text()).text).split())
+    text = words_of(analyze(folder, tmp_path / "out").read_text())
     # Elsewhere LESS (UOT) gains 25; here random fell from -46 to -150, and it gains 129.
     assert (
         "One cell decides the mean of LESS (UOT) at 500: olmo3-7b on codex differs from random by"
@@ -151,7 +184,7 @@ def test_names_from_files_cannot_become_markup(tmp_path):
         path.write_text(path.read_text().replace("codex", quoted))
     html = analyze(folder, tmp_path / "out").read_text()
     assert HOSTILE not in html
-    assert "script" not in Page(html).tags
+    assert "<script>alert" not in html
     assert "<script>alert(1)</script> $x$" in "".join(Page(html).text)
     assert read_published(folder).tasks == ("bbh", HOSTILE)
 
@@ -160,10 +193,11 @@ def test_more_methods_than_colours_are_told_apart_within_their_family(tmp_path, 
     methods = [(r, s) for r in ("less", "rds", "embed") for s in ("round_robin", "uot", "knn_kde")]
     record = make(methods=methods)
     record.save(tmp_path / "run" / "report" / "record.json")
-    analyze(tmp_path / "run", tmp_path / "out")
+    specs = data_of(analyze(tmp_path / "run", tmp_path / "out").read_text(), "figure-data")
     for name in ("LESS", "RDS-", "EMBED"):
-        drawn = (tmp_path / "out" / f"model-budget_test_loss_sel_alg_{name}.svg").read_text()
-        assert len(set(re.findall(r"stroke: (#[0-9a-f]{6}); stroke-width: 1.4", drawn))) == 4
+        spec = specs[f"model-budget_test_loss_sel_alg_{name}"]
+        scale = spec["layer"][0]["encoding"]["color"]["scale"]
+        assert len(set(scale["range"])) == len(scale["domain"]) == 4
 
 
 @pytest.mark.parametrize(

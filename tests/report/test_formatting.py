@@ -3,10 +3,10 @@
 import pytest
 
 from tests.report.conftest import LEGEND, changed, with_two_zero_shots
-from tis_ray.analysis import Interval, Method
+from tis_ray.analysis import Comparison, Interval, Method
 from tis_ray.analysis.study_values import POOL, QUERIES, Part
 from tis_ray.metrics.description import describe
-from tis_ray.report.formatting import duration, interval, number, probability
+from tis_ray.report.formatting import decimals_of, duration, interval, number, probability
 from tis_ray.report.headline import headline
 
 
@@ -19,7 +19,7 @@ def test_a_clear_win_leads_with_the_numbers(headline_of):
     found = headline_of(budgets=(100,))
     assert found.tone == "good"
     assert found.sentence.startswith("LESS + round robin beats random at budget 100: test loss 0.")
-    assert "difference −0.20 [−0.2" in found.sentence
+    assert "difference −0.196 [−0.2" in found.sentence
     assert found.sentence.endswith("over 3 seeds.")
 
 
@@ -82,6 +82,24 @@ def test_nothing_measured_is_said():
 )
 def test_numbers(metric, value, signed, text):
     assert number(describe(metric), value, 2, signed=signed) == text
+
+
+@pytest.mark.parametrize(
+    ("metric", "ends", "places"),
+    [
+        ("test_loss", [(0.1, 0.2)], 3),  # as on screen
+        ("test_loss", [(0.1001, 0.1005)], 4),  # one digit of the typical interval
+        ("test_loss", [(40.0, 48.0)], 2),
+        ("test_loss", [(-0.2, -0.1), (-0.0104, -0.0002)], 4),  # better: no end may read as 0.000
+        ("test_loss", [(-0.2, -0.1), (-0.0104, 0.0002)], 3),
+        ("exact_match", [(0.1, 0.2)], 1),
+        ("exact_match", [(0.0002, 0.2)], 2),
+        ("test_loss", [], 3),
+    ],
+)
+def test_there_are_as_many_decimals_as_the_intervals_need(metric, ends, places):
+    found = [Comparison((a + b) / 2, a, b, a, 3, 3, 0, 0.01, "better") for a, b in ends]
+    assert decimals_of(describe(metric), found) == places
 
 
 def test_no_interval_is_no_text():

@@ -48,6 +48,9 @@ def test_every_subset_has_a_line_and_a_bar(tmp_path) -> None:
         },
     ]
     figure = length_figure(record)
-    assert "LESS + round robin @ 1,000: 5 [5, 5]" in figure
+    bars = {bar["part"]: bar for bar in figure.spec["data"]["values"]}
+    assert bars["LESS + round robin @ 1,000"]["text"] == "5 [5, 5]"
+    assert (bars["Pool"]["low"], bars["Pool"]["middle"]) == (11.0, 20.0)
+    assert "LESS + round robin @ 1,000" in figure.svg
     assert "Tokens of every subset" in build_report(record, tmp_path).read_text()
-    assert length_figure(StudyRecord("s")) == ""
+    assert length_figure(StudyRecord("s")).spec == {}

@@ -4,13 +4,17 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from tests.properties import tries
 from tis_ray.analysis import Cell, Legend, Method, StageCost
 from tis_ray.analysis.study_values import POOL, QUERIES, Part
 from tis_ray.errors import InputError
 from tis_ray.metrics.description import MetricDescription
 from tis_ray.report.lengths_section import length_facts
 from tis_ray.report.record import StudyRecord
+from tis_ray.report.recorded_texts import LEAST, shared_out
 
 LESS = Method("less", "uot")
 
@@ -24,6 +28,24 @@ def test_json_round_trip_keeps_everything():
         legend=Legend(
             {"less": "LESS"}, {}, {"mine": MetricDescription("mine", "my own", True, False)}
         ),
+        texts={
+            "rows": [
+                {"index": 3, "id": "r", "source": "", "file": None, "line": None, "text": "ü\u2028"}
+            ],
+            "queries": [{"query": 0, "id": "q", "text": "t"}],
+        },
+        answers=[
+            {
+                "name": "test rows",
+                "metric": "exact_match",
+                "left_out": 0,
+                "rows": [{"id": "t", "prompt": "p", "label": "l"}],
+                "methods": [
+                    {**LESS.to_json(), "budget": 9, "models": 2, "values": [0.5]}
+                    | {"answers": [[["l", 1], ["x", 1]]]}
+                ],
+            }
+        ],
         map={"representation": "less", "pool_xy": [[0.0, 1.0]], "selected": {LESS: [0]}},
         composition={POOL: {"a": 3}, Part(method=LESS, budget=100): {"a": 1}},
         lengths={QUERIES: length_facts(np.array([3, 5]), np.array([1, 2]))},
@@ -31,6 +53,24 @@ def test_json_round_trip_keeps_everything():
         stages=[StageCost("less uot", "ordering", "o-1", 1.5, True, 9, 0, needed_by=(LESS,))],
     )
     assert StudyRecord.from_json(record.to_json()) == record
+
+
+@tries(60)
+@given(st.lists(st.integers(0, 3000), max_size=30), st.integers(0, 20_000))
+def test_texts_share_the_room_there_is(lengths, most):
+    texts = ["x" * length for length in lengths]
+    shown = shared_out(texts, most)
+    kept = [len(text.partition("…")[0]) for text in shown]
+    assert sum(kept) <= max(most, LEAST * len(texts))
+    cut = [k for k, length in zip(kept, lengths, strict=True) if k < length]
+    if sum(lengths) <= most:
+        assert shown == texts
+    elif cut:
+        assert len(set(cut)) == 1  # to one length
+        assert all(k == length for k, length in zip(kept, lengths, strict=True) if length <= cut[0])
+    for text, length in zip(shown, lengths, strict=True):
+        if "…" in text:
+            assert text.endswith(f"… [{length - text.index('…'):,} more characters]")
 
 
 def test_numpy_becomes_plain_and_nan_becomes_null():
@@ -58,8 +98,8 @@ def test_save_and_load(tmp_path):
         ("{", "not valid JSON"),
         ("[]", "no `name`"),
         ('{"name": "s", "schema_version": 99}', "schema_version is 99"),
-        ('{"name": "s", "schema_version": 1}', "`tis-ray run` again"),
-        ('{"name": "s", "schema_version": 3, "extra": 1}', "unknown field `extra`"),
+        ('{"name": "s", "schema_version": 3}', "`tis-ray run` again"),
+        ('{"name": "s", "schema_version": 4, "extra": 1}', "unknown field `extra`"),
     ],
 )
 def test_a_bad_record_is_named_in_one_line(tmp_path, text, message):

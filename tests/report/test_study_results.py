@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.report.conftest import changed, with_two_zero_shots
+from tests.report.page_reader import words_of
 from tis_ray.analysis import Cell, Method
 from tis_ray.analysis.pooled_table import pooled_rows
 from tis_ray.errors import InputError
@@ -247,7 +248,7 @@ def test_cells_are_the_pairs_of_several_studies(tmp_path, make):
     assert versus.p_value == 2 / 2**6  # all six differences have one sign
     text = analyze(folders, tmp_path / "out").read_text()
     assert "over 6 cells" in text
-    assert '<th scope="col" class="n">Cells</th>' in text
+    assert "over 6 cells; differences are paired by cell" in words_of(text)
 
 
 def test_methods_of_one_label_have_a_place_each(tmp_path, make):
@@ -270,8 +271,8 @@ def test_models_whose_names_look_alike_have_figures_each(tmp_path, make):
         record.name = f"t-model.name-{name}"
         record.save(tmp_path / str(i) / "report" / "record.json")
         folders.append(tmp_path / str(i))
-    analyze(folders, tmp_path / "out")
-    names = {path.stem for path in (tmp_path / "out").glob("org-m*test_loss*.svg")}
+    analyze(folders, tmp_path / "out", tmp_path / "files")
+    names = {path.stem for path in (tmp_path / "files/figures").glob("org-m*test_loss*.svg")}
     assert {name.partition("-budget")[0] for name in names} == {"org-m-1", "org-m-2"}
 
 

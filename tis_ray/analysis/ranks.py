@@ -172,7 +172,7 @@ def _interval(ranks_S: np.ndarray, most: int, independent: bool) -> Interval:
     """Return the mean rank; its interval is cut to the ranks 1 to `most`."""
     interval = mean_interval(ranks_S.tolist())
     if not independent:
-        return replace(interval, low=None, high=None, note="seeds share subsets: no interval")
+        return replace(interval, low=None, high=None, note="")
     if interval.low is None or interval.high is None:
         return interval
     return replace(interval, low=max(1.0, interval.low), high=min(float(most), interval.high))

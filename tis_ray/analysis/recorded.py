@@ -63,20 +63,15 @@ class Overlaps(TypedDict, total=False):
 
 
 class SelectedRow(TypedDict, total=False):
-    """One selected example and the query that pulled it (ranks count from 0).
+    """One selected example and the query that pulled it, by their numbers; -1 is no query.
 
-    `margin` is that of `analysis.margins`; near-duplicates are those among the rows of the record.
+    `margin` is that of `analysis.margins`; near-duplicates are those among the first rows of the
+    ordering, as many as were looked at.
     """
 
-    rank: int
     index: int
-    id: str
-    source: str
-    score: float
+    score: float | None
     query: int
-    query_id: str
-    text: str
-    query_text: str
     margin: float | None
     duplicates: int | None
     nearest_rank: int | None
@@ -95,7 +90,7 @@ class ScoreRange(TypedDict):
 
 
 class SelectedRows(TypedDict, total=False):
-    """The first rows of one ordering; `budget` is the ordering's full length.
+    """All rows of one ordering, best first; `budget` is the ordering's full length.
 
     `scores` is None where they are not known.
     """

@@ -60,17 +60,33 @@ def preview(
         say(f"preview: {write_preview(found, html)}")
 
 
+ToFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--to",
+        help="Folder for every table as CSV and LaTeX (tables/) and every figure as SVG, PDF, PNG and"
+        " Vega-Lite (figures/).",
+        show_default=False,
+    ),
+]
+
+
 @app.command()
-def report(config: ConfigFile, overrides: Overrides = None) -> None:
+def report(config: ConfigFile, overrides: Overrides = None, to: ToFolder = None) -> None:
     """Draw the report of a finished study again, from its `record.json`; of several, the page of all too.
 
     Example: tis-ray report --config examples/quickstart.yaml
+
+    Example: tis-ray report --config examples/quickstart.yaml --to paper/
     """
+    to = to and to.absolute()
     loaded = load(config, overrides)
     from tis_ray.finished.redraw import redrawn
 
-    for page in redrawn(loaded):
+    for page in redrawn(loaded, to):
         say(f"report: {page}")
+    if to is not None:
+        say(f"files: {to}")
 
 
 @app.command()
@@ -82,19 +98,22 @@ def analyze(
             metavar="FOLDER...",
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder for tables.json, the figures and index.html.")],
+    out: Annotated[Path, typer.Option(help="Folder for tables.json and index.html.")],
+    to: ToFolder = None,
 ) -> None:
     """Tables, figures and statistics of finished results: the paper's, or your own studies'.
 
     Example: tis-ray analyze plot_data_tulu --out analysis/
 
-    Example: tis-ray analyze runs/gsm8k runs/bbh --out analysis/
+    Example: tis-ray analyze runs/gsm8k runs/bbh --out analysis/ --to paper/
     """
     from tis_ray.report.analyze import analyze as analyze_folders
 
-    page = analyze_folders(folders, out)
+    page = analyze_folders(folders, out, to)
     say(f"analysis: {page}")
     say(f"tables: {out / 'tables.json'}")
+    if to is not None:
+        say(f"files: {to}")
 
 
 @app.command()

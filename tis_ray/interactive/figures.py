@@ -1,4 +1,4 @@
-"""The figures of a report, one by one: each shows itself in a notebook and is an SVG file."""
+"""The figures of a report, one by one: each shows itself in a notebook and is a file: SVG, PDF or PNG."""
 
 from __future__ import annotations
 
@@ -9,24 +9,31 @@ from markupsafe import Markup
 
 from tis_ray.config.problems import not_among
 from tis_ray.errors import InputError
-from tis_ray.report.figures import Drawing
+from tis_ray.report.charts import KINDS, Drawing
 from tis_ray.report.html import html_of
 from tis_ray.store import write_bytes
 
 
 class Figure:
-    """One figure, with its caption."""
+    """One figure, with its caption. `spec` is its Vega-Lite."""
 
     def __init__(self, drawing: Drawing) -> None:
         self.name, self.title, self.caption = drawing.name, drawing.title, drawing.caption
-        self.svg = drawing.svg
+        self._drawing, self.spec = drawing, drawing.whole
+
+    @property
+    def svg(self) -> str:
+        """The figure as SVG."""
+        return self._drawing.svg
 
     def save(self, path: str | Path) -> Path:
-        """Write the figure as an SVG file; return its path. Raises InputError for another ending."""
+        """Write the figure as .svg, .pdf, .png or .vl.json; return its path. Raises InputError for another ending."""
         path = Path(path).expanduser()
-        if path.suffix.lower() != ".svg":
-            raise InputError(f"save: {path} does not end in .svg, and a figure is written as SVG")
-        write_bytes(path, self.svg.encode())
+        kind = next((kind for kind in KINDS if path.name.lower().endswith(f".{kind}")), None)
+        if kind is None:
+            endings = ", ".join(f".{kind}" for kind in KINDS)
+            raise InputError(f"save: {path} ends in none of {endings}")
+        write_bytes(path, self._drawing.file(kind))
         return path
 
     def __repr__(self) -> str:

@@ -12,20 +12,27 @@ from tis_ray.errors import InputError
 from tis_ray.paper.budget_tables import Table
 from tis_ray.paper.published import read_published
 from tis_ray.paper.tables import all_tables
-from tis_ray.report.analysis_page import build_page
-from tis_ray.report.figures import Drawing, difference_drawing, difference_name
+from tis_ray.report.analysis_page import analysis_sheets, build_page
+from tis_ray.report.charts import Drawing
+from tis_ray.report.figures import difference_drawing
+from tis_ray.report.files import require_folder, write_files
 from tis_ray.report.findings import budget_words, quantile_words
 from tis_ray.report.study_results import is_study, study_results
 from tis_ray.report.task_figures import budget_figure, quantile_figure
-from tis_ray.store import write_bytes, write_json
+from tis_ray.store import write_json
 
 
-def analyze(folders: str | Path | Sequence[str | Path], out: str | Path) -> Path:
-    """Write `out/tables.json`, the figures as `out/*.svg` and `out/index.html`; return the page.
+def analyze(
+    folders: str | Path | Sequence[str | Path], out: str | Path, to: str | Path | None = None
+) -> Path:
+    """Write `out/tables.json` and `out/index.html`; return the page.
+
+    to: a folder for every table as CSV and LaTeX and every figure as SVG, PDF and PNG.
 
     `folders` is one folder of the paper's published results (`paper.published` says which files),
     or run folders of our own studies, each a task. Raises InputError for anything else.
     """
+    require_folder(to)
     given = [folders] if isinstance(folders, str | Path) else folders
     results = read_results([Path(folder) for folder in given])
     tables = all_tables(results)
@@ -35,8 +42,8 @@ def analyze(folders: str | Path | Sequence[str | Path], out: str | Path) -> Path
     }
     drawings = [*_differences(results, rows), *(d for of in model_figures.values() for d in of)]
     write_json(Path(out) / "tables.json", tables)
-    for drawing in drawings:
-        write_bytes(Path(out) / f"{drawing.name}.svg", drawing.svg.encode())
+    if to is not None:
+        write_files(to, drawings, analysis_sheets(results, tables, rows))
     return build_page(
         results,
         tables,
@@ -65,9 +72,8 @@ def read_results(folders: Sequence[Path]) -> Results:
 def _differences(results: Results, rows: Sequence[TableRow]) -> Iterator[Drawing]:
     """Yield the figures over all models."""
     for metric in results.shown:
-        name = difference_name(results.figure_names[metric.name])
-        drawing = difference_drawing(name, rows, metric)
-        if drawing.svg:
+        drawing = difference_drawing(rows, metric, results.figure_names[metric.name])
+        if drawing.spec:
             yield drawing
 
 
@@ -77,7 +83,9 @@ def _model_figures(results: Results, tables: Table, i: int) -> Iterator[Drawing]
     for family in results.families():
         for metric in results.shown:
             caption = budget_words(results, tables, model, family, metric)
-            yield budget_figure(results, i, family, metric, caption)
+            drawing = budget_figure(results, i, family, metric, caption)
+            if drawing.spec:
+                yield drawing
     kinds = [("binning", "quantile", {m: v[i] for m, v in results.quantiles.items()})]
     kinds += [("sub_bin0_focus", "subquantile_of_q1", results.subquantiles.get(model, {}))]
     for kind, table, values in kinds:

@@ -1,184 +1,200 @@
-"""Curves in panels: values against budgets or quantiles, a line a method, a dashed line for zero-shot.
+"""Specs of means with intervals against budgets or quantiles, a line a method.
 
-All curves of all pages are drawn here. Where every method has a look of its own the panels stand two
-in a row and share a legend; where looks are used again each panel has a legend of its own.
+All such charts of all pages are made here; of one budget, in `dots`. A representation has a colour, a selector a shape and a
+dash, random is grey and dashed; zero-shot is a dashed line with its name on it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import ceil
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
-from matplotlib.transforms import ScaledTranslation
+from tis_ray.report.charts import (
+    DASHES,
+    PANEL,
+    SHAPES,
+    WIDTH,
+    Spec,
+    colours,
+    cycled,
+    named,
+    number_axis,
+    printable,
+    values,
+)
 
-from tis_ray.report import svg
-
-DASHED = (0, (4, 2))
-"""The line style of baselines."""
 _APART, _CROWD = 1.035, 0.3
 """Methods at one budget stand side by side: a factor apart, or less where all of them would take more
 than this share of the way to the next budget."""
+_ROOM = 0.15
+"""Share of a logarithmic axis that is left free for the name of the dashed line."""
+RANDOM = "Random"
 
 
 @dataclass(frozen=True)
-class Look:
-    """How a method is drawn."""
+class Point:
+    """A mean with its interval (or another span), in the unit that the axis shows.
 
-    colour: str
-    marker: str
-    dashed: bool = False
+    look: what decides colour; shape: what decides the form, where there is more than one. panel: the
+    title of its part of the figure. text: the numbers as they are written elsewhere.
+    """
 
-
-BASELINE = Look(svg.OPEN, "o", dashed=True)
+    method: str
+    look: str
+    shape: str
+    x: float
+    mean: float
+    low: float | None
+    high: float | None
+    text: str
+    panel: str = ""
 
 
 @dataclass(frozen=True)
-class Curve:
-    """One method's points; `spans` are the (low, high) of each, or None for a point without."""
+class Level:
+    """A dashed line: the untrained model."""
 
     label: str
-    look: Look
-    x: Sequence[float]
-    y: Sequence[float]
-    spans: Sequence[tuple[float, float] | None] = ()
+    value: float
+    text: str
+    panel: str = ""
 
 
 @dataclass(frozen=True)
-class Panel:
-    """Some curves on axes of their own; `level` is the height of the dashed line."""
-
-    title: str
-    curves: Sequence[Curve]
-    level: float | None = None
-
-
-@dataclass(frozen=True)
-class Labels:
+class Axes:
     """What the axes say. `budgets` are the ticks of a logarithmic axis; without them x counts."""
 
     x: str
     y: str
     budgets: Sequence[int] = ()
-    level: str = "Zero-shot"
-    """The dashed line."""
-    percent: bool = False
-    """Whether values are shares of 1, shown in percent."""
 
 
-@dataclass(frozen=True)
-class Foot:
-    """What stands below the panels: `height` in inches, and what paints it."""
+def curves(
+    points: Sequence[Point], levels: Sequence[Level], says: Axes, every: Sequence[str] = ()
+) -> Spec:
+    """Return lines of means against x, with spans; a panel for each title where there are several.
 
-    height: float
-    paint: Callable[[Axes], None]
-
-
-def method_look(place: int) -> Look:
-    """Return the look of the method at this place; looks repeat when the colours run out."""
-    colours = svg.METHOD_COLOURS
-    return Look(colours[place % len(colours)], svg.MARKERS[place % len(svg.MARKERS)])
-
-
-def draw_curves(
-    name: str,
-    title: str,
-    summary: str,
-    panels: Sequence[Panel],
-    says: Labels,
-    foot: Foot | None = None,
-) -> str:
-    """Return the figure as SVG."""
-    curves = [curve for panel in panels for curve in panel.curves]
-    labels = {curve.label: curve.look for curve in curves}
-    shared = len(set(labels.values())) == len(labels)
-    columns = 2 if shared and len(panels) > 1 else 1
-    lines = ceil(len(panels) / columns)
-    height = 1.75 if columns == 2 else 2.6
-    handles = [_handle(label, look) for label, look in labels.items()]
-    if any(panel.level is not None for panel in panels):
-        handles.append(
-            Line2D([], [], color=svg.INK, ls=(0, (2, 2)), lw=1.1, label=svg.short(says.level))
-        )
-
-    def paint(figure: Figure) -> None:
-        heights = [height] * lines + ([foot.height] if foot else [])
-        grid = figure.add_gridspec(len(heights), columns, height_ratios=heights)
-        first: Axes | None = None
-        for j, panel in enumerate(panels):
-            axes = figure.add_subplot(
-                grid[divmod(j, columns)], sharey=first if columns == 1 else None
-            )
-            first = first or axes
-            _paint(axes, panel, says, title=len(panels) > 1)
-            if j >= len(panels) - columns or not shared:
-                axes.set_xlabel(says.x)
-            if columns == 1:
-                axes.set_ylabel(says.y)
-            if not shared:
-                own = [_handle(curve.label, curve.look) for curve in panel.curves]
-                _legend_below(axes, figure, [*own, *handles[len(labels) :]])
-        if foot:
-            foot.paint(figure.add_subplot(grid[lines, :]))
-        if shared and len(panels) % columns:  # the legend takes the place left over
-            place = figure.add_subplot(grid[divmod(len(panels), columns)])
-            svg.bare(place)
-            place.legend(handles=handles, loc="center left", borderaxespad=0)
-        elif shared:
-            figure.legend(handles=handles, loc="outside lower left", ncols=2)
-
-    under = 0.22 * sum((len(p.curves) + 3) // 2 for p in panels) if not shared else 0.0
-    if shared and not len(panels) % columns:
-        under = 0.22 * ((len(handles) + 1) // 2)
-    tall = 0.4 + height * lines + under + (foot.height + 0.3 if foot else 0.0)
-    return svg.draw(name, title, summary, tall, paint)
-
-
-def _paint(axes: Axes, panel: Panel, says: Labels, title: bool) -> None:
-    middle, apart = (len(panel.curves) - 1) / 2, _APART
-    for budget, following in pairwise(says.budgets):
-        apart = min(apart, (following / budget) ** (_CROWD / len(panel.curves)))
-    for position, curve in enumerate(panel.curves):
-        beside = apart ** (position - middle) if says.budgets else 1.0
-        x = [beside * place for place in curve.x]
-        style = DASHED if curve.look.dashed else "-"
-        axes.plot(x, curve.y, color=curve.look.colour, marker=curve.look.marker, ls=style, lw=1.4, ms=4)  # fmt: skip
-        for place, span in zip(x, curve.spans, strict=False):
-            if span:
-                axes.plot([place, place], span, color=curve.look.colour, lw=1.1)
-    if panel.level is not None:
-        axes.axhline(panel.level, color=svg.INK, ls=(0, (2, 2)), lw=1.1)
-    if title:
-        axes.set_title(svg.short(panel.title, 27))
-    axes.yaxis.set_major_locator(MaxNLocator(4))
-    if says.percent:
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g}%"))
+    every: the looks of all figures, where this is one of many.
+    """
+    beside = _beside(points, says.budgets)
+    rows = [
+        {
+            **vars(point),
+            "at": point.x * beside[point.method],
+            "low": point.mean if point.low is None else point.low,
+            "high": point.mean if point.high is None else point.high,
+        }
+        for point in points
+    ]
+    looks = list(dict.fromkeys(point.look for point in points))
+    shapes = list(dict.fromkeys(point.shape for point in points if point.shape))
+    x: Spec = {"field": "at", "type": "quantitative", "title": says.x}
     if says.budgets:
-        axes.set_xscale("log")
-        axes.set_xticks(says.budgets, [_thousands(budget) for budget in says.budgets])
-        axes.xaxis.set_minor_locator(NullLocator())
+        reach = [b * f for b in says.budgets for f in beside.values()]
+        room = (max(reach) / min(reach)) ** _ROOM
+        ends = [min(reach) / room, 1.03 * max(reach)]
+        x["scale"] = {"type": "log", "domain": ends, "nice": False}
+        x["axis"] = {"values": list(says.budgets), "format": "~s", "grid": False}
     else:
-        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        x["axis"] = {"tickMinStep": 1, "format": "d", "grid": False}
+        x["scale"] = {"zero": False}
+    y = number_axis(says.y)
+    one = len(set(looks)) == 1
+    encoding: Spec = {
+        "x": x,
+        "color": {
+            "field": "look",
+            "type": "nominal",
+            "scale": colours(looks, RANDOM, every),
+            "title": None,
+            "legend": None if one and not shapes else {"symbolType": "stroke"},
+        },
+        "opacity": {"condition": {"param": "picked", "value": 1}, "value": 0.15},
+        "detail": {"field": "method"},
+    }
+    shape: Spec = {}
+    dash: Spec = {}
+    if len(shapes) > 1:
+        shape = {"shape": _of_shape("shape", cycled(["", *shapes], SHAPES), shapes)}
+        dash = {"strokeDash": _of_shape("shape", cycled(["", *shapes], DASHES), shapes)}
+    tooltip = [
+        named("method", "method"),
+        {"field": "x", "type": "quantitative", "title": says.x, "format": ",d"},
+        named("text", says.y),
+    ]
+    pick: Spec = {
+        "name": "picked",
+        "select": {"type": "point", "fields": ["look"]},
+        "bind": "legend",
+    }
+    layers: list[Spec] = [
+        {"mark": "line", "params": [pick], "encoding": {**encoding, **dash, "y": {"field": "mean", **y}}},
+        {
+            "mark": {"type": "rule", "strokeWidth": 1.5},
+            "encoding": {
+                **encoding,
+                "y": {"field": "low", **y},
+                "y2": {"field": "high"},
+                "tooltip": tooltip,
+            },
+        },
+        {
+            "mark": {"type": "point", "filled": True, "size": 60, "opacity": 1},
+            "encoding": {**encoding, **shape, "y": {"field": "mean", **y}, "tooltip": tooltip},
+        },
+    ]  # fmt: skip
+    panels = list(dict.fromkeys(point.panel for point in points))
+    if levels:
+        rows += [
+            {"panel": each.panel, "zero": each.value, "level": each.label, "text": each.text}
+            for each in levels
+        ]
+        layers += level_layers("y", says)
+    if len(panels) == 1:
+        return {"data": values(rows), "width": WIDTH, "height": 240, "layer": layers}
+    return {
+        "data": values(rows),
+        "facet": {"field": "panel", "type": "nominal", "sort": [printable(p) for p in panels]},
+        "columns": 2,
+        "spec": {"width": PANEL, "height": 150, "layer": layers},
+        "resolve": {"scale": {"y": "independent"}},
+    }
 
 
-def _handle(label: str, look: Look) -> Line2D:
-    """Return a method's line for a legend."""
-    style = DASHED if look.dashed else "-"
-    return Line2D([], [], color=look.colour, marker=look.marker, ls=style, lw=1.4, ms=5,
-                  label=svg.short(label))  # fmt: skip
+def _of_shape(name: str, scale: Spec, shown: Sequence[str]) -> Spec:
+    legend = {"values": [printable(name) for name in shown], "columns": 3}
+    return {"field": name, "type": "nominal", "scale": scale, "title": None, "legend": legend}
 
 
-def _legend_below(axes: Axes, figure: Figure, handles: Sequence[Line2D]) -> None:
-    """Put the legend 40 points under the axes, below tick labels and axis label."""
-    below = axes.transAxes + ScaledTranslation(0, -40 / 72, figure.dpi_scale_trans)
-    axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(0, 0), bbox_transform=below,
-                ncols=2, borderaxespad=0)  # fmt: skip
+def level_layers(axis: str, says: Axes) -> list[Spec]:
+    """Return the dashed line and its name."""
+    along = {axis: {"field": "zero", "type": "quantitative"}}
+    tooltip = [named("level", "untrained model"), named("text", says.y)]
+    only = [{"filter": "isValid(datum.zero)"}]
+    at: Spec = {"align": "left", "baseline": "bottom", "dx": 4, "dy": -2}
+    place: Spec = {"x": {"value": 0}} if axis == "y" else {"y": {"value": 0}}
+    return [
+        {
+            "transform": only,
+            "mark": {"type": "rule", "strokeDash": [4, 3], "strokeWidth": 1.4},
+            "encoding": {**along, "tooltip": tooltip},
+        },
+        {
+            "transform": only,
+            "mark": {"type": "text", **at},
+            "encoding": {**along, **place, "text": {"field": "level"}},
+        },
+    ]
 
 
-def _thousands(budget: int) -> str:
-    return f"{budget / 1000:g}k" if budget >= 10_000 else f"{budget:,}"
+def _beside(points: Sequence[Point], budgets: Sequence[int]) -> Mapping[str, float]:
+    """Return by which factor each method's x is moved, so that spans at one budget can be told apart."""
+    methods = list(dict.fromkeys(point.method for point in points))
+    if not budgets:
+        return dict.fromkeys(methods, 1.0)
+    apart = _APART
+    for budget, following in pairwise(budgets):
+        apart = min(apart, (following / budget) ** (_CROWD / len(methods)))
+    middle = (len(methods) - 1) / 2
+    return {method: apart ** (place - middle) for place, method in enumerate(methods)}

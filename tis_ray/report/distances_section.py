@@ -5,17 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from statistics import fmean
 
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
-
 from tis_ray.analysis import Legend, Method, TableRow
 from tis_ray.analysis.recorded import RepresentationDistances, SubsetDistances
 from tis_ray.analysis.study_values import RANDOM_METHOD
 from tis_ray.metrics.description import describe
-from tis_ray.report import svg
+from tis_ray.report.charts import (
+    PANEL,
+    SHAPES,
+    Drawing,
+    Spec,
+    colours,
+    cycled,
+    named,
+    number_axis,
+    printable,
+    values,
+)
 from tis_ray.report.formatting import decimals, number
 from tis_ray.report.record import StudyRecord
+from tis_ray.report.sheets import Sheet, file_part, sheet
 
 _LOSS = describe("test_loss")
 _PLAIN: dict[str, Callable[[SubsetDistances], float | None]] = {
@@ -40,6 +48,26 @@ def distance_tables(record: StudyRecord, rows: Sequence[TableRow]) -> list[dict[
         if found.get("reason")
         else _table(found, rows, record.legend)
         for found in record.distances
+    ]
+
+
+def distance_sheets(record: StudyRecord, rows: Sequence[TableRow]) -> list[Sheet]:
+    """Return the tables for files."""
+    heads = {"method": "Method", "budget": "Budget", "loss": "Test loss", "w1": "W1"}
+    heads |= {"range": "W1 between", "assignment": "Assignment", "chord": "W1, chord"}
+    heads |= {"query_to_subset": "Query to subset", "subset_to_query": "Subset to query"}
+    heads |= {"chamfer": "Chamfer", "mmd": "MMD", "sampling": "Sampling term"}
+    return [
+        sheet(
+            f"distances_{file_part(str(table['name']))}",
+            f"Distances to the queries, {table['name']}",
+            "Of uniform measures with cost 1 − cosine; W1, chord with the chord.",
+            heads,
+            lines,
+            [key for key in heads if key != "method"],
+        )
+        for table in distance_tables(record, rows)
+        if isinstance(lines := table.get("rows"), list)
     ]
 
 
@@ -118,70 +146,67 @@ def _mean(values: Sequence[float | None]) -> str:
     return f"{fmean(known):.3f}" if known and len(known) == len(values) else "–"
 
 
-def distance_figure(record: StudyRecord) -> str:
+def distance_figure(record: StudyRecord) -> Drawing:
     """Draw W1 to the queries against test loss, a dot a cell, a panel a representation."""
     legend = record.legend
     own = [cell for cell in record.cells if cell.draw is None]
     losses = {(c.method, c.budget, c.seed): c.metrics.get(_LOSS.name) for c in own}
-    panels = []
-    for found in record.distances:
-        dots = [
-            (Method.from_json(cell), cell, loss)
-            for cell in found.get("subsets", [])
-            if (loss := losses.get((Method.from_json(cell), cell["budget"], cell["seed"])))
-            is not None
-        ]
-        if dots:
-            panels.append((legend.representation(found["representation"]), dots))
-    if not panels:
-        return ""
-    selectors = list(
-        dict.fromkeys(m.selector for _, dots in panels for m, *_ in dots if not m.is_random)
+    rows = [
+        {
+            "panel": legend.representation(found["representation"]),
+            "method": legend.method(method),
+            "selector": "Random" if method.is_random else legend.selector(method.selector or ""),
+            "budget": cell["budget"],
+            "w1": cell["w1"]["value"],
+            "loss": loss,
+        }
+        for found in record.distances
+        for cell in found.get("subsets", [])
+        for method in [Method.from_json(cell)]
+        if (loss := losses.get((method, cell["budget"], cell["seed"]))) is not None
+    ]
+    panels = list(dict.fromkeys(str(row["panel"]) for row in rows))
+    names = sorted(dict.fromkeys(str(r["selector"]) for r in rows), key=lambda n: n != "Random")
+    dot: Spec = {
+        "mark": {"type": "point", "filled": True, "opacity": 0.75},
+        "encoding": {
+            "x": number_axis("W1 from subset to queries", field="w1", axis={"tickCount": 4}),
+            "y": number_axis("test loss", field="loss"),
+            "color": {
+                "field": "selector",
+                "type": "nominal",
+                "title": None,
+                "scale": colours(names, "Random"),
+            },
+            "shape": {
+                "field": "selector",
+                "type": "nominal",
+                "title": None,
+                "scale": cycled(names, SHAPES),
+            },
+            "size": {
+                "field": "budget",
+                "type": "ordinal",
+                "title": "budget",
+                "scale": {"range": [40, 160]},
+            },
+            "tooltip": [
+                named("method", "method"),
+                {"field": "budget", "type": "quantitative", "format": ",d"},
+                {"field": "w1", "type": "quantitative", "title": "W1", "format": ".3f"},
+                {"field": "loss", "type": "quantitative", "title": "test loss", "format": ".3f"},
+            ],
+        },
+    }
+    spec: Spec = {
+        "data": values(rows),
+        "facet": {"field": "panel", "type": "nominal", "sort": [printable(p) for p in panels]},
+        "columns": 2,
+        "spec": {"width": PANEL, "height": 190, **dot},
+        "resolve": {"scale": {"x": "independent"}},
+    }
+    caption = (
+        "One dot a cell, larger for larger budgets. Left is closer to the queries, low is better."
     )
-    budgets = sorted({cell["budget"] for _, dots in panels for _, cell, _ in dots})
-    columns = min(len(panels), 2)
-    lines = -(-len(panels) // columns)
-
-    def look(selector: str | None) -> tuple[str, str]:
-        if selector is None:
-            return svg.OPEN, "o"
-        i = selectors.index(selector) % len(svg.METHOD_COLOURS)
-        return svg.METHOD_COLOURS[i], svg.MARKERS[i]
-
-    def paint(figure: Figure) -> None:
-        grid = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
-        for axes in grid[len(panels) :]:
-            axes.set_visible(False)
-        for axes, (name, dots) in zip(grid, panels, strict=False):
-            for method, cell, loss in dots:
-                colour, marker = look(None if method.is_random else method.selector)
-                axes.plot(
-                    cell["w1"]["value"],
-                    loss,
-                    marker,
-                    color=colour,
-                    markerfacecolor="none" if method.is_random else colour,
-                    markersize=4 + 5 * budgets.index(cell["budget"]) / max(len(budgets) - 1, 1),
-                    alpha=0.8,
-                )
-            axes.set_title(name)
-            axes.set_xlabel("W1 from subset to queries")
-            axes.xaxis.set_major_locator(MaxNLocator(4))
-            axes.yaxis.set_major_locator(MaxNLocator(5))
-        figure.supylabel("test loss", fontsize=10.5, color=svg.SOFT)
-        names = [(None, "Random"), *((s, svg.short(legend.selector(s or ""))) for s in selectors)]
-        handles = [
-            Line2D([], [], linestyle="none", marker=marker, color=colour, label=words,
-                   markerfacecolor="none" if selector is None else colour)
-            for selector, words in names for colour, marker in [look(selector)]
-        ]  # fmt: skip
-        figure.legend(handles=handles, loc="outside lower center", ncols=3)
-
-    summary = "; ".join(
-        f"{name}: {legend.method(method)} at {cell['budget']}: "
-        f"{cell['w1']['value']:.3f}, {loss:.3f}"
-        for name, dots in panels
-        for method, cell, loss in dots
-    )
-    height = 0.6 + lines * (3.0 if columns == 1 else 2.5) + 0.22 * -(-(1 + len(selectors)) // 3)
-    return svg.draw("distances", "W1 to the queries against test loss", summary, height, paint)
+    title = "Distance to the queries, and test loss"
+    return Drawing("distances", title, caption, spec if rows else {})

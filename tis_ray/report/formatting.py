@@ -11,6 +11,8 @@ from tis_ray.analysis.study_values import ZERO_SHOT_PLAIN
 from tis_ray.metrics.description import MetricDescription, measured
 
 MINUS = "\N{MINUS SIGN}"
+_FEWEST, _FEWEST_OF_LARGE, _FEWEST_OF_SHARES, _MOST = 3, 2, 1, 5
+"""Decimals of numbers, of those whose intervals are wider than 1, and of shares in percent."""
 
 
 def with_template(zero_shot: Method | None) -> str:
@@ -32,18 +34,32 @@ def sentence(words: str) -> str:
 
 
 def decimals(rows: Sequence[TableRow], metric: MetricDescription) -> int:
-    """Return how many decimals the table of a metric needs: one digit of the typical interval."""
+    """Return how many decimals a metric has wherever the study's numbers stand: page, terminal, files."""
     summaries = [row.metrics[metric.name] for row in rows if metric.name in row.metrics]
     return decimals_of(metric, [s.vs_random or s.value for s in summaries])
 
 
 def decimals_of(metric: MetricDescription, values: Sequence[Interval | Comparison]) -> int:
-    """Return how many decimals show one digit of the typical interval of these values."""
+    """Return how many decimals these values need.
+
+    Shares have one in percent, others three, as losses have on screen; more where that would hide the
+    typical interval's first digit, or show an end as zero of an interval that leaves out zero.
+    """
     if metric.share:
-        return 1
-    halves = [(v.high - v.low) / 2 for v in values if v.low is not None and v.high is not None]
-    typical = median(halves) if halves else 0.0
-    return min(max(math.ceil(-math.log10(typical)), 2), 5) if typical > 0 else 3
+        places = _FEWEST_OF_SHARES
+    else:
+        halves = [(v.high - v.low) / 2 for v in values if v.low is not None and v.high is not None]
+        typical = median(halves) if halves else 0.0
+        fewest = _FEWEST if typical < 1 else _FEWEST_OF_LARGE
+        places = max(math.ceil(-math.log10(typical)), fewest) if typical > 0 else _FEWEST
+    scale = 100 if metric.share else 1
+    for versus in values:
+        low, high = versus.low, versus.high
+        if isinstance(versus, Interval) or low is None or high is None or low * high <= 0:
+            continue
+        while places < _MOST and any(round(scale * end, places) == 0 for end in (low, high)):
+            places += 1
+    return min(places, _MOST)
 
 
 def number(metric: MetricDescription, value: float, places: int, *, signed: bool = False) -> str:
@@ -74,6 +90,21 @@ def interval(
         return ""
     ends = [number(metric, end, places, signed=signed) for end in (value.low, value.high)]
     return f"[{', '.join(end.removesuffix(' points') for end in ends)}]"
+
+
+def with_ends(
+    metric: MetricDescription, value: Interval | Comparison, places: int, *, signed: bool = False
+) -> str:
+    """Return "0.149 [0.141, 0.157]"."""
+    middle = value.difference if isinstance(value, Comparison) else value.mean
+    ends = interval(metric, value, places, signed=signed)
+    return f"{number(metric, middle, places, signed=signed)} {ends}".strip()
+
+
+def axis_words(metric: MetricDescription) -> str:
+    """Return what an axis says of a metric."""
+    better = "lower" if metric.lower_is_better else "higher"
+    return f"{metric.words}{', %' if metric.share else ''} ({better} is better)"
 
 
 def p_words(p_value: float | None) -> str:

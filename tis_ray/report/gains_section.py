@@ -11,15 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator, NullLocator
-from scipy.optimize import isotonic_regression
-
 from tis_ray.analysis import Comparison, Interval, Method, StageCost, TableRow
 from tis_ray.metrics.description import MetricDescription
-from tis_ray.report import svg
+from tis_ray.report.charts import figure_name
 from tis_ray.report.formatting import (
     decimals,
     duration,
@@ -29,17 +23,7 @@ from tis_ray.report.formatting import (
     sentence,
 )
 from tis_ray.report.record import StudyRecord
-
-_TICKS = tuple(
-    unit * step
-    for unit, steps in ((1e-3, (1, 10, 100)), (1, (1, 10)), (60, (1, 10)), (3600, (1, 10, 100, 1000)))
-    for step in steps
-)  # fmt: skip
-"""Seconds that an axis of time may name: 1 ms to 1,000 h."""
-_APART = 0.035
-"""Dots of nearly the same cost are drawn this share of the axis apart."""
-_MOVED = 0.25
-"""No crowd of dots is drawn wider than this share of the axis, lest it tell of costs that differ."""
+from tis_ray.report.sheets import Sheet, file_part
 
 
 @dataclass(frozen=True)
@@ -128,6 +112,7 @@ class GainTable:
     training: how long the training of one model took at each budget.
     """
 
+    metric: str
     figure: str
     name: str
     budgets: list[str]
@@ -140,7 +125,7 @@ def gain_tables(record: StudyRecord, rows: Sequence[TableRow]) -> list[GainTable
     costs = method_costs(record)
     tables = []
     for metric in metrics_of(rows):
-        compared = _compared(rows, metric, costs)
+        compared = compared_rows(rows, metric, costs)
         if not compared:
             continue
         budgets = sorted({budget for _, budget in compared})
@@ -160,7 +145,8 @@ def gain_tables(record: StudyRecord, rows: Sequence[TableRow]) -> list[GainTable
         ]
         tables.append(
             GainTable(
-                svg.figure_name("gain", metric.name),
+                metric.name,
+                figure_name("gain", metric.name),
                 sentence(metric.words),
                 [f"{budget:,}" for budget in budgets],
                 [_training(record, budget) for budget in budgets],
@@ -170,7 +156,38 @@ def gain_tables(record: StudyRecord, rows: Sequence[TableRow]) -> list[GainTable
     return tables
 
 
-def _compared(
+def gain_sheets(record: StudyRecord, rows: Sequence[TableRow]) -> list[Sheet]:
+    """Return the same tables for files."""
+    return [
+        Sheet(
+            f"bill_{file_part(table.metric)}",
+            f"Cost against gain: {table.name}",
+            "Gain over random with its 95% interval, positive is better.",
+            (
+                "Method",
+                "Cost beyond random",
+                "Not counted",
+                *(f"{words} at {b}" for b in table.budgets for words in ("Gain", "Interval")),
+            ),
+            [
+                (
+                    line.method,
+                    line.cost,
+                    line.lacking,
+                    *(
+                        text
+                        for g in line.gains
+                        for text in ((g.gain, g.interval) if g else ("", ""))
+                    ),
+                )
+                for line in table.rows
+            ],
+        )
+        for table in gain_tables(record, rows)
+    ]
+
+
+def compared_rows(
     rows: Sequence[TableRow], metric: MetricDescription, costs: dict[Method, MethodCost]
 ) -> dict[tuple[Method, int], Comparison]:
     """Return (method, budget) → comparison with random, of the methods whose cost is known."""
@@ -201,111 +218,3 @@ def _training(record: StudyRecord, budget: int) -> str:
         cell.seconds_train for cell in record.cells if cell.budget == budget and cell.seconds_train
     ]
     return duration(fmean(known)) if known else "–"
-
-
-def gain_figure(
-    name: str, record: StudyRecord, rows: Sequence[TableRow], metric: MetricDescription
-) -> str:
-    """Draw gain over random against cost, a dot a method, a panel a budget."""
-    costs = method_costs(record)
-    compared = _compared(rows, metric, costs)
-    methods = [m for m in costs if any(m == method for method, _ in compared) and costs[m].seconds]
-    if not methods:
-        return ""
-    budgets = sorted({budget for _, budget in compared})
-    looks = _looks(methods)
-    places, ends = _spread_out([costs[method].seconds for method in methods])
-    scale = 100 if metric.share else 1
-    labels = {method: record.legend.method(method) for method in methods}
-
-    def paint(figure: Figure) -> None:
-        panels = figure.subplots(len(budgets), 1, squeeze=False, sharex=True, sharey=True)[:, 0]
-        for axes, budget in zip(panels, budgets, strict=True):
-            axes.axhline(0, color=svg.INK, linewidth=1)
-            for method, x in zip(methods, places, strict=True):
-                versus = compared.get((method, budget))
-                if versus is None:
-                    continue
-                found = gain(metric, versus)
-                colour, marker = looks[method]
-                if found.low is not None and found.high is not None:
-                    bar = [scale * found.low, scale * found.high]
-                    axes.plot([x, x], bar, color=colour, linewidth=1.4)
-                fill = svg.GROUND if versus.verdict == "cannot tell" else colour
-                axes.plot(
-                    x, scale * found.mean, marker, color=colour, markerfacecolor=fill, markersize=6
-                )
-            axes.set_title(f"budget {budget:,}")
-            axes.yaxis.set_major_locator(MaxNLocator(4))
-        panels[-1].set_xscale("log")
-        panels[-1].set_xlim(*ends)
-        ticks = _ticks(*ends)
-        panels[-1].set_xticks(ticks, [_tick_words(tick) for tick in ticks])
-        panels[-1].xaxis.set_minor_locator(NullLocator())
-        panels[-1].set_xlabel("time that the method took, random: none")
-        unit = f"{metric.words}, points" if metric.share else metric.words
-        figure.supylabel(f"gain in {unit} · better →", fontsize=10.5, color=svg.SOFT)
-        handles = [
-            Line2D([], [], linestyle="none", marker=looks[method][1], color=looks[method][0],
-                   label=svg.short(labels[method] + " (at least)" * bool(costs[method].lacking), 30))
-            for method in methods
-        ]  # fmt: skip
-        figure.legend(handles=handles, loc="outside lower center", ncols=2)
-
-    summary = "; ".join(
-        f"{labels[method]}, {costs[method].words}: "
-        + ", ".join(
-            f"{number(metric, gain(metric, versus).mean, 3, signed=True)} at {budget}"
-            f" ({versus.verdict})"
-            for budget in budgets
-            if (versus := compared.get((method, budget)))
-        )
-        for method in methods
-    )
-    height = 0.7 + 1.7 * len(budgets) + 0.2 * ((len(methods) + 1) // 2)
-    return svg.draw(name, f"Gain in {metric.words} against cost", summary, height, paint)
-
-
-def _looks(methods: Sequence[Method]) -> dict[Method, tuple[str, str]]:
-    """Return colour (one a representation) and marker (one a selector) of each method."""
-    representations = list(dict.fromkeys(method.representation for method in methods))
-    selectors = list(dict.fromkeys(method.selector for method in methods))
-    return {
-        method: (
-            svg.METHOD_COLOURS[
-                representations.index(method.representation) % len(svg.METHOD_COLOURS)
-            ],
-            svg.MARKERS[selectors.index(method.selector) % len(svg.MARKERS)],
-        )
-        for method in methods
-    }
-
-
-def _spread_out(seconds: Sequence[float]) -> tuple[list[float], tuple[float, float]]:
-    """Return where dots are drawn on the axis of time, and its ends: a factor of 10 or more.
-
-    Dots that would hide each other are moved aside, by as little as can be (least squares).
-    """
-    low, high = min(seconds), max(seconds)
-    room = max(1.2, (10 * low / high) ** 0.5)
-    gap = np.log(room**2 * high / low) * min(_APART, _MOVED / len(seconds))
-    order = np.argsort(seconds, kind="stable")
-    gaps = gap * np.arange(len(order))
-    places = np.empty(len(order))
-    places[order] = np.exp(isotonic_regression(np.log(seconds)[order] - gaps).x + gaps)
-    ends = min(low / room, places.min() / 1.2), max(high * room, places.max() * 1.2)
-    return [float(place) for place in places], (float(ends[0]), float(ends[1]))
-
-
-def _ticks(low: float, high: float) -> list[float]:
-    """Return round times between the ends; finer ones where there would be less than three."""
-    coarse = [tick for tick in _TICKS if low <= tick <= high]
-    fine = [tick * step for tick in _TICKS for step in (1, 3) if low <= tick * step <= high]
-    return coarse if len(coarse) > 2 else fine
-
-
-def _tick_words(seconds: float) -> str:
-    for unit, words in ((3600, "h"), (60, "min"), (1, "s")):
-        if seconds >= unit:
-            return f"{seconds / unit:,.3g} {words}"
-    return f"{1000 * seconds:.3g} ms"

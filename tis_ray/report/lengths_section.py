@@ -9,11 +9,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from tis_ray.analysis.recorded import Lengths
 from tis_ray.analysis.study_values import POOL
-from tis_ray.report import svg
+from tis_ray.report.charts import (
+    INK,
+    METHOD_COLOURS,
+    OPEN,
+    WIDTH,
+    Drawing,
+    Spec,
+    named,
+    printable,
+    values,
+)
 from tis_ray.report.record import StudyRecord
 
 SHARES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -49,32 +58,60 @@ def length_table(record: StudyRecord) -> list[dict[str, str]]:
     ]
 
 
-def length_figure(record: StudyRecord) -> str:
+def length_figure(record: StudyRecord) -> Drawing:
     """Draw the responses' lengths: 5% to 95% as a line, the middle half as a bar, the median."""
     shown = {record.legend.part(part): found for part, found in record.lengths.items()}
     if not shown:
-        return ""
+        return Drawing("lengths", "", "")
     pool = record.lengths.get(POOL) or next(iter(shown.values()))
-
-    def paint(figure: Figure) -> None:
-        axes = figure.subplots()
-        for y, found in enumerate(shown.values()):
-            low, first, middle, third, high = found["response_quantiles"]
-            axes.plot([low, high], [y, y], color=svg.OPEN, linewidth=1.2)
-            axes.plot([first, third], [y, y], color=svg.METHOD_COLOURS[0], linewidth=6)
-            axes.plot([middle], [y], marker="o", color=svg.INK, markersize=5)
-        axes.axvline(pool["response_quantiles"][2], color=svg.OPEN, linestyle=":")
-        axes.set_yticks(range(len(shown)), [svg.short(name, 34) for name in shown])
-        axes.set_ylim(len(shown) - 0.4, -0.6)
-        axes.set_xlim(left=0)
-        axes.set_xlabel("tokens of a response")
-        axes.tick_params(axis="y", length=0)
-
-    summary = "; ".join(
-        f"{name}: {_spread(found['response_quantiles'])}" for name, found in shown.items()
+    names = ("low", "first", "middle", "third", "high")
+    rows = [
+        {
+            "part": name,
+            **dict(zip(names, found["response_quantiles"], strict=True)),
+            "text": _spread(found["response_quantiles"]),
+        }
+        for name, found in shown.items()
+    ]
+    x: Spec = {"type": "quantitative", "title": "tokens of a response", "scale": {"zero": True}}
+    encoding: Spec = {
+        "y": {
+            "field": "part",
+            "type": "nominal",
+            "title": None,
+            "sort": [printable(name) for name in shown],
+            "axis": {"ticks": False, "domain": False, "grid": False},
+        },
+        "tooltip": [named("part", "rows of"), named("text", "median [5%, 95%]")],
+    }
+    spec: Spec = {
+        "data": values(rows),
+        "width": WIDTH,
+        "height": 22 * len(shown),
+        "layer": [
+            {
+                "mark": {"type": "rule", "color": OPEN},
+                "encoding": {**encoding, "x": {"field": "low", **x}, "x2": {"field": "high"}},
+            },
+            {
+                "mark": {"type": "bar", "size": 7, "color": METHOD_COLOURS[0]},
+                "encoding": {**encoding, "x": {"field": "first", **x}, "x2": {"field": "third"}},
+            },
+            {
+                "mark": {"type": "point", "filled": True, "color": INK, "size": 45, "opacity": 1},
+                "encoding": {**encoding, "x": {"field": "middle", **x}},
+            },
+            {
+                "mark": {"type": "rule", "strokeDash": [2, 3], "color": OPEN},
+                "encoding": {"x": {"datum": pool["response_quantiles"][2], "type": "quantitative"}},
+            },
+        ],
+    }
+    caption = (
+        "Median, middle half, and 5% to 95% of the rows; dotted, the pool's median. Where a subset's"
+        " responses have other lengths, part of its gain may be length: compare the selector length matched."
     )
-    height = 0.75 + 0.27 * len(shown)
-    return svg.draw("lengths", "Length of responses", summary, height, paint)
+    return Drawing("lengths", "Length of responses", caption, spec)
 
 
 def _spread(quantiles: Sequence[float]) -> str:

@@ -1,39 +1,39 @@
-"""The section on orderings: how much they agree, ties and score ranges, and each row's margin."""
+"""The section on orderings: how much they agree, ties and score ranges."""
 
 from __future__ import annotations
 
 from tis_ray.analysis import Method
 from tis_ray.analysis.agreement import weight_of_top
-from tis_ray.analysis.margins import NEAR
-from tis_ray.analysis.recorded import SelectedRow
-from tis_ray.report.formatting import MINUS
 from tis_ray.report.record import StudyRecord
+from tis_ray.report.sheets import Sheet
 
 _TOP = 100  # ranks whose share of the weight is given
 
 
-def agreement_table(record: StudyRecord) -> dict[str, object] | None:
+def agreement_sheet(record: StudyRecord) -> Sheet | None:
     """Return the matrix of all orderings: Jaccard below the diagonal, rank-biased overlap above."""
     found = record.agreement
     if not found:
         return None
     size = len(found["names"])
-    cells = [[""] * size for _ in range(size)]
+    cells = [["–"] * size for _ in range(size)]
     for pair in found["pairs"]:
         left, right = sorted((pair["left"], pair["right"]))
         cells[right][left] = f"{pair['jaccard']:.2f}"
         cells[left][right] = f"{pair['rank_biased']:.2f}"
     names = [record.legend.method(method) for method in found["names"]]
     top = min(_TOP, found["rows"])
-    return {
-        "names": names,
-        "rows": list(zip(names, cells, strict=True)),
-        "budget": f"{found['rows']:,}",
-        "candidates": f"{found['candidates']:,}",
-        "random": f"{found['random']:.3f}",
-        "top": f"with p = {found['p']:g} the first {top} ranks have "
-        f"{weight_of_top(top, found['p']):.0%} of the weight",
-    }
+    return Sheet(
+        "agreement",
+        "Agreement",
+        f"The first {found['rows']:,} rows of each. Below the diagonal: Jaccard index, the rows in both over"
+        f" the rows in either; two random subsets of {found['candidates']:,} rows would have"
+        f" {found['random']:.3f}. Above it: rank-biased overlap, in which the top counts most (with p ="
+        f" {found['p']:g} the first {top} ranks have {weight_of_top(top, found['p']):.0%} of the weight).",
+        ("Ordering", *names),
+        [(name, *line) for name, line in zip(names, cells, strict=True)],
+        frozenset(names),
+    )
 
 
 def score_lines(record: StudyRecord) -> list[dict[str, str]]:
@@ -49,16 +49,3 @@ def score_lines(record: StudyRecord) -> list[dict[str, str]]:
         for ordering in record.orderings
         if (scores := ordering.get("scores"))
     ]
-
-
-def clarity(row: SelectedRow, rows: int) -> list[str]:
-    """Return in words how clear the choice of a row was; nothing where nothing is known."""
-    words = []
-    margin = row.get("margin")
-    if margin is not None:
-        words.append(f"margin {margin:.4f}".replace("-", MINUS))
-    count, nearest = row.get("duplicates"), row.get("nearest_rank")
-    if count and nearest is not None:
-        some = "a near-duplicate" if count == 1 else f"{count} near-duplicates"
-        words.append(f"{some} in the first {rows} (cosine ≥ {NEAR:g}), nearest #{nearest + 1}")
-    return words

@@ -10,9 +10,18 @@ from tis_ray.analysis.result_arrays import Results
 from tis_ray.analysis.study_runs import best_of_zero_shots
 from tis_ray.metrics.description import measured
 from tis_ray.paper.budget_tables import Table
-from tis_ray.report.curves import Curve, Labels, Panel, draw_curves, method_look
-from tis_ray.report.formatting import counted, p_words, plain_number, rho_span
+from tis_ray.report.charts import Drawing
+from tis_ray.report.curves import Axes, Level, Point, curves
+from tis_ray.report.formatting import (
+    axis_words,
+    counted,
+    number,
+    p_words,
+    plain_number,
+    rho_span,
+)
 from tis_ray.report.record import StudyRecord
+from tis_ray.report.sheets import Sheet, sheet
 
 
 @dataclass(frozen=True)
@@ -51,6 +60,14 @@ def study_lines(record: StudyRecord) -> list[QuantileLine]:
     return lines
 
 
+def quantile_sheet(lines: list[QuantileLine], over: str) -> Sheet:
+    """Return the table for files."""
+    heads = {"name": "Representation", "metric": "Metric", "over": "Over", "rho": "ρ"}
+    heads |= {"interval": "95% interval", "significant": "Significant"}
+    note = f"Spearman's ρ between quantile and value: {over}."
+    return sheet("quantiles", "Rank correlations", note, heads, map(vars, lines), ("rho",))
+
+
 def cell_lines(results: Results, summary: Table) -> list[QuantileLine]:
     """Return a line for each metric and representation over the cells of several studies.
 
@@ -82,31 +99,23 @@ def _significant(found: Table) -> str:
     )
 
 
-def quantile_figure(record: StudyRecord) -> str:
+def quantile_figure(record: StudyRecord) -> Drawing:
     """Draw query loss by quantile, a line a representation, beside zero-shot."""
     loss = record.legend.metric("query_loss")
-    curves = [
-        Curve(
-            record.legend.representation(curve.method.representation),
-            method_look(i),
-            [quantile[-1] for quantile in curve.quantiles],
-            curve.values,
-        )
-        for i, curve in enumerate(
-            curve for curve in quantile_curves(record.quantiles, [loss]) if not curve.focus
-        )
+    found = [c for c in quantile_curves(record.quantiles, [loss]) if not c.focus]
+    points = [
+        Point(name, name, "", quantile[-1], value, None, None, number(loss, value, 3))
+        for curve in found
+        for name in [record.legend.representation(curve.method.representation)]
+        for quantile, value in zip(curve.quantiles, curve.values, strict=True)
     ]
-    if not curves:
-        return ""
     zero = best_of_zero_shots(record.cells, loss)
-    return draw_curves(
-        "quantiles",
-        "Query loss by distance quantile",
-        "; ".join(f"{c.label}: {', '.join(f'{y:.3f}' for y in c.y)}" for c in curves),
-        [Panel("", curves, zero[1] if zero else None)],
-        Labels(
-            "quantile of the pool, nearest to the queries first",
-            "query loss",
-            level=record.legend.method(zero[0]) if zero else "",
-        ),
+    levels = (
+        [Level(record.legend.method(zero[0]), zero[1], number(loss, zero[1], 3))] if zero else []
     )
+    axes = Axes("quantile of the pool, nearest to the queries first", axis_words(loss))
+    caption = (
+        "Mean over seeds of the models trained on the first rows of each quantile; low is better."
+    )
+    spec = curves(points, levels, axes) if points else {}
+    return Drawing("quantiles", "Query loss by distance quantile", caption, spec)

@@ -11,6 +11,7 @@ from tis_ray.analysis.intervals import CONFIDENCE
 from tis_ray.analysis.ranks import MeanRank, RankTable
 from tis_ray.metrics.description import MetricDescription
 from tis_ray.report.formatting import counted, p_words, sentence
+from tis_ray.report.sheets import Sheet
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class RankLines:
     metrics: list[str]
     rows: list[tuple[str, list[Rank]]]
     verdicts: list[Verdict]
+    """Of each metric; none where the blocks share subsets, as the seeds of one study do."""
 
 
 def rank_lines(
@@ -77,7 +79,7 @@ def _lines(
             (label(line.name), [_rank(places[metric][line.name], block) for metric in by_metric])
             for line in first.ranks
         ],
-        verdicts=[_verdict(table, block) for table in by_metric.values()],
+        verdicts=[_verdict(t, block) for t in by_metric.values() if t.p_value is not None],
     )
 
 
@@ -102,3 +104,24 @@ def _verdict(table: RankTable, block: str) -> Verdict:
         p=f"too few with {over}" if too_few else p_words(table.p_value),
         over=f"{table.comparisons} comparisons, {over}",
     )
+
+
+def rank_sheets(tables: Sequence[RankLines]) -> list[Sheet]:
+    """Return the tables for files, a line a competitor."""
+    return [
+        Sheet(
+            f"ranks_{number}",
+            table.title,
+            "Mean rank, 1 is best, with its 95% interval. "
+            + "; ".join(
+                f"{metric}: {found.verdict}, {found.p}, {found.over}"
+                for metric, found in zip(table.metrics, table.verdicts, strict=True)
+            ),
+            (table.of, *(f"{m}{w}" for m in table.metrics for w in ("", ", interval", ", best"))),
+            [
+                (name, *(text for c in cells for text in (c.rank, c.interval, c.best)))
+                for name, cells in table.rows
+            ],
+        )
+        for number, table in enumerate(tables, 1)
+    ]

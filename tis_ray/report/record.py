@@ -29,6 +29,7 @@ from tis_ray.analysis.recorded import (
 from tis_ray.analysis.study_pairs import MethodPair, method_pairs
 from tis_ray.analysis.study_values import POOL, Part
 from tis_ray.errors import InputError
+from tis_ray.report.recorded_texts import GradedAnswers, SelectedTexts
 from tis_ray.settings import DrawsConfig
 from tis_ray.store import read_text, write_bytes
 
@@ -54,6 +55,10 @@ class StudyRecord:
     search: Search | None = None
     overlaps: Overlaps | None = None
     orderings: list[SelectedRows] = field(default_factory=list)
+    texts: SelectedTexts | None = None
+    """Of all selected rows and their queries, each once."""
+    answers: list[GradedAnswers] = field(default_factory=list)
+    """What the trained models answered: to the test rows, and to each task."""
     agreement: Agreement | None = None
     map: PoolMap | None = None
     certificates: list[RecordedCertificate] = field(default_factory=list)

@@ -20,6 +20,7 @@ from tis_ray.report.formatting import (
     sentence,
     with_template,
 )
+from tis_ray.report.sheets import Sheet, sheet
 
 _WARNINGS = {
     "below_zero_shot": "on average worse than zero-shot, on some metric: as if training had hurt",
@@ -68,20 +69,27 @@ class Line:
     note: str = ""
     parse_failures: str = ""
     random: Difference | None = None
+    drawn: Difference | None = None
+    """Of the method selected anew in each draw, where the study made draws."""
     zero_shot: Difference | None = None
-    which: str = ""
-    """Which of two zero-shots it is compared with."""
 
 
 @dataclass(frozen=True)
 class ResultsTable:
     """One metric's table, with the names of the figures above it."""
 
+    metric: str
     name: str
     figures: list[str]
     direction: str
     over: str
     """What a mean is over: "Seeds" or "Cells"."""
+    times: str
+    """How many of them, where all rows have as many."""
+    which: str
+    """Which of two zero-shots the rows are compared with."""
+    drawn: bool
+    """Whether methods selected anew."""
     parsed: bool
     """Whether answers were read, some of which may have been unreadable."""
     rows: list[Line]
@@ -97,10 +105,14 @@ def results_table(
     places = decimals(rows, metric)
     summaries = [row.metrics[metric.name] for row in rows if metric.name in row.metrics]
     return ResultsTable(
+        metric=metric.name,
         name=sentence(metric.words),
         figures=list(figures),
         direction="lower" if metric.lower_is_better else "higher",
         over=pairs.capitalize(),
+        times=_same({str(s.value.n) for s in summaries if s.vs_random}),
+        which=next((with_template(s.zero_shot) for s in summaries if s.zero_shot), ""),
+        drawn=any(summary.method_vs_random is not None for summary in summaries),
         parsed=any(summary.parse_failures is not None for summary in summaries),
         rows=[_line(row, metric, places) for row in rows],
     )
@@ -126,9 +138,98 @@ def _line(row: TableRow, metric: MetricDescription, places: int) -> Line:
         parse_failures="" if unread is None else f"{100 * unread:.1f}%",
         over="–" if single else str(summary.value.n),
         random=difference(summary.vs_random, metric, places),
+        drawn=difference(summary.method_vs_random, metric, places),
         zero_shot=difference(summary.vs_zero_shot, metric, places),
-        which=with_template(summary.zero_shot),
     )
+
+
+def _same(counts: set[str]) -> str:
+    return next(iter(counts)) if len(counts) == 1 else ""
+
+
+def results_sheet(
+    rows: Sequence[TableRow], metric: MetricDescription, name: str, pairs: Pairs = "seeds"
+) -> Sheet:
+    """Return one metric's table for files: each number in a column of its own."""
+    places, unit = decimals(rows, metric), ", %" if metric.share else ""
+    points = ", points" if metric.share else ""
+
+    def bare(value: float | None, *, signed: bool = False) -> str:
+        if value is None:
+            return ""
+        return (
+            number(metric, value, places, signed=signed).removesuffix("%").removesuffix(" points")
+        )
+
+    lines = []
+    for row in rows:
+        found = row.metrics.get(metric.name)
+        line: dict[str, str | int] = {"method": row.label, "budget": row.budget or ""}
+        if found is None:
+            lines.append({**line, "mean": "no result", "over": 0})
+            continue
+        line |= {"over": found.value.n, "mean": bare(found.value.mean)}
+        line |= {"low": bare(found.value.low), "high": bare(found.value.high)}
+        for other, versus in (
+            ("random", found.vs_random),
+            ("drawn", found.method_vs_random),
+            ("zero", found.vs_zero_shot),
+        ):
+            if versus is not None:
+                line |= {
+                    other: bare(versus.difference, signed=True),
+                    f"{other}_low": bare(versus.low, signed=True),
+                    f"{other}_high": bare(versus.high, signed=True),
+                    f"{other}_p": probability(versus.p_value),
+                    f"{other}_verdict": versus.verdict,
+                }
+        lines.append(line)
+    heads = {
+        "method": "Method",
+        "budget": "Budget",
+        "over": pairs.capitalize(),
+        "mean": f"Mean{unit}",
+        "low": "Low",
+        "high": "High",
+    }
+    compared = {"random": "random", "drawn": "random, method", "zero": "zero-shot"}
+    known = {key for line in lines for key in line}
+    for other, words in compared.items():
+        if other not in known:
+            continue
+        heads |= {
+            other: f"Minus {words}{points}",
+            f"{other}_low": f"Low of difference to {words}",
+            f"{other}_high": f"High of difference to {words}",
+            f"{other}_p": f"p against {words}",
+            f"{other}_verdict": f"Against {words}",
+        }
+    texts = ("method", "budget", "random_verdict", "drawn_verdict", "zero_verdict")
+    title = sentence(metric.words)
+    note = (
+        f"{'Lower' if metric.lower_is_better else 'Higher'} is better. Mean and 95% interval over"
+    )
+    note += f" {pairs}; differences are paired by {pairs[:-1]}."
+    whole = sheet(name, title, note, heads, lines, [key for key in heads if key not in texts])
+    narrow = {"method": "Method", "budget": "Budget", "mean": heads["mean"]}
+    narrow |= {"random": heads["random"], "random_p": "p", "zero": heads["zero"]}
+    joined = [
+        {
+            **line,
+            **{
+                key: f"{line[key]} [{line[low]}, {line[high]}]"
+                for key, low, high in (
+                    ("mean", "low", "high"),
+                    ("random", "random_low", "random_high"),
+                    ("zero", "zero_low", "zero_high"),
+                )
+                if line.get(low)
+            },
+        }
+        for line in lines
+    ]
+    right = ("budget", "mean", "random", "random_p", "zero")
+    return replace(whole, paper=sheet(name, title, note, narrow, joined, right))
 
 
 def difference(

@@ -1,98 +1,71 @@
-"""The report of one study: what stands in which section, as texts for its template."""
+"""The report of one study: what stands in which section, for its templates, and the same as files."""
 
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
 
-from tis_ray.analysis import Legend, Method, StageCost, TableRow
+from tis_ray.analysis import TableRow
 from tis_ray.analysis.ranks import rank_tables, ranked_runs
-from tis_ray.analysis.recorded import RecordedCertificate
-from tis_ray.analysis.study_values import POOL
-from tis_ray.report import svg
-from tis_ray.report.budgets_section import effective_budgets, overlap_lines
+from tis_ray.report.answers_section import answers_data
+from tis_ray.report.budgets_section import overlap_lines
+from tis_ray.report.charts import figure_name
+from tis_ray.report.cost_sheets import spent
 from tis_ray.report.distances_section import distance_tables
-from tis_ray.report.figures import difference_name, drawings
-from tis_ray.report.formatting import duration, metrics_of
+from tis_ray.report.figures import drawings
+from tis_ray.report.files import write_files
+from tis_ray.report.formatting import decimals, duration, metrics_of
 from tis_ray.report.gains_section import gain_tables
 from tis_ray.report.headline import headline
 from tis_ray.report.html import Page, Section, write_page
-from tis_ray.report.lengths_section import length_table
-from tis_ray.report.orderings_section import agreement_table, clarity, score_lines
+from tis_ray.report.pairs_section import MOST, pair_tables
 from tis_ray.report.quantiles_section import study_lines
-from tis_ray.report.ranks_section import rank_lines
+from tis_ray.report.ranks_section import RankLines, rank_lines
 from tis_ray.report.record import StudyRecord
 from tis_ray.report.results_section import results_table, warnings_of
-from tis_ray.report.search_section import search_table
+from tis_ray.report.rows_section import rows_data, rows_hint
+from tis_ray.report.study_sheets import all_sheets, plain_sheets, quarantined_rows
+from tis_ray.report.terms import study_terms
 
-MOST_EXAMPLES = 50
-"""Rows shown of each ordering."""
-TEXT_BUDGET = 600_000
-"""Characters of example text on the whole page; each text is cut to an equal share."""
-OPEN_EXAMPLES = 10
-"""Rows of each ordering that are in view before the reader asks for more."""
 MOST_QUARANTINED = 200
 """Quarantined rows listed one by one; the counts cover all."""
-
-SCRIPT = """
-const box = document.getElementById("filter");
-box.parentElement.hidden = false;
-box.addEventListener("input", () => {
-  const wanted = box.value.toLowerCase();
-  for (const part of document.querySelectorAll("details.method, details.rest"))
-    part.open = wanted !== "" || part.dataset.open === "yes";
-  for (const item of document.querySelectorAll(".examples > li"))
-    item.hidden = !item.textContent.toLowerCase().includes(wanted);
-});
-"""
 
 
 def build_report(record: StudyRecord, out_dir: str | Path) -> Path:
     """Write `out_dir/index.html` atomically and return its path. Equal records, equal bytes."""
     record = StudyRecord.from_json(record.to_json())  # plain types, as when redrawn from disk
     rows = record.table()
+    metrics = metrics_of(rows)
     figures = drawings(record, rows)
+    places = {metric.name: decimals(rows, metric) for metric in metrics}
     content = {
         "record": record,
-        "figures": figures,
         "tables": [
             results_table(
                 rows,
                 metric,
-                [svg.figure_name("budget", metric.name), difference_name(metric.name)],
+                [
+                    name
+                    for kind in ("budget", "difference")
+                    if (name := figure_name(kind, metric.name)) in figures
+                ],
             )
-            for metric in metrics_of(rows)
+            for metric in metrics
         ],
+        "pair_tables": pair_tables(record.pairs(), metrics, places),
+        "most_pairs": MOST,
+        "ranks": _ranks(record, rows),
         "gains": gain_tables(record, rows),
-        "ranks": rank_lines(
-            {
-                metric: rank_tables(
-                    ranked_runs(record.cells, metric), lower_is_better=metric.lower_is_better
-                )
-                for metric in metrics_of(rows)
-            },
-            record.legend,
-        ),
-        "agreement": agreement_table(record),
-        "scores": score_lines(record),
-        "examples": _examples(record),
-        "open_examples": OPEN_EXAMPLES,
-        "shares": _shares(record),
-        "lengths": length_table(record),
+        "total": spent(record.stages),
+        "sheets": plain_sheets(record),
         "distances": distance_tables(record, rows),
         "quantiles": study_lines(record),
         "quantile_figures": ["quantiles"],
-        "search": search_table(record),
-        "budgets": effective_budgets(record),
         "overlaps": overlap_lines(record),
-        "certificates": [_certificate(found, record.legend) for found in record.certificates],
-        "costs": _costs(record.stages),
-        "total": _total(record.stages),
-        "quarantined": _quarantined(record),
+        "quarantined": quarantined_rows(record, MOST_QUARANTINED),
         "most_quarantined": MOST_QUARANTINED,
         "config": yaml.safe_dump(record.config, sort_keys=False, allow_unicode=True),
         "command": record.command or "tis-ray run config.yaml",
@@ -100,34 +73,89 @@ def build_report(record: StudyRecord, out_dir: str | Path) -> Path:
         "pairs": "seeds",
         "one_study": True,
     }
-    has = {name for name, value in content.items() if value} | set(figures)
-    selected = {"shares", "lengths", "map", "scores", "overlaps", "budgets"}
+    data = {"row-data": rows_data(record), "answer-data": answers_data(record)}
     page = Page(
         title=record.name,
         kind="report",
         facts=_facts(record, rows),
         headline=headline(rows),
+        sections=_sections(record, content, set(figures), data),
+        figures=figures,
+        metrics={metric.name: metric.words for metric in metrics},
         warnings=warnings_of(rows),
-        sections=(
-            Section("results", "Results", "tables" in has),
-            Section("gains", "Cost against gain", "gains" in has),
-            Section("ranks", "Ranks", "ranks" in has),
-            Section("quantiles", "Quantiles", bool(content["quantiles"])),
-            Section("search", "Settings of fine-tuning", "search" in has),
-            Section("selected", "What was selected", bool(selected & has)),
-            Section("orderings", "Orderings", bool(content["scores"] or content["agreement"])),
-            Section("distances", "Distances", bool(content["distances"])),
-            Section("certificates", "Exactness", "certificates" in has),
-            Section("examples", "Selected examples", "examples" in has),
-            Section("cost", "Cost", "costs" in has),
-            Section("quarantine", "Quarantine"),
-            Section("again", "Run it again"),
-            Section("reading", "How to read the numbers"),
-        ),
-        script=SCRIPT if content["examples"] else "",
+        data=data,
+        terms=study_terms(record.legend, rows),
         version=record.environment.get("tis_ray", ""),
     )
-    return write_page(page, out_dir, content)
+    return write_page(page, out_dir, content | {"figures": figures})
+
+
+def write_study_files(record: StudyRecord, folder: str | Path) -> int:
+    """Write every table and figure of a study into a folder; return how many files."""
+    record = StudyRecord.from_json(record.to_json())
+    rows = record.table()
+    sheets = all_sheets(record, rows, record.pairs(), _ranks(record, rows))
+    return write_files(folder, drawings(record, rows).values(), sheets)
+
+
+def _sections(
+    record: StudyRecord,
+    content: Mapping[str, object],
+    figures: set[str],
+    data: Mapping[str, object],
+) -> list[Section]:
+    """Return the parts of the page in order: the answer's numbers, and folds with the rest."""
+    has = {name for name, value in content.items() if value} | figures
+    sheets = plain_sheets(record)
+    orderings = {"agreement", "scores"} & set(sheets)
+    selected = {"composition", "lengths", "map", "overlaps"} & has or "budgets" in sheets
+
+    def fold(anchor: str, words: str, title: str, shown: object, hint: str = "") -> Section:
+        return Section(anchor, words, title, bool(shown), True, hint)
+
+    return [
+        Section("results", "Results", "Results", "tables" in has),
+        Section(
+            "pairs",
+            "Methods",
+            "Methods against each other",
+            bool({"pair_tables", "ranks"} & has),
+        ),
+        Section("bill", "Bill", "The bill", bool(record.stages)),
+        fold("values", "Values", "Everything measured", "values" in sheets,
+             "shares of unreadable and unfinished answers, too"),
+        fold("rows", "Rows", "Selected rows", data["row-data"], rows_hint(record)),
+        fold("answers", "Answers", "Answers beside labels", data["answer-data"],
+             "what each method fixed and broke"),
+        fold("selected", "Subsets", "What was selected", selected,
+             "map, sources, lengths, overlap"),
+        fold("orderings", "Orderings", "How the orderings compare", orderings,
+             "agreement, ties, scores"),
+        fold("quantiles", "Quantiles", "Is nearer data better data?", content["quantiles"]),
+        fold("search", "Settings", "Settings of fine-tuning", "search" in sheets),
+        fold("distances", "Distances", "How far each subset is from the queries",
+             content["distances"]),
+        fold("certificates", "Exactness", "How exact the scores are", "certificates" in sheets),
+        fold("quarantine", "Quarantine", "Quarantine", True,
+             f"{len(record.quarantined):,} rows could not be used" if record.quarantined else "none"),
+        fold("again", "Again", "Run it again", True, "command, versions, config"),
+        fold("reading", "Reading", "How to read the numbers", True,
+             "intervals, tests, what is not covered"),
+    ]  # fmt: skip
+
+
+def _ranks(record: StudyRecord, rows: Sequence[TableRow]) -> list[RankLines]:
+    return rank_lines(
+        {
+            metric: rank_tables(
+                ranked_runs(record.cells, metric),
+                lower_is_better=metric.lower_is_better,
+                independent=False,
+            )
+            for metric in metrics_of(rows)
+        },
+        record.legend,
+    )
 
 
 def _facts(record: StudyRecord, rows: Sequence[TableRow]) -> list[str]:
@@ -147,120 +175,3 @@ def _facts(record: StudyRecord, rows: Sequence[TableRow]) -> list[str]:
 
 def _listed(word: str, values: Sequence[str]) -> str:
     return f"{word}{'s' if len(values) > 1 else ''} {', '.join(values)}" if values else ""
-
-
-def _examples(record: StudyRecord) -> list[dict[str, object]]:
-    """Return the first selected rows of each ordering, texts cut to fit the page."""
-    shown = sum(min(len(ordering["rows"]), MOST_EXAMPLES) for ordering in record.orderings)
-    most = max(300, min(4000, int(TEXT_BUDGET / 1.5 / max(shown, 1))))
-    return [
-        {
-            "name": record.legend.method(Method.from_json(ordering)),
-            "budget": ordering["budget"],
-            "rows": [
-                {
-                    "score": "" if row.get("score") is None else f"{row['score']:.4g}",
-                    "clarity": clarity(row, len(ordering["rows"])),
-                    "source": row.get("source") or "",
-                    "id": row.get("id") or "",
-                    "text": _cut(row.get("text"), most),
-                    "query": row.get("query_id") or row.get("query", "?"),
-                    "query_text": _cut(row.get("query_text"), most // 2),
-                }
-                for row in ordering["rows"][:MOST_EXAMPLES]
-            ],
-        }
-        for ordering in record.orderings
-    ]
-
-
-def _cut(text: str | None, most: int) -> str:
-    text = text or ""
-    if len(text) <= most:
-        return text
-    return f"{text[:most]}… [{len(text) - most:,} more characters]"
-
-
-def _shares(record: StudyRecord) -> dict[str, object] | None:
-    """Return the composition as a table: a source a line, counts and percent of each column."""
-    columns = {part: c for part, c in record.composition.items() if sum(c.values())}
-    if not columns:
-        return None
-    sources = Counter[str]()
-    for counts in columns.values():
-        sources.update(counts)
-    pool = columns.get(POOL, {})
-    order = sorted(sources, key=lambda source: (-pool.get(source, 0), source))
-    return {
-        "columns": [record.legend.part(part) for part in columns],
-        "rows": [
-            (
-                source,
-                [
-                    f"{c.get(source, 0):,} ({100 * c.get(source, 0) / sum(c.values()):.1f}%)"
-                    for c in columns.values()
-                ],
-            )
-            for source in order
-        ],
-    }
-
-
-def _certificate(found: RecordedCertificate, legend: Legend) -> dict[str, str]:
-    """Return in words how far scores are from exact, and what a cascade kept and lost."""
-    name = legend.representation(found["representation"])
-    noise = "no projection: exact"
-    if found.get("projection"):
-        overlaps = found.get("predicted_overlap") or {}
-        agree = ", ".join(f"top {float(p):.0%}: {share:.0%}" for p, share in overlaps.items())
-        noise = (
-            f"estimated error {found['noise_within_query']:.4f} (scores of a query spread by "
-            f"{found['spread']:.4f}); predicted agreement with exact scores, {agree}"
-        )
-    lost = ""
-    if cascade := found.get("cascade"):
-        by = legend.representation(cascade["by"])
-        lost = f"{by} kept {cascade['kept']:,} of {cascade['pool']:,} rows"
-        for entry in cascade.get("recall", [])[:1]:
-            lost += (
-                f"; of the {entry['rows']} rows that full {name} would take from a sample of "
-                f"{cascade['sample']:,}, {entry['kept']} were kept: recall "
-                f"{entry['kept'] / entry['rows']:.0%} [{entry['low']:.0%}, {entry['high']:.0%}]"
-            )
-    return {"name": name, "scored": found.get("kind", ""), "noise": noise, "lost": lost}
-
-
-def _costs(stages: Iterable[StageCost]) -> list[dict[str, object]]:
-    """Return one line a stage: its artifacts added up."""
-    groups: dict[str, list[StageCost]] = defaultdict(list)
-    for stage in stages:
-        groups[stage.stage].append(stage)
-    return [
-        {
-            "stage": name,
-            "artifacts": len(parts),
-            "reused": sum(p.reused for p in parts),
-            **_total(parts),
-            "rows": sum(p.rows for p in parts),
-            "quarantined": sum(p.quarantined for p in parts),
-            "device": ", ".join(sorted({p.device for p in parts} - {""})),
-            "peak_mb": max(p.peak_mb for p in parts),
-        }
-        for name, parts in groups.items()
-    ]
-
-
-def _total(stages: Iterable[StageCost]) -> Mapping[str, float]:
-    """Return seconds spent now, and seconds saved by reuse."""
-    seconds = {"computed": 0.0, "saved": 0.0}
-    for stage in stages:
-        seconds["saved" if stage.reused else "computed"] += stage.seconds
-    return seconds
-
-
-def _quarantined(record: StudyRecord) -> list[tuple[str, str, int]]:
-    """Return (side, reason, count), the largest first."""
-    counts = Counter(
-        (row.get("side") or "?", row.get("reason") or "?") for row in record.quarantined
-    )
-    return [(side, reason, count) for (side, reason), count in counts.most_common()]

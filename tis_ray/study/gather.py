@@ -6,7 +6,7 @@ import datetime
 import importlib.metadata
 import platform
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -29,6 +29,7 @@ from tis_ray.finished.choices import FeatureFacts, choices, feature_facts
 from tis_ray.finished.lineage import trace
 from tis_ray.report import StudyRecord
 from tis_ray.report.lengths_section import length_facts
+from tis_ray.report.recorded_texts import MOST_TEXT, SelectedTexts, shared_out
 from tis_ray.stages.ordering_artifact import StudyOrdering
 from tis_ray.stages.rows_to_scores import Represented
 from tis_ray.stages.scores import read_certificate
@@ -37,12 +38,13 @@ from tis_ray.store import read_parquet
 from tis_ray.store.feature_views import FeatureSet
 from tis_ray.store.sides import Side
 from tis_ray.study.labels import legend_of
+from tis_ray.study.texts import graded_answers, side_texts
 
 if TYPE_CHECKING:
     from tis_ray.study.study import Study
 
-SHOWN_ROWS = 200
-"""Rows of each ordering whose texts the report holds."""
+COMPARED_ROWS = 1000
+"""Rows of each ordering among which near-duplicates are looked for: that takes their number squared."""
 SHOWN_OVERLAPS = 100
 """Overlapping pairs that the report holds, the strongest first."""
 MAP_ROWS = 5000
@@ -59,9 +61,6 @@ def study_record(study: Study, command: str) -> StudyRecord:
     features = next((r.pool_features for r in study.represented if r.pool_features), None)
     # Of a selector that draws, one seed's subset stands for the others.
     orderings = [o for o in study.orderings if o.seed in (None, config.seed[0])]
-    wanted = {int(row) for o in orderings for row in o.table()["index"].to_pylist()[:SHOWN_ROWS]}
-    texts = _texts(pool, wanted)
-    query_texts = _texts(query, None)
     sources = np.concatenate(
         [table["source"].to_numpy(zero_copy_only=False) for table in pool.token_tables()]
     )
@@ -87,7 +86,9 @@ def study_record(study: Study, command: str) -> StudyRecord:
         cells=cells,
         quantiles=quantiles,
         overlaps=_overlaps(study.screen),
-        orderings=[_selected_rows(o, texts, query_texts) for o in orderings],
+        orderings=[_selected_rows(o) for o in orderings],
+        texts=_selected_texts(orderings, pool, query),
+        answers=graded_answers(cells, study.test),
         agreement=pairwise_agreement(
             {_method(o): o.table()["index"].to_numpy() for o in orderings}, len(rows_N)
         ),
@@ -109,23 +110,20 @@ def study_record(study: Study, command: str) -> StudyRecord:
     )
 
 
-def _selected_rows(
-    ordering: StudyOrdering, texts: Mapping[int, str], query_texts: Mapping[int, str]
-) -> SelectedRows:
-    """Return the first rows of an ordering with their texts, margins and near-duplicates."""
+def _selected_rows(ordering: StudyOrdering) -> SelectedRows:
+    """Return the rows of an ordering with their margins, and near-duplicates of the first."""
     table = ordering.table()
     lineage = trace(ordering.artifact.path, ordering.name)
-    chosen, alike = choices(lineage), feature_facts(lineage, slice(SHOWN_ROWS))
-    rows: list[SelectedRow] = [
-        {
-            **row,
-            "text": texts[row["index"]],
-            "query_text": query_texts.get(row["query"], ""),
-            "margin": float(chosen.margin_B[row["rank"]]) if chosen else None,
-            **(_near_duplicates(alike, row["rank"]) if alike else {}),
-        }
-        for row in table.slice(0, SHOWN_ROWS).to_pylist()
-    ]
+    chosen, alike = choices(lineage), feature_facts(lineage, slice(COMPARED_ROWS))
+    plain = zip(*(table[name].to_pylist() for name in ("index", "score", "query")), strict=True)
+    rows: list[SelectedRow] = []
+    for rank, (index, score, query) in enumerate(plain):
+        row: SelectedRow = {"index": index, "score": _shorter(score), "query": query}
+        if chosen:
+            row["margin"] = _shorter(chosen.margin_B[rank])
+        if alike and rank < COMPARED_ROWS:
+            row.update(_near_duplicates(alike, rank))
+        rows.append(row)
     return SelectedRows(
         representation=ordering.representation,
         selector=ordering.selector,
@@ -133,6 +131,37 @@ def _selected_rows(
         rows=rows,
         scores=cast(ScoreRange, chosen.facts.to_dict()) if chosen else None,
     )
+
+
+def _shorter(value: float | None) -> float | None:
+    """Return a number with the digits that float32 has: half the characters."""
+    return None if value is None else float(f"{value:.7g}")
+
+
+def _selected_texts(orderings: Sequence[StudyOrdering], pool: Side, query: Side) -> SelectedTexts:
+    """Return the texts of all selected rows and of their queries, each once."""
+    tables = [o.table().select(["index", "query"]) for o in orderings]
+    wanted = {row for table in tables for row in table["index"].to_pylist()}
+    pulled = {row for table in tables for row in table["query"].to_pylist()}
+    rows, queries = side_texts(pool, wanted), side_texts(query, pulled)
+    texts = shared_out([row["text"] for row in (*rows, *queries)], MOST_TEXT)
+    return {
+        "rows": [
+            {
+                "index": row["row"],
+                "id": row["id"],
+                "source": row["source"] or "",
+                "file": row["file"],
+                "line": row["line"],
+                "text": text,
+            }
+            for row, text in zip(rows, texts, strict=False)
+        ],
+        "queries": [
+            {"query": row["row"], "id": row["id"], "text": text}
+            for row, text in zip(queries, texts[len(rows) :], strict=True)
+        ],
+    }
 
 
 def _lengths(side: Side) -> tuple[np.ndarray, np.ndarray]:
@@ -162,7 +191,7 @@ def _near_duplicates(alike: FeatureFacts, rank: int) -> SelectedRow:
     return {
         "duplicates": int(alike.near.counts[rank]),
         "nearest_rank": nearest if nearest >= 0 else None,
-        "nearest_cosine": float(alike.near.cosines[rank]),
+        "nearest_cosine": _shorter(alike.near.cosines[rank]),
     }
 
 
@@ -191,16 +220,6 @@ def _without_feature(represented: Represented) -> list[QuarantinedRow]:
     for row in rows:
         row["detail"] = f"representation {represented.name}"
     return rows
-
-
-def _texts(side: Side, wanted: set[int] | None) -> dict[int, str]:
-    texts = {}
-    for table in side.row_tables():
-        for row in table.select(["row", "messages"]).to_pylist():
-            if wanted is None or row["row"] in wanted:
-                turns = [f"{turn['role']}: {turn['content']}" for turn in row["messages"]]
-                texts[row["row"]] = "\n".join(turns)
-    return texts
 
 
 def _map(

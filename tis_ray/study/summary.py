@@ -13,7 +13,7 @@ from tis_ray.analysis import Cell, TableRow, summarise
 from tis_ray.analysis.winners import leading_metric, wins
 from tis_ray.config import Config, plan
 from tis_ray.metrics.description import MetricDescription
-from tis_ray.report.formatting import counted, interval, metrics_of, number
+from tis_ray.report.formatting import counted, decimals, interval, metrics_of, number
 from tis_ray.report.headline import headline
 from tis_ray.study.bill import print_bill
 from tis_ray.study.labels import legend_of
@@ -29,6 +29,7 @@ def results_tables(rows: list[TableRow]) -> list[Table]:
     Test loss and the first metric of the answers stand in the first table, others in further ones.
     """
     leads = leading_metric(rows)
+    places = {metric.name: decimals(rows, metric) for metric in metrics_of(rows)}
     seeds = max(row.n_seeds for row in rows)
     metrics = [metric for metric in metrics_of(rows) if metric.name != "query_loss"]
     tables = []
@@ -43,7 +44,7 @@ def results_tables(rows: list[TableRow]) -> list[Table]:
         for row in rows:
             table.add_row(
                 row.label + (f" @ {row.budget}" if row.budget else ""),
-                *(text for metric in shown for text in _cells(row, metric)),
+                *(text for metric in shown for text in _cells(row, metric, places[metric.name])),
                 style="bold green" if leads and wins(row, leads) else None,
             )
         tables.append(table)
@@ -111,16 +112,13 @@ def default_tracking_uri(config: Config) -> str:
     return f"sqlite:///{Path(config.runs).absolute() / 'mlflow.db'}"
 
 
-def _cells(row: TableRow, metric: MetricDescription) -> tuple[str, str]:
+def _cells(row: TableRow, metric: MetricDescription, places: int) -> tuple[str, str]:
     """Return a metric's mean with its interval, and the same of its difference to random."""
     summary = row.metrics.get(metric.name)
     if summary is None:
         return "", ""
     value, versus = summary.value, summary.vs_random
-    places = 1 if metric.share else 3
-    mean = number(metric, value.mean, places)
-    if value.low is not None and value.high is not None:
-        mean += f"\n± {number(metric, (value.high - value.low) / 2, places)}"
+    mean = f"{number(metric, value.mean, places)}\n{interval(metric, value, places)}".strip()
     if summary.parse_failures:
         mean += f"\n{100 * summary.parse_failures:.0f}% unreadable"
     if versus is None:

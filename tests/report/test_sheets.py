@@ -1,0 +1,83 @@
+"""Tables in files have the digits of the page, whatever is in their texts."""
+
+import csv
+import io
+
+import pytest
+
+from tests.report.conftest import HOSTILE
+from tis_ray.errors import InputError
+from tis_ray.report.files import write_files
+from tis_ray.report.ranks_section import rank_lines
+from tis_ray.report.sheets import Sheet, sheet
+from tis_ray.report.study_pairs import study_pairs
+from tis_ray.report.study_sheets import all_sheets, plain_sheets
+
+TABLE = Sheet(
+    "t",
+    "A & B",
+    "50% of x_1.",
+    ("Name", "Rows", "Change, %"),
+    [(HOSTILE, 1234, "−0.045"), ('a "b", c', 5, "+1.0")],
+    frozenset({"Change, %"}),
+)
+
+
+def test_csv_is_read_back_with_plain_numbers():
+    head, *rows = csv.reader(io.StringIO(TABLE.csv()))
+    assert head == ["Name", "Rows", "Change, %"]
+    assert rows == [[HOSTILE, "1234", "-0.045"], ['a "b", c', "5", "+1.0"]]
+
+
+def test_the_page_has_separators_and_sets_numbers_to_the_right():
+    first = TABLE.on_page()[0]
+    assert first == [(HOSTILE, False), ("1,234", True), ("−0.045", True)]
+
+
+def test_latex_escapes_what_would_be_read_as_commands():
+    text = TABLE.latex()
+    assert r"\caption{A \& B. 50\% of x\_1.}" in text
+    assert r"\label{tab:t}" in text
+    assert r"\begin{tabular}{lrr}" in text
+    assert r"\$x\_1\$ \&" in text
+    assert "1,234 & $-$0.045" in text
+    assert text.count(r"\toprule") == text.count(r"\bottomrule") == 1
+
+
+def test_a_table_for_paper_has_mean_and_interval_in_one_column(record):
+    rows = record.table()
+    (table,) = (t for t in all_sheets(record, rows, [], []) if t.name == "results_test_loss")
+    (row,) = (r for r in rows if r.label == "LESS + round robin" and r.budget == 500)
+    value = row.metrics["test_loss"].value
+    cell = f"{value.mean:.3f} [{value.low:.3f}, {value.high:.3f}]"
+    assert f"LESS + round robin & 500 & {cell} &" in table.latex()
+    assert f"LESS + round robin,500,3,{value.mean:.3f},{value.low:.3f}," in table.csv()
+
+
+def test_every_table_of_a_full_record_is_a_file_of_its_own(record, tmp_path):
+    rows = record.table()
+    tables = all_sheets(record, rows, study_pairs(record), rank_lines({}, record.legend))
+    names = [table.name for table in tables]
+    assert len(set(names)) == len(names)
+    assert set(plain_sheets(record)) < set(names)
+    assert {"cells", "values", "pairs_test_loss", "bill_exact_match", "distances_LESS"} <= set(
+        names
+    )
+    assert write_files(tmp_path / "to", [], tables) == 2 * len(names)
+    with (tmp_path / "to/tables/cells.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == len(record.cells)
+    assert [float(line["test_loss"]) for line in lines] == pytest.approx(
+        [cell.metrics["test_loss"] for cell in record.cells], rel=1e-6
+    )
+
+
+def test_a_file_where_a_folder_belongs_is_refused(tmp_path):
+    (tmp_path / "x").write_text("")
+    with pytest.raises(InputError, match=r"--to: .*x is a file"):
+        write_files(tmp_path / "x" / "y", [], [TABLE])
+
+
+def test_rows_by_key_keep_the_order_of_the_heads():
+    found = sheet("n", "T", "", {"b": "B", "a": "A"}, [{"a": 1, "b": "x", "c": "left out"}], ("a",))
+    assert (found.columns, found.rows) == (["B", "A"], [["x", 1]])
