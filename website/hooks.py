@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from html import unescape
 from pathlib import Path
 from posixpath import normpath, relpath
 from typing import Any
 
 import jupytext
+from latex2mathml.converter import convert
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
@@ -38,6 +40,8 @@ TAKEN = {
 }
 """Pages that stand elsewhere in the repository, by their path there."""
 NOTEBOOKS = ("choose", "compare")
+_BLOCK = re.compile(r'<div class="arithmatex">\\\[(.*?)\\\]</div>', re.DOTALL)
+_INLINE = re.compile(r'<span class="arithmatex">\\\((.*?)\\\)</span>', re.DOTALL)
 _LINK = re.compile(r"(\]\()([^)#:\s]+)((?:#[^)\s]*)?\))")
 
 
@@ -60,6 +64,12 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     """Let links to files of the repository lead to the site's own copies."""
     return _LINK.sub(lambda link: _led(page.file.src_uri, link), markdown)
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Write formulas as MathML, which browsers draw by themselves: no script, nothing fetched."""
+    html = _BLOCK.sub(lambda found: convert(unescape(found[1]), display="block"), html)
+    return _INLINE.sub(lambda found: convert(unescape(found[1])), html)
 
 
 def source_of(page: str) -> str:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pydantic import BaseModel
+
+from tis_ray.config import Config
 from tis_ray.methods import Method, NoSettings
 from tis_ray.study.catalogue import KINDS
 from website.settings import anchor
@@ -33,9 +36,15 @@ def _lines() -> Iterator[str]:
         yield ""
 
 
+def _section(method: Method) -> type[BaseModel]:
+    """Return the section of the config that holds a method's settings, perhaps those of another one too."""
+    found: type[BaseModel] = Config.model_fields[method.section].annotation  # type: ignore[assignment]
+    return found
+
+
 def _settings(method: Method) -> str:
     if method.Settings is NoSettings:
         return "none"
     names = ", ".join(f"`{method.section}.{name}`" for name in method.Settings.model_fields)
-    linked = f"[all](settings.md#{anchor(method.Settings)})"
+    linked = f"[all](settings.md#{anchor(_section(method))})"
     return f"{names} ({linked})" if len(method.Settings.model_fields) < 8 else linked
