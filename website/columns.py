@@ -34,8 +34,7 @@ TABLES: tuple[tuple[str, str, Mapping[str, Column]], ...] = (
     ),
     (
         "Subsets: `tis_ray`",
-        "`runs/NAME/subsets/METHOD-BUDGET.*`: the selected rows with all their own columns, and this one more, `tis_ray` "
-        "(`tis_ray_2` where the rows have one already).",
+        "`runs/NAME/subsets/METHOD-BUDGET.*`: the selected rows with all their own columns, and one more (`tis_ray_2` where they have a `tis_ray`).",
         NOTES,
     ),
     ("Subsets: `tis_ray.query`", "The query that pulled the row.", PULLED_BY),

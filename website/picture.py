@@ -1,6 +1,6 @@
 """The picture of the README: the result of the quickstart, as its page draws it.
 
-    make demo && python -m website.picture runs/quickstart docs/images/quickstart.svg
+make demo && python -m website.picture runs/quickstart docs/images/quickstart.svg
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ FIGURE = "budget_test_loss"
 def picture(run: Path) -> str:
     """Return the figure of a finished study as an SVG on white paper, which a dark page shows as well."""
     svg = tis.Study(run).figures[FIGURE].svg
-    return re.sub(r"(<svg [^>]*>)", r'\1<rect width="100%" height="100%" fill="#fff"/>', svg, count=1)
+    return re.sub(
+        r"(<svg [^>]*>)", r'\1<rect width="100%" height="100%" fill="#fff"/>', svg, count=1
+    )
 
 
 if __name__ == "__main__":

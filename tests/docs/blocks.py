@@ -89,8 +89,9 @@ def page_of(path: Path, text: str) -> Page:
 
 
 def commands(block: Block) -> Iterator[list[str]]:
-    """Yield the words of each command line of a block."""
+    """Yield the words of each command line of a block, up to what the shell does with its output."""
     for line in block.text.replace("\\\n", " ").splitlines():
         words = shlex.split(line, comments=True)
+        ends = [n for n, word in enumerate(words) if word in (">", "|", "&&")]
         if words:
-            yield words
+            yield words[: ends[0]] if ends else words

@@ -25,7 +25,6 @@ from tis_ray.store.columns import Column
 from tis_ray.store.feature_views import FeatureSet, SideFeatures
 from tis_ray.store.score_matrix import BLOCK_VALUES, ScoreMatrix
 
-
 EXPLAINED = {
     "rank": Column(pa.int64(), "place in the ordering, from 1"),
     "query_score": Column(pa.float64(), "the score that the query which pulled the row gives it"),

@@ -63,7 +63,9 @@ QUARANTINED = {
     "line": Column(pa.string(), "its line, element or row there, from 1"),
     "id": Column(pa.string(), "its id, where it was read so far"),
     "reason": Column(pa.string(), "why it is not used, as one word"),
-    "detail": Column(pa.string(), "the same in words: the field, what was found, what was expected"),
+    "detail": Column(
+        pa.string(), "the same in words: the field, what was found, what was expected"
+    ),
 }
 """A row of `quarantine.parquet`."""
 QUARANTINE = schema_of(QUARANTINED)
