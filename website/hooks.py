@@ -62,7 +62,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
-    """Let links to files of the repository lead to the site's own copies."""
+    """Let links to files of the repository lead to the site's own copies; leave out what is said to the tests."""
+    markdown = re.sub(r"^<!-- test: .*? -->\n", "", markdown, flags=re.DOTALL | re.MULTILINE)
     return _LINK.sub(lambda link: _led(page.file.src_uri, link), markdown)
 
 

@@ -17,9 +17,8 @@ FIGURE = "budget_test_loss"
 def picture(run: Path) -> str:
     """Return the figure of a finished study as an SVG on white paper, which a dark page shows as well."""
     svg = tis.Study(run).figures[FIGURE].svg
-    return re.sub(
-        r"(<svg [^>]*>)", r'\1<rect width="100%" height="100%" fill="#fff"/>', svg, count=1
-    )
+    paper = r'<svg width="480" \1><rect width="100%" height="100%" fill="#fff"/>'
+    return re.sub(r"<svg ([^>]*)>", paper, svg, count=1)
 
 
 if __name__ == "__main__":

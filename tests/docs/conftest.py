@@ -68,14 +68,18 @@ def write(block: Block, folder: Path) -> None:
 
 
 def assert_printed(block: Block, printed: str) -> None:
-    """Look for the lines of a block in what was printed, in order; numbers and spaces may differ."""
+    """Look for the lines of a block in what was printed, in order; numbers and spaces may differ.
+
+    `...` stands for any lines, and within a line for any words.
+    """
     lines = [_shape(line) for line in printed.splitlines()]
     at = 0
     for line in block.text.splitlines():
         if line.strip() == "...":
             continue
-        wanted = _shape(line)
-        found = next((n for n in range(at, len(lines)) if wanted in lines[n]), None)
+        parts = [re.escape(_shape(part)) for part in line.split("...")]
+        wanted = re.compile(".*".join(parts))
+        found = next((n for n in range(at, len(lines)) if wanted.search(lines[n])), None)
         assert found is not None, f"{block.name}: no line like {line!r} in:\n{printed}"
         at = found + 1
 
