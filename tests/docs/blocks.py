@@ -88,6 +88,13 @@ def page_of(path: Path, text: str) -> Page:
     return Page(path, needs, blocks)
 
 
+def inline_code(text: str) -> set[str]:
+    """Return what stands in `backticks` in the sentences of a page."""
+    tokens = MarkdownIt("commonmark").enable("table").parse(text)
+    inside = (child for token in tokens for child in token.children or ())
+    return {child.content for child in inside if child.type == "code_inline"}
+
+
 def commands(block: Block) -> Iterator[list[str]]:
     """Yield the words of each command line of a block, up to what the shell does with its output."""
     for line in block.text.replace("\\\n", " ").splitlines():

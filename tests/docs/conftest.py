@@ -113,18 +113,21 @@ def left(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
     def folder(needed: str) -> Path:
         if needed not in made:
-            made[needed] = tmp_path_factory.mktemp(needed)
-            if needed == "files":
-                files = [block for block in read_page(START).blocks if block.title is not None]
-                for block in files:
-                    write(block, made[needed])
-                run(Block(START.name, 0, "bash", "python rows.py"), made[needed])
-            elif needed == "selected":
-                follow(read_page(START), made[needed])
-            else:
-                shutil.copytree(folder("selected"), made[needed], symlinks=True, dirs_exist_ok=True)
-                follow(read_page(METHOD), made[needed])
+            made[needed] = make(needed, tmp_path_factory.mktemp(needed))
         return made[needed]
+
+    def make(needed: str, into: Path) -> Path:
+        if needed == "files":
+            for block in read_page(START).blocks:
+                if block.title is not None:
+                    write(block, into)
+            run(Block(START.name, 0, "bash", "python rows.py"), into)
+        elif needed == "selected":
+            follow(read_page(START), into)
+        else:
+            shutil.copytree(folder("selected"), into, symlinks=True, dirs_exist_ok=True)
+            follow(read_page(METHOD), into)
+        return into
 
     return folder
 
