@@ -3,7 +3,7 @@
 A comment of the form `<!-- test: WORDS -->` stands right before a block, or first of all on a page:
 
     needs files|selected|finished    the page begins where another has ended (`conftest.py`)
-    needs ray                        its commands start Ray
+    needs ray, needs time            its commands start Ray; they take more than some 20 seconds
     output                           the block is what the command before it prints; `...` stands for any lines
     parse: REASON                    the command cannot run here: it is only read by the program's own parser
     not here: REASON                 the same, of a block in which other programs are run

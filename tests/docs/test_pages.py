@@ -25,9 +25,11 @@ RAY = {"ray", "selected", "finished"}
 
 
 def _marked(page: Page) -> Any:
-    """Return a page for a test; one whose commands start Ray is slow."""
-    marks = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
-    return pytest.param(page, id=page.name, marks=marks if page.needs & RAY else [])
+    """Return a page for a test; one whose commands start Ray is slow, and one that says so."""
+    marks = [pytest.mark.ray] if page.needs & RAY else []
+    if page.needs & (RAY | {"time"}):
+        marks += [pytest.mark.slow, pytest.mark.timeout(900)]
+    return pytest.param(page, id=page.name, marks=marks)
 
 
 @pytest.mark.parametrize("page", [_marked(page) for page in READ])
