@@ -26,6 +26,7 @@ MOST_SECONDS = 3.0
 """How long those who are told may take, all together."""
 LAST_SECONDS = 2.0
 """How long killed processes may take to be gone."""
+RAYS_OWN = ("raylet", "gcs_server")
 OFTEN = 0.01
 """Seconds between two looks at whether a signal still reaches us, while Ray starts."""
 
@@ -170,17 +171,32 @@ def _end(stop: Stop) -> None:
     if _say is not None:
         with suppress(Exception):
             _say(stop.line)
-    end_children()
+    with suppress(Exception):
+        end_children()
     os._exit(stop.code)
 
 
 def end_children() -> None:
-    """Kill the processes that this one has started, and theirs."""
+    """Kill the processes that this one has started, and theirs.
+
+    Ray's own are halted first, killed last and not waited for: they end when one of the others does, and
+    their end makes C++ code in this process end it with exit code 1, before we do with ours.
+    """
     import psutil
 
     with suppress(psutil.Error):
-        children = psutil.Process().children(recursive=True)
-        for process in children:
+        first: list[psutil.Process] = []
+        last: list[psutil.Process] = []
+        for process in psutil.Process().children(recursive=True):
+            with suppress(psutil.Error):
+                (last if process.name() in RAYS_OWN else first).append(process)
+        for process in last:
+            with suppress(psutil.Error):
+                process.suspend()
+        for process in first:
             with suppress(psutil.Error):
                 process.kill()
-        psutil.wait_procs(children, timeout=LAST_SECONDS)
+        psutil.wait_procs(first, timeout=LAST_SECONDS)
+        for process in last:
+            with suppress(psutil.Error):
+                process.kill()

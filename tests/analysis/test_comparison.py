@@ -10,9 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from tis_ray.analysis.comparison import compare_complete, paired_comparison, wilcoxon_p, with_holm
+from tis_ray.analysis.comparison import compare_cells, wilcoxon_p, with_holm
 from tis_ray.analysis.intervals import bootstrap_interval, mean_interval
 from tis_ray.analysis.ranks import mean_ranks, wins
+from tis_ray.metrics.description import describe
+
+LOSS, SHARE = describe("test_loss"), describe("exact_match")
 
 numbers = st.floats(-100, 100).map(lambda v: round(v, 4))
 
@@ -37,7 +40,7 @@ def test_bootstrap_interval_covers_the_true_mean_in_95_of_100_studies(n, draw, t
 def test_a_null_study_says_better_or_worse_in_at_most_5_of_100() -> None:
     rng = np.random.default_rng(1)
     told = [
-        compare_complete(values, baseline, lower_is_better=True).verdict
+        compare_cells(values, baseline, metric=LOSS).verdict
         for values, baseline in rng.normal(size=(1500, 2, 10))
     ]
     assert np.mean([verdict != "cannot tell" for verdict in told]) <= 0.05 + 0.011  # 2 errors
@@ -46,18 +49,16 @@ def test_a_null_study_says_better_or_worse_in_at_most_5_of_100() -> None:
 def test_a_clear_difference_is_called_both_ways() -> None:
     rng = np.random.default_rng(2)
     loss = rng.normal(1, 0.3, 25)
-    found = compare_complete(loss - rng.uniform(0.1, 0.3, 25), loss, lower_is_better=True)
+    found = compare_cells(loss - rng.uniform(0.1, 0.3, 25), loss, metric=LOSS)
     assert (found.verdict, found.better, found.worse, found.n) == ("better", 25, 0, 25)
     assert found.p_value == pytest.approx(2**-24)  # every sign negative: 2 / 2^25
-    turned = compare_complete(loss - 0.1, loss, lower_is_better=False)
+    turned = compare_cells(loss - 0.1, loss, metric=SHARE)
     assert (turned.verdict, turned.worse) == ("cannot tell", 25)  # equal differences: no interval
     assert "same in all 25 cells" in turned.note
 
 
 def test_few_cells_cannot_reach_a_verdict() -> None:
-    found = compare_complete(
-        [1.0, 2.0, 3.1, 4.0, 5.2], [2.0, 3.3, 4.0, 5.1, 6.0], lower_is_better=True
-    )
+    found = compare_cells([1.0, 2.0, 3.1, 4.0, 5.2], [2.0, 3.3, 4.0, 5.1, 6.0], metric=LOSS)
     assert found.p_value == 0.0625  # 2 / 2^5
     assert found.high < 0
     assert found.verdict == "cannot tell"
@@ -66,8 +67,8 @@ def test_few_cells_cannot_reach_a_verdict() -> None:
 @given(st.lists(numbers, min_size=1, max_size=8), st.data())
 def test_swapping_sides_mirrors_the_difference(values, data) -> None:
     others = data.draw(st.lists(numbers, min_size=len(values), max_size=len(values)))
-    there = compare_complete(values, others, lower_is_better=True)
-    back = compare_complete(others, values, lower_is_better=True)
+    there = compare_cells(values, others, metric=LOSS)
+    back = compare_cells(others, values, metric=LOSS)
     assert back.difference == pytest.approx(-there.difference, abs=1e-12)
     assert (back.better, back.worse) == (there.worse, there.better)
     assert (back.p_value is None) == (there.p_value is None)
@@ -75,20 +76,12 @@ def test_swapping_sides_mirrors_the_difference(values, data) -> None:
         assert back.p_value == pytest.approx(there.p_value)
 
 
-def test_seeds_of_one_cell_are_compared_as_the_study_table_does() -> None:
-    values, baseline = [0.30, 0.31, 0.35], [0.40, 0.38, 0.41]
-    found = compare_complete(values, baseline, lower_is_better=True, pairs="seeds")
-    told = paired_comparison(values, baseline, lower_is_better=True)
-    assert (found.low, found.high, found.p_value) == (told.low, told.high, told.p_value)
-    assert (found.verdict, found.pairs) == (told.verdict, "seeds")
-
-
 def test_missing_results_are_left_out_in_pairs() -> None:
-    found = compare_complete([1.0, math.nan, 3.0], [2.0, 2.0, math.nan], lower_is_better=True)
+    found = compare_cells([1.0, math.nan, 3.0], [2.0, 2.0, math.nan], metric=LOSS)
     assert (found.n, found.difference) == (1, -1.0)
-    assert compare_complete([math.nan], [1.0], lower_is_better=True) is None
+    assert compare_cells([math.nan], [1.0], metric=LOSS) is None
     with pytest.raises(ValueError, match="cannot pair"):
-        compare_complete([1.0], [1.0, 2.0], lower_is_better=True)
+        compare_cells([1.0], [1.0, 2.0], metric=LOSS)
 
 
 def test_two_to_four_values_have_students_interval() -> None:
@@ -108,13 +101,21 @@ def test_holm_is_over_all_that_is_given() -> None:
     base = rng.normal(size=10)
     found = with_holm(
         {
-            ("a",): compare_complete(base - 1 - 0.1 * rng.random(10), base, lower_is_better=True),
-            ("b",): compare_complete(base + 0.01 * rng.normal(size=10), base, lower_is_better=True),
+            ("a",): compare_cells(base - 1 - 0.1 * rng.random(10), base, metric=LOSS),
+            ("b",): compare_cells(base + 0.01 * rng.normal(size=10), base, metric=LOSS),
         }
     )
     assert found["a",].p_holm == pytest.approx(2 * found["a",].p_value)
     assert found["b",].p_holm == found["b",].p_value
     assert found["a",].survives_holm
+
+
+def test_cells_within_the_margin_are_alike_and_others_cannot_be_told() -> None:
+    rng = np.random.default_rng(0)
+    base = rng.normal(1, 0.3, 20)
+    close = compare_cells(base + rng.normal(0, 0.005, 20), base, metric=LOSS)
+    far = compare_cells(base + rng.normal(0, 0.2, 20), base, metric=LOSS)
+    assert (close.verdict, far.verdict) == ("alike", "cannot tell")
 
 
 def test_ranks_share_ties_and_wins_count_for_all_who_tie() -> None:

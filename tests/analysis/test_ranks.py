@@ -20,6 +20,18 @@ def rank_tables(cells, metric):
     return ranks.rank_tables(runs, lower_is_better=about.lower_is_better)
 
 
+def test_over_the_seeds_of_one_study_there_is_no_p_value():
+    losses = {
+        ("less", name): runs(*(0.1 * i + 0.01 * r for r in range(4))) for i, name in enumerate("ab")
+    }
+    own = ranks.ranked_runs([Cell.from_json(cell) for cell in cells(losses)], describe("test_loss"))
+    (found,) = ranks.rank_tables(own, lower_is_better=True, independent=False)
+    assert [(line.name, line.rank.mean, line.rank.low) for line in found.ranks] == [
+        ("a", 1, None), ("b", 2, None)
+    ]  # fmt: skip
+    assert (found.p_value, found.differ) == (None, False)
+
+
 def cells(losses):
     """Cells from {(representation, selector): {(budget, seed): loss}}."""
     return [

@@ -4,13 +4,15 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
 from tis_ray import analysis
-from tis_ray.analysis import Cell, holm, mean_interval, paired_comparison
+from tis_ray.analysis import Cell, holm, mean_interval
+from tis_ray.analysis.winners import winners
 from tis_ray.errors import InputError
+from tis_ray.metrics.description import describe
 
+LOSS = describe("test_loss")
 T_2 = 0.95 / math.sqrt(2 * 0.975 * 0.025)  # t(0.975) with 2 degrees of freedom, closed form
 floats = st.floats(-100, 100).map(lambda v: round(v, 6))
 lists = st.lists(floats, min_size=2, max_size=8)
@@ -44,9 +46,11 @@ def test_interval_matches_the_textbook_example():
 def test_one_seed_has_no_interval_and_no_verdict():
     assert mean_interval([0.3]).low is None
     assert "one seed" in mean_interval([0.3]).note
-    comparison = paired_comparison([0.3], [0.5], lower_is_better=True)
-    assert (comparison.verdict, comparison.p_value) == ("cannot tell", None)
-    assert comparison.difference == pytest.approx(-0.2)
+    cells = cells_of("less", "uot", 100, [0.3]) + cells_of("random", "random", 100, [0.5])
+    versus = summarise(cells)[-1].metrics["test_loss"].vs_random
+    assert (versus.verdict, versus.p_value, versus.low) == ("cannot tell", None, None)
+    assert versus.difference == pytest.approx(-0.2)
+    assert versus.note == "one seed: no interval"
 
 
 @pytest.mark.parametrize("values", [[], [1.0, math.nan], [math.inf]])
@@ -64,97 +68,52 @@ def test_interval_covers_the_true_mean_in_95_of_100_studies():
         assert 0.935 < share < 0.965  # 4 standard errors either side
 
 
-def test_no_true_difference_gives_a_verdict_in_5_of_100_studies():
-    rng = np.random.default_rng(1)
-    noise = rng.normal(0, 0.05, (4000, 2, 3)) + rng.normal(0, 1, (4000, 1, 3))  # seeds shared
-    verdicts = [paired_comparison(a, b, lower_is_better=True).verdict for a, b in noise.tolist()]
-    assert 0.035 < np.mean([v != "cannot tell" for v in verdicts]) < 0.065
-    assert np.mean([v == "better" for v in verdicts]) < 0.05  # false alarms: about half of them
-
-
-@given(lists, st.data())
-def test_swapping_sides_mirrors_the_comparison(values, data):
-    others = data.draw(st.lists(floats, min_size=len(values), max_size=len(values)))
-    there = paired_comparison(values, others, lower_is_better=True)
-    back = paired_comparison(others, values, lower_is_better=True)
-    mirror = {"better": "worse", "worse": "better", "cannot tell": "cannot tell"}
-    assert back.difference == pytest.approx(-there.difference)
-    assert back.verdict == mirror[there.verdict]
-    assert (back.p_value is None) == (there.p_value is None)
-    if there.low is not None and there.high is not None:
-        assert (back.low, back.high) == pytest.approx((-there.high, -there.low))
-
-
-@given(lists, st.data())
-def test_flipping_the_direction_of_the_metric_flips_the_verdict(values, data):
-    others = data.draw(st.lists(floats, min_size=len(values), max_size=len(values)))
-    low = paired_comparison(values, others, lower_is_better=True).verdict
-    high = paired_comparison(values, others, lower_is_better=False).verdict
-    assert {low, high} in ({"better", "worse"}, {"cannot tell"})
-
-
-@given(lists, st.data())
-def test_verdict_agrees_with_the_interval(values, data):
-    others = data.draw(st.lists(floats, min_size=len(values), max_size=len(values)))
-    comparison = paired_comparison(values, others, lower_is_better=True)
-    if comparison.low is not None and comparison.high is not None:
-        excludes_zero = comparison.low > 0 or comparison.high < 0
-        assert (comparison.verdict != "cannot tell") == excludes_zero
-
-
-@given(lists)
-def test_identical_runs_cannot_be_told_apart(values):
-    comparison = paired_comparison(values, values, lower_is_better=True)
-    assert (comparison.difference, comparison.p_value) == (0.0, 1.0)
-    assert comparison.verdict == "cannot tell"
-    assert comparison.low is None
-
-
-def test_equal_nonzero_differences_are_judged_by_the_sign_test():
-    three = paired_comparison([0.40, 0.55, 0.35], [0.45, 0.60, 0.40], lower_is_better=True)
-    assert (three.verdict, three.low, three.p_value) == ("cannot tell", None, 0.25)
-    assert "same difference" in three.note
-    six = paired_comparison([0.4] * 6, [0.5] * 6, lower_is_better=True)
-    assert (six.verdict, six.p_value) == ("better", 2**-5)
-
-
-def test_rounding_noise_is_not_spread():
-    values = [0.1 + 0.2, 0.3, 0.3]
-    assert mean_interval(values).low is None
-    assert paired_comparison(values, 0.3, lower_is_better=True).verdict == "cannot tell"
-
-
-def test_sides_of_different_length_do_not_pair():
-    with pytest.raises(ValueError, match="pair"):
-        paired_comparison([1.0, 2.0], [1.0], lower_is_better=True)
-
-
 def test_holm_matches_a_worked_example_and_keeps_the_order():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([]) == []
 
 
-def test_rows_pair_with_random_by_seed_not_by_position():
-    method = cells_of("less", "round_robin", 100, [0.30, 0.51, 0.39])
-    random = cells_of("random", "random", 100, [0.40, 0.60, 0.50])[::-1]
-    (_, row) = summarise([*method, *random])
-    versus = row.metrics["test_loss"].vs_random
-    assert versus.n == 3
-    assert versus.difference == pytest.approx(-0.1)
-    assert (versus.low, versus.high) == pytest.approx(
-        (-0.1 - T_2 * 0.01 / math.sqrt(3), -0.1 + T_2 * 0.01 / 3**0.5)
-    )
-    assert versus.verdict == "better"
+def test_a_subset_is_judged_by_the_spread_of_random_not_by_its_own():
+    method, others = [0.300, 0.301, 0.302], [0.40, 0.60, 0.50]
+    cells = cells_of("less", "round_robin", 100, method)
+    random = cells_of("random", "random", 100, others)[::-1]
+    versus = summarise([*cells, *random])[-1].metrics["test_loss"].vs_random
+    half = T_2 * 0.1 * math.sqrt(1 + 1 / 3)  # random's prediction interval
+    assert (versus.n, versus.better, versus.worse, versus.question) == (3, 3, 0, "subset")
+    assert versus.difference == pytest.approx(0.301 - 0.5)
+    assert (versus.low, versus.high) == pytest.approx((-0.199 - half, -0.199 + half))
+    assert versus.verdict == "cannot tell"
+    further = cells_of("less", "round_robin", 100, [value - 0.35 for value in method])
+    assert summarise([*further, *random])[-1].metrics["test_loss"].vs_random.verdict == "better"
 
 
-def test_only_shared_seeds_are_paired_and_the_loss_is_said():
-    method = cells_of("less", "round_robin", 100, [0.30, 0.51, 0.39])
-    random = cells_of("random", "random", 100, [0.40, 0.60])
-    row = summarise([*method, *random])[-1]
-    versus = row.metrics["test_loss"].vs_random
-    assert versus.n == 2
-    assert "2 of 3 seeds" in versus.note
-    assert row.metrics["test_loss"].baseline.mean == pytest.approx(0.5)
+def test_draws_are_the_methods_own_and_stay_out_of_the_means_over_seeds():
+    cells = cells_of("less", "uot", 100, [0.30, 0.31, 0.32])
+    cells += cells_of("random", "random", 100, [0.50, 0.51, 0.53])
+    drawn = cells_of("less", "uot", 100, [0.40, 0.44, 0.36])
+    cells += [cell | {"draw": cell["seed"], "seed": 0} for cell in drawn]
+    summary = summarise(cells)[-1].metrics["test_loss"]
+    assert (summary.value.n, summary.value.mean) == (3, pytest.approx(0.31))
+    assert summary.drawn.mean == pytest.approx(0.40)
+    versus = summary.method_vs_random
+    random = np.var([0.50, 0.51, 0.53], ddof=1)
+    half = T_2 * math.sqrt(0.04**2 * (1 + 1 / 3) + random / 3)
+    difference = 0.40 - np.mean([0.50, 0.51, 0.53])
+    assert (versus.question, versus.n) == ("method", 3)
+    assert (versus.low, versus.high) == pytest.approx((difference - half, difference + half))
+    apart = summarise(cells, apart=True)[-1].metrics["test_loss"].method_vs_random
+    half = T_2 * math.sqrt(0.04**2 / 3 + random / 3)
+    assert apart.high == pytest.approx(difference + half)
+    with pytest.raises(InputError, match="draw 0 twice"):
+        summarise([*cells, cells[-3]])
+
+
+def test_a_method_with_fewer_seeds_than_random_is_judged_all_the_same():
+    method = cells_of("less", "round_robin", 100, [0.30])
+    random = cells_of("random", "random", 100, [0.40, 0.61, 0.47])
+    versus = summarise([*method, *random])[-1].metrics["test_loss"].vs_random
+    assert (versus.n, versus.better) == (3, 1)
+    assert versus.low is not None
 
 
 def test_random_at_another_budget_is_no_baseline():
@@ -207,15 +166,20 @@ def test_one_broken_seed_is_flagged():
     assert [f.code for f in summarise(cells)[-1].flags] == ["wide_spread"]
 
 
-def test_verdicts_that_many_comparisons_explain_are_flagged():
-    rng = np.random.default_rng(2)
-    cells = cells_of("random", "random", 100, rng.normal(0.5, 0.01, 4).tolist())
-    for i in range(30):
-        cells += cells_of("less", f"s{i}", 100, rng.normal(0.5, 0.01, 4).tolist())
+def test_verdicts_that_many_comparisons_explain_are_flagged_and_make_no_winner():
+    random = [0.49, 0.50, 0.51] * 4
+    far = 2.5 * np.std(random, ddof=1) * math.sqrt(1 + 1 / 12)  # t(0.975, 11) is 2.2
+    cells = cells_of("random", "random", 100, random)
+    for i in range(10):
+        cells += cells_of("less", f"s{i}", 100, [0.5 - far * (i == 3)] * 12)
     rows = summarise(cells)[1:]
-    called = [r for r in rows if r.metrics["test_loss"].vs_random.verdict != "cannot tell"]
-    assert called, "with this seed some noise reaches p < 0.05"
+    called = [r for r in rows if r.metrics["test_loss"].vs_random.decided]
+    assert [row.method.selector for row in called] == ["s3"]
     assert all("many_comparisons" in [f.code for f in r.flags] for r in called)
+    assert winners(rows, describe("test_loss")) == []
+    assert [row.method.selector for row in winners(summarise(cells[:12] + cells[48:60]), LOSS)] == [
+        "s3"
+    ]
 
 
 def test_a_cell_given_twice_is_refused():

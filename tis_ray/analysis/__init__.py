@@ -1,6 +1,6 @@
 """What the numbers of a study mean. Pure functions over arrays and cells."""
 
-from tis_ray.analysis.comparison import Comparison, compare_complete, paired_comparison, wilcoxon_p
+from tis_ray.analysis.comparison import Comparison, compare_cells, wilcoxon_p
 from tis_ray.analysis.correlation import RankCorrelation, spearman
 from tis_ray.analysis.intervals import Interval, bootstrap_interval, holm, mean_interval
 from tis_ray.analysis.legend import Legend
@@ -20,11 +20,10 @@ __all__ = [
     "StageCost",
     "TableRow",
     "bootstrap_interval",
-    "compare_complete",
+    "compare_cells",
     "holm",
     "mean_interval",
     "mean_ranks",
-    "paired_comparison",
     "spearman",
     "summarise",
     "wilcoxon_p",

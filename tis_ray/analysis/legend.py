@@ -7,7 +7,7 @@ drawn where the methods of the study are not installed.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from tis_ray.analysis.study_values import ZERO_SHOT_PLAIN, Method, Part
@@ -22,6 +22,8 @@ class Legend:
     representations: dict[str, str] = field(default_factory=dict)
     selectors: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, MetricDescription] = field(default_factory=dict)
+    margins: dict[str, float] = field(default_factory=dict)
+    """Differences that do not matter, by metric, where the study says so."""
 
     def representation(self, name: str) -> str:
         """Return the label of a representation."""
@@ -51,7 +53,9 @@ class Legend:
 
     def metric(self, name: str) -> MetricDescription:
         """Return how a metric is read."""
-        return describe(name, self.metrics)
+        found = describe(name, self.metrics)
+        margin = self.margins.get(name, self.margins.get(name.rpartition("/")[2]))
+        return found if margin is None else replace(found, margin=margin)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -63,4 +67,9 @@ class Legend:
         metrics = {
             name: MetricDescription(**found) for name, found in content.get("metrics", {}).items()
         }
-        return cls(content.get("representations", {}), content.get("selectors", {}), metrics)
+        return cls(
+            content.get("representations", {}),
+            content.get("selectors", {}),
+            metrics,
+            content.get("margins", {}),
+        )

@@ -1,7 +1,7 @@
 """The table of several studies: one row per method and budget, over the cells of some models.
 
-A cell is one model and task; it counts by its mean over seeds. Where there is one cell only, the
-pairs are its seeds, and the rows are those that `tis_ray.analysis.study_table` makes of that study.
+A cell is one model and task; it counts by its mean over seeds. Where there is one cell only, its seeds
+are compared as those of a study are, without the values of single test rows.
 """
 
 from __future__ import annotations
@@ -11,10 +11,18 @@ from dataclasses import replace
 
 import numpy as np
 
-from tis_ray.analysis.comparison import Comparison, compare_complete, with_holm
+from tis_ray.analysis.comparison import (
+    Comparison,
+    compare_cells,
+    models_against_one,
+    subset_against_random,
+    subset_against_subset,
+    with_holm,
+)
 from tis_ray.analysis.intervals import Interval, mean_interval
 from tis_ray.analysis.ranks import Run
 from tis_ray.analysis.result_arrays import Results
+from tis_ray.analysis.samples import Sample
 from tis_ray.analysis.study_table import MetricSummary, TableRow, summary_flags
 from tis_ray.analysis.study_values import ZERO_SHOT, Method
 from tis_ray.metrics.description import MetricDescription
@@ -34,25 +42,56 @@ def comparisons(
 
     Holm's correction is over all that is returned. A difference without a complete pair is left out.
     """
-    pairs_PAB = paired_values(results, metric, models)
-    one_cell = is_one_cell(results, models)
+    if is_one_cell(results, models):
+        return with_holm(_of_one_cell(results, metric, models[0], methods, baseline))
+    cells_CAB = paired_values(results, metric, models)
+    about = results.about(metric)
     found: dict[Place, Comparison] = {}
     for b in range(len(results.budgets)):
         for a in methods:
             if baseline is None:
-                zero_C = results.zero_shot[metric][list(models)].ravel()
-                other_P = np.broadcast_to(zero_C, len(pairs_PAB)) if one_cell else zero_C
+                other_C = results.zero_shot[metric][list(models)].ravel()
             else:
-                other_P = pairs_PAB[:, baseline, b]
-            versus = compare_complete(
-                pairs_PAB[:, a, b],
-                other_P,
-                lower_is_better=results.about(metric).lower_is_better,
-                pairs="seeds" if one_cell else "cells",
+                other_C = cells_CAB[:, baseline, b]
+            versus = compare_cells(
+                cells_CAB[:, a, b],
+                other_C,
+                metric=about,
             )
             if versus is not None:
                 found[a, b] = versus
     return with_holm(found)
+
+
+def _of_one_cell(
+    results: Results, metric: str, model: int, methods: Sequence[int], baseline: int | None
+) -> dict[Place, Comparison]:
+    """Return the same where there is one model and task: by its seeds."""
+    about = results.about(metric)
+    values_ABS = results.runs[metric][model, 0]
+    zero = float(results.zero_shot[metric][model, 0])
+    found: dict[Place, Comparison] = {}
+    for b in range(len(results.budgets)):
+        random = _sample(values_ABS[0, b])
+        for a in methods:
+            sample = _sample(values_ABS[a, b])
+            if sample is None:
+                continue
+            if baseline is None:
+                if np.isfinite(zero):
+                    found[a, b] = models_against_one(sample, Sample({None: zero}), metric=about)
+            elif random is not None and baseline == 0:
+                found[a, b] = subset_against_random(sample, random, metric=about)
+            elif random is not None and (other := _sample(values_ABS[baseline, b])) is not None:
+                found[a, b] = subset_against_subset(sample, other, random, metric=about)
+    return found
+
+
+def _sample(values_S: np.ndarray) -> Sample | None:
+    values: dict[int | None, float] = {
+        s: float(value) for s, value in enumerate(values_S) if np.isfinite(value)
+    }
+    return Sample(values) if values else None
 
 
 def pooled_rows(results: Results, models: Sequence[int]) -> list[TableRow]:

@@ -14,6 +14,9 @@ that of the mean over blocks (Student), cut to the ranks that there are.
 **Test.** Friedman's statistic, Σ (mean rank - (A+1)/2)² over A methods, against all ways to exchange
 the methods' names block by block. It holds for few blocks, where chi-square does not. S blocks of
 two methods reach p = 2^(1-S), so that two methods cannot be told apart with fewer than six.
+Blocks must be independent: cells are, the seeds of one study are not, since its subsets are the same in
+all of them (`analysis.comparison`). Over seeds there is neither interval nor p: the ranks say which of
+these subsets was better, and `analysis.study_pairs` what may be said of the methods.
 """
 
 from __future__ import annotations
@@ -62,13 +65,13 @@ class RankTable:
     comparisons: int
     """Rankings of all competitors: those of `within`, budgets and blocks that are complete."""
     blocks: int
-    p_value: float
-    """Of ranks as far apart as these, if the names meant nothing."""
+    p_value: float | None
+    """Of ranks as far apart as these, if the names meant nothing; None where blocks share subsets."""
 
     @property
     def differ(self) -> bool:
         """Whether the ranks differ by more than noise."""
-        return self.p_value < 1 - CONFIDENCE
+        return self.p_value is not None and self.p_value < 1 - CONFIDENCE
 
     @property
     def lowest_p(self) -> float:
@@ -80,13 +83,15 @@ Run = tuple[str, str, int, int]
 """Representation, selector, budget and block."""
 
 
-def rank_tables(values: Mapping[Run, float], *, lower_is_better: bool) -> list[RankTable]:
+def rank_tables(
+    values: Mapping[Run, float], *, lower_is_better: bool, independent: bool = True
+) -> list[RankTable]:
     """Return the tables of selectors, then of representations, by one metric's values (NaN: missing).
 
-    With one representation and one selector there is no table.
+    independent: whether the blocks are; if not, there are neither intervals nor p-values. With one representation and one selector there is no table.
     """
     tables = (
-        _table(values, lower_is_better, of, competitors, within)
+        _table(values, lower_is_better, of, competitors, within, independent)
         for of in _AXES
         for competitors, within in _meetings(values, _AXES[of])
     )
@@ -98,7 +103,12 @@ def ranked_runs(cells: Iterable[Cell], metric: MetricDescription) -> dict[Run, f
     values: dict[Run, float] = {}
     for cell in cells:
         method, value = cell.method, cell.metrics.get(metric.name)
-        if cell.seed is None or method.is_baseline or method.selector is None:
+        if (
+            cell.seed is None
+            or cell.draw is not None
+            or method.is_baseline
+            or method.selector is None
+        ):
             continue
         key = (method.representation, method.selector, cell.budget, cell.seed)
         values[key] = math.nan if value is None else float(value)
@@ -124,6 +134,7 @@ def _table(
     of: Axis,
     competitors: Sequence[str],
     within: Sequence[str],
+    independent: bool,
 ) -> RankTable | None:
     budgets = sorted({key[2] for key in values})
 
@@ -149,19 +160,19 @@ def _table(
     ranks_SA, values_CA = np.array(rows_SA), np.concatenate(complete)
     best_A = wins(values_CA, lower_is_better=lower)
     ranks = [
-        MeanRank(
-            name, _cut(mean_interval(ranks_SA[:, a].tolist()), len(competitors)), int(best_A[a])
-        )
+        MeanRank(name, _interval(ranks_SA[:, a], len(competitors), independent), int(best_A[a]))
         for a, name in enumerate(competitors)
     ]
     ranks.sort(key=lambda found: found.rank.mean)
-    return RankTable(
-        of, tuple(ranks), tuple(within), len(values_CA), len(ranks_SA), exchange_p(ranks_SA)
-    )
+    p_value = exchange_p(ranks_SA) if independent else None
+    return RankTable(of, tuple(ranks), tuple(within), len(values_CA), len(ranks_SA), p_value)
 
 
-def _cut(interval: Interval, most: int) -> Interval:
-    """Cut an interval to the ranks 1 to `most`."""
+def _interval(ranks_S: np.ndarray, most: int, independent: bool) -> Interval:
+    """Return the mean rank; its interval is cut to the ranks 1 to `most`."""
+    interval = mean_interval(ranks_S.tolist())
+    if not independent:
+        return replace(interval, low=None, high=None, note="seeds share subsets: no interval")
     if interval.low is None or interval.high is None:
         return interval
     return replace(interval, low=max(1.0, interval.low), high=min(float(most), interval.high))

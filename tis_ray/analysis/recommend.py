@@ -1,52 +1,57 @@
-"""The method to use at a budget that no pilot has tried, read off a pilot at smaller ones.
+"""The method to use at a budget, read off a pilot; and what would tell where the pilot cannot.
 
 `tis_ray.report.recommendation` puts it in words; `tis_ray.study.price` says what a study will cost.
 
-**Gain.** Of each run of a method, its metric beside that of random at the same budget and seed (and
-task). Both follow straight lines in log2(budget), by least squares, on a scale without ends: the
-logarithm of a loss, the log odds of a share. (On the metric's own scale a line leads beyond what is
-possible: a loss below 0, a gain larger than all of random's loss.) At the asked budget the lines are
-turned back; the gain is their difference, positive where the method is better. Its 95% Student
-interval is by the delta method with the covariance of the paired residuals. With one budget there is
-no slope, and the lines are means.
+**A budget of the pilot.** With one task this is the study's own verdict (`analysis.winners`), so that page,
+terminal, tracker and advice agree.
 
-**Choice.** The method with the largest expected gain, unless others cannot be told from it (the
-interval of their difference on that scale, paired run by run, holds zero). Among those the prior decides.
-It is given, from the specs of the methods, which hold the paper's finding (arXiv 2602.14696, section
-7 and its discussion): gradients with round robin for small budgets, gradients with optimal transport
-as budgets grow. "Large" is LARGE_SHARE of
+**Another budget, or several tasks.** On a scale without ends (the logarithm of a loss, the log odds of a share:
+on the metric's own a line leads beyond what is possible) each method's mean over seeds less random's, and
+random's mean, follow straight lines in log2(budget), by least squares; with one budget there is no slope.
+At the asked budget the lines are turned back; the gain is positive where the method is better. Each budget's
+difference may be off by the luck of its subset, s² · (1 + 1/n) on that scale (`analysis.comparison`); the
+subsets of one method are prefixes of one ordering, so these errors are taken to be the same one: the
+line's is Σ |weight · error|. Tasks are averaged; the error is the larger of that of their own errors and that
+of their spread.
+
+**Choice.** The method with the largest expected gain that is proven after Holm's correction over the
+methods, unless others cannot be told from it. Among those the prior decides. It is given, from the specs of
+the methods, which hold the paper's finding (arXiv 2602.14696, section 7 and its discussion): gradients with
+round robin for small budgets, gradients with optimal transport as budgets grow. "Large" is LARGE_SHARE of
 the pool and more: on the paper's Tulu pool transport overtook round robin in query loss between 500
-and 2,500 of 197,000 rows and significantly from 5,000. Random is as good where the gain's interval
-holds zero; then nothing should be paid for selection.
+and 2,500 of 197,000 rows and significantly from 5,000. Random is as good only where that is shown: where
+the 90% interval of every gain lies within the metric's margin. Else the pilot cannot tell.
 
-What the interval covers is the noise of training, and of tasks where the pilot has several. It does
-not cover that a larger pool holds better candidates than the pilot's (which makes the expected gain
-too small), nor another model.
+What the interval does not cover: that a larger pool holds better candidates than the pilot's (which makes
+the expected gain too small), and another model.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
-import numpy as np
 import scipy
 
-from tis_ray.analysis.intervals import CONFIDENCE
-from tis_ray.analysis.study_values import RANDOM_METHOD, Cell, Method
+from tis_ray.analysis.intervals import CONFIDENCE, holm
+from tis_ray.analysis.legend import Legend
+from tis_ray.analysis.pilot_lines import Lines, Scale, scale_of
+from tis_ray.analysis.study_runs import StudyRuns
+from tis_ray.analysis.study_table import summarise
+from tis_ray.analysis.study_values import Cell, Method
+from tis_ray.analysis.winners import gain as row_gain
+from tis_ray.analysis.winners import wins
 from tis_ray.errors import InputError
 from tis_ray.metrics.description import MetricDescription
 
 LARGE_SHARE = 0.025
 """Share of the pool from which a budget is large: 5,000 of the paper's 197,000."""
-Run = tuple[str, int, int]
-"""Task, budget and seed."""
-Runs = dict[Run, tuple[float, float]]
-"""Of each run, random's metric and the method's, on the scale of the lines."""
+MOST_SEEDS, MOST_TASKS = 30, 20
+"""Larger pilots than these are not asked for."""
 
-_LEAST_SHARE = 0.005
-"""Shares are kept this far from 0 and 1, where log odds are infinite."""
+Says = Literal["use", "random is as good", "cannot tell", "worse"]
 
 
 @dataclass(frozen=True)
@@ -58,24 +63,6 @@ class Preferred:
 
 
 @dataclass(frozen=True)
-class Scale:
-    """A scale without ends for a metric: there, back, and the derivative of the way back."""
-
-    there: Callable[[float], float]
-    back: Callable[[float], float]
-    slope: Callable[[float], float]
-
-
-_PLAIN = Scale(lambda x: x, lambda y: y, lambda y: 1.0)
-_LOG = Scale(math.log, math.exp, math.exp)
-_ODDS = Scale(
-    lambda x: float(scipy.special.logit(min(max(x, _LEAST_SHARE), 1 - _LEAST_SHARE))),
-    lambda y: float(scipy.special.expit(y)),
-    lambda y: float(scipy.special.expit(y) * scipy.special.expit(-y)),
-)
-
-
-@dataclass(frozen=True)
 class Gain:
     """What a method is expected to gain over random at the asked budget; positive is better."""
 
@@ -84,22 +71,30 @@ class Gain:
     low: float | None
     high: float | None
     runs: int
+    proven: bool = False
+    """Whether it is better than random, after the correction for many."""
+    alike: bool = False
+    """Whether it is as good as random within the metric's margin."""
 
-    @property
-    def proven(self) -> bool:
-        """Whether the interval lies above zero."""
-        return self.low is not None and self.low > 0
+
+@dataclass(frozen=True)
+class WouldTell:
+    """What would show a gain of the size that the pilot expects; None where nothing so small would."""
+
+    seeds: int | None
+    tasks: int | None
 
 
 @dataclass(frozen=True)
 class Recommendation:
     """The advice, with all that it rests on.
 
-    choice: None where random is as good. alike: methods that cannot be told from the best.
+    choice: None unless one is to be used. alike: methods that cannot be told from the best.
     """
 
     metric: MetricDescription
     budget: int
+    says: Says
     choice: Gain | None
     best: Gain
     gains: tuple[Gain, ...]
@@ -110,6 +105,8 @@ class Recommendation:
     budgets: tuple[int, ...]
     seeds: int
     tasks: int
+    would_tell: WouldTell | None = None
+    """Where the pilot cannot tell."""
 
 
 def recommend(
@@ -119,131 +116,141 @@ def recommend(
     pool_rows: int,
     metric: MetricDescription,
     preferred: Preferred,
+    legend: Legend | None = None,
 ) -> Recommendation:
     """Return the method to use at `budget` of `pool_rows` rows.
 
     pilots: the cells of a pilot study of each task, with random at each of its budgets.
-    metric: one that the cells have. Raises InputError where no method shares a run with random.
+    metric: one that the cells have. Raises InputError where no method shares a budget with random.
     """
-    sign = -1.0 if metric.lower_is_better else 1.0
-    scale, gains = _gains(pilots, metric)
-    if not gains:
+    legend = legend or Legend()
+    runs = [StudyRuns.of(cells, legend) for cells in pilots.values()]
+    scale = scale_of(metric, runs)
+    lines = Lines.of(runs, metric, scale, budget)
+    if not lines.methods:
         raise InputError(
             f"recommend: no cell has {metric.name} beside random at the same budget and seed; run the "
             "pilot to its end, or name a metric that it measured"
         )
-    found = [
-        Gain(method, *_gain(runs, budget, scale, sign), len(runs)) for method, runs in gains.items()
-    ]
-    found.sort(key=lambda gain: -gain.expected)
-    best = found[0]
+    gains = _by_lines(lines, metric, scale)
+    if len(runs) == 1 and budget in lines.budgets:
+        gains = _by_table(next(iter(pilots.values())), legend, metric, budget, gains)
+    gains.sort(key=lambda gain: -gain.expected)
+    proven = [gain for gain in gains if gain.proven]
+    best = (proven or gains)[0]
     alike = [
         gain.method
-        for gain in found[1:]
-        if _cannot_tell(gains[best.method], gains[gain.method], budget, sign)
+        for gain in gains
+        if gain.method != best.method and not lines.apart(best.method, gain.method)
     ]
-    large = budget >= LARGE_SHARE * pool_rows
-    by_prior = False
-    choice: Gain | None = best
-    for method in preferred.large if large else preferred.small:
+    choice, by_prior = best, False
+    for method in preferred.large if budget >= LARGE_SHARE * pool_rows else preferred.small:
         if method == best.method:
             break
-        if method in alike:
-            choice = next(gain for gain in found if gain.method == method)
-            by_prior = True
+        found = next((gain for gain in gains if gain.method == method), None)
+        if found is not None and method in alike and found.proven:
+            choice, by_prior = found, True
             break
-    assert choice is not None
-    runs = [run for each in gains.values() for run in each]
-    budgets = tuple(sorted({b for _, b, _ in runs}))
+    says = _says(gains, best)
     return Recommendation(
         metric=metric,
         budget=budget,
-        choice=choice if choice.proven else best if best.proven else None,
+        says=says,
+        choice=choice if says == "use" else None,
         best=best,
-        gains=tuple(found),
+        gains=tuple(gains),
         alike=tuple(alike),
-        by_prior=by_prior and choice.proven,
-        extrapolated=not budgets[0] <= budget <= budgets[-1],
-        budgets=budgets,
-        seeds=len({seed for *_, seed in runs}),
+        by_prior=by_prior and says == "use",
+        extrapolated=not lines.budgets[0] <= budget <= lines.budgets[-1],
+        budgets=lines.budgets,
+        seeds=lines.seeds,
         tasks=len(pilots),
+        would_tell=_would_tell(lines, best) if says == "cannot tell" else None,
     )
 
 
-def _gains(
-    pilots: Mapping[str, Sequence[Cell]], metric: MetricDescription
-) -> tuple[Scale, dict[Method, Runs]]:
-    """Return the scale, and each method's runs beside random's on it."""
-    values: dict[Method, dict[Run, float]] = {}
-    for task, cells in pilots.items():
-        for cell in cells:
-            value = cell.metrics.get(metric.name)
-            if cell.seed is None or value is None or not math.isfinite(value):
-                continue
-            run = (task, cell.budget, cell.seed)
-            values.setdefault(cell.method, {})[run] = float(value)
-    positive = all(value > 0 for runs in values.values() for value in runs.values())
-    scale = _ODDS if metric.share else _LOG if metric.lower_is_better and positive else _PLAIN
-    random = values.pop(RANDOM_METHOD, {})
-    found = {
-        method: {
-            run: (scale.there(random[run]), scale.there(value))
-            for run, value in runs.items()
-            if run in random
-        }
-        for method, runs in values.items()
-    }
-    return scale, {method: runs for method, runs in found.items() if runs}
+def _says(gains: Sequence[Gain], best: Gain) -> Says:
+    if best.proven:
+        return "use"
+    if all(gain.alike for gain in gains):
+        return "random is as good"
+    if all(gain.high is not None and gain.high < 0 for gain in gains):
+        return "worse"
+    return "cannot tell"
 
 
-def _gain(
-    runs: Runs, budget: int, scale: Scale, sign: float
-) -> tuple[float, float | None, float | None]:
-    """Return the expected gain at a budget, with its 95% interval where there is one."""
-    (random, method), covariance = _at(runs, np.array(list(runs.values())), budget)
-    expected = sign * (scale.back(method) - scale.back(random))
-    if covariance is None:
-        return expected, None, None
-    gradient = np.array([-scale.slope(random), scale.slope(method)])
-    half = _student(runs) * math.sqrt(float(gradient @ covariance @ gradient))
-    return expected, expected - half, expected + half
+def _by_lines(lines: Lines, metric: MetricDescription, scale: Scale) -> list[Gain]:
+    """Return every method's gain off its line, and whether it is proven."""
+    sign = -1.0 if metric.lower_is_better else 1.0
+    found, p_values = [], []
+    for method, line in lines.methods.items():
+        random = lines.random(method)
+
+        def back(difference: float, base: float = random) -> float:
+            return sign * (scale.back(base + difference) - scale.back(base))
+
+        expected = back(line.difference)
+        half = line.half()
+        if half is None:
+            found.append(Gain(method, expected, None, None, line.runs))
+            p_values.append(1.0)
+            continue
+        low, high = sorted((back(line.difference - half), back(line.difference + half)))
+        narrow = line.half(2 * CONFIDENCE - 1)
+        assert narrow is not None
+        ends = [abs(back(line.difference + side * narrow)) for side in (-1, 1)]
+        alike = metric.margin is not None and max(ends) < metric.margin
+        found.append(Gain(method, expected, low, high, line.runs, alike=alike))
+        p_values.append(line.p_value())
+    return [
+        replace(gain, proven=p_value < 1 - CONFIDENCE and gain.expected > 0)
+        for gain, p_value in zip(found, holm(p_values), strict=True)
+    ]
 
 
-def _at(
-    runs: Iterable[Run], values_XC: np.ndarray, budget: int
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return the (C,) means of the lines at a budget and their covariance, if it can be known.
-
-    values_XC: a column for each line, a row for each run.
-    """
-    design = _design(runs, budget)
-    weights, *_ = np.linalg.lstsq(design, values_XC, rcond=None)
-    free = len(design) - design.shape[1]
-    if free < 1:
-        return weights[0], None
-    residuals_XC = values_XC - design @ weights
-    # The asked budget is x = 0, so the means there are the first weights.
-    spread = float(np.linalg.inv(design.T @ design)[0, 0])
-    return weights[0], spread * (residuals_XC.T @ residuals_XC) / free
-
-
-def _design(runs: Iterable[Run], budget: int) -> np.ndarray:
-    x = np.log2([run[1] for run in runs]) - math.log2(budget)
-    return np.stack([np.ones_like(x), x], axis=1) if np.ptp(x) > 0 else np.ones((len(x), 1))
-
-
-def _student(runs: Iterable[Run]) -> float:
-    """Return how many standard errors the interval reaches."""
-    rows, columns = _design(runs, 1).shape
-    return float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, rows - columns))
+def _by_table(
+    cells: Sequence[Cell],
+    legend: Legend,
+    metric: MetricDescription,
+    budget: int,
+    gains: Sequence[Gain],
+) -> list[Gain]:
+    """Return the gains at one of the pilot's budgets as the study's own table has them."""
+    runs = {gain.method: gain.runs for gain in gains}
+    found = []
+    for row in summarise(cells, legend):
+        summary = row.metrics.get(metric.name)
+        versus = summary.vs_random if summary else None
+        if row.budget != budget or versus is None:
+            continue
+        low, high = versus.low, versus.high
+        if metric.lower_is_better and low is not None and high is not None:
+            low, high = -high, -low
+        alike, won = versus.verdict == "alike", wins(row, metric)
+        number = runs.get(row.method, 0)
+        found.append(Gain(row.method, row_gain(row, metric), low, high, number, won, alike))
+    return found
 
 
-def _cannot_tell(best: Runs, other: Runs, budget: int, sign: float) -> bool:
-    """Whether the difference of two methods, run by run, may be zero at a budget."""
-    shared = {run: sign * (best[run][1] - other[run][1]) for run in best if run in other}
-    if not shared:
-        return True
-    (difference,), covariance = _at(shared, np.array([[d] for d in shared.values()]), budget)
-    if covariance is None:
-        return True
-    return bool(difference <= _student(shared) * math.sqrt(float(covariance[0, 0])))
+def _would_tell(lines: Lines, best: Gain) -> WouldTell:
+    """Return how many seeds, or tasks, would show the best method's gain if it is what it seems."""
+    line = lines.methods[best.method]
+    size, error = abs(line.difference), line.error
+    if error is None or error == 0 or lines.seeds < 2:
+        return WouldTell(max(3, lines.seeds + 2), None)
+    luck = error / math.sqrt(1 + 1 / lines.seeds)
+    seeds = (
+        n
+        for n in range(lines.seeds + 1, MOST_SEEDS + 1)
+        if _student(n - 1) * luck * math.sqrt(1 + 1 / n) < size
+    )
+    tasks = (
+        t
+        for t in range(lines.tasks + 1, MOST_TASKS + 1)
+        if _student(max(lines.seeds, t) - 1) * error * math.sqrt(lines.tasks / t) < size
+    )
+    return WouldTell(next(seeds, None), next(tasks, None))
+
+
+def _student(free: int) -> float:
+    return float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, free))

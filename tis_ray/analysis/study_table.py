@@ -1,35 +1,38 @@
 """The table of one study: a row per method and budget over seeds, with flags that warn the reader.
 
-`intervals` and `comparison` say how means, intervals and verdicts are made. This module groups
-cells into rows, pairs each row with random at the same budget (by seed) and with zero-shot, and
-flags what a reader must know before believing a number: a model worse than no training at all, a
+`samples` and `comparison` say how means, intervals and verdicts are made. This module groups
+cells into rows, compares each with random at the same budget (its subset, and its draws where the
+study made any) and with zero-shot, and flags what a reader must know before believing a number: a model worse than no training at all, a
 handful of optimizer steps, a subset shorter than its budget, runs without a result, answers that
 could not be read, seeds that disagree, and verdicts that many comparisons alone would explain.
-
-The untrained model is measured twice: with the study's template around its prompts, and without any
-(it may never have seen the template). On each metric the better of the two is what counts as zero-shot.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 
-from tis_ray.analysis.comparison import Comparison, paired_comparison, with_holm
-from tis_ray.analysis.intervals import Interval, mean_interval
+from tis_ray.analysis.comparison import (
+    Comparison,
+    method_against_random,
+    models_against_one,
+    subset_against_random,
+    with_holm,
+)
+from tis_ray.analysis.intervals import Interval
 from tis_ray.analysis.legend import Legend
-from tis_ray.analysis.study_values import ZERO_SHOT, ZERO_SHOT_PLAIN, Cell, Method
-from tis_ray.errors import InputError
-from tis_ray.metrics.description import PARSE_FAILURES, MetricDescription, measured
+from tis_ray.analysis.study_runs import Runs, StudyRuns, finite_by_seed
+from tis_ray.analysis.study_values import (
+    ZERO_SHOT_PLAIN,
+    Cell,
+    Method,
+)
+from tis_ray.metrics.description import PARSE_FAILURES, MetricDescription
 
-Runs = Mapping[int | None, Cell]
-"""The cells of one row by seed."""
-Place = tuple[Method, int]
-"""Method and budget of a row."""
 FEW_STEPS = 16
 """Runs of at most this many optimizer steps are flagged (500 examples at batch 128 take 8)."""
 WIDE_SPREAD = 5.0
@@ -45,8 +48,13 @@ class MetricSummary:
     about: MetricDescription
     value: Interval
     baseline: Interval | None = None
-    """Random's mean over the same seeds: what `vs_random` subtracts."""
+    """Random's mean: what `vs_random` subtracts."""
     vs_random: Comparison | None = None
+    """This subset against random ones."""
+    drawn: Interval | None = None
+    """The mean over the subsets that the method selected anew."""
+    method_vs_random: Comparison | None = None
+    """The method against random: these subsets against random's. None where the study made no draws."""
     vs_zero_shot: Comparison | None = None
     """Against the better zero-shot."""
     zero_shot: Method | None = None
@@ -96,31 +104,23 @@ def summarise(
     legend: Legend | None = None,
     *,
     budget_unit: Literal["examples", "tokens"] = "examples",
+    apart: bool = False,
 ) -> list[TableRow]:
     """Turn the cells of a study into table rows, one for each method and budget.
 
-    A metric that is None or NaN counts as missing and is flagged. Rows keep the order of zero-shot,
-    random, then first appearance, and rise in budget. Raises InputError when a cell appears twice.
+    apart: whether no two draws share rows. A metric that is None or NaN counts as missing and is
+    flagged. Rows keep the order of zero-shot, random, then first appearance, and rise in budget.
+    Raises InputError when a cell appears twice.
     """
-    cells, legend = list(cells), legend or Legend()
-    metrics = [legend.metric(name) for name in measured(cell.metrics for cell in cells)]
-    groups: dict[Place, dict[int | None, Cell]] = {}
-    for cell in cells:
-        runs = groups.setdefault((cell.method, cell.budget), {})
-        if cell.seed in runs:
-            raise InputError(
-                f"cells: {legend.method(cell.method)} at budget {cell.budget} has seed {cell.seed} "
-                "twice; keep one"
-            )
-        runs[cell.seed] = cell
-    zero_shots = {method: runs for (method, _), runs in groups.items() if method.is_zero_shot}
-    random_runs = {budget: runs for (method, budget), runs in groups.items() if method.is_random}
+    legend = legend or Legend()
+    found = StudyRuns.of(cells, legend)
     rows = []
-    for (method, budget), runs in groups.items():
+    for (method, budget), runs in found.runs.items():
         row = TableRow(method, legend.method(method), budget, seeds=tuple(runs), metrics={})
-        others = {} if method.is_baseline else random_runs.get(budget, {})
-        rows.append(_filled(row, runs, others, zero_shots, metrics))
-    first = {method: i for i, method in enumerate(dict.fromkeys(method for method, _ in groups))}
+        rows.append(replace(row, metrics=_summaries(found, row, apart)))
+    first = {
+        method: i for i, method in enumerate(dict.fromkeys(method for method, _ in found.runs))
+    }
     rows.sort(
         key=lambda r: (
             not r.method.is_zero_shot,
@@ -129,108 +129,62 @@ def summarise(
             r.budget,
         )
     )
-    rows = _correct_for_many(rows, metrics)
+    rows = _correct_for_many(rows, found.metrics)
     return [
         replace(
             row,
             flags=(
-                *_run_flags(row, runs := groups[row.method, row.budget], budget_unit),
-                *(flag for metric in metrics for flag in _metric_flags(metric, row, runs, rows)),
+                *_run_flags(row, runs := found.runs[row.method, row.budget], budget_unit),
+                *(f for metric in found.metrics for f in _metric_flags(metric, row, runs, rows)),
             ),
         )
         for row in rows
     ]
 
 
-def best_zero_shot(values: Mapping[Method, float], lower_is_better: bool) -> Method | None:
-    """Return which zero-shot (by its value of one metric) is better, if there is one."""
-    sign = 1 if lower_is_better else -1
-    return min(
-        values, key=lambda m: (sign * values[m], m.representation != ZERO_SHOT), default=None
-    )
-
-
-def best_of_zero_shots(
-    cells: Iterable[Cell], metric: MetricDescription
-) -> tuple[Method, float] | None:
-    """Return the better zero-shot of a study on one metric with its value, if it was measured."""
-    values = {
-        cell.method: float(value)
-        for cell in cells
-        if cell.method.is_zero_shot
-        and (value := cell.metrics.get(metric.name)) is not None
-        and math.isfinite(value)
-    }
-    best = best_zero_shot(values, metric.lower_is_better)
-    return (best, values[best]) if best else None
-
-
-def _filled(
-    row: TableRow,
-    runs: Runs,
-    random_runs: Runs,
-    zero_shots: Mapping[Method, Runs],
-    known: Sequence[MetricDescription],
-) -> TableRow:
-    """Summarise the runs of one row against the runs of random at the same budget."""
-    metrics = {}
-    for metric in known:
-        name, lower = metric.name, metric.lower_is_better
-        values = finite_by_seed(runs, name)
-        if not values:
+def _summaries(found: StudyRuns, row: TableRow, apart: bool) -> dict[str, MetricSummary]:
+    """Summarise the runs of one row by each metric that it has."""
+    place = row.method, row.budget
+    summaries = {}
+    for metric in found.metrics:
+        sample = found.sample(place, metric)
+        if sample is None:
             continue
-        others = finite_by_seed(random_runs, name)
-        shared = [seed for seed in values if seed in others]
-        summary = MetricSummary(
-            metric,
-            mean_interval(list(values.values())),
-            parse_failures=_mean(finite_by_seed(runs, name + PARSE_FAILURES).values()),
-        )
-        if shared:
-            pairs = [others[seed] for seed in shared]
-            versus = paired_comparison(
-                [values[seed] for seed in shared], pairs, lower_is_better=lower
-            )
-            if len(shared) < len(values):
-                lost = f"{len(shared)} of {len(values)} seeds also ran random"
-                versus = replace(versus, note="; ".join(filter(None, [versus.note, lost])))
-            summary = replace(summary, vs_random=versus, baseline=mean_interval(pairs))
-        if not row.method.is_zero_shot:
-            versus_zero, which = _versus_zero_shot(values, zero_shots, metric)
-            summary = replace(summary, vs_zero_shot=versus_zero, zero_shot=which)
-        metrics[name] = summary
-    return replace(row, metrics=metrics)
-
-
-def _versus_zero_shot(
-    values: Mapping[int | None, float], zero_shots: Mapping[Method, Runs], metric: MetricDescription
-) -> tuple[Comparison | None, Method | None]:
-    """Compare with the better zero-shot, as a constant; name it where there are two."""
-    means = {m: _mean(finite_by_seed(runs, metric.name).values()) for m, runs in zero_shots.items()}
-    constants = {method: mean for method, mean in means.items() if mean is not None}
-    best = best_zero_shot(constants, metric.lower_is_better)
-    if best is None:
-        return None, None
-    versus = paired_comparison(
-        list(values.values()), constants[best], lower_is_better=metric.lower_is_better
-    )
-    return versus, best if len(constants) > 1 else None
+        unread = finite_by_seed(found.runs[place], metric.name + PARSE_FAILURES)
+        summary = MetricSummary(metric, sample.mean(), parse_failures=_mean(unread.values()))
+        random = None if row.method.is_baseline else found.random(row.budget, metric)
+        if random is not None:
+            versus = subset_against_random(sample, random, metric=metric)
+            summary = replace(summary, vs_random=versus, baseline=random.mean())
+            if (drawn := found.drawn(place, metric)) is not None:
+                method = method_against_random(drawn, random, metric=metric, apart=apart)
+                summary = replace(summary, drawn=drawn.mean(), method_vs_random=method)
+        zero_shot = None if row.method.is_zero_shot else found.zero_shot(metric)
+        if zero_shot is not None:
+            which, one, several = zero_shot
+            versus = models_against_one(sample, one, metric=metric)
+            which_one = which if several > 1 else None
+            summary = replace(summary, vs_zero_shot=versus, zero_shot=which_one)
+        summaries[metric.name] = summary
+    return summaries
 
 
 def _correct_for_many(
     rows: Sequence[TableRow], metrics: Sequence[MetricDescription]
 ) -> list[TableRow]:
-    """Fill `p_holm` of every comparison with random, metric by metric."""
+    """Fill `p_holm` of every comparison with random, metric by metric and question by question."""
     result = [replace(row, metrics=dict(row.metrics)) for row in rows]
-    for name in (metric.name for metric in metrics):
-        found = {
-            i: versus
-            for i, row in enumerate(result)
-            if name in row.metrics and (versus := row.metrics[name].vs_random) is not None
-        }
-        for i, versus in with_holm(found).items():
-            of_row = result[i].metrics
-            of_row[name] = replace(of_row[name], vs_random=versus)
+    for metric in metrics:
+        having = [row.metrics for row in result if metric.name in row.metrics]
+        held = [metrics[metric.name] for metrics in having]
+        subsets = with_holm({i: s.vs_random for i, s in enumerate(held) if s.vs_random})
+        methods = with_holm(
+            {i: s.method_vs_random for i, s in enumerate(held) if s.method_vs_random}
+        )
+        for i, (of_row, summary) in enumerate(zip(having, held, strict=True)):
+            of_row[metric.name] = replace(
+                summary, vs_random=subsets.get(i), method_vs_random=methods.get(i)
+            )
     return result
 
 
@@ -271,7 +225,7 @@ def summary_flags(
     zero = summary.vs_zero_shot
     if zero and zero.difference and (zero.difference > 0) == metric.lower_is_better:
         constant = summary.value.mean - zero.difference
-        doubt = " (cannot tell from noise)" if zero.verdict == "cannot tell" else ""
+        doubt = "" if zero.decided else " (cannot tell from noise)"
         which = " without template" if _is_plain(summary.zero_shot) else ""
         message = (
             f"{words} {summary.value.mean:.3g} is worse than zero-shot{which} {constant:.3g}{doubt}"
@@ -289,7 +243,7 @@ def summary_flags(
             "wide_spread", f"{words} differs between seeds {times:.0f}× more than usual", name
         )
     versus = summary.vs_random
-    if versus and versus.verdict != "cannot tell" and not versus.survives_holm:
+    if versus and versus.decided and not versus.survives_holm:
         message = (
             f"{words} verdict does not survive Holm's correction"
             f" (p {versus.p_value:.2g}, corrected {versus.p_holm:.2g})"
@@ -299,12 +253,6 @@ def summary_flags(
 
 def _is_plain(zero_shot: Method | None) -> bool:
     return zero_shot is not None and zero_shot.representation == ZERO_SHOT_PLAIN
-
-
-def finite_by_seed(runs: Runs, name: str) -> dict[int | None, float]:
-    """Return seed -> value of the runs that have a finite value of the metric."""
-    found = {seed: cell.metrics.get(name) for seed, cell in runs.items()}
-    return {s: float(v) for s, v in found.items() if v is not None and math.isfinite(v)}
 
 
 def _mean(values: Iterable[float]) -> float | None:

@@ -6,7 +6,7 @@ values, `from_json` takes them back, and takes the flat dicts of the stages too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
@@ -105,6 +105,8 @@ class Cell:
     metrics: dict[str, float | None] = field(default_factory=dict)
     quantile: tuple[int, ...] = ()
     """Of the distance-quantile experiment: (3,), or (1, 3) for a part of the first."""
+    draw: int | None = None
+    """Which time its method selected anew (`settings.DrawsConfig`); None for the study's own subset."""
     subset: dict[str, int] | None = None
     """What the budget came to: rows, amount (in the budget's unit), rows over a cap, near-duplicates."""
     train_rows: int | None = None
@@ -117,6 +119,9 @@ class Cell:
     """What of the trained model is kept: "adapter", "model" or nothing."""
     fingerprint: str | None = None
     artifact: str | None = None
+    rows: dict[str, list[float]] = field(default_factory=dict, repr=False)
+    """Each row's value of the metrics that are means over rows: test rows, or queries for `query_loss`.
+    Only `with_rows` writes them."""
 
     def to_json(self) -> dict[str, Any]:
         """Return one level of plain values: what names the cell, its facts, its metrics."""
@@ -127,12 +132,20 @@ class Cell:
             known["quantile"] = list(self.quantile)
         return {**named, **known, **self.metrics}
 
+    def with_rows(self) -> dict[str, Any]:
+        """Return the same with the rows' values: six digits, and a text of 0 and 1 where they are right or wrong."""
+        if not self.rows:
+            return self.to_json()
+        return {**self.to_json(), "rows": {name: _short(v) for name, v in self.rows.items()}}
+
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Cell:
         """Read a flat cell. Whatever is a number and not a fact of the run is a metric."""
         facts = {name: content[name] for name in _FACTS if content.get(name) is not None}
         facts["quantile"] = tuple(facts.get("quantile", ()))
+        rows = content.get("rows", {})
         return cls(
+            rows={name: [float(value) for value in values] for name, values in rows.items()},
             method=Method.from_json(content),
             budget=int(content.get("budget") or 0),
             seed=content.get("seed"),
@@ -145,8 +158,15 @@ class Cell:
         )
 
 
-_FACTS = [f.name for f in fields(Cell) if f.name not in ("method", "budget", "seed", "metrics")]
-_NAMES = {"representation", "selector", "budget", "seed", *_FACTS}
+_NAMED = ("method", "budget", "seed", "metrics", "rows")
+_FACTS = [f.name for f in fields(Cell) if f.name not in _NAMED]
+_NAMES = {"representation", "selector", "budget", "seed", "rows", *_FACTS}
+
+
+def _short(values: Sequence[float]) -> str | list[float]:
+    if all(value in (0, 1) for value in values):
+        return "".join(str(int(value)) for value in values)
+    return [float(f"{value:.6g}") for value in values]
 
 
 @dataclass(frozen=True)

@@ -201,7 +201,8 @@ def finetune(config: ConfigFile, overrides: Overrides = None) -> None:
         result = run_study(loaded, until="evaluate", console=console)
     for cell in (one for study in result.studies for one in study.cells):
         if cell.model:
-            name = f"{cell.method.representation} B={cell.budget} seed {cell.seed}"
+            run = f"seed {cell.seed}" if cell.draw is None else f"draw {cell.draw}"
+            name = f"{cell.method.representation} B={cell.budget} {run}"
             say(f"{name}: {cell.artifact}/{cell.model}")
     say(f"next: {_verb('evaluate', config, overrides)}")
 

@@ -40,6 +40,7 @@ from tis_ray.settings import (
     ComputeConfig,
     ConstraintsConfig,
     DataConfig,
+    DrawsConfig,
     EvaluationConfig,
     FinetuneConfig,
     ListSource,
@@ -52,6 +53,7 @@ from tis_ray.settings import (
     Seed,
     TaskConfig,
     TrackingConfig,
+    as_draws,
 )
 from tis_ray.settings.given import GivenConfig
 from tis_ray.settings.grid import Axes
@@ -106,6 +108,12 @@ class StudyConfig(Section):
     subset is the longest beginning of its ordering that fits."""
     seed: SomeOf[Seed] = [0, 1, 2]
     """Seeds of fine-tuning and of the random baseline: one number, or a list."""
+    draws: Annotated[DrawsConfig | None, BeforeValidator(as_draws)] = None
+    """Also select anew so many times, to ask whether the *method* is better than random and not this one
+    subset alone: a number, or a section. Null or 0 does not ask."""
+    margins: dict[str, Annotated[float, Field(gt=0)]] = {}
+    """Differences that do not matter, by metric: methods that differ by less are called alike. 0.02 is
+    taken for shares (2 points) and losses."""
     settings: dict[str, dict[str, Any]] = {}
     """Settings of methods that are not ours, by their names."""
     overlap: OverlapConfig = OverlapConfig()

@@ -10,6 +10,7 @@ an ordering.
 
 from __future__ import annotations
 
+import itertools
 import mmap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+import numpy as np
 import ray
 from ray import ObjectRef
 from ray.actor import ActorHandle
@@ -91,14 +93,11 @@ def hold_scores(score_shards: Sequence[ShardRef], num_actors: int) -> Iterator[H
     shards = _in_order(score_shards)
     actors = _start_actors(shards, min(num_actors, len(shards)))
     try:
-        facts: dict[int, _Facts] = {}
-        with lost_workers("reading the scores", LESS_SCORES):
-            for part in _receive([actor.facts.remote() for actor in actors]):
-                facts |= part
+        facts = _facts(actors, None)
         layout = _layout(shards, [facts[shard] for shard in range(len(shards))])
         broken = [fact.non_finite for fact in facts.values() if fact.non_finite is not None]
         require_finite(min(broken, default=None))
-        yield HeldScores(layout, actors)
+        yield HeldScores(layout, actors, shards)
     finally:
         for actor in actors:
             ray.kill(actor)
@@ -107,10 +106,30 @@ def hold_scores(score_shards: Sequence[ShardRef], num_actors: int) -> Iterator[H
 class HeldScores:
     """Checked scores that actors hold; made by `hold_scores`."""
 
-    def __init__(self, layout: Layout, actors: list[ActorHandle]) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        actors: list[ActorHandle],
+        shards: list[ShardRef],
+        kept: ObjectRef | None = None,
+    ) -> None:
         self.layout = layout
-        self._actors = actors
-        self._runs = 0
+        self._actors, self._shards, self._kept = actors, shards, kept
+        self._runs = itertools.count()
+
+    def part(self, kept_N: np.ndarray) -> HeldScores:
+        """Return the same scores of some candidates alone, which are counted among themselves.
+
+        kept_N: a truth value for each candidate, at least one of them true.
+        """
+        kept = ray.put(kept_N)
+        facts = _facts(self._actors, kept)
+        sizes = [int(kept_N[shard.start : shard.stop].sum()) for shard in self._shards]
+        filled = [facts[place].extent for place, size in enumerate(sizes) if size]
+        layout = Layout(self.layout.queries, tuple(sizes), Extent.merged(filled))
+        part = HeldScores(layout, self._actors, self._shards, kept)
+        part._runs = self._runs
+        return part
 
     def select(
         self, selector: Rule, budget: int, queries: Sequence[int] | None = None, **params: Any
@@ -126,18 +145,18 @@ class HeldScores:
         layout = self.layout if chosen is None else self.layout.of(chosen)
         spec = find_selector(selector)
         rounds = spec.rounds(layout, budget, params)
-        self._runs += 1
-        run = _Run(self._runs, selector, chosen)
+        run = _Run(next(self._runs), selector, chosen, self._kept)
         with lost_workers(f"selecting by {spec.name}", LESS_SCORES):
             return drive(rounds, lambda calls: _ask(self._actors, run, calls))
 
 
 class _Run(NamedTuple):
-    """One selection: its number among those of these actors, the selector, rows (None: all)."""
+    """One selection: its number among those of these actors, the selector, rows and columns (None: all)."""
 
     number: int
     selector: Rule
     queries: tuple[int, ...] | None
+    kept: ObjectRef | None
 
 
 class _Facts(NamedTuple):
@@ -157,13 +176,15 @@ class _ShardHolder:
         self.scores: dict[int, Scores] = {}
         self.run: _Run | None = None
         self.shards: dict[int, object] = {}
+        self.kept_N: np.ndarray | None = None
 
-    def facts(self) -> dict[int, _Facts]:
-        """Read all scores once and say what they are."""
+    def facts(self, kept_N: np.ndarray | None) -> dict[int, _Facts]:
+        """Read all scores once and say what those of the kept candidates are."""
         facts = {}
-        for shard in self.refs:
-            facts[shard] = self._facts(shard)
-            self._release(shard)
+        for shard, ref in self.refs.items():
+            if kept_N is None or kept_N[ref.start : ref.stop].any():
+                facts[shard] = self._facts(shard, kept_N)
+                self._release(shard)
         return facts
 
     def answer(self, run: _Run, calls: list[Call]) -> list[Reply]:
@@ -171,14 +192,15 @@ class _ShardHolder:
         if run != self.run:
             # What shards remember serves one run, and is found again if that is not over.
             self.run, self.shards = run, {}
+            self.kept_N = None if run.kept is None else ray.get(run.kept)
         replies = []
         for call in calls:
             replies.append(self._reply(run, *call))
             self._release(call.shard)
         return replies
 
-    def _facts(self, shard: int) -> _Facts:
-        scores_Mn = self._open(shard)
+    def _facts(self, shard: int, kept_N: np.ndarray | None) -> _Facts:
+        scores_Mn = self._of(shard, kept_N)
         extent = Extent.of(scores_Mn)
         bad = None if extent.finite else first_non_finite(scores_Mn, self.refs[shard].start)
         return _Facts(scores_Mn.shape, scores_Mn.dtype.name, extent, bad)
@@ -186,11 +208,22 @@ class _ShardHolder:
     def _reply(self, run: _Run, shard: int, method: str, arguments: tuple[object, ...]) -> Reply:
         if shard not in self.shards:
             build = find_selector(run.selector).shard
-            scores_Mn = self._open(shard)
+            scores_Mn = self._of(shard, self.kept_N)
             if run.queries is not None:
                 scores_Mn = scores_Mn[_rows(run.queries)]
-            self.shards[shard] = build(scores_Mn, self.refs[shard].start)
+            first = self.refs[shard].start
+            if self.kept_N is not None:
+                first = int(self.kept_N[:first].sum())
+            self.shards[shard] = build(scores_Mn, first)
         return getattr(self.shards[shard], method)(*arguments)
+
+    def _of(self, shard: int, kept_N: np.ndarray | None) -> Scores:
+        """Return the scores of a shard's kept candidates; of some alone this is a copy."""
+        scores_Mn = self._open(shard)
+        if kept_N is None:
+            return scores_Mn
+        ref = self.refs[shard]
+        return scores_Mn[:, kept_N[ref.start : ref.stop]]
 
     def _open(self, shard: int) -> Scores:
         if shard not in self.scores:
@@ -255,6 +288,15 @@ def _start_actors(shards: list[ShardRef], count: int) -> list[ActorHandle]:
     for number, shard in enumerate(shards):
         dealt[number % count][number] = shard
     return [remote.remote(mine) for mine in dealt]
+
+
+def _facts(actors: list[ActorHandle], kept: ObjectRef | None) -> dict[int, _Facts]:
+    """Return what each shard holds; those without a kept candidate are left out."""
+    facts: dict[int, _Facts] = {}
+    with lost_workers("reading the scores", LESS_SCORES):
+        for part in _receive([actor.facts.remote(kept) for actor in actors]):
+            facts |= part
+    return facts
 
 
 def _layout(shards: list[ShardRef], facts: list[_Facts]) -> Layout:

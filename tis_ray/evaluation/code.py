@@ -37,7 +37,8 @@ def grade_code(task: Task, answers: Sequence[str]) -> Measured:
     for failure in FAILURES:
         metrics[f"failed_{failure}"] = float(np.mean([kind == failure for kind in kinds]))
     details = [outcome.detail for outcome in outcomes]
-    return Measured(metrics, {"outcome": kinds, "detail": details})
+    passed = [float(kind == "passed") for kind in kinds]
+    return Measured(metrics, {"outcome": kinds, "detail": details, "pass_at_1": passed})
 
 
 def program(row: TaskRow, answer: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
@@ -20,10 +20,14 @@ MetricSettings: TypeAlias = Mapping[str, Mapping[str, object]]
 
 @dataclass(frozen=True)
 class Measured:
-    """Means by name, and a table of the rows they were taken over: columns of equal length."""
+    """Means by name, and a table of the rows they were taken over: columns of equal length.
+
+    queries: the same of the queries, where they were measured too.
+    """
 
     metrics: dict[str, float]
     rows: dict[str, Column]
+    queries: dict[str, Column] = field(default_factory=dict)
 
 
 def grade(

@@ -34,12 +34,12 @@ def measure_rows(
     The query loss is the paper's: each query's mean cross-entropy over the tokens of its label and
     the eos, and the plain mean of these over the queries. The test loss is the same for test rows.
 
-    query, test: encoded rows; of the queries only tokens and labels are read.
+    query, test: encoded rows; of the queries only tokens, labels and, if they have one, ids are read.
     stop, ends: what ends an answer, as in `generate`.
     """
-    losses = example_losses(model, test)
+    losses, asked = example_losses(model, test), example_losses(model, query)
     metrics = {
-        "query_loss": float(example_losses(model, query).mean()),
+        "query_loss": float(asked.mean()),
         "test_loss": float(losses.mean()),
     }
     columns: dict[str, Column] = {"id": [row["id"] for row in test], "loss": losses}
@@ -59,7 +59,8 @@ def measure_rows(
         metrics["unfinished"] = float(np.mean([not answer.finished for answer in answers]))
         columns |= {"label": labels, "answer": texts}
         columns |= {"finished": [answer.finished for answer in answers], **graded.rows}
-    return Measured(metrics, columns)
+    queries: dict[str, Column] = {"id": [row.get("id", "") for row in query], "loss": asked}
+    return Measured(metrics, columns, queries)
 
 
 def measure_answers(

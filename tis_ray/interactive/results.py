@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -16,10 +15,11 @@ from tis_ray.analysis import (
     Legend,
     Method,
     TableRow,
-    compare_complete,
+    compare_cells,
 )
-from tis_ray.analysis.comparison import Pairs, with_holm
-from tis_ray.analysis.study_table import finite_by_seed
+from tis_ray.analysis.comparison import with_holm
+from tis_ray.analysis.study_pairs import compare_methods
+from tis_ray.analysis.study_runs import StudyRuns
 from tis_ray.analysis.study_values import RANDOM_METHOD
 from tis_ray.errors import InputError
 from tis_ray.interactive.table import Table
@@ -42,6 +42,7 @@ def cell_table(cells: Cells, title: str) -> Table:
             "method": method_name(cell.method),
             "budget": cell.budget,
             "seed": cell.seed,
+            "draw": cell.draw,
             **cell.metrics,
             "train_rows": cell.train_rows,
             "train_tokens": cell.train_tokens,
@@ -93,28 +94,34 @@ def result_table(rows: Mapping[str, Sequence[TableRow]], title: str) -> Table:
     return Table(pa.Table.from_pylist(found), title, texts, hidden, shown=MOST_RESULTS)
 
 
-def compared_table(cells: Cells, left: Method, right: Method, legend: Legend) -> Table:
+def compared_table(
+    cells: Cells, left: Method, right: Method, legend: Legend, *, apart: bool = False
+) -> Table:
     """Return a row for each metric and budget: left minus right, with interval, p and verdict.
 
-    Pairs are seeds where there is one study, and studies (each by its mean over the seeds that both ran)
-    where there are several. p_holm is corrected over all rows of the table.
-    Raises InputError where there is no pair.
+    In one study the question is about the methods where both selected anew in several draws, and about
+    their subsets otherwise; with several studies these are the pairs, each by its mean over the seeds
+    that both ran. p_holm is corrected over all rows of the table. Raises InputError where there is no
+    pair.
     """
-    pairs: Pairs = "seeds" if len(cells) == 1 else "cells"
     trained = [c for own in cells.values() for c in own if c.method in (left, right) and c.budget]
     budgets = sorted({cell.budget for cell in trained})
     names = measured(cell.metrics for own in cells.values() for cell in own)
+    runs = {study: StudyRuns.of(own, legend) for study, own in cells.items()}
     found: dict[tuple[str, int], Comparison] = {}
-    sides: dict[tuple[str, int], _Paired] = {}
+    means: dict[tuple[str, int], tuple[float, float]] = {}
     for name in names:
+        about = legend.metric(name)
         for budget in budgets:
-            paired = _Paired.of(cells, left, right, budget, name)
-            about = legend.metric(name)
-            compared = compare_complete(
-                paired.left, paired.right, lower_is_better=about.lower_is_better, pairs=pairs
-            )
+            sides = np.array([_means(own, left, right, budget, about) for own in runs.values()])
+            if len(runs) == 1:
+                own = next(iter(runs.values()))
+                compared = compare_methods(own, left, right, budget, about, apart)
+            else:
+                compared = compare_cells(*sides.T, metric=about)
             if compared is not None:
-                found[name, budget], sides[name, budget] = compared, paired
+                found[name, budget] = compared
+                means[name, budget] = tuple(np.nanmean(sides, axis=0).tolist())
     if not found:
         raise InputError(
             f"compare: {method_name(left)} and {method_name(right)} have no budget with a metric of "
@@ -125,17 +132,16 @@ def compared_table(cells: Cells, left: Method, right: Method, legend: Legend) ->
         {
             "metric": name,
             "budget": budget,
-            method_name(left): float(np.nanmean(sides[name, budget].left)),
-            method_name(right): float(np.nanmean(sides[name, budget].right)),
-            "pairs": "seeds" if compared.pairs == "seeds" else "studies",
+            method_name(left): means[name, budget][0],
+            method_name(right): means[name, budget][1],
+            "about": "studies" if compared.question == "cells" else compared.question,
             "n": compared.n,
             **_comparison(compared),
             "note": "; ".join(filter(None, [compared.note, _after_holm(compared)])),
         }
         for (name, budget), compared in found.items()
     ]
-    by = "seed" if pairs == "seeds" else "study"
-    title = f"{legend.method(left)} minus {legend.method(right)}, paired by {by}; 95% intervals"
+    title = f"{legend.method(left)} minus {legend.method(right)}; 95% intervals"
     texts = {
         "difference": [
             _with_interval(legend.metric(name), compared, compared.difference, True)
@@ -152,50 +158,28 @@ def method_name(method: Method) -> str:
     return f"{method.representation}+{method.selector}"
 
 
-@dataclass(frozen=True)
-class _Paired:
-    """The values of two methods, pair by pair; NaN is a missing value."""
-
-    left: np.ndarray
-    right: np.ndarray
-
-    @classmethod
-    def of(cls, cells: Cells, left: Method, right: Method, budget: int, metric: str) -> _Paired:
-        pairs = []
-        for own in cells.values():
-            seeds = dict.fromkeys(c.seed for c in own if c.seed is not None)
-            ours, theirs = (_by_seed(own, method, budget, metric) for method in (left, right))
-            both = [(_at(ours, seed), _at(theirs, seed)) for seed in seeds]
-            shared = [(a, b) for a, b in both if a is not None and b is not None]
-            pairs += shared if len(cells) == 1 else [_means(shared)]
-        values = np.array(pairs, np.float64).reshape(-1, 2)
-        return cls(values[:, 0], values[:, 1])
-
-
-def _means(pairs: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    if not pairs:
+def _means(
+    runs: StudyRuns, left: Method, right: Method, budget: int, metric: MetricDescription
+) -> tuple[float, float]:
+    """Return each side's mean in one study, over the seeds that both have; NaN where there is none."""
+    ours, theirs = (
+        runs.sample((method, 0 if method.is_zero_shot else budget), metric)
+        for method in (left, right)
+    )
+    if ours is None or theirs is None:
         return math.nan, math.nan
-    left, right = zip(*pairs, strict=True)
-    return float(np.mean(left)), float(np.mean(right))
-
-
-def _by_seed(
-    cells: Sequence[Cell], method: Method, budget: int, metric: str
-) -> dict[int | None, float]:
-    """Return the finite values of a method by seed; zero-shot is one for all budgets."""
-    own = [c for c in cells if c.method == method and (c.budget == budget or method.is_zero_shot)]
-    return finite_by_seed({cell.seed: cell for cell in own}, metric)
+    if not (left.is_zero_shot or right.is_zero_shot):
+        shared = [run for run in ours.values if run in theirs.values]
+        if not shared:
+            return math.nan, math.nan
+        ours, theirs = ours.only(shared), theirs.only(shared)
+    return ours.mean_value, theirs.mean_value
 
 
 def _after_holm(found: Comparison) -> str:
     """Return what a reader must know of a verdict that the number of comparisons alone could explain."""
-    doubtful = found.verdict != "cannot tell" and not found.survives_holm
+    doubtful = found.decided and not found.survives_holm
     return "does not survive Holm's correction" if doubtful else ""
-
-
-def _at(values: Mapping[int | None, float], seed: int | None) -> float | None:
-    """Return the value of a seed; what has no seed, as zero-shot, has one value for all."""
-    return values.get(seed, values.get(None))
 
 
 def _comparison(found: Comparison | None) -> dict[str, object]:

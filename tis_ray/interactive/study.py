@@ -207,8 +207,9 @@ class Study:
     def compare(self, left: str, right: str) -> Table:
         """Return how two methods differ at each budget and metric, by pairs, with interval and verdict.
 
-        Pairs are seeds; where a file has several studies, pairs are studies. Methods are named
-        "less+round_robin", "random" or "zero_shot".
+        The question is about the methods where the study made draws, about their subsets otherwise; where
+        a file has several studies, they are the pairs. Methods are named "less+round_robin", "random" or
+        "zero_shot".
         """
         studies = self.studies.values()
         declared = dict.fromkeys(name for study in studies for name in _methods(study.config))
@@ -217,7 +218,9 @@ class Study:
         cells = self._cells()
         known = {method_name(c.method): c.method for own in cells.values() for c in own}
         ours, theirs = (known[_chosen(name, list(known), "method")] for name in (left, right))
-        return compared_table(cells, ours, theirs, legend_of(self.config))
+        draws = self.config.draws
+        apart = draws is not None and draws.apart
+        return compared_table(cells, ours, theirs, legend_of(self.config), apart=apart)
 
     @property
     def figures(self) -> Figures:
@@ -283,7 +286,9 @@ class Study:
         return {name: part.cells for name, part in (result.parts or {self.name: result}).items()}
 
     def _rows(self, cells: list[Cell]) -> list[TableRow]:
-        return summarise(cells, legend_of(self.config), budget_unit=self.config.budget_unit)
+        config = self.config
+        apart = config.draws is not None and config.draws.apart
+        return summarise(cells, legend_of(config), budget_unit=config.budget_unit, apart=apart)
 
 
 def _read(

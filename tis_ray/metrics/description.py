@@ -15,6 +15,9 @@ from dataclasses import dataclass, replace
 PARSE_FAILURES = "_parse_failures"
 """What is put after a metric's name to name the share of answers that could not be read."""
 
+MARGIN = 0.02
+"""Of shares, 2 points; of losses in nats, 2% of the perplexity."""
+
 _FIRST = ("test_loss", "query_loss")
 """Every study has these; reports begin with them."""
 _SHARES = {"acc", "acc_norm", "pass_at_1", "exact_match", "f1"}
@@ -33,6 +36,8 @@ class MetricDescription:
     lower_is_better: bool
     share: bool
     """Whether it is a share of rows, 0 to 1, which is shown in percent."""
+    margin: float | None = None
+    """Differences smaller than this do not matter; None where nobody said what does."""
 
 
 def describe(name: str, known: Mapping[str, MetricDescription] | None = None) -> MetricDescription:
@@ -49,7 +54,11 @@ def describe(name: str, known: Mapping[str, MetricDescription] | None = None) ->
         base.endswith(("loss", "perplexity")) or base in _LOWER,
         base in _SHARES,
     )
-    return replace(found, name=name, words=f"{task}: {found.words}" if task else found.words)
+    margin = found.margin
+    if margin is None and (found.share or base.endswith("loss")):
+        margin = MARGIN
+    words = f"{task}: {found.words}" if task else found.words
+    return replace(found, name=name, words=words, margin=margin)
 
 
 def measured(cells: Iterable[Mapping[str, object]]) -> list[str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -87,7 +86,7 @@ def comparison_tables(results: Results) -> Table:
                 leaf = tables.setdefault(name, {}).setdefault(scope, {}).setdefault(measure, {})
                 relative = _relative(results, measure, models, baseline)
                 for (a, b), comparison in found.items():
-                    numbers = asdict(comparison) | {"relative": relative[a, b]}
+                    numbers = comparison.to_json() | {"relative": relative[a, b]}
                     leaf.setdefault(results.methods[a].name, {})[str(results.budgets[b])] = numbers
     return tables
 

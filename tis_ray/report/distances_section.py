@@ -121,7 +121,8 @@ def _mean(values: Sequence[float | None]) -> str:
 def distance_figure(record: StudyRecord) -> str:
     """Draw W1 to the queries against test loss, a dot a cell, a panel a representation."""
     legend = record.legend
-    losses = {(c.method, c.budget, c.seed): c.metrics.get(_LOSS.name) for c in record.cells}
+    own = [cell for cell in record.cells if cell.draw is None]
+    losses = {(c.method, c.budget, c.seed): c.metrics.get(_LOSS.name) for c in own}
     panels = []
     for found in record.distances:
         dots = [

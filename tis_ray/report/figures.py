@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from tis_ray.analysis import Interval, Method, TableRow
-from tis_ray.analysis.study_table import best_zero_shot
+from tis_ray.analysis.study_runs import best_zero_shot
 from tis_ray.metrics.description import MetricDescription
 from tis_ray.report import svg
 from tis_ray.report.curves import BASELINE, Curve, Labels, Look, Panel, draw_curves, method_look

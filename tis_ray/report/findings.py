@@ -151,7 +151,7 @@ def _selector_words(results: Results, tables: Table, rows: Sequence[TableRow]) -
             for name, by_budget in by_method.items()
             if name != results.methods[0].name
             for budget, n in by_budget.items()
-            if n["verdict"] != "cannot tell"
+            if n["verdict"] in ("better", "worse")
         ]
         parts.append(f"on the {metric.words} {', '.join(differ) or 'none is shown to differ'}")
     yield f"Selectors against round robin: {'; '.join(parts)}."

@@ -53,6 +53,13 @@ def number(metric: MetricDescription, value: float, places: int, *, signed: bool
     return (text if signed else text.removeprefix("+")) + unit
 
 
+def margin(metric: MetricDescription) -> str:
+    """Return the difference that does not matter, "2.0 points"; a dash where nobody said one."""
+    if metric.margin is None:
+        return "–"
+    return number(metric, metric.margin, 1 if metric.share else 3, signed=True).removeprefix("+")
+
+
 def plain_number(value: float, places: int) -> str:
     """Return a number with its sign; a rounded zero has none."""
     text = f"{value:+.{places}f}"

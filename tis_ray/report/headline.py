@@ -12,11 +12,13 @@ from typing import Literal
 
 from tis_ray.analysis import Comparison, TableRow
 from tis_ray.analysis.comparison import Verdict
+from tis_ray.analysis.winners import gain, leading_metric, winners
 from tis_ray.metrics.description import MetricDescription
 from tis_ray.report.formatting import (
     counted,
     decimals,
     interval,
+    margin,
     metrics_of,
     number,
     p_words,
@@ -42,8 +44,7 @@ def headline(
     leads: the metric that the verdict is about; the first one otherwise. more: details to add.
     """
     methods = [row for row in rows if not row.method.is_baseline]
-    metrics = metrics_of(methods)
-    metric = next((m for m in metrics if m.name == leads), next(iter(metrics), None))
+    metric = leading_metric(methods, leads)
     if metric is None:
         nothing = "No method has been trained and measured yet: there is nothing to compare."
         return Headline(nothing, tuple(more))
@@ -55,11 +56,12 @@ def headline(
             tuple(more),
         )
     groups = {v: [r for r in compared if _versus(r, metric).verdict == v] for v in _VERDICTS}
-    details = (*_details(metric, compared, groups), *more)
-    best = _best(groups["better"] or compared, metric)
+    won = winners(compared, metric)
+    best = won[0] if won else _best(compared, metric)
+    details = (*_details(metric, compared, groups, best), *more)
     where = f"{best.label} at budget {best.budget:,}"
     numbers = _difference(best, metric, decimals(rows, metric))
-    if groups["better"]:
+    if won:
         return Headline(
             f"{best.label} beats random at budget {best.budget:,}: {numbers}.", details, "good"
         )
@@ -70,20 +72,27 @@ def headline(
         one = counted(1, _versus(best, metric).pairs[:-1]).replace("1", "One")
         lead = f"{one} gives no verdict. The most favourable on {name} is"
         return Headline(f"{lead} {where}: {numbers}.", details)
+    if len(groups["alike"]) == len(compared):
+        lead = f"On {name} every method is as good as random within {margin(metric)}. The best is"
+        return Headline(f"{lead} {where}: {numbers}.", details)
     lead = f"No method is shown to beat random on {name}. The closest is"
     return Headline(f"{lead} {where}: {numbers}.", details, "bad" if groups["worse"] else "open")
 
 
-_VERDICTS: tuple[Verdict, ...] = ("better", "cannot tell", "worse")
+_VERDICTS: tuple[Verdict, ...] = ("better", "alike", "cannot tell", "worse")
 
 
 def _details(
-    metric: MetricDescription, compared: Sequence[TableRow], groups: dict[Verdict, list[TableRow]]
+    metric: MetricDescription,
+    compared: Sequence[TableRow],
+    groups: dict[Verdict, list[TableRow]],
+    best: TableRow,
 ) -> Iterable[str]:
     """Yield what qualifies the headline: never only the good half."""
-    best = _best(groups["better"] or compared, metric)
     versus = _versus(best, metric)
-    if versus.verdict != "cannot tell" and len(compared) > 1:
+    if versus.question == "subset":
+        yield from _two_questions(best, metric, decimals(compared, metric))
+    if versus.decided and len(compared) > 1:
         holds = "still holds" if versus.survives_holm else "does not hold"
         yield (
             f"This is the most favourable of {len(compared)} comparisons. After Holm's correction"
@@ -116,6 +125,32 @@ def _details(
     yield from _zero_shots(compared)
     if all(_versus(row, metric).n == row.n_seeds == 1 for row in compared):
         yield "Run at least three seeds to get intervals and verdicts."
+
+
+def _two_questions(row: TableRow, metric: MetricDescription, places: int) -> Iterable[str]:
+    """Say what the verdict is about, and what is known of the method itself."""
+    drawn = row.metrics[metric.name].method_vs_random
+    if drawn is None:
+        yield (
+            "This is about these rows: random subsets differ so much from each other. Whether the method"
+            " would do so again with other queries and another half of the pool was not asked"
+            " (`draws: 5` does)."
+        )
+        return
+    words = {
+        "better": "The method itself is better too",
+        "worse": "The method itself is worse",
+        "alike": f"The method itself is as good as random within {margin(metric)}",
+        "cannot tell": "Of the method itself one cannot tell",
+    }[drawn.verdict]
+    if drawn.decided and not drawn.survives_holm:
+        words += ", before the correction for many"
+    ends = interval(metric, drawn, places, signed=True)
+    difference = number(metric, drawn.difference, places, signed=True)
+    numbers = f"difference {difference}{' ' + ends if ends else ''}"
+    yield (
+        f"{words}: it selected anew {counted(drawn.n, 'time')}, {numbers}, {p_words(drawn.p_value)}."
+    )
 
 
 def _zero_shots(rows: Sequence[TableRow]) -> Iterable[str]:
@@ -152,8 +187,7 @@ def _row_list(rows: Sequence[TableRow], most: int = 6) -> str:
 
 def _best(rows: Sequence[TableRow], metric: MetricDescription) -> TableRow:
     """Return the row with the largest gain over random."""
-    sign = -1 if metric.lower_is_better else 1
-    return max(rows, key=lambda row: sign * _versus(row, metric).difference)
+    return max(rows, key=lambda row: gain(row, metric))
 
 
 def _compared(row: TableRow, metric: MetricDescription) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tis_ray.analysis.correlation import FEWEST
 from tis_ray.analysis.quantiles import quantile_curves
 from tis_ray.analysis.result_arrays import Results
-from tis_ray.analysis.study_table import best_of_zero_shots
+from tis_ray.analysis.study_runs import best_of_zero_shots
 from tis_ray.metrics.description import measured
 from tis_ray.paper.budget_tables import Table
 from tis_ray.report.curves import Curve, Labels, Panel, draw_curves, method_look

@@ -10,7 +10,7 @@ from tis_ray.analysis.recommend import Gain, Preferred, Recommendation, recommen
 from tis_ray.analysis.study_values import Kind
 from tis_ray.errors import InputError
 from tis_ray.metrics.description import MetricDescription
-from tis_ray.report.formatting import duration, number
+from tis_ray.report.formatting import duration, margin, number
 from tis_ray.report.gains_section import MethodCost, method_costs
 from tis_ray.report.record import StudyRecord
 from tis_ray.report.study_results import RECORD
@@ -56,7 +56,9 @@ def advice(
             "meant with --pool-rows"
         )
     cells = {folder: record.cells for folder, record in records.items()}
-    found = recommend(cells, budget, pool_rows=pool_rows, metric=about, preferred=preferred())
+    found = recommend(
+        cells, budget, pool_rows=pool_rows, metric=about, preferred=preferred(), legend=legend
+    )
     yield from _words(found, legend)
     yield _price_words(first, found, pool_rows, pilot_rows)
     yield ""
@@ -68,19 +70,27 @@ def advice(
 def _words(found: Recommendation, legend: Legend) -> Iterator[str]:
     scope = f"{found.seeds} seed(s), budgets {', '.join(f'{b:,}' for b in found.budgets)}"
     scope += f", {found.tasks} tasks" if found.tasks > 1 else ""
-    if found.choice is None:
-        yield (
-            f"random is as good: the best method, {legend.method(found.best.method)}, is expected to gain "
-            f"{_gain(found.best, found.metric)} at {found.budget:,} ({scope}), which may be nothing"
-        )
-    else:
+    best = (
+        f"{legend.method(found.best.method)} is expected to gain {_gain(found.best, found.metric)}"
+    )
+    if found.choice is not None:
         yield (
             f"use {legend.method(found.choice.method)} at {found.budget:,}: expected gain over random "
             f"{_gain(found.choice, found.metric)} {found.metric.words} ({scope})"
         )
+    elif found.says == "random is as good":
+        yield (
+            f"random is as good at {found.budget:,}: every gain is shown to be smaller than "
+            f"{margin(found.metric)}; the best method, {best} ({scope})"
+        )
+    elif found.says == "worse":
+        yield f"use random at {found.budget:,}: every method is worse; the least bad, {best} ({scope})"
+    else:
+        yield f"cannot tell at {found.budget:,}: the best method, {best} ({scope})"
+        yield _what_would_tell(found)
     chosen = (found.choice or found.best).method
     others = [method for method in (found.best.method, *found.alike) if method != chosen]
-    if others:
+    if others and found.choice is not None:
         decides = (
             "; the paper's finding decides: gradients with round robin for small budgets, with "
             "optimal transport for large ones"
@@ -94,6 +104,24 @@ def _words(found: Recommendation, legend: Legend) -> Iterator[str]:
             f"{found.budget:,} lies outside the pilot's budgets: the gain is read off a line in "
             "log(budget), and its interval does not say how wrong the line may be"
         )
+
+
+def _what_would_tell(found: Recommendation) -> str:
+    """Say which pilot would show the best gain, if it is what it seems to be."""
+    told = found.would_tell
+    ways = []
+    if told is not None and told.seeds is not None:
+        ways.append(f"{told.seeds} seeds")
+    if told is not None and told.tasks is not None:
+        ways.append(f"{told.tasks} tasks like this one")
+    if found.extrapolated:
+        ways.append(f"budgets nearer to {found.budget:,}")
+    if not ways:
+        return (
+            "no larger pilot of this kind would tell: the luck of a single subset is larger than the gain; "
+            "larger budgets have less of it"
+        )
+    return f"a pilot of {', or of '.join(ways)} would tell, if the gain is as large as it seems"
 
 
 def _gain(gain: Gain, metric: MetricDescription) -> str:

@@ -26,11 +26,13 @@ from tis_ray.analysis.recorded import (
     SelectedRows,
     Settings,
 )
+from tis_ray.analysis.study_pairs import MethodPair, method_pairs
 from tis_ray.analysis.study_values import POOL, Part
 from tis_ray.errors import InputError
+from tis_ray.settings import DrawsConfig
 from tis_ray.store import read_text, write_bytes
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 
 @dataclass
@@ -74,6 +76,8 @@ class StudyRecord:
     def to_json(self) -> str:
         """Return strict JSON (NaN and infinities become null), equal for equal records."""
         content = {entry.name: _plain(getattr(self, entry.name)) for entry in fields(self)}
+        content["cells"] = [cell.with_rows() for cell in self.cells]
+        content["quantiles"] = [cell.with_rows() for cell in self.quantiles]
         content["composition"] = [
             {**part.to_json(), "counts": counts} for part, counts in self.composition.items()
         ]
@@ -110,7 +114,19 @@ class StudyRecord:
 
     def table(self) -> list[TableRow]:
         """Return the study's table: a row for each method and budget."""
-        return summarise(self.cells, self.legend, budget_unit=self.budget_unit)
+        return summarise(
+            self.cells, self.legend, budget_unit=self.budget_unit, apart=self.draws_apart
+        )
+
+    def pairs(self) -> list[MethodPair]:
+        """Return its methods against each other."""
+        return method_pairs(self.cells, self.legend, apart=self.draws_apart)
+
+    @property
+    def draws_apart(self) -> bool:
+        """Whether no two draws share rows."""
+        draws = self.config.get("draws")
+        return draws is not None and DrawsConfig.model_validate(draws).apart
 
     @property
     def pool_rows(self) -> int:

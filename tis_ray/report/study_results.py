@@ -20,7 +20,8 @@ from tis_ray.analysis import Cell, Legend, Method
 from tis_ray.analysis.quantiles import QuantileCurve, quantile_curves
 from tis_ray.analysis.recorded import Settings
 from tis_ray.analysis.result_arrays import RANDOM, Labelled, Results, scopes_of
-from tis_ray.analysis.study_table import Flag, best_of_zero_shots
+from tis_ray.analysis.study_runs import best_of_zero_shots
+from tis_ray.analysis.study_table import Flag
 from tis_ray.analysis.study_values import RANDOM_METHOD
 from tis_ray.errors import InputError
 from tis_ray.metrics.description import MetricDescription, measured
@@ -56,7 +57,7 @@ def study_results(folders: Sequence[Path]) -> Results:
     if len(models) > 1 and not all(_of_model(record) for record in records.values()):
         listed = ", ".join(f"{record.name} trained {of[0]}" for of, record in records.items())
         raise InputError(f"studies of different models cannot be one set of tasks: {listed}")
-    cells = [cell for record in records.values() for cell in record.cells]
+    cells = [cell for record in records.values() for cell in record.cells if cell.draw is None]
     trained = [cell for cell in cells if not cell.method.is_zero_shot]
     legend = _merged(record.legend for record in records.values())
     if not trained:
@@ -85,7 +86,7 @@ def study_results(folders: Sequence[Path]) -> Results:
                 zero_shot[name][i, j] = found[1]
         given = set()
         for cell in record.cells:
-            if cell.method.is_zero_shot:
+            if cell.method.is_zero_shot or cell.draw is not None:
                 continue
             a, b = methods.index(cell.method), budgets.index(cell.budget)
             place = (i, j, a, b, seeds.index(cell.seed or 0))
@@ -196,6 +197,7 @@ def _merged(legends: Iterable[Legend]) -> Legend:
             legend.representations | merged.representations,
             legend.selectors | merged.selectors,
             legend.metrics | merged.metrics,
+            legend.margins | merged.margins,
         )
     return merged
 

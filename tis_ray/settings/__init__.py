@@ -18,7 +18,13 @@ from tis_ray.settings.data import (
 from tis_ray.settings.evaluation import EvaluationConfig, HarnessTask
 from tis_ray.settings.model import BatchConfig, FeatureType, LoraConfig, ModelConfig
 from tis_ray.settings.price import PriceConfig
-from tis_ray.settings.subset import ConstraintsConfig, OverlapConfig, QuantilesConfig
+from tis_ray.settings.subset import (
+    ConstraintsConfig,
+    DrawsConfig,
+    OverlapConfig,
+    QuantilesConfig,
+    as_draws,
+)
 from tis_ray.settings.template import TemplateConfig
 from tis_ray.settings.training import FinetuneConfig, SearchConfig, TrainingConfig
 
@@ -29,6 +35,7 @@ __all__ = [
     "ComputeConfig",
     "ConstraintsConfig",
     "DataConfig",
+    "DrawsConfig",
     "EvaluationConfig",
     "FeatureType",
     "FileSource",
@@ -49,4 +56,5 @@ __all__ = [
     "TemplateConfig",
     "TrackingConfig",
     "TrainingConfig",
+    "as_draws",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from tis_ray.section import Section
 from tis_ray.settings.data import TaskConfig
@@ -86,3 +86,36 @@ class QuantilesConfig(Section):
     """First rows of each that are trained on."""
     focus: bool = False
     """Cut the first part again into as many."""
+
+
+class DrawsConfig(Section):
+    """Selecting anew, several times, from a part of the pool and other queries: what tells a good method
+    from a lucky subset. Each draw is one more training for each method and budget; features and
+    scores are there already."""
+
+    count: int = Field(ge=2)
+    """How many draws. The training seeds take turns."""
+    pool: Literal["halves", "folds", "whole"] = "halves"
+    """What a draw selects from: a half of the pool at random, its own of `count` equal parts, or all of it."""
+    queries: Literal["bootstrap", "whole"] = "bootstrap"
+    """What steers it: as many queries, drawn with replacement, or the queries as they are."""
+
+    @model_validator(mode="after")
+    def _varies(self) -> DrawsConfig:
+        if self.pool == "whole" and self.queries == "whole":
+            raise ValueError(
+                "every draw would select the same: vary the pool (halves, folds) or the queries (bootstrap)"
+            )
+        return self
+
+    @property
+    def apart(self) -> bool:
+        """Whether no two draws share anything that varies, so that they are independent."""
+        return self.pool == "folds" and self.queries == "whole"
+
+
+def as_draws(value: object) -> object:
+    """Read a number as how many draws; 0 is none."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return {"count": value} if value else None
+    return value

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from torch.nn import Module
 
@@ -30,12 +32,13 @@ from tis_ray.log import RunLog
 from tis_ray.metrics import METRICS, check_references
 from tis_ray.models.loading import from_anywhere, load_tokenizer
 from tis_ray.settings import EvaluationConfig, ModelConfig
-from tis_ray.store import Artifact, TableRow, fingerprint, write_parquet
+from tis_ray.store import Artifact, TableRow, fingerprint, read_parquet, write_parquet
 from tis_ray.store.sides import Side, row_dicts
 
 _BY_CONTENT = {"metrics", "tasks", "run_code", "lm_eval", "engine"}
 """Settings that name something, or that change no result: what they name counts."""
 NO_TEMPLATE = "no_template"
+TEST_ROWS, QUERY_ROWS = "test_rows.parquet", "query_rows.parquet"
 """Key and folder, in the artifact of zero-shot, of what was measured without a template."""
 
 
@@ -182,7 +185,8 @@ def _measure(
     measured = measure_rows(
         model, tokenizer, query, test, settings, stop, marks.tokens, evaluation.metric_settings
     )
-    write_parquet(folder / "test_rows.parquet", pa.table(measured.rows))
+    write_parquet(folder / TEST_ROWS, pa.table(measured.rows))
+    write_parquet(folder / QUERY_ROWS, pa.table(measured.queries))
     metrics = dict(measured.metrics)
     for task in evaluation.tasks:
         answers = measure_answers(
@@ -213,3 +217,31 @@ def _plain_examples(side: Side, tokenizer: Any, max_length: int) -> list[TableRo
                 encoded = encode_query_row(row, tokenizer, max_length, "plain")
                 examples.append({"id": row["id"], **encoded})
     return examples
+
+
+def row_values(folder: Path, metrics: Mapping[str, object]) -> dict[str, list[float]]:
+    """Read each row's value of the metrics that are means over rows, from what `evaluate` wrote.
+
+    What has no value for each row (a metric of lm-eval that is no mean) is left out.
+    """
+    tables = {TEST_ROWS: "", QUERY_ROWS: ""}
+    tables |= {
+        f"tasks/{file.name}": f"{file.stem}/" for file in (folder / "tasks").glob("*.parquet")
+    }
+    found = {}
+    for file, prefix in tables.items():
+        if not (folder / file).exists():
+            continue
+        table = read_parquet(folder / file)
+        for column in table.column_names:
+            name = {"loss": "query_loss" if file == QUERY_ROWS else "test_loss"}.get(column, column)
+            mean, kind = metrics.get(prefix + name), table.schema.field(column).type
+            numeric = (
+                pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)
+            )
+            if not (isinstance(mean, float | int) and numeric):
+                continue
+            values = [float(value) for value in table[column].to_pylist()]
+            if math.isclose(float(np.mean(values)), mean, rel_tol=1e-9, abs_tol=1e-12):
+                found[prefix + name] = values
+    return found

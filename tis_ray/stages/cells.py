@@ -27,7 +27,7 @@ from tis_ray.log import Activity
 from tis_ray.models.loading import model_identity
 from tis_ray.selectors.constraints import Filled
 from tis_ray.settings import FinetuneConfig
-from tis_ray.stages.cell_evaluation import NO_TEMPLATE, Evaluation
+from tis_ray.stages.cell_evaluation import NO_TEMPLATE, Evaluation, row_values
 from tis_ray.stages.cell_training import CellOrder, cell_loop
 from tis_ray.stages.constrain import Constrainer, random_fill
 from tis_ray.stages.context import Context
@@ -36,8 +36,8 @@ from tis_ray.stages.training_rows import Subset, training_progress
 from tis_ray.store import Artifact, fingerprint, read_json, read_lines, write_json, write_text
 from tis_ray.store.sides import Side
 
-VERSION = 2
-"""Of `cell-*`; 2: a single step has the peak learning rate."""
+VERSION = 3
+"""Of `cell-*`; 2: a single step has the peak learning rate; 3: the loss of each query is kept."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ class CellPlan:
 
     positions: the subset's places among the usable pool rows. filled: what its budget came to.
     quantile: of the distance-quantile experiment; None for the study's own cells.
+    draw: which draw selected the subset; None for the study's own.
     """
 
     representation: str
@@ -55,6 +56,7 @@ class CellPlan:
     positions: np.ndarray
     filled: Filled | None = None
     quantile: Quantile | None = None
+    draw: int | None = None
 
     def __post_init__(self) -> None:
         if not (self.zero_shot or len(self.positions)):
@@ -77,7 +79,8 @@ class CellPlan:
         )
         if self.quantile is not None:
             return f"{name} quantile {'.'.join(map(str, self.quantile))} seed {self.seed}"
-        return f"{name} B={self.budget} seed {self.seed}"
+        name = f"{name} B={self.budget}"
+        return f"{name} seed {self.seed}" if self.draw is None else f"{name} draw {self.draw}"
 
 
 @dataclass(frozen=True)
@@ -97,12 +100,15 @@ class StudyFailedError(FailedError):
         self.failed, self.results = failed, results
 
 
-def plan_cells(config: Config, pool: Side, orderings: list[StudyOrdering]) -> list[CellPlan]:
+def plan_cells(
+    config: Config, pool: Side, orderings: list[StudyOrdering], drawn: list[StudyOrdering]
+) -> list[CellPlan]:
     """Return every cell of the study, with zero-shot and random at each budget and seed.
 
     Zero-shot is two cells, with the study's template and without: one artifact, one model loaded.
     Random draws a permutation of the usable pool for each seed; its budgets are prefixes too, and
-    its subsets keep to the study's constraints.
+    its subsets keep to the study's constraints. drawn: the orderings of draws; each is trained on with
+    one seed, which take turns.
     """
     constrainer = Constrainer(config, pool)
     rows_N = constrainer.rows
@@ -115,8 +121,11 @@ def plan_cells(config: Config, pool: Side, orderings: list[StudyOrdering]) -> li
             CellPlan("random", "random", each.budget, seed, places[: each.rows], each)
             for each in filled
         ]
-    for ordering in orderings:
+    for ordering in (*orderings, *drawn):
         places = np.searchsorted(rows_N, ordering.table()["index"].to_numpy())
+        seeds = [seed for seed in config.seed if ordering.seed in (None, seed)]
+        if ordering.draw is not None:
+            seeds = [config.seed[ordering.draw % len(config.seed)]]
         cells += [
             CellPlan(
                 ordering.representation,
@@ -125,10 +134,10 @@ def plan_cells(config: Config, pool: Side, orderings: list[StudyOrdering]) -> li
                 seed,
                 places[: each.rows],
                 each,
+                draw=ordering.draw,
             )
             for each in ordering.filled().values()
-            for seed in config.seed
-            if ordering.seed in (None, seed)
+            for seed in seeds
         ]
     return cells
 
@@ -348,9 +357,11 @@ def run_cell(order: CellOrder, cluster: Cluster, workers: int, root: Path) -> No
 def _result(cell: CellPlan, artifact: Artifact) -> Cell:
     metrics = read_json(artifact / "metrics.json")
     plain = metrics.pop(NO_TEMPLATE, {})
+    folder = artifact.path
     if cell.representation == ZERO_SHOT_PLAIN:
         untrained = ("train_rows", "train_tokens", "optimizer_steps", "peak_mb")
         metrics = {name: metrics[name] for name in untrained} | plain
+        folder /= NO_TEMPLATE
     named = {
         "representation": cell.representation,
         "selector": cell.selector,
@@ -358,6 +369,8 @@ def _result(cell: CellPlan, artifact: Artifact) -> Cell:
         "seed": cell.seed,
         "subset": asdict(cell.filled) if cell.filled else None,
         "quantile": cell.quantile,
+        "draw": cell.draw,
+        "rows": row_values(folder, metrics),
         "fingerprint": artifact.fingerprint,
         "artifact": str(artifact.path),
     }

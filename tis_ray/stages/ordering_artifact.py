@@ -44,17 +44,20 @@ class StudyOrdering:
     `budgets.json` says what each budget came to.
 
     seed: the one seed it is for, of a selector that draws; None if it is for all of them.
+    draw: which draw of the study selected it; None for the study's own.
     """
 
     representation: str
     selector: str
     artifact: Artifact
     seed: int | None = None
+    draw: int | None = None
 
     @property
     def name(self) -> str:
         """What distinguishes it from the study's other orderings."""
         tail = "" if self.seed is None else f"-seed-{self.seed}"
+        tail += "" if self.draw is None else f"-draw-{self.draw}"
         return f"{self.representation}-{self.selector}{tail}"
 
     @property

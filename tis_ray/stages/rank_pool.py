@@ -17,10 +17,11 @@ from tis_ray.selectors import BASELINE, Ordering, Selector, find_selector
 from tis_ray.selectors.constraints import Filled
 from tis_ray.stages.constrain import Constrainer
 from tis_ray.stages.context import Context
+from tis_ray.stages.draws import Draw, draws_of
 from tis_ray.stages.ordering_artifact import StudyOrdering, ids_and_sources, ordering_table
 from tis_ray.stages.ordering_from_file import given_ordering
 from tis_ray.stages.rows_to_scores import Represented
-from tis_ray.stages.targets import Targets
+from tis_ray.stages.targets import ChosenScores, Targets
 from tis_ray.store import (
     Artifact,
     fingerprint,
@@ -52,10 +53,33 @@ def order_all(
         ]
 
 
+def order_draws(
+    represented: Represented, context: Context, pool: Side, query: Side
+) -> list[StudyOrdering]:
+    """Select anew in each draw of the study, by every selector of a representation that draws nothing itself.
+
+    Orderings that were given as they are cannot be made anew.
+    """
+    if represented.method.gives == "ordering":
+        return []
+    orderings = []
+    with ExitStack() as actors:
+        whole = _Orderer(represented, context, pool, query, actors)
+        for draw in draws_of(context.config.draws):
+            orderer = _Orderer(represented, context, pool, query, actors, draw, whole)
+            orderings += [
+                orderer.order(selector)
+                for selector in map(find_selector, context.config.selectors(represented.name))
+                if not selector.draws
+            ]
+    return orderings
+
+
 class _Orderer:
     """Orders the candidates of one score matrix; provides what a selector needs beside it.
 
     Actors hold the scores from the first selector that has work to do until `actors` is closed.
+    draw: orders what it selects from alone, by the scores that `whole` holds.
     """
 
     def __init__(
@@ -65,8 +89,11 @@ class _Orderer:
         pool: Side,
         query: Side,
         actors: ExitStack,
+        draw: Draw | None = None,
+        whole: _Orderer | None = None,
     ) -> None:
         assert represented.scores is not None
+        self.draw, self.whole = draw, whole
         self.representation, self.scores = represented.name, represented.scores
         self.features, self.context, self.actors = represented.pool_features, context, actors
         self.config, self.log = context.config, context.log
@@ -74,10 +101,19 @@ class _Orderer:
         self.columns_N = read_npy(self.scores / "columns.npy")
         self.queries_M = read_npy(self.scores / "queries.npy")
         self.constrainer = Constrainer(self.config, pool)
+        self.kept_N: np.ndarray | None = None
+        self.chosen_M: np.ndarray | None = None
+        if draw is not None:
+            self.kept_N = draw.kept(self.columns_N)
+            facts = ids_and_sources(query, self.queries_M)
+            self.chosen_M = draw.chosen([facts[row][1] for row in self.queries_M.tolist()])
+            self.columns_N = self.columns_N[self.kept_N]
+            self.queries_M = self.queries_M[self.chosen_M]
         if self.config.budget_unit == "examples" and max(self.config.budget) > len(self.columns_N):
+            where = "" if draw is None else " in one draw (`draws.pool`)"
             raise InputError(
                 f"budget: {max(self.config.budget)} exceeds the {len(self.columns_N)} pool rows that "
-                f"have a {self.representation} score; lower the budget or enlarge the pool"
+                f"have a {self.representation} score{where}; lower the budget or enlarge the pool"
             )
         self.targets = Targets(self.config.constraints, query, self.queries_M)
 
@@ -95,10 +131,12 @@ class _Orderer:
                     "provided": {name: known for name, (_, known) in provided.items()},
                     "subsets": self.constrainer.identity,
                     "features": self._spacing_features and self._spacing_features.identity,
+                    **({"draw": self.draw.identity} if self.draw else {}),
                 },
                 VERSION,
             )
-            ordering = StudyOrdering(self.representation, selector.name, artifact, seed)
+            number = None if self.draw is None else self.draw.number
+            ordering = StudyOrdering(self.representation, selector.name, artifact, seed, number)
             reused = artifact.complete
             if not reused:
                 clock = artifact.clock()
@@ -110,8 +148,14 @@ class _Orderer:
         return ordering
 
     @cached_property
-    def held(self) -> HeldScores:
+    def held(self) -> HeldScores | ChosenScores:
         """The scores in the memory of actors."""
+        if self.whole is not None:
+            assert self.kept_N is not None
+            assert self.chosen_M is not None
+            whole = self.whole.held
+            assert isinstance(whole, HeldScores)
+            return ChosenScores(whole.part(self.kept_N), self.chosen_M)
         return self.actors.enter_context(
             hold_scores(score_shards(self.scores), self.context.cluster.actors)
         )
@@ -170,7 +214,7 @@ class _Orderer:
     @cached_property
     def _pool_features(self) -> PoolFeatures:
         assert self.features is not None  # the config was checked
-        return PoolFeatures(self.features, self.columns_N)
+        return PoolFeatures(self.features, self.columns_N, self.kept_N)
 
     def _groups(self, selector: Selector) -> Provided:
         """Return the source of each query that has scores: its subtask."""
@@ -220,22 +264,35 @@ class _Orderer:
 
     def _best(self, row: int) -> tuple[float, int]:
         """Return a row's best score and its query."""
-        column = int(np.searchsorted(self.columns_N, row))
-        if column == len(self.columns_N) or self.columns_N[column] != row:
+        columns_N = read_npy(self.scores / "columns.npy")
+        column = int(np.searchsorted(columns_N, row))
+        if column == len(columns_N) or columns_N[column] != row:
             raise InputError(
                 f"constraints.include: {ids_and_sources(self.pool, np.array([row]))[row][0]!r} has no "
                 f"{self.representation} score; see the quarantine"
             )
         scores_M = ScoreMatrix(self.scores.path).read(np.array([column]))[:, 0]
+        if self.chosen_M is not None:
+            scores_M = scores_M[self.chosen_M]
         return float(scores_M.max()), int(scores_M.argmax())
 
 
 class PoolFeatures(SideFeatures):
     """The pool's, by column of the scores or by row of the pool."""
 
-    def __init__(self, features: FeatureSet, columns_N: np.ndarray) -> None:
+    def __init__(
+        self, features: FeatureSet, columns_N: np.ndarray, kept_N: np.ndarray | None = None
+    ) -> None:
         super().__init__(features, "pool")
         self.columns_N = columns_N
+        self.places_N = None if kept_N is None else np.flatnonzero(kept_N)
+
+    def __len__(self) -> int:
+        return super().__len__() if self.places_N is None else len(self.places_N)
+
+    def rows(self, indices: np.ndarray) -> np.ndarray:
+        """Return (n, C * K) unit vectors of these columns of the scores."""
+        return super().rows(indices if self.places_N is None else self.places_N[indices])
 
     @property
     def identity(self) -> str:

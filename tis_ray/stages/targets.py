@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +18,20 @@ from tis_ray.store.sides import Side
 
 _PER_QUERY = ("weights", "groups")
 """Parameters of selectors that have an entry for each query."""
+
+
+class ChosenScores:
+    """Held scores of chosen queries, some of them more than once; orderings count among these."""
+
+    def __init__(self, held: HeldScores, chosen_M: np.ndarray) -> None:
+        self.held, self.chosen_M = held, chosen_M
+
+    def select(
+        self, selector: Selector, length: int, queries: Sequence[int] | None = None, **params: Any
+    ) -> Ordering:
+        """Select as `HeldScores.select` does."""
+        chosen = self.chosen_M if queries is None else self.chosen_M[list(queries)]
+        return self.held.select(selector, length, queries=chosen.tolist(), **params)
 
 
 class Targets:
@@ -37,7 +51,11 @@ class Targets:
         self.tasks = _tasks(settings.targets, [source for _, source in names])
 
     def select(
-        self, held: HeldScores, selector: Selector, length: int, params: Mapping[str, Any]
+        self,
+        held: HeldScores | ChosenScores,
+        selector: Selector,
+        length: int,
+        params: Mapping[str, Any],
     ) -> Ordering:
         """Return the first `length` candidates by a selector, each task having its share of them."""
         if not self.tasks:

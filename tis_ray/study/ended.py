@@ -121,8 +121,8 @@ class Ended:
                     [each.representation, each.selector, each.seed, str(each.artifact.path)]
                     for each in result.orderings
                 ],
-                "cells": [cell.to_json() for cell in result.cells],
-                "quantiles": [cell.to_json() for cell in result.quantiles],
+                "cells": [cell.with_rows() for cell in result.cells],
+                "quantiles": [cell.with_rows() for cell in result.quantiles],
             },
         )
 

@@ -18,6 +18,7 @@ def legend_of(config: Config) -> Legend:
         {method.name: method.label for method in config.representations()},
         {(rule := SELECTORS.find(name)).name: rule.label for name in sorted(selectors)},
         known_metrics(config.evaluation.metrics),
+        config.margins,
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from tis_ray.config import Config
 from tis_ray.evaluation import read_tasks
 from tis_ray.representations import Representation
+from tis_ray.selectors import SELECTORS
 from tis_ray.settings.grid import points
 from tis_ray.stages.feature_recipe import reading_model
 from tis_ray.store import fingerprint
@@ -149,6 +150,14 @@ def _training_prices(
     )
     trained = round(methods * len(config.seed) * sum(config.budget) / size)
     models = methods * len(config.seed) * len(config.budget)
+    if config.draws is not None:
+        drawn = config.draws.count * sum(
+            len([s for s in config.selectors(name) if not SELECTORS.find(s).draws])
+            for name in config.representation
+            if config.method(name).gives != "ordering"
+        )
+        trained += round(drawn * sum(config.budget) / size)
+        models += drawn * len(config.budget)
     if config.quantiles is not None:
         bins = config.quantiles.bins * (2 if config.quantiles.focus else 1)
         parts = len(config.representation) * bins * len(config.seed)

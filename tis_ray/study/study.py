@@ -29,7 +29,7 @@ from tis_ray.stages.context import Context
 from tis_ray.stages.feature_recipe import reading_model
 from tis_ray.stages.ordering_artifact import StudyOrdering
 from tis_ray.stages.quantile_cells import plan_quantiles
-from tis_ray.stages.rank_pool import order_all
+from tis_ray.stages.rank_pool import order_all, order_draws
 from tis_ray.stages.rows_to_scores import Represented, Representer
 from tis_ray.stages.screen import Screen, screen_pool, target_rows
 from tis_ray.stages.search import RESULTS, search
@@ -152,6 +152,17 @@ class Study(Context):
         return orderings
 
     @cached_property
+    def drawn(self) -> list[StudyOrdering]:
+        """The orderings of the study's draws; none where it makes none."""
+        if self.config.draws is None:
+            return []
+        return [
+            ordering
+            for represented in self.represented
+            for ordering in order_draws(represented, self, self.pool, self.query)
+        ]
+
+    @cached_property
     def subsets(self) -> list[Path]:
         """The selected rows as they came: a file for each ordering and budget, in the run's `subsets`."""
         sides = {side: self.rows[side].fingerprint for side in ("pool", "query")}
@@ -197,7 +208,7 @@ class Study(Context):
     @cached_property
     def plans(self) -> list[CellPlan]:
         """The cells, with those of zero-shot and random."""
-        return plan_cells(self.tuned.config, self.pool, self.orderings)
+        return plan_cells(self.tuned.config, self.pool, self.orderings, self.drawn)
 
     @cached_property
     def cells(self) -> list[Cell]:
@@ -219,7 +230,8 @@ class Study(Context):
     @cached_property
     def distances(self) -> list[RepresentationDistances]:
         """How far subsets lie from the queries."""
-        return measure_subsets(self.represented, self.plans, self.pool, self.tuned)
+        plans = [plan for plan in self.plans if plan.draw is None]
+        return measure_subsets(self.represented, plans, self.pool, self.tuned)
 
     @cached_property
     def record(self) -> StudyRecord:
@@ -257,7 +269,7 @@ class Study(Context):
         return fingerprint(
             {
                 "config": self.tuned.config.model_dump(mode="json", exclude={"compute"}),
-                "cells": [cell.to_json() for cell in (*self.cells, *self.quantiles)],
+                "cells": [cell.with_rows() for cell in (*self.cells, *self.quantiles)],
                 "orderings": [ordering.artifact.fingerprint for ordering in self.orderings],
                 "distances": self.distances,
                 "screen": self.screen.artifact.fingerprint,

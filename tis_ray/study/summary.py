@@ -20,12 +20,12 @@ ABREAST = 2
 """Metrics in one table: more do not fit a terminal."""
 
 
-def results_tables(cells: list[Cell], legend: Legend) -> list[Table]:
+def results_tables(cells: list[Cell], legend: Legend, *, apart: bool = False) -> list[Table]:
     """Return mean, 95% interval and paired difference to random, for each method and budget.
 
     Test loss and the first metric of the answers stand in the first table, others in further ones.
     """
-    rows = summarise(cells, legend)
+    rows = summarise(cells, legend, apart=apart)
     seeds = max(row.n_seeds for row in rows)
     metrics = [metric for metric in metrics_of(rows) if metric.name != "query_loss"]
     tables = []

@@ -16,7 +16,7 @@ from tis_ray.study.mlflow_tracker import open_tracker
 from tis_ray.study.no_tracker import NullRun
 from tis_ray.study.study import Study
 
-CELL_KEYS = ("representation", "selector", "budget", "seed", "quantile")
+CELL_KEYS = ("representation", "selector", "budget", "seed", "quantile", "draw")
 """What names a cell."""
 
 
@@ -92,5 +92,5 @@ def _track_failed(study: NullRun, failed: list[FailedCell]) -> None:
 
 def _named(facts: Mapping[str, object]) -> tuple[dict[str, object], str]:
     """Return what names a cell, and its name in the tracker."""
-    method = {k: v for k, v in facts.items() if k != "quantile" or v is not None}
+    method = {k: v for k, v in facts.items() if k not in ("quantile", "draw") or v is not None}
     return method, " ".join(str(value) for value in method.values() if value is not None)
