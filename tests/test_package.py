@@ -51,7 +51,8 @@ def wheel(sdist: Path) -> Path:
 def test_the_sdist_has_what_its_documents_speak_of(sdist: Path) -> None:
     for name in (
         *("README.md", "LICENSE", "CONTRIBUTING.md", "CHANGELOG.md", "Makefile", ".ci/run"),
-        *("constraints.txt", "docs", "examples", "tests/conftest.py", "tests/golden", "benchmarks"),
+        *("constraints.txt", "docs", "mkdocs.yml", "website", "examples", "benchmarks"),
+        *("tests/conftest.py", "tests/golden"),
     ):
         assert (sdist / name).exists(), name
 

@@ -105,6 +105,22 @@ def test_a_sorted_file_is_sampled_all_over(tmp_path: Path, monkeypatch: pytest.M
     assert max(numbers) >= 4500
 
 
+def test_rows_that_are_alike_are_not_all_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A million of them may lie in a small file; only what the sample needs is decoded."""
+    path = tmp_path / "pool.parquet"
+    thousand = pa.Table.from_pylist(rows(1000))
+    with pq.ParquetWriter(path, thousand.schema) as file:
+        for _ in range(20):
+            file.write_table(pa.concat_tables([thousand] * 10))
+    assert path.stat().st_size < counted.TINY
+    monkeypatch.setattr(counted, "_records", lambda *_: pytest.fail("read whole"))
+    sample = sampled(path)
+    assert sample.count == Count.of(200_000)
+    assert len(sample.rows) == 100
+
+
 def test_what_is_held_out_is_counted_on_its_own_side(tmp_path: Path) -> None:
     (tmp_path / "q.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows(20)))
     source = FileSource(path=str(tmp_path / "q.jsonl"), holdout=0.3)

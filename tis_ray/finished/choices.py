@@ -21,8 +21,31 @@ from tis_ray.analysis.margins import (
     score_facts,
 )
 from tis_ray.finished.lineage import Lineage
+from tis_ray.store.columns import Column
 from tis_ray.store.feature_views import FeatureSet, SideFeatures
 from tis_ray.store.score_matrix import BLOCK_VALUES, ScoreMatrix
+
+EXPLAINED = {
+    "rank": Column(pa.int64(), "place in the ordering, from 1"),
+    "query_score": Column(pa.float64(), "the score that the query which pulled the row gives it"),
+    "margin": Column(
+        pa.float64(),
+        "`query_score`, less the query's best score of a row that is not among the ranks up to this one",
+    ),
+    "checkpoint_1": Column(
+        pa.float64(),
+        "what the first checkpoint adds to `query_score` (weight × cosine), `checkpoint_2` the second, "
+        "and so on; they add up to it",
+    ),
+    "duplicates": Column(
+        pa.int64(), "other selected rows with a cosine of `--near` (0.95) or more in feature space"
+    ),
+    "nearest_id": Column(pa.string(), "the nearest other selected row"),
+    "nearest_cosine": Column(pa.float64(), "its cosine"),
+    "text": Column(pa.string(), "what the row says, turn by turn"),
+    "query_text": Column(pa.string(), "what the query says, turn by turn"),
+}
+"""What `explain` adds to an ordering's columns, or says in another way, for all selected rows."""
 
 
 @dataclass(frozen=True)

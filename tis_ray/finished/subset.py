@@ -19,33 +19,39 @@ from tis_ray.data import Originals, dialogue_text, original_rows
 from tis_ray.errors import InputError
 from tis_ray.settings import AnySource
 from tis_ray.store import read_json, read_manifest, read_parquet
+from tis_ray.store.columns import Column, struct_of
 from tis_ray.store.sides import row_dicts
 
 COLUMN = "tis_ray"
 """What is known of a row stands in this column, or in `tis_ray_2` where the rows have one already."""
-NOTE = pa.struct(
-    [
-        ("rank", pa.int64()),
-        ("score", pa.float64()),
-        (
-            "query",
-            pa.struct(
-                [
-                    ("id", pa.string()),
-                    ("text", pa.string()),
-                    ("file", pa.string()),
-                    ("line", pa.int64()),
-                ]
-            ),
-        ),
-        ("id", pa.string()),
-        ("source", pa.string()),
-        ("index", pa.int64()),
-        ("file", pa.string()),
-        ("line", pa.int64()),
-        ("why", pa.string()),
-    ]
-)
+PULLED_BY = {
+    "id": Column(pa.string(), "what the study calls the query"),
+    "text": Column(pa.string(), "its turns"),
+    "file": Column(pa.string(), "the file that it stands in"),
+    "line": Column(pa.int64(), "its line there, from 1"),
+}
+"""The query in a note."""
+NOTES = {
+    "rank": Column(pa.int64(), "place in the ordering, from 1, the best"),
+    "score": Column(
+        pa.float64(), "what the selector ranked by; null where an ordering had no scores"
+    ),
+    "query": Column(struct_of(PULLED_BY), "the query that pulled the row; null where none did"),
+    "id": Column(
+        pa.string(), "what the study calls the row; a hash of its content where it gives no id"
+    ),
+    "source": Column(pa.string(), "what the study counts the row by"),
+    "index": Column(pa.int64(), "number of the row among the usable rows of the pool, from 0"),
+    "file": Column(pa.string(), "the file that the row stands in, its path within the pool"),
+    "line": Column(pa.int64(), "its line, element or row there, from 1"),
+    "why": Column(
+        pa.string(),
+        "the same as a sentence: `rank 3: pulled by query q7 (examples.jsonl, line 7) with score 0.81`",
+    ),
+}
+"""What is known of a selected row."""
+NOTE = struct_of(NOTES)
+
 
 Unit = Literal["examples", "tokens"]
 

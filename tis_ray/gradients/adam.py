@@ -53,7 +53,7 @@ class MomentEstimate:
     gradient, and v_S the scale 1 - beta2^S of the mean square, as after S steps of a warm-up. Divided by
     those scales (Kingma and Ba 2015, section 3) they would be those of an endless training, in which a
     row's own gradient counts least beside the momentum that all rows share; measured, such directions
-    choose worse (docs/features.md).
+    choose worse (docs/adapter.md).
     """
 
     def __init__(self, beta1: float = 0.9, beta2: float = 0.999) -> None:

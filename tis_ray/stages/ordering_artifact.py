@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +17,24 @@ import pyarrow as pa
 from tis_ray.log import peak_mb
 from tis_ray.selectors.constraints import Filled
 from tis_ray.store import Artifact, read_json, read_parquet, write_json, write_parquet
+from tis_ray.store.columns import Column, schema_of
 from tis_ray.store.sides import Side
+
+ORDERED = {
+    "index": Column(pa.int64(), "number of the row among the usable rows of the pool, from 0"),
+    "rank": Column(pa.int64(), "its place in the table, from 0"),
+    "score": Column(pa.float64(), "what the selector ranked by: a query's score, or mass"),
+    "query": Column(
+        pa.int32(),
+        "number of the query that pulled the row among the usable queries, from 0; -1 for none",
+    ),
+    "id": Column(pa.string(), "what the study calls the row"),
+    "source": Column(pa.string(), "what the study counts the row by"),
+    "query_id": Column(pa.string(), "what the study calls the query; null for none"),
+    "file": Column(pa.string(), "the file that the row stands in, its path within the pool"),
+    "line": Column(pa.int64(), "its line, element or row there, from 1"),
+}
+"""A row of `ordering.parquet`, best first."""
 
 
 @dataclass(frozen=True)
@@ -81,19 +99,19 @@ def ordering_table(
 ) -> pa.Table:
     """Return an ordering's table: pool rows, best first, with score, query, ids, sources and places."""
     by_row, places = ids_and_sources(pool, rows), _places(pool, rows)
-    return pa.table(
-        {
-            "index": pa.array(rows, pa.int64()),
-            "rank": pa.array(np.arange(len(rows)), pa.int64()),
-            "score": pa.array(scores, pa.float64()),
-            "query": pa.array(queries, pa.int32()),
-            "id": pa.array([by_row[row][0] for row in rows.tolist()], pa.string()),
-            "source": pa.array([by_row[row][1] for row in rows.tolist()], pa.string()),
-            "query_id": pa.array(query_ids, pa.string()),
-            "file": pa.array([places[row][0] for row in rows.tolist()], pa.string()),
-            "line": pa.array([places[row][1] for row in rows.tolist()], pa.int64()),
-        }
-    ).replace_schema_metadata({"selector": selector})
+    values: dict[str, Any] = {
+        "index": rows,
+        "rank": np.arange(len(rows)),
+        "score": scores,
+        "query": queries,
+        "id": [by_row[row][0] for row in rows.tolist()],
+        "source": [by_row[row][1] for row in rows.tolist()],
+        "query_id": query_ids,
+        "file": [places[row][0] for row in rows.tolist()],
+        "line": [places[row][1] for row in rows.tolist()],
+    }
+    columns = [pa.array(values[name], column.type) for name, column in ORDERED.items()]
+    return pa.table(columns, schema=schema_of(ORDERED).with_metadata({"selector": selector}))
 
 
 def ids_and_sources(side: Side, rows: np.ndarray) -> dict[int, tuple[str, str]]:

@@ -46,17 +46,24 @@ from tis_ray.store import (
     write_json,
     write_parquet,
 )
+from tis_ray.store.columns import Column, schema_of
 from tis_ray.store.sides import SideName, row_dicts
 
 VERSION = 2
 """Of `screen-*`; 2: what the config excludes is no part of it."""
-OVERLAPS = pa.schema(
-    [
-        *((name, pa.string()) for name in ("pool_id", "side", "target_id", "kind", "part")),
-        ("value", pa.float64()),
-        ("excerpt", pa.string()),
-    ]
-)
+OVERLAPPING = {
+    "pool_id": Column(pa.string(), "id of the pool row"),
+    "side": Column(pa.string(), "what it repeats: a row of `query` or of `test`"),
+    "target_id": Column(pa.string(), "id of that row"),
+    "kind": Column(pa.string(), "how: `exact`, `ngram` (runs of words) or `embedding`"),
+    "part": Column(pa.string(), "what of that row is repeated"),
+    "value": Column(
+        pa.float64(), "how much: 1 for `exact`, the share of its words in such runs, the cosine"
+    ),
+    "excerpt": Column(pa.string(), "the words that both have"),
+}
+"""A row of `overlaps.parquet`."""
+OVERLAPS = schema_of(OVERLAPPING)
 DROPPED = pa.schema([(name, pa.string()) for name in ("id", "reason", "detail")])
 TARGETS: tuple[TargetSide, ...] = ("query", "test")
 _REASONS = {"query": RejectReason.OVERLAPS_QUERY, "test": RejectReason.OVERLAPS_TEST}

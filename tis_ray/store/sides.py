@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from tis_ray.analysis.recorded import QuarantinedRow
 from tis_ray.store.artifact import Artifact
+from tis_ray.store.columns import Column, schema_of
 from tis_ray.store.files import TableRow, read_parquet
 
 MESSAGE = pa.struct(
@@ -56,9 +57,18 @@ TOKENS = pa.schema(
         ("content", pa.string()),
     ]
 )
-QUARANTINE = pa.schema(
-    [(name, pa.string()) for name in ("side", "file", "line", "id", "reason", "detail")]
-)
+QUARANTINED = {
+    "side": Column(pa.string(), "`pool`, `query` or `test`"),
+    "file": Column(pa.string(), "the file that the row stands in, its path within the source"),
+    "line": Column(pa.string(), "its line, element or row there, from 1"),
+    "id": Column(pa.string(), "its id, where it was read so far"),
+    "reason": Column(pa.string(), "why it is not used, as one word"),
+    "detail": Column(
+        pa.string(), "the same in words: the field, what was found, what was expected"
+    ),
+}
+"""A row of `quarantine.parquet`."""
+QUARANTINE = schema_of(QUARANTINED)
 
 
 SideName = Literal["pool", "query", "test"]

@@ -95,7 +95,7 @@ class Price:
         return self.money.gpu_hour if self.device == "cuda" else self.money.cpu_hour
 
     def to_json(self) -> dict[str, object]:
-        """Return plain values; docs/studies.md says what they are."""
+        """Return plain values; docs/price.md says what they are."""
         paid, month = self.an_hour, self.money.storage_gb_month
         return {
             "device": self.device,

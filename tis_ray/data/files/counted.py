@@ -27,7 +27,9 @@ from tis_ray.data.rows import Record
 SMALL = 32 << 20
 """Bytes of a file whose lines are all counted."""
 TINY = 4 << 20
-"""Bytes of a file that is read whole for a sample."""
+"""Bytes of a file that is read whole for a sample,"""
+FEW = 50_000
+"""if it has no more rows than these: rows that are alike may lie a million to a megabyte."""
 _PART = 1 << 18
 _PARTS = 64
 """Parts of a large file in which lines are counted: 16 MiB together."""
@@ -94,7 +96,7 @@ def sampled_records(file: RowFile, count: int, columns: Columns | None) -> Itera
     The line of a record that is found in the middle of a large file is not known: 0.
     """
     size, packed = file.path.stat().st_size, file.path.suffix.lower() in PACKED
-    if size <= TINY and not packed:
+    if size <= TINY and not packed and not _is_long(file):
         every = [*_records(file, columns)]
         # By chance: what is wrong in every tenth row must not be missed, nor be all that is seen.
         places = Random(0).sample(range(len(every)), min(count, len(every)))
@@ -110,6 +112,13 @@ def sampled_records(file: RowFile, count: int, columns: Columns | None) -> Itera
             yield from islice(lines_at(file, begin), -(-count // parts))
     else:
         yield from islice(_records(file, columns), count)
+
+
+def _is_long(file: RowFile) -> bool:
+    if file.kind != ".parquet":
+        return False
+    with readable(file.path):
+        return pq.read_metadata(file.path).num_rows > FEW
 
 
 def _records(file: RowFile, columns: Columns | None) -> Iterator[Record]:
