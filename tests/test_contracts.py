@@ -45,6 +45,8 @@ ALLOWED = {
     "finished/choices.py": {"memmap": "main memory that may be swapped, in a file without a name"},
     "interactive/scores.py": {"pandas": "a data frame in memory"},
     "interactive/table.py": {"pandas": "the name of what a table becomes"},
+    "report/html.py": {"gzip": "a page's data, packed in memory"},
+    "report/sheets.py": {"pandas": "a data frame in memory"},
     "models/builtin/train.py": {"save_pretrained": "the script that made the shipped model"},
     "training/checkpoints.py": {
         "load_file": "safetensors maps weights into memory from a folder",

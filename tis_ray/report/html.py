@@ -13,7 +13,6 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib.resources import files
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -21,7 +20,13 @@ from markupsafe import Markup
 
 from tis_ray.report.charts import Drawing
 from tis_ray.report.headline import Headline
-from tis_ray.report.libraries import licences, table_script, table_style, vega_script
+from tis_ray.report.libraries import (
+    licences,
+    page_script,
+    table_script,
+    table_style,
+    vega_script,
+)
 from tis_ray.report.terms import Glossary
 from tis_ray.store import write_bytes
 
@@ -72,8 +77,7 @@ def write_page(page: Page, out_dir: str | Path, content: Mapping[str, object]) -
         for section in page.sections
         if section.shown
     ]
-    own = (files("tis_ray.report") / "templates" / "page.js").read_text(encoding="utf-8")
-    scripts = [vega_script(), table_script(), own]
+    scripts = [vega_script(), table_script(), page_script()]
     glossary = Glossary(page.terms)
     specs = {name: drawing.spec for name, drawing in page.figures.items()}
     data = {"figure-data": specs, **page.data} if specs else page.data

@@ -14,6 +14,7 @@ from pathlib import Path
 import vl_convert
 
 from tis_ray.report.charts import VEGALITE
+from tis_ray.store import read_text
 
 
 @cache
@@ -45,7 +46,7 @@ def _read(name: str) -> str:
     spec = find_spec("itables")
     assert spec is not None
     assert spec.origin is not None
-    return (Path(spec.origin).parent / "html" / name).read_text(encoding="utf-8")
+    return read_text(Path(spec.origin).parent / "html" / name)
 
 
 def _inline(script: str) -> str:
@@ -55,5 +56,9 @@ def _inline(script: str) -> str:
 
 def licences() -> str:
     """Return the licences of these scripts, which a page repeats."""
-    path = Path(__file__).parent / "templates" / "licences.txt"
-    return path.read_text(encoding="utf-8")
+    return read_text(Path(__file__).parent / "templates" / "licences.txt")
+
+
+def page_script() -> str:
+    """Return what is the page's own."""
+    return read_text(Path(__file__).parent / "templates" / "page.js")
