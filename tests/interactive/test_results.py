@@ -32,26 +32,46 @@ def test_a_cell_is_a_row() -> None:
     assert table["test_loss"][1] == 1.0
 
 
-def test_two_methods_are_paired_by_seed() -> None:
+def test_two_methods_are_judged_by_the_luck_of_random_subsets() -> None:
     table = compared_table({"s": _cells()}, LESS, RDS, Legend())
-    differences = np.subtract(LOSSES[LESS], LOSSES[RDS])
-    half = stats.t.ppf(0.975, 2) * differences.std(ddof=1) / np.sqrt(3)
-    assert table["difference"] == pytest.approx([differences.mean()])
-    assert table["difference_low"] == pytest.approx([differences.mean() - half])
-    assert table["p_value"] == pytest.approx([stats.ttest_1samp(differences, 0).pvalue])
-    assert table["pairs"] == ["seeds"]
+    difference = np.mean(LOSSES[LESS]) - np.mean(LOSSES[RDS])
+    luck = np.std(LOSSES[RANDOM_METHOD], ddof=1) * np.sqrt(2)
+    half = stats.t.ppf(0.975, 2) * luck
+    assert table["difference"] == pytest.approx([difference])
+    assert table["difference_low"] == pytest.approx([difference - half])
+    assert table["p_value"] == pytest.approx([2 * stats.t.sf(abs(difference) / luck, 2)])
+    assert table["about"] == ["subset"]
     assert table["less+round_robin"] == pytest.approx([np.mean(LOSSES[LESS])])
 
 
-def test_a_seed_that_only_one_method_ran_is_no_pair() -> None:
-    cells = [cell for cell in _cells() if (cell.method, cell.seed) != (RDS, 2)]
-    assert compared_table({"s": cells}, LESS, RDS, Legend())["n"] == [2]
+def test_draws_make_it_a_question_about_the_methods() -> None:
+    drawn = [
+        Cell(method, 100, 0, {"test_loss": loss}, draw=draw)
+        for method in (LESS, RDS)
+        for draw, loss in enumerate(LOSSES[method])
+    ]
+    table = compared_table({"s": [*_cells(), *drawn]}, LESS, RDS, Legend())
+    differences = np.subtract(LOSSES[LESS], LOSSES[RDS])
+    half = stats.t.ppf(0.975, 2) * differences.std(ddof=1) * np.sqrt(1 + 1 / 3)
+    assert table["about"] == ["method"]
+    assert table["difference_low"] == pytest.approx([differences.mean() - half])
+
+
+def test_a_seed_that_only_one_method_ran_counts_in_its_mean_over_studies_only_if_both_have_it() -> (
+    None
+):
+    studies = {f"task-{i}": _cells(shift) for i, shift in enumerate((0.0, 0.5, -0.2))}
+    studies["task-0"] = [c for c in studies["task-0"] if (c.method, c.seed) != (RDS, 2)]
+    table = compared_table(studies, LESS, RDS, Legend())
+    shared = np.mean(np.subtract(LOSSES[LESS][:2], LOSSES[RDS][:2]))
+    whole = np.mean(np.subtract(LOSSES[LESS], LOSSES[RDS]))
+    assert table["difference"] == pytest.approx([np.mean([shared, whole, whole])])
 
 
 def test_several_studies_are_paired_by_study() -> None:
     studies = {f"task-{i}": _cells(shift) for i, shift in enumerate((0.0, 0.5, -0.2))}
     table = compared_table(studies, LESS, RDS, Legend())
-    assert table["pairs"] == ["studies"]
+    assert table["about"] == ["studies"]
     assert table["n"] == [3]
     assert table["difference"] == pytest.approx([np.mean(np.subtract(LOSSES[LESS], LOSSES[RDS]))])
 

@@ -56,8 +56,10 @@ def test_one_seed_gives_no_verdict(headline_of):
 
 
 def test_many_comparisons_are_disclosed(headline_of):
-    (first, *_) = headline_of().details
-    assert first.startswith("This is the most favourable of 4 comparisons.")
+    (first, second, *_) = headline_of().details
+    assert first.startswith("This is about these rows")
+    assert "was not asked" in first
+    assert second.startswith("This is the most favourable of 4 comparisons.")
 
 
 def test_without_random_there_is_no_verdict(make):

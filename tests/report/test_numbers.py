@@ -1,13 +1,14 @@
 """Every number of the page is made again from the record's plain JSON, with numpy and scipy alone.
 
-Verdicts and p-values against random have tests of their own (`tests/analysis`); their differences are
-checked here.
+Means and intervals, differences with random, zero-shot and other methods, their p-values and verdicts: by the
+formulas of docs/statistics.md, written down here once more.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -67,15 +68,108 @@ def same(shown, wanted):
         assert value == pytest.approx(exact, abs=0.5001 * 10**-places), (shown, wanted)
 
 
-def interval(values):
-    """Return mean and the ends of Student's 95% interval; the mean alone where there is none."""
+def half(parts, level=0.95):
+    """Half the width of an interval of independent parts: variance and degrees of freedom of each."""
+    return np.sqrt(sum(scipy.stats.t.ppf((1 + level) / 2, df) ** 2 * v for v, df in parts))
+
+
+def variance(values):
     values = np.asarray(values, float)
-    if len(values) < 2 or np.ptp(values) == 0:
-        return [values.mean()]
-    ends = scipy.stats.t.interval(
-        0.95, len(values) - 1, loc=values.mean(), scale=scipy.stats.sem(values)
-    )
-    return [values.mean(), *ends]
+    return 0.0 if np.ptp(values) <= 1e-12 * np.abs(values).max() else values.var(ddof=1)
+
+
+def mean_parts(runs):
+    """The parts of a mean over runs and rows."""
+    n = len(runs.values)
+    own, parts = variance(runs.values) / n, []
+    rows = runs.rows
+    if rows is not None:
+        seeds, size = rows.shape
+        rest = rows - rows.mean(1, keepdims=True) - rows.mean(0) + rows.mean()
+        own = max(0.0, own - (rest**2).sum() / ((seeds - 1) * (size - 1)) / (n * size))
+        parts = [(rows.mean(0).var(ddof=1) / size, size - 1)]
+    return [(own, n - 1), *parts]
+
+
+def mean_interval(runs):
+    mean = runs.values.mean()
+    if len(runs.values) < 2:
+        return [mean]
+    wide = half(mean_parts(runs))
+    if wide == 0:
+        return [mean]
+    ends = [mean - wide, mean + wide]
+    return [mean, *(np.clip(ends, 0, 100) if runs.share else ends)]
+
+
+def rows_part(left, right):
+    """The rows' part of a difference; a share's has two half-rows more."""
+    if left.rows is None or right.rows is None:
+        return []
+    gaps = left.rows.mean(0) - right.rows.mean(0)
+    more = (100 / len(gaps)) ** 2 if left.share else 0.0
+    return [(gaps.var(ddof=1) / len(gaps) + more, len(gaps) - 1)]
+
+
+def against_random(runs, random):
+    n = len(random.values)
+    return [(variance(random.values) * (1 + 1 / n), n - 1), *rows_part(runs, random)]
+
+
+def method_against_random(drawn, random):
+    n, others = len(drawn.values), len(random.values)
+    luck = variance(drawn.values) * (1 + 1 / n) + variance(random.values) / others
+    return [(luck, min(n, others) - 1), *rows_part(drawn, random)]
+
+
+def against_zero(runs, zero):
+    less = Runs(runs.values - zero.values[0], runs.share)
+    if runs.rows is not None and zero.rows is not None:
+        less.rows = runs.rows - zero.rows
+    training = mean_parts(less)[:1]
+    return [*training, *rows_part(runs, zero)]
+
+
+def between(left, right, random, drawn):
+    """Two methods: by their draws if both have some, else as two random subsets."""
+    ours, theirs = drawn
+    if ours is not None and theirs is not None:
+        n = len(ours.values)
+        return [(variance(ours.values - theirs.values) * (1 + 1 / n), n - 1), *rows_part(*drawn)]
+    return [(2 * variance(random.values), len(random.values) - 1), *rows_part(left, right)]
+
+
+def check_difference(text, left, right, parts, metric, *, luck=True, margin=0.02):
+    """Assert that a cell shows this difference, its interval, p and verdict."""
+    gap = left.values.mean() - right.values.mean()
+    wide = half(parts)
+    shown, _, p_text = text.partition(" p ")
+    # Where random's runs are all the same, nothing is known of luck.
+    known = wide > 0 and (parts[0][0] > 0 or not luck)
+    ends = [gap - wide, gap + wide] if known else []
+    same(numbers(shown), [gap, *ends])
+    if not ends:
+        return
+    verdict = re.search("better|worse|alike|cannot tell", text)
+    if verdict is None:
+        return
+    scale = 100 if metric in SHARES else 1
+    if abs(gap) > wide:
+        wanted = "better" if (gap > 0) == (metric in SHARES) else "worse"
+    else:
+        wanted = "alike" if abs(gap) + half(parts, 0.90) < margin * scale else "cannot tell"
+    assert verdict[0] == wanted, (text, gap, wide)
+    if p_text.startswith("= "):
+        (p_value, places), *_ = numbers(p_text)
+        low, high = p_value - 0.5 * 10**-places, p_value + 0.5 * 10**-places
+        assert half(parts, 1 - high) * 0.999 <= abs(gap) <= half(parts, 1 - max(low, 1e-9)) * 1.001
+
+
+class Runs:
+    """Values of runs, and of their rows."""
+
+    def __init__(self, values, share, rows=None):
+        self.values, self.share, self.rows = np.asarray(values, float), share, rows
 
 
 class Study:
@@ -101,17 +195,37 @@ class Study:
             cell["seed"]: scale * cell[metric]
             for cell in self.raw["cells"]
             if (self.label(cell), cell["budget"]) == (label, budget)
+            and cell.get("draw") is None
             and cell.get(metric) is not None
         }
+
+    def runs(self, label, budget, metric, drawn=False):
+        """Return the runs of a row with their rows, or of its draws; None where there are none."""
+        scale = 100 if metric in SHARES else 1
+        cells = [
+            cell
+            for cell in self.raw["cells"]
+            if (self.label(cell), cell["budget"]) == (label, budget)
+            and (cell.get("draw") is not None) == drawn
+            and cell.get(metric) is not None
+        ]
+        if not cells:
+            return None
+        rows = [cell.get("rows", {}).get(metric) for cell in cells]
+        kept = None
+        if all(rows) and len({len(row) for row in rows}) == 1:
+            kept = scale * np.array([[float(value) for value in row] for row in rows])
+        return Runs([scale * cell[metric] for cell in cells], metric in SHARES, kept)
 
     def zero_shot(self, metric):
         """Return the better of the zero-shots."""
         found = [
-            next(iter(self.values(label, 0, metric).values()))
+            runs
             for label in ("Zero-shot", "Zero-shot, no template")
-            if self.values(label, 0, metric)
+            if (runs := self.runs(label, 0, metric)) is not None
         ]
-        return (max if metric in SHARES else min)(found)
+        pick = max if metric in SHARES else min
+        return pick(found, key=lambda runs: runs.values[0])
 
 
 def check_results(html, study, metrics):
@@ -126,18 +240,24 @@ def check_results(html, study, metrics):
                 if cells["Method"].startswith(name)
             )  # fmt: skip
             (budget,) = [int(v) for v, _ in numbers(cells["Budget"].replace("none", "0"))]
-            mine = study.values(label, budget, metric)
-            same(numbers(cells["Mean"].removeprefix("Mean")), interval(list(mine.values())))
+            mine = study.runs(label, budget, metric)
+            same(numbers(cells["Mean"].removeprefix("Mean")), mean_interval(mine))
             if label.startswith("Zero-shot"):
                 continue
             zero = study.zero_shot(metric)
-            differences = interval([value - zero for value in mine.values()])
-            same(numbers(cells["Against zero-shot"].partition("shot")[2]), differences)
+            shown = cells["Against zero-shot"].partition("shot")[2]
+            check_difference(shown, mine, zero, against_zero(mine, zero), metric, luck=False)
             if label != "Random":
-                random = study.values("Random", budget, metric)
-                gaps = interval([mine[s] - random[s] for s in mine if s in random])
-                shown = numbers(cells["Against random"].partition(" p ")[0])
-                same(shown, gaps)
+                random = study.runs("Random", budget, metric)
+                drawn = study.runs(label, budget, metric, drawn=True)
+                shown = cells["Against random"].partition("random")[2]
+                of_rows, _, of_method = shown.partition("Method ")
+                parts = against_random(mine, random)
+                check_difference(of_rows.removeprefix("Rows "), mine, random, parts, metric)
+                assert bool(of_method) == (drawn is not None)
+                if drawn is not None:
+                    parts = method_against_random(drawn, random)
+                    check_difference(of_method, drawn, random, parts, metric)
             checked += 1
     return checked
 
@@ -152,12 +272,17 @@ def check_pairs(html, study, metrics):
             cells = dict(zip(head, row, strict=True))
             left, right = cells["First against second"].split(" against ")
             (budget,) = [int(v) for v, _ in numbers(cells["Budget"])]
-            ours, theirs = (study.values(name, budget, metric) for name in (left, right))
-            gaps = [ours[s] - theirs[s] for s in ours if s in theirs]
-            same(numbers(cells["Difference"]), interval(gaps))
+            sides = [study.runs(name, budget, metric) for name in (left, right)]
+            drawn = [study.runs(name, budget, metric, drawn=True) for name in (left, right)]
+            random = study.runs("Random", budget, metric)
+            parts = between(*sides, random, drawn)
+            met = drawn if drawn[0] is not None and drawn[1] is not None else sides
+            check_difference(cells["Difference"], *met, parts, metric)
+            gaps = met[0].values - met[1].values
             sign = 1 if metric in SHARES else -1
-            won, lost = (sum(w * sign * g > 0 for g in gaps) for w in (1, -1))
-            assert f"{won} of {len(gaps)} seeds better, {lost} worse" in cells["Verdict"]
+            won, lost = (int((w * sign * gaps > 0).sum()) for w in (1, -1))
+            kind = "draws" if met is drawn else "seeds"
+            assert f"{won} of {len(gaps)} {kind} better, {lost} worse" in cells["Verdict"]
             checked += 1
     return checked
 
@@ -181,9 +306,11 @@ def check_bill(html, study, metrics):
             check_duration(cells["Cost beyond random"], sum(made.values()))
             for column in head[2:]:
                 budget = int(numbers(column)[0][0])
-                mine, random = (study.values(n, budget, metric) for n in (label, "Random"))
+                mine, random = (study.runs(n, budget, metric) for n in (label, "Random"))
                 sign = 1 if metric in SHARES else -1
-                gains = interval([sign * (mine[s] - random[s]) for s in mine if s in random])
+                gain = sign * (mine.values.mean() - random.values.mean())
+                wide = half(against_random(mine, random))
+                gains = [gain, gain - wide, gain + wide]
                 shown = numbers(cells[column].partition(f"Gain at {budget:,}")[2])
                 same(shown[:1], gains[:1])
                 assert sorted(shown[1:]) == shown[1:]
@@ -303,6 +430,33 @@ METRICS = {"test_loss": "Test loss", "query_loss": "Query loss", "exact_match": 
 
 
 def test_every_number_of_a_made_up_study_is_made_again(record, tmp_path):
+    html = build_report(record, tmp_path).read_text(encoding="utf-8")
+    check_page(html, Study(record.to_json()), METRICS, methods=2, budgets=2)
+
+
+def test_every_number_of_a_study_with_draws_and_rows_is_made_again(record, tmp_path):
+    rng = np.random.default_rng(0)
+
+    def with_rows(cell, **changes):
+        losses = {
+            name: (value + rng.normal(0, 0.3, 12)).round(4).tolist()
+            for name, value in cell.metrics.items()
+            if name.endswith("loss")
+        }
+        answers = (rng.random(12) < cell.metrics["exact_match"]).astype(float).tolist()
+        return replace(cell, rows={**losses, "exact_match": answers}, **changes)
+
+    drawn = [
+        with_rows(
+            cell,
+            draw=draw,
+            metrics={name: value + rng.normal(0, 0.02) for name, value in cell.metrics.items()},
+        )
+        for cell in record.cells
+        if not cell.method.is_baseline and cell.seed == 0
+        for draw in range(3)
+    ]
+    record.cells = [*(with_rows(cell) for cell in record.cells), *drawn]
     html = build_report(record, tmp_path).read_text(encoding="utf-8")
     check_page(html, Study(record.to_json()), METRICS, methods=2, budgets=2)
 

@@ -4,7 +4,6 @@ import csv
 import io
 
 import pytest
-from tis_ray.report.study_pairs import study_pairs
 
 from tests.report.conftest import HOSTILE
 from tis_ray.errors import InputError
@@ -56,7 +55,7 @@ def test_a_table_for_paper_has_mean_and_interval_in_one_column(record):
 
 def test_every_table_of_a_full_record_is_a_file_of_its_own(record, tmp_path):
     rows = record.table()
-    tables = all_sheets(record, rows, study_pairs(record), rank_lines({}, record.legend))
+    tables = all_sheets(record, rows, record.pairs(), rank_lines({}, record.legend))
     names = [table.name for table in tables]
     assert len(set(names)) == len(names)
     assert set(plain_sheets(record)) < set(names)

@@ -11,7 +11,7 @@ from tis_ray.report.terms import TERMS, Glossary, study_terms
 ON_THE_FIRST_SCREENS = (
     "pool", "budget", "seed", "LESS", "round robin", "random", "test loss", "query loss",
     "exact match", "Holm's correction", "p", "corrected", "points", "better", "cannot tell",
-    "zero-shot", "optimizer steps", "interval", "paired", "EMBED", "UOT", "queries",
+    "zero-shot", "optimizer steps", "interval", "luck", "EMBED", "UOT", "queries",
 )  # fmt: skip
 
 

@@ -81,8 +81,8 @@ class StudyRecord:
     def to_json(self) -> str:
         """Return strict JSON (NaN and infinities become null), equal for equal records."""
         content = {entry.name: _plain(getattr(self, entry.name)) for entry in fields(self)}
-        content["cells"] = [cell.with_rows() for cell in self.cells]
-        content["quantiles"] = [cell.with_rows() for cell in self.quantiles]
+        content["cells"] = _plain([cell.with_rows() for cell in self.cells])
+        content["quantiles"] = _plain([cell.with_rows() for cell in self.quantiles])
         content["composition"] = [
             {**part.to_json(), "counts": counts} for part, counts in self.composition.items()
         ]
