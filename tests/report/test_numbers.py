@@ -161,7 +161,7 @@ def check_difference(text, left, right, parts, metric, *, luck=True, margin=0.02
     assert verdict[0] == wanted, (text, gap, wide)
     if p_text.startswith("= "):
         (p_value, places), *_ = numbers(p_text)
-        low, high = p_value - 0.5 * 10**-places, p_value + 0.5 * 10**-places
+        low, high = p_value - 0.5 * 10**-places, min(1.0, p_value + 0.5 * 10**-places)
         assert half(parts, 1 - high) * 0.999 <= abs(gap) <= half(parts, 1 - max(low, 1e-9)) * 1.001
 
 
