@@ -366,7 +366,7 @@ def check_counts(html, study):
 def check_values(html, study):
     """Every number that a cell has besides its own facts is in the table of all values."""
     facts = {"budget", "seed", "train_rows", "train_tokens", "optimizer_steps", "seconds_train",
-             "seconds", "peak_mb"}  # fmt: skip
+             "seconds", "peak_mb", "draw"}  # fmt: skip
     names = list(
         dict.fromkeys(
             name for cell in study.raw["cells"] for name, value in cell.items()
@@ -380,7 +380,7 @@ def check_values(html, study):
         budget = int(cells["Budget"].replace(",", "") or 0)
         own = [
             c for c in study.raw["cells"]
-            if (study.label(c), c["budget"]) == (cells["Method"], budget)
+            if (study.label(c), c["budget"], c.get("draw")) == (cells["Method"], budget, None)
         ]  # fmt: skip
         assert int(cells["Seeds"]) == len(own)
         for name in names:

@@ -12,7 +12,7 @@ _SIDES = {"query": "queries", "test": "test rows"}
 def effective_budgets(record: StudyRecord) -> list[dict[str, str]]:
     """Return a line for each subset that is not just the first rows of its ordering."""
     lines: dict[tuple[Any, ...], dict[str, str]] = {}
-    for cell in record.cells:
+    for cell in record.own_cells:
         found = cell.subset
         if not found or (
             record.budget_unit == "examples" and not found["capped"] and not found["near"]

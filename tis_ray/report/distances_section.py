@@ -149,8 +149,7 @@ def _mean(values: Sequence[float | None]) -> str:
 def distance_figure(record: StudyRecord) -> Drawing:
     """Draw W1 to the queries against test loss, a dot a cell, a panel a representation."""
     legend = record.legend
-    own = [cell for cell in record.cells if cell.draw is None]
-    losses = {(c.method, c.budget, c.seed): c.metrics.get(_LOSS.name) for c in own}
+    losses = {(c.method, c.budget, c.seed): c.metrics.get(_LOSS.name) for c in record.own_cells}
     rows = [
         {
             "panel": legend.representation(found["representation"]),

@@ -128,6 +128,11 @@ class StudyRecord:
         return method_pairs(self.cells, self.legend, apart=self.draws_apart)
 
     @property
+    def own_cells(self) -> list[Cell]:
+        """The cells on the study's own subsets: all but those of its draws."""
+        return [cell for cell in self.cells if cell.draw is None]
+
+    @property
     def draws_apart(self) -> bool:
         """Whether no two draws share rows."""
         draws = self.config.get("draws")

@@ -54,7 +54,7 @@ def _budgets(record: StudyRecord, method: Method) -> list[int]:
     """Return the budgets that were trained, in rows."""
     found = {
         cell.budget: cell.train_rows or cell.budget
-        for cell in record.cells
+        for cell in record.own_cells
         if cell.method == method
     }
     return sorted(set(found.values()))

@@ -21,7 +21,7 @@ def _names(record: StudyRecord) -> list[str]:
 def everything_sheet(record: StudyRecord) -> Sheet:
     """Return the mean over seeds of all that was measured, metrics and what stands beside them."""
     names, groups = _names(record), defaultdict[tuple[Method, int], list[Cell]](list)
-    for cell in record.cells:
+    for cell in record.own_cells:
         groups[cell.method, cell.budget].append(cell)
     return Sheet(
         "values",
@@ -54,12 +54,13 @@ def cells_sheet(record: StudyRecord) -> Sheet:
         "cells",
         "Every cell",
         "A training run a line, all digits that matter.",
-        ("Method", "Budget", "Seed", *names, *facts),
+        ("Method", "Budget", "Seed", "Draw", *names, *facts),
         [
             (
                 record.legend.method(cell.method),
                 str(cell.budget or ""),
                 "" if cell.seed is None else str(cell.seed),
+                "" if cell.draw is None else str(cell.draw),
                 *(
                     "" if value is None else f"{value:.7g}"
                     for value in (
@@ -70,5 +71,5 @@ def cells_sheet(record: StudyRecord) -> Sheet:
             )
             for cell in record.cells
         ],
-        frozenset({"Budget", "Seed", *names, *facts}),
+        frozenset({"Budget", "Seed", "Draw", *names, *facts}),
     )

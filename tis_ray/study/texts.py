@@ -74,7 +74,7 @@ def _graded(
 ) -> GradedAnswers | None:
     """Return the answers in one file of each cell, by the first metric that graded them."""
     groups: dict[tuple[Method, int], list[dict[str, list[Any]]]] = {}
-    for cell in cells:
+    for cell in (each for each in cells if each.draw is None):
         path = _folder(cell) / file
         if path.is_file():
             groups.setdefault((cell.method, cell.budget), []).append(read_parquet(path).to_pydict())
