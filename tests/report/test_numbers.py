@@ -456,7 +456,7 @@ def test_every_number_of_a_study_with_draws_and_rows_is_made_again(record, tmp_p
         if not cell.method.is_baseline and cell.seed == 0
         for draw in range(3)
     ]
-    record.cells = [*(with_rows(cell) for cell in record.cells), *drawn]
+    record = replace(record, cells=[*(with_rows(cell) for cell in record.cells), *drawn])
     html = build_report(record, tmp_path).read_text(encoding="utf-8")
     check_page(html, Study(record.to_json()), METRICS, methods=2, budgets=2)
 

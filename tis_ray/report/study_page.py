@@ -122,6 +122,8 @@ def _sections(
             bool({"pair_tables", "ranks"} & has),
         ),
         Section("bill", "Bill", "The bill", bool(record.stages)),
+        fold("doubt", "Doubt", "Where the doubt comes from", "doubt" in sheets,
+             "luck of subsets, test rows, and what would shrink them"),
         fold("values", "Values", "Everything measured", "values" in sheets,
              "shares of unreadable and unfinished answers, too"),
         fold("rows", "Rows", "Selected rows", data["row-data"], rows_hint(record)),

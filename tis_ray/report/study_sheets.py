@@ -15,6 +15,7 @@ from tis_ray.report.budgets_section import effective_budgets
 from tis_ray.report.charts import figure_name
 from tis_ray.report.cost_sheets import artifacts_sheet, costs_sheet
 from tis_ray.report.distances_section import distance_sheets
+from tis_ray.report.doubt_sheet import doubt_sheet
 from tis_ray.report.formatting import decimals, metrics_of
 from tis_ray.report.gains_section import gain_sheets
 from tis_ray.report.lengths_section import length_table
@@ -59,6 +60,7 @@ def _plain(record: StudyRecord) -> Iterator[Sheet]:
         | {"same": "Alike", "rows": "Rows", "name": "Questions"},
         map(vars, changes(record)),
     )
+    yield doubt_sheet(record.table())
     yield everything_sheet(record)
     yield costs_sheet(record.stages)
     yield artifacts_sheet(record.stages)
