@@ -29,8 +29,8 @@ same kind (`samples.rows_part`).
 its own, so this too asks about the method. The interval is the bootstrap of `analysis.intervals`, the
 test Wilcoxon's signed-rank test, two-sided: zero differences are left out (Wilcoxon 1945); the
 distribution is exact up to 50 differences, or up to 13 where some tie or are zero, and Gaussian beyond.
-With 5 cells p cannot go below 0.0625. Cells that share a model or a task are not independent, and are
-treated as if they were; `analysis.by_task` asks again with one value a task.
+With 5 cells p cannot go below 0.0625. Cells that share a model or a task are not independent. Interval and
+test treat them as if they were, so they are too sure of what another model or task would show.
 
 **Verdict.** "better" or "worse" where p < 0.05 and the interval leaves out zero; "alike" where neither
 holds and the 90% interval lies within the metric's margin on both sides of zero (two one-sided tests,
