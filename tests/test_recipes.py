@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tis_ray.analysis.study_table import ZERO_SHOT, ZERO_SHOT_PLAIN
+from tis_ray.analysis.study_values import ZERO_SHOT, ZERO_SHOT_PLAIN
 from tis_ray.config import Config, load_config, plan
 
 EXAMPLES = Path(__file__).parents[1] / "examples"

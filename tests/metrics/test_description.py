@@ -2,6 +2,7 @@
 
 import pytest
 
+from tis_ray.analysis import Legend
 from tis_ray.metrics.description import MetricDescription, describe, measured
 from tis_ray.study.labels import known_metrics
 
@@ -26,7 +27,9 @@ def test_a_name_says_direction_and_scale(name, words, lower, share):
 
 def test_a_spec_decides_what_its_name_cannot_say():
     mine = {"my_own": MetricDescription("my_own", "mine", lower_is_better=True, share=True)}
-    assert describe("t/my_own", mine) == MetricDescription("t/my_own", "t: mine", True, True)
+    assert describe("t/my_own", mine) == MetricDescription(
+        "t/my_own", "t: mine", True, True, margin=0.02
+    )
     assert describe("my_own") == MetricDescription("my_own", "my own", False, False)
 
 
@@ -37,3 +40,12 @@ def test_metrics_stand_in_the_order_of_the_report_and_those_of_tasks_follow():
         {"a/f1": None, "exact_match_parse_failures": 0.1, "unfinished": 0.0},
     ]
     assert measured(cells) == ["test_loss", "exact_match", "my_own", "b/acc", "a/f1"]
+
+
+def test_shares_and_losses_have_a_margin_and_what_has_no_known_scale_has_none() -> None:
+    margins = {name: describe(name).margin for name in ("exact_match", "test_loss", "t/acc")}
+    assert margins == {"exact_match": 0.02, "test_loss": 0.02, "t/acc": 0.02}
+    assert describe("t/word_perplexity").margin is None
+    legend = Legend(margins={"test_loss": 0.1, "acc": 0.05})
+    assert legend.metric("test_loss").margin == 0.1
+    assert legend.metric("t/acc").margin == 0.05

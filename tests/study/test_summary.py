@@ -7,12 +7,12 @@ import io
 from rich.console import Console
 
 from tests.report.conftest import LEGEND
-from tis_ray.analysis import Cell
+from tis_ray.analysis import Cell, summarise
 from tis_ray.study.summary import results_tables
 
 
 def tables_of(rows):
-    return results_tables([Cell.from_json(row) for row in rows], LEGEND)
+    return results_tables(summarise([Cell.from_json(row) for row in rows], LEGEND))
 
 
 def shown(rows):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -101,7 +101,7 @@ class StudyFailedError(FailedError):
 
 
 def plan_cells(
-    config: Config, pool: Side, orderings: list[StudyOrdering], drawn: list[StudyOrdering]
+    config: Config, pool: Side, orderings: list[StudyOrdering], drawn: Sequence[StudyOrdering] = ()
 ) -> list[CellPlan]:
     """Return every cell of the study, with zero-shot and random at each budget and seed.
 
