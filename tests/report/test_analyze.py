@@ -214,3 +214,11 @@ def test_other_folders_are_refused(tmp_path, make, folders, told):
     with pytest.raises(InputError, match=told):
         analyze([tmp_path / name for name in folders], tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_study_that_has_not_ended_is_told_so(tmp_path):
+    run = tmp_path / "runs" / "half"
+    run.mkdir(parents=True)
+    (run / "config.yaml").write_text("name: half\n")
+    with pytest.raises(InputError, match=r"half: this study has not ended .*continues it"):
+        analyze(run, tmp_path / "out")

@@ -17,7 +17,7 @@ from tis_ray.report.charts import Drawing
 from tis_ray.report.figures import difference_drawing
 from tis_ray.report.files import require_folder, write_files
 from tis_ray.report.findings import budget_words, quantile_words
-from tis_ray.report.study_results import is_study, study_results
+from tis_ray.report.study_results import RECORD, is_study, study_results
 from tis_ray.report.task_figures import budget_figure, quantile_figure
 from tis_ray.store import write_json
 
@@ -59,6 +59,11 @@ def read_results(folders: Sequence[Path]) -> Results:
     for folder in folders:
         if not folder.is_dir():
             raise InputError(f"{folder}: no such folder")
+        if (folder / "config.yaml").is_file() and not is_study(folder):
+            raise InputError(
+                f"{folder}: this study has not ended (no {RECORD}); run it to its end, `tis-ray run --config "
+                f"{folder}` continues it"
+            )
     if all(is_study(folder) for folder in folders):
         return study_results(folders)
     if len(folders) > 1:
