@@ -172,6 +172,16 @@ def test_nothing_gained_is_not_told_from_random_as_good() -> None:
     assert (close.says, close.choice, close.would_tell) == ("random is as good", None, None)
 
 
+def test_random_runs_that_are_all_alike_say_nothing_of_luck() -> None:
+    cells = pilot({RR: {100: 0.5}})
+    for cell in cells:
+        if cell["selector"] == "random":
+            cell["test_loss"] = 2.0
+    for budget in (100, 300):
+        found = recommend({"t": cells}, budget, pool_rows=10_000)
+        assert (found.says, found.best.low, found.choice) == ("cannot tell", None, None)
+
+
 def test_what_would_tell_would() -> None:
     """The asked number of seeds is the first that makes the interval of the same gain leave out zero."""
     cells = pilot({RR: {100: 0.12}}, noise=0.0, seeds=4, seed=3)

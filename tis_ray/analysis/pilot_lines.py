@@ -48,7 +48,8 @@ def scale_of(metric: MetricDescription, pilots: Sequence[StudyRuns]) -> Scale:
 class Line:
     """A method less random at the asked budget, on the scale.
 
-    error: its standard error, by the luck of the subsets; None where random ran once.
+    error: its standard error, by the luck of the subsets; None where random ran once, or came to the same
+    in all seeds, which says nothing of luck.
     """
 
     difference: float
@@ -138,7 +139,7 @@ def _task(
     at_budget, random_there = weights_B @ means
     errors = [math.sqrt(random.variance * (1 + 1 / random.n)) for *_, random in met]
     n = min(random.n for *_, random in met)
-    error = float(np.abs(weights_B) @ errors) if n > 1 else None
+    error = float(np.abs(weights_B) @ errors) if n > 1 and min(errors) > 0 else None
     line = Line(float(at_budget - random_there), error, n - 1, sum(s.n for _, s, _ in met))
     return _Task(line, float(random_there), tuple(own for own, _, _ in met))
 
