@@ -91,6 +91,20 @@ def test_results_agree_with_the_reports() -> None:
     assert found["zero_shot"] is None
 
 
+def test_results_say_of_the_method_what_its_draws_say() -> None:
+    drawn = [
+        Cell(LESS, 100, 0, {"test_loss": loss}, draw=draw)
+        for draw, loss in enumerate((1.1, 1.3, 1.0))
+    ]
+    rows = summarise([*_cells(), *drawn])
+    table = result_table({"s": rows}, "results")
+    found = dict(zip(table["method"], table["method_difference"], strict=True))
+    assert found["less+round_robin"] == pytest.approx(np.mean([1.1, 1.3, 1.0]) - 1.5)
+    assert found["rds+round_robin"] is None
+    assert "method_verdict" in table.columns
+    assert "method_verdict" not in result_table({"s": summarise(_cells())}, "results").columns
+
+
 @pytest.mark.parametrize(
     ("method", "name"),
     [(LESS, "less+round_robin"), (RANDOM_METHOD, "random"), (Method("zero_shot"), "zero_shot")],

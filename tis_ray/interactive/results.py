@@ -59,11 +59,15 @@ def cell_table(cells: Cells, title: str) -> Table:
 
 
 def result_table(rows: Mapping[str, Sequence[TableRow]], title: str) -> Table:
-    """Return a row for each metric of each method and budget: mean and interval over seeds, and against random.
+    """Return a row for each metric of each method and budget: mean with interval, and against random.
 
-    difference is the method's value minus random's, paired by seed; p_holm is after Holm's correction.
+    difference is the mean of these rows' models minus random's, with what of it may be luck; p_holm is after
+    Holm's correction. Where the study made draws, `method_...` says the same of the method.
     """
-    found, means, differences = [], [], []
+    found, means, differences, drawn = [], [], [], []
+    asked = any(
+        s.method_vs_random for own in rows.values() for r in own for s in r.metrics.values()
+    )
     # What was selected comes first, then what it is compared with.
     every = [(study, row) for study, own in rows.items() for row in own]
     every.sort(key=lambda each: (each[1].method.is_zero_shot, each[1].method.is_random))
@@ -82,15 +86,22 @@ def result_table(rows: Mapping[str, Sequence[TableRow]], title: str) -> Table:
                     "low": value.low,
                     "high": value.high,
                     **_comparison(summary.vs_random),
+                    **(_comparison(summary.method_vs_random, "method_") if asked else {}),
                     "flags": "; ".join(flags),
                 }
             )
             means.append(_with_interval(summary.about, value, value.mean))
-            versus = summary.vs_random
-            signed = versus and _with_interval(summary.about, versus, versus.difference, True)
-            differences.append(signed or "")
+            for versus, said in (
+                (summary.vs_random, differences),
+                (summary.method_vs_random, drawn),
+            ):
+                signed = versus and _with_interval(summary.about, versus, versus.difference, True)
+                said.append(signed or "")
     texts = {"mean": means, "difference": differences}
     hidden = [*_ENDS, *_study_column(rows)]
+    if asked:
+        texts["method_difference"] = drawn
+        hidden += [f"method_{name}" for name in ("difference_low", "difference_high", "p_value")]
     return Table(pa.Table.from_pylist(found), title, texts, hidden, shown=MOST_RESULTS)
 
 
@@ -182,8 +193,8 @@ def _after_holm(found: Comparison) -> str:
     return "does not survive Holm's correction" if doubtful else ""
 
 
-def _comparison(found: Comparison | None) -> dict[str, object]:
-    return {
+def _comparison(found: Comparison | None, prefix: str = "") -> dict[str, object]:
+    named = {
         "difference": found.difference if found else None,
         "difference_low": found.low if found else None,
         "difference_high": found.high if found else None,
@@ -191,6 +202,7 @@ def _comparison(found: Comparison | None) -> dict[str, object]:
         "p_holm": found.p_holm if found else None,
         "verdict": found.verdict if found else None,
     }
+    return {prefix + name: value for name, value in named.items()}
 
 
 def _with_interval(
