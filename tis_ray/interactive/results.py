@@ -64,7 +64,10 @@ def result_table(rows: Mapping[str, Sequence[TableRow]], title: str) -> Table:
     difference is the mean of these rows' models minus random's, with what of it may be luck; p_holm is after
     Holm's correction. Where the study made draws, `method_...` says the same of the method.
     """
-    found, means, differences, drawn = [], [], [], []
+    found: list[dict[str, object]] = []
+    means: list[str] = []
+    differences: list[str] = []
+    drawn: list[str] = []
     asked = any(
         s.method_vs_random for own in rows.values() for r in own for s in r.metrics.values()
     )
