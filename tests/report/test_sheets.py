@@ -2,6 +2,7 @@
 
 import csv
 import io
+from dataclasses import replace
 
 import pytest
 
@@ -10,6 +11,7 @@ from tis_ray.errors import InputError
 from tis_ray.report.files import write_files
 from tis_ray.report.ranks_section import rank_lines
 from tis_ray.report.sheets import Sheet, sheet
+from tis_ray.report.study_page import write_study_files
 from tis_ray.report.study_sheets import all_sheets, plain_sheets
 
 TABLE = Sheet(
@@ -80,3 +82,21 @@ def test_a_file_where_a_folder_belongs_is_refused(tmp_path):
 def test_rows_by_key_keep_the_order_of_the_heads():
     found = sheet("n", "T", "", {"b": "B", "a": "A"}, [{"a": 1, "b": "x", "c": "left out"}], ("a",))
     assert (found.columns, found.rows) == (["B", "A"], [["x", 1]])
+
+
+def test_every_table_of_a_study_is_written_whatever_it_has(make, tmp_path):
+    """Methods that met, so that there are ranks; draws, so that there are two questions."""
+    record = make(methods=[("less", "round_robin"), ("less", "uot"), ("embed", "round_robin")])
+    drawn = [
+        replace(cell, draw=draw, seed=0)
+        for cell in record.cells
+        if not cell.method.is_baseline and cell.seed == 0
+        for draw in range(3)
+    ]
+    record = replace(record, cells=[*record.cells, *drawn])
+    assert write_study_files(record, tmp_path) > 40
+    tables = {path.stem for path in (tmp_path / "tables").glob("*.csv")}
+    assert {"doubt", "values", "cells", "ranks_1", "pairs_test_loss", "results_test_loss"} <= tables
+    assert {path.stem for path in (tmp_path / "tables").glob("*.tex")} == tables
+    head = (tmp_path / "tables" / "results_test_loss.csv").read_text().splitlines()[0]
+    assert "Minus random, method" in head

@@ -225,7 +225,9 @@ def test_each_draw_is_one_more_training_of_every_method_and_budget(tmp_path):
     (_, without), (_, drawn) = estimated(tmp_path), estimated(tmp_path, draws=4)
     assert without["fine-tune"].rows == 2 * 2 * 150  # methods, random among them, x seeds x budgets
     assert drawn["fine-tune"].rows == 600 + 4 * 150
-    assert drawn["evaluate"].rows - without["evaluate"].rows == 4 * 2 * without["evaluate"].rows / 10
+    assert (
+        drawn["evaluate"].rows - without["evaluate"].rows == 4 * 2 * without["evaluate"].rows / 10
+    )
 
 
 def shown(found):

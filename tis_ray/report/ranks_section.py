@@ -106,17 +106,22 @@ def _verdict(table: RankTable, block: str) -> Verdict:
     )
 
 
+def _note(table: RankLines) -> str:
+    if not table.verdicts:
+        return "Mean rank, 1 is best: of these subsets, and no test of methods."
+    return "Mean rank, 1 is best, with its 95% interval. " + "; ".join(
+        f"{metric}: {found.verdict}, {found.p}, {found.over}"
+        for metric, found in zip(table.metrics, table.verdicts, strict=True)
+    )
+
+
 def rank_sheets(tables: Sequence[RankLines]) -> list[Sheet]:
     """Return the tables for files, a line a competitor."""
     return [
         Sheet(
             f"ranks_{number}",
             table.title,
-            "Mean rank, 1 is best, with its 95% interval. "
-            + "; ".join(
-                f"{metric}: {found.verdict}, {found.p}, {found.over}"
-                for metric, found in zip(table.metrics, table.verdicts, strict=True)
-            ),
+            _note(table),
             (table.of, *(f"{m}{w}" for m in table.metrics for w in ("", ", interval", ", best"))),
             [
                 (name, *(text for c in cells for text in (c.rank, c.interval, c.best)))
