@@ -17,7 +17,9 @@ import pytest
 import scipy.stats
 
 from tests.report.page_reader import data_of, part_of, words_of
+from tis_ray.config import load_config
 from tis_ray.report import build_report
+from tis_ray.study.run import run
 
 MINUS = "\N{MINUS SIGN}"
 SHARES = {"exact_match"}
@@ -467,3 +469,16 @@ def test_every_number_of_a_trained_study_is_made_again(undisturbed: Path):
     html = (folder / "index.html").read_text(encoding="utf-8")
     study = Study((folder / "record.json").read_text(encoding="utf-8"))
     check_page(html, study, METRICS, methods=1, budgets=1)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+@pytest.mark.parametrize(("name", "methods", "budgets"), [("quickstart", 2, 2), ("study", 8, 3)])
+def test_every_number_of_an_example_is_made_again(ray_cluster, tmp_path, name, methods, budgets):
+    config = load_config(Path("examples") / f"{name}.yaml")
+    changes = {"runs": str(tmp_path / "runs"), "artifacts": str(tmp_path / "artifacts")}
+    result = run(config.model_copy(update=changes))
+    html = result.report.read_text(encoding="utf-8")
+    text = (result.report.parent / "record.json").read_text(encoding="utf-8")
+    check_page(html, Study(text), METRICS, methods=methods, budgets=budgets)
