@@ -7,8 +7,7 @@ skill, with a "method" whose scores are random numbers. Its subset is a random o
 seeds, as every deterministic selector's are. Whatever is called better or worse is a false alarm. A study
 that is there already is not run again.
 
-Beside it the same verdicts as the field gives them (paired t-tests over seeds), and how often the product
-tells LESS from random in real studies of the quickstart's size: the power that this costs.
+Beside it the same verdicts as the field gives them, by paired t-tests over seeds.
 """
 
 from __future__ import annotations
