@@ -1,6 +1,6 @@
 """Studies in which nothing differs: how often do page, terminal, tracker and advice name a winner?
 
-    python -m benchmarks null_studies --out DIR        # 210 studies, over an hour on two cores
+    python -m benchmarks.null_studies --out DIR        # 210 studies, over an hour on two cores
 
 Each study is a whole one, through `tis_ray.run`: real trainings of the model that ships, on a pool of one
 skill, with a "method" whose scores are random numbers. Its subset is a random one, the same in all
@@ -43,7 +43,7 @@ METHODS = ("null",)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks null_studies", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.null_studies", description=__doc__)
     parser.add_argument("--out", required=True)
     parser.add_argument("--studies", type=int, default=70, help="for each number of seeds")
     parser.add_argument("--seeds", type=int, nargs="+", default=[3, 5, 10])
