@@ -22,7 +22,7 @@ from tis_ray.study.mlflow_limits import shown_uri, store_uri
 from tis_ray.study.mlflow_tracker import open_tracker
 from tis_ray.study.no_tracker import NullRun, NullTracker
 from tis_ray.study.study import Study
-from tis_ray.study.tracked_data import data_sets
+from tis_ray.study.tracked_data import DataSet, data_sets
 from tis_ray.study.tracked_numbers import (
     bill_numbers,
     method_numbers,
@@ -59,10 +59,11 @@ def tracked(study: Study, tracker: NullTracker) -> Iterator[None]:
         if run.run_id is None:  # tracking is off, or the server is gone
             yield
             return
-        run.log_datasets(data_sets(config, study.rows))
+        data = data_sets(config, study.rows)
+        run.log_datasets(data)
         failed: StudyFailedError | None = None
         with ExitStack() as stack:
-            methods = _Methods(run, stack, config)
+            methods = _Methods(run, stack, config, data)
             methods.open(study.plans)
             study.ended = partial(_track_cells, methods, run.finished_cells())
             try:
@@ -91,25 +92,28 @@ class _Methods:
     study: NullRun
     stack: ExitStack
     config: Config
+    data: list[DataSet]
     runs: dict[Place, NullRun] = field(default_factory=dict)
 
     def open(self, plans: Sequence[CellPlan]) -> None:
         """Open the runs of all methods. MLflow shows the newest first: zero-shot, random, then the methods."""
         places = {_place(plan.representation, plan.selector, plan.budget): None for plan in plans}
-        for place in sorted(places, key=_rank, reverse=True):
+        ranked = sorted(places, key=_rank)
+        for place in ranked[::-1]:
             self.of(place)
 
     def of(self, place: Place) -> NullRun:
         """Return the run of a method."""
         if place not in self.runs:
             self.runs[place] = self.stack.enter_context(self._opened(place))
+            self.runs[place].log_datasets(self.data)
         return self.runs[place]
 
     def _opened(self, place: Place) -> AbstractContextManager[NullRun]:
         method, budget, quantile = place
         label = legend_of(self.config).method(method) + (" quantiles" if quantile else "")
-        names = {**method.to_json(), "budget": budget}
-        tags = {f"tis.{name}": value for name, value in names.items()}
+        names = {k: v for k, v in method.to_json().items() if v is not None} | {"budget": budget}
+        tags: dict[str, object] = {f"tis.{name}": value for name, value in names.items()}
         tags |= {"tis.study": self.config.name, "tis.method": label}
         key = " ".join(map(str, (*names.values(), *(["quantiles"] if quantile else []))))
         name = f"{label} @ {budget}" if budget else label
@@ -177,7 +181,7 @@ def _track_cells(methods: _Methods, held: set[str], cells: list[Cell]) -> None:
         method = methods.of(
             _place(cell.method.representation, cell.method.selector, cell.budget, cell.quantile)
         )
-        tags = {"tis.study": methods.config.name, "tis.artifact": cell.artifact}
+        tags: dict[str, object] = {"tis.study": methods.config.name, "tis.artifact": cell.artifact}
         tags |= {f"tis.{k}": v for k, v in params.items()}
         with method.cell(name, key, params=params, tags=tags) as run:
             if key not in held:
