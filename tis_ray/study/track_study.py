@@ -116,7 +116,7 @@ class _Methods:
         tags: dict[str, object] = {f"tis.{name}": value for name, value in names.items()}
         tags |= {"tis.study": self.config.name, "tis.method": label}
         key = " ".join(map(str, (*names.values(), *(["quantiles"] if quantile else []))))
-        name = f"{label} @ {budget}" if budget else label
+        name = f"@{budget} {label}" if budget else label  # MLflow cuts the end of a long name
         return self.study.method(name, key, params={"method": label, **names}, tags=tags)
 
 
