@@ -199,20 +199,21 @@ def test_a_study_whose_process_was_killed_becomes_killed(tmp_path):
     lines = [
         "import os, signal, sys",
         "from tis_ray.study.mlflow_tracker import Tracker",
-        "with Tracker(sys.argv[1]).study('lost', 'f1'):",
+        "with Tracker(sys.argv[1]).study('lost', 'f1') as study, study.method('with it', 'm'):",
         "    os.kill(os.getpid(), signal.SIGKILL)",
     ]
     done = subprocess.run([sys.executable, "-c", "\n".join(lines), uri], check=False)
     assert done.returncode == -signal.SIGKILL
     tracker = Tracker(uri)
-    (lost,) = tracker._client.search_runs([tracker.experiment_id])
-    assert lost.info.status == "RUNNING"
+    lost = tracker._client.search_runs([tracker.experiment_id])
+    assert [run.info.status for run in lost] == ["RUNNING", "RUNNING"]
     with tracker.study("mine", "f2"), Tracker(uri).study("beside it", "f3"):
         found = {
             run.info.run_name: run.info.status
             for run in tracker._client.search_runs([tracker.experiment_id])
         }
-    assert found == {"lost": "KILLED", "mine": "RUNNING", "beside it": "RUNNING"}
+    killed = {"lost": "KILLED", "with it": "KILLED"}
+    assert found == {**killed, "mine": "RUNNING", "beside it": "RUNNING"}
 
 
 def test_finished_cells_are_those_that_ended_well(tracker):

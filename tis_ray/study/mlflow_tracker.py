@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING
 
 from tis_ray.errors import InputError
 from tis_ray.study.mlflow_limits import HINT, is_database, locations, shown_uri
-from tis_ray.study.mlflow_run import KIND_TAG, opened, search, tolerant
+from tis_ray.study.mlflow_run import KIND_TAG, STUDY_TAG, opened, search, tolerant
 from tis_ray.study.no_tracker import NullRun, NullTracker
 from tis_ray.version import __version__
 
@@ -121,8 +121,12 @@ class Tracker(NullTracker):
         for run in tolerant(self._running, "the studies that run") or []:
             host, _, process = run.data.tags.get(PROCESS_TAG, "").rpartition(" ")
             if host == socket.gethostname() and not _alive(int(process)):
-                end = partial(self._client.set_terminated, run.info.run_id, "KILLED")
-                tolerant(end, f"study {run.info.run_name}")
+                tolerant(partial(self._kill, run.info.run_id), f"study {run.info.run_name}")
+
+    def _kill(self, study_id: str) -> None:
+        below = search(self._client, self.experiment_id, {STUDY_TAG: study_id}, "RUNNING")
+        for run_id in (*(run.info.run_id for run in below), study_id):
+            self._client.set_terminated(run_id, "KILLED")
 
     def _running(self) -> list[MlflowRun]:
         return search(self._client, self.experiment_id, {KIND_TAG: "study"}, "RUNNING")
