@@ -434,8 +434,14 @@ def server(tmp_path_factory):
 def test_a_real_server_holds_the_same(server, tmp_path):
     (tmp_path / "ordering.parquet").write_bytes(b"PAR1")
     for _ in range(2):
-        tracker = Tracker(server + "/", experiment="remote")
-        with tracker.study("s", "f0", config={"a": 1}) as study, study.cell("c", "f1") as cell:
+        # Where a study's own files lie is nothing to a server: it keeps what it is sent.
+        tracker = Tracker(server + "/", experiment="remote", artifact_root=tmp_path / "mlruns")
+        with (
+            tracker.study("s", "f0", config={"a": 1}) as study,
+            study.method("m", "f2") as method,
+            method.cell("c", "f1") as cell,
+        ):
+            study.log_datasets([data_set("pool")])
             cell.log_series("loss", {1: 1.0, 2: math.nan})
             cell.log_artifact(tmp_path / "ordering.parquet")
     assert len(runs_of(tracker, "cell")) == 1
@@ -443,6 +449,8 @@ def test_a_real_server_holds_the_same(server, tmp_path):
     assert run_of(tracker, cell).info.status == "FINISHED"
     copy = tracker._client.download_artifacts(cell.run_id, "ordering.parquet")
     assert Path(copy).read_bytes() == b"PAR1"
+    assert not (tmp_path / "mlruns").exists()
+    assert len(run_of(tracker, study).inputs.dataset_inputs) == 1
 
 
 @pytest.mark.slow
