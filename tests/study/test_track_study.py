@@ -34,7 +34,7 @@ def folder(ray_cluster, tmp_path_factory):
         price={"cpu_hour": 3600.0},
     )
     run(study)
-    (folder / "runs" / "small" / "ended" / "report.json").unlink()
+    (folder / "runs" / "small" / "ended" / "report.json").unlink(missing_ok=True)
     run(study)
     return folder
 
@@ -136,7 +136,7 @@ def test_the_study_names_the_winner_of_page_and_terminal_and_the_bill(tracked, r
 
 @pytest.mark.parametrize(
     ("losses", "winner", "wins"),
-    [((0.1, 0.11, 0.12), "less round_robin @ 10", "yes"), ((0.5, 0.6, 0.7), NO_WINNER, "no")],
+    [((0.1, 0.11, 0.12), "less + round robin @ 10", "yes"), ((0.5, 0.6, 0.7), NO_WINNER, "no")],
 )
 def test_the_winner_is_named_and_none_where_there_is_none(losses, winner, wins):
     methods = {Method("random", "random"): (0.6, 0.61, 0.59), Method("less", "round_robin"): losses}

@@ -8,10 +8,11 @@ by its id. Its standard PEFT folder lies in the model's artifacts, in `peft`.
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from tis_ray.store import read_json
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -53,7 +54,7 @@ def _write(folder: Path, path: Path) -> None:
     from peft import AutoPeftModelForCausalLM
     from transformers import AutoTokenizer
 
-    base = json.loads(settings.read_text())["base_model_name_or_path"]
+    base = read_json(settings)["base_model_name_or_path"]
     parts = {
         "model": AutoPeftModelForCausalLM.from_pretrained(folder),
         "tokenizer": AutoTokenizer.from_pretrained(folder),

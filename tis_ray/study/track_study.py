@@ -64,7 +64,7 @@ def tracked(study: Study, tracker: NullTracker) -> Iterator[None]:
         failed: StudyFailedError | None = None
         with ExitStack() as stack:
             methods = _Methods(run, stack, config, data)
-            methods.open(study.plans)
+            methods.begin(study.plans)
             study.ended = partial(_track_cells, methods, run.finished_cells())
             try:
                 yield
@@ -95,7 +95,7 @@ class _Methods:
     data: list[DataSet]
     runs: dict[Place, NullRun] = field(default_factory=dict)
 
-    def open(self, plans: Sequence[CellPlan]) -> None:
+    def begin(self, plans: Sequence[CellPlan]) -> None:
         """Open the runs of all methods. MLflow shows the newest first: zero-shot, random, then the methods."""
         places = {_place(plan.representation, plan.selector, plan.budget): None for plan in plans}
         ranked = sorted(places, key=_rank)
