@@ -62,6 +62,7 @@ ALLOWED = {
         "save_file": "PEFT's format",
         "save_pretrained": "PEFT saves adapters as a folder",
     },
+    "study/mlflow_models.py": {"from_pretrained": "PEFT and transformers load what MLflow stores"},
     "models/saving.py": {"save_pretrained": "transformers saves models as a folder"},
 }
 """What other rooms do all the same: libraries that take a folder, and files that are no data."""

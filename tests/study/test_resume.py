@@ -158,7 +158,8 @@ def test_after_kills_of_trial_worker_and_driver_mlflow_holds_each_cell_once(tmp_
         again = subprocess.run(command(config), capture_output=True, text=True, cwd=tmp_path)
         assert again.returncode == 0, again.stderr
         names = [run.info.run_name for run in runs()]
-        assert len(names) == len(set(names)) == 1 + 2 + 3 + 3  # study, zero-shots, random, BM25
+        # The study, a run for each of 4 methods, and the cells of zero-shots, random and BM25.
+        assert len(names) == len(set(names)) == 1 + 4 + 2 + 3 + 3
         assert {run.info.status for run in runs()} == {"FINISHED"}
         steps = [len(client.get_metric_history(r.info.run_id, "train_loss")) for r in runs()]
-        assert sorted(steps) == [0] * 3 + [30] * 6
+        assert sorted(steps) == [0] * 7 + [30] * 6

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -263,8 +264,27 @@ def test_cells_that_fail_are_named_and_failed_in_mlflow(ray_cluster, tmp_path):
         "zero_shot (no template) 0": "FINISHED",
         "random random 12 0": "FAILED",
         "bm25 round_robin 12 0": "FAILED",
+        "Zero-shot": "FINISHED",
+        "Zero-shot, no template": "FINISHED",
+        "@12 Random": "FAILED",
+        "@12 BM25 + round robin": "FAILED",
     }
-    assert "lower learning_rate" in found["bm25 round_robin 12 0"].data.tags["tis.error"]
+    for name in ("bm25 round_robin 12 0", "@12 BM25 + round robin"):
+        assert "lower learning_rate" in found[name].data.tags["tis.error"]
+    assert found["Zero-shot"].data.metrics["test_loss"] > 0
+    assert "test_loss" not in found["@12 Random"].data.metrics
+
+
+@pytest.mark.parametrize("uri", ["http://127.0.0.1:9", "postgresql+nothing://h/db"])
+def test_a_store_that_cannot_be_used_ends_a_study_before_anything_is_made(
+    tmp_path, monkeypatch, uri
+):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    study = small_study(tmp_path, tracking__enabled=True)
+    with pytest.raises(InputError, match=f"tracking.uri {re.escape(uri)}: MLflow cannot use it"):
+        run(study)
+    assert not (tmp_path / "artifacts").exists()
 
 
 # ---- several studies -------------------------------------------------------------------------

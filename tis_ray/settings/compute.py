@@ -26,6 +26,10 @@ class TrackingConfig(Section):
     enabled: bool = True
     """Record the study in MLflow."""
     uri: str | None = None
-    """Tracking server or database; null is a SQLite file beside the runs."""
+    """Where: whatever MLflow takes, a server or a database. null is `MLFLOW_TRACKING_URI`, or without it a SQLite
+    file beside the runs."""
     experiment: str = "tis-ray"
     """Experiment name."""
+    models: bool = False
+    """Record each trained model so that `mlflow.transformers` loads it. The base model is loaded once for each
+    adapter."""

@@ -60,6 +60,16 @@ def money(amount: float, of: PriceConfig) -> str:
     return f"{amount:,.2f} {of.currency}" if amount < 1000 else f"{amount:,.0f} {of.currency}"
 
 
+def per_second(estimate: Mapping[str, Any] | None, config: Config) -> float | None:
+    """Return what a second of the machines of an estimate costs; None where it is not known."""
+    if estimate is None:
+        return None
+    on_gpu = estimate["device"] == "cuda"
+    hour = config.price.gpu_hour if on_gpu else config.price.cpu_hour
+    each = 1 if on_gpu else estimate["threads"]
+    return None if hour is None else hour * estimate["actors"] * each / 3600
+
+
 def spell(seconds: float) -> str:
     """Return a time in the unit that suits it, with two or three digits; NaN is not known."""
     if isnan(seconds):
@@ -116,11 +126,7 @@ def _sizes(folders: Iterable[Path]) -> Iterable[int]:
 
 
 def _table(lines: Sequence[Line], estimate: dict[str, Any] | None, config: Config) -> Table:
-    paid = None
-    if estimate is not None:
-        on_gpu = estimate["device"] == "cuda"
-        hour = config.price.gpu_hour if on_gpu else config.price.cpu_hour
-        paid = hour and hour * estimate["actors"] * (1 if on_gpu else estimate["threads"]) / 3600
+    paid = per_second(estimate, config)
     title = (
         "what it took" if estimate is None else "what it took, beside the estimate of the dry run"
     )

@@ -27,6 +27,7 @@ from tis_ray.errors import InputError
 from tis_ray.log import Said
 from tis_ray.stages.ordering_artifact import StudyOrdering
 from tis_ray.store import Artifact, find_json, fingerprint, read_manifest, write_json
+from tis_ray.study.mlflow_limits import default_uri, store_uri
 from tis_ray.study.result import StudyResult, Until
 from tis_ray.version import __version__
 
@@ -77,6 +78,7 @@ class Inputs:
             "installed": _installed(),
             "folder": str(Path.cwd()),
             "path": os.environ.get("PYTHONPATH"),
+            "tracked": store_uri(part.config.tracking.uri, part.config.runs),
         }
         state = _state([*files, *modules.values()])
         return cls(part.config, until, fingerprint(key), files, modules, state)
@@ -178,7 +180,9 @@ def _ordering(representation: str, selector: str, seed: int | None, path: str) -
 def _made(config: Config, folders: list[Path], page: Path | None) -> list[Path]:
     """Return what has to be there still: artifacts, the run's folder, the page of all, the tracking's file."""
     made = [*folders, config.run_dir, *([page / "report"] if page else [])]
-    if config.tracking.enabled and config.tracking.uri is None:
+    if config.tracking.enabled and store_uri(config.tracking.uri, config.runs) == default_uri(
+        config.runs
+    ):
         made.append(Path(config.runs).absolute() / "mlflow.db")
     return made
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import posixpath
 import re
 import sys
@@ -13,6 +14,13 @@ from pathlib import Path
 from tis_ray.errors import InputError
 
 KEY_LENGTH = 250
+SQLITE = "sqlite:///"
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+HINT = (
+    "give a server (http://HOST:5000) or a database (sqlite:///FILE, postgresql://USER@HOST/NAME), or set"
+    " tracking.enabled to false"
+)
+"""What to do where a store cannot be used."""
 
 
 def flatten(values: Mapping[str, object], prefix: str = "") -> dict[str, object]:
@@ -27,24 +35,47 @@ def flatten(values: Mapping[str, object], prefix: str = "") -> dict[str, object]
     return flat
 
 
+def store_uri(uri: str | None, runs: str | Path) -> str:
+    """Return the store of a study: the one given, else MLFLOW_TRACKING_URI, else a file beside its runs."""
+    if uri is not None:
+        return uri
+    return os.environ.get("MLFLOW_TRACKING_URI") or default_uri(runs)
+
+
+def default_uri(runs: str | Path) -> str:
+    """Return the database beside the runs."""
+    return f"{SQLITE}{Path(runs).absolute() / 'mlflow.db'}"
+
+
+def shown_uri(uri: str) -> str:
+    """Return a URI without its password."""
+    return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", uri)
+
+
+def is_database(uri: str) -> bool:
+    """Whether a store is a database that this process opens itself."""
+    return uri.partition(":")[0].partition("+")[0] in DATABASES
+
+
 def locations(uri: str | None, artifact_root: str | Path | None) -> tuple[str, str | None]:
     """Return the absolute store URI and the artifact location (None: the server decides)."""
     root = Path(artifact_root).absolute() if artifact_root is not None else None
     if uri is None:
-        folder = root.parent if root else Path.cwd()
-        uri = f"sqlite:///{folder / 'mlflow.db'}"
-    if uri.startswith("sqlite:///"):
-        database = Path(uri.removeprefix("sqlite:///")).absolute()
+        uri = default_uri(root.parent if root else Path.cwd())
+    if not uri.strip():
+        raise InputError(f"tracking.uri is empty; {HINT}")
+    if uri.startswith(SQLITE):
+        database = Path(uri.removeprefix(SQLITE)).absolute()
         try:
             database.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(
                 f"tracking.uri {uri}: cannot make its folder ({error}); choose another"
             ) from None
-        return f"sqlite:///{database}", (root or database.parent / "mlruns").as_uri()
-    if uri.startswith(("http://", "https://")):
-        return uri.rstrip("/"), root.as_uri() if root else None
-    raise InputError(f"tracking.uri: found {uri!r}; give an http(s):// server or a sqlite:/// path")
+        return f"{SQLITE}{database}", (root or database.parent / "mlruns").as_uri()
+    if is_database(uri):
+        return uri, (root or Path.cwd() / "mlruns").as_uri()
+    return uri.rstrip("/"), None
 
 
 def storable_key(name: str) -> str:

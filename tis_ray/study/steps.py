@@ -6,6 +6,7 @@ It loads PyTorch and Ray, which takes seconds; who only wants to know that all i
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.markup import escape
@@ -18,6 +19,7 @@ from tis_ray.log import RunLog
 from tis_ray.report.analyze import analyze
 from tis_ray.store import read_manifest
 from tis_ray.store.feature_store import DamagedShardError
+from tis_ray.study.no_tracker import NullTracker
 from tis_ray.study.result import (
     MEASURED,
     PartsFailedError,
@@ -27,7 +29,7 @@ from tis_ray.study.result import (
     tell_failed,
 )
 from tis_ray.study.study import Rows, Study, checked_rows
-from tis_ray.study.track_study import tracked
+from tis_ray.study.track_study import tracked, tracker_of
 
 REPAIRS = 3
 """How many damaged feature shards one run repairs before it gives up: more is a failing disk."""
@@ -43,16 +45,16 @@ def run_steps(begun: Begun, page: Path | None, until: Until) -> StudyResult:
     """
     checked = _checked(begun, until)
     if page is None:
-        return _run(*checked[0], until)
+        return _run(checked[0], until)
     done: dict[str, StudyResult] = {}
     failed: dict[str, str] = {}
-    for part, rows, log in checked:
-        name = part.config.name
+    for each in checked:
+        name = each.part.config.name
         try:
-            done[name] = _run(part, rows, log, until)
+            done[name] = _run(each, until)
         except Exception as error:
-            failed[name] = failure(error, part.config.run_dir)
-            log.say(f"[red]failed:[/red] {escape(name)}: {escape(failed[name])}")
+            failed[name] = failure(error, each.part.config.run_dir)
+            each.log.say(f"[red]failed:[/red] {escape(name)}: {escape(failed[name])}")
     if until == "report" and done:
         with begun[-1][1].waiting("page of all studies", "drawing"):
             analyze([study.run_dir for study in done.values()], page / "report")
@@ -62,8 +64,18 @@ def run_steps(begun: Begun, page: Path | None, until: Until) -> StudyResult:
     return result
 
 
-def _checked(begun: Begun, until: Until) -> list[tuple[Part, Rows, RunLog]]:
-    """Read the rows of all studies; one that cannot run stops the others before they start.
+@dataclass(frozen=True)
+class _Checked:
+    """A study that can run: nothing is known to be missing."""
+
+    part: Part
+    rows: Rows
+    tracker: NullTracker
+    log: RunLog
+
+
+def _checked(begun: Begun, until: Until) -> list[_Checked]:
+    """Try the trackers and read the rows of all studies; one that cannot run stops the others before they start.
 
     Raises InputError, which names that one where there are several.
     """
@@ -71,12 +83,16 @@ def _checked(begun: Begun, until: Until) -> list[tuple[Part, Rows, RunLog]]:
     try:
         for part, log in begun:
             name = part.config.name
-            with log.waiting(name, "reading rows, checking models"):
-                try:
+            try:
+                tracker = NullTracker()
+                if until in MEASURED and part.config.tracking.enabled:
+                    with log.waiting(name, "opening MLflow's store"):
+                        tracker = tracker_of(part.config)
+                with log.waiting(name, "reading rows, checking models"):
                     rows = checked_rows(part.config, log, until in MEASURED)
-                except InputError as error:
-                    raise error if len(begun) == 1 else InputError(f"{name}: {error}") from None
-            checked.append((part, rows, log))
+            except InputError as error:
+                raise error if len(begun) == 1 else InputError(f"{name}: {error}") from None
+            checked.append(_Checked(part, rows, tracker, log))
     except BaseException as error:
         for _, log in begun:
             tell_failed(log, error)
@@ -84,14 +100,14 @@ def _checked(begun: Begun, until: Until) -> list[tuple[Part, Rows, RunLog]]:
     return checked
 
 
-def _run(part: Part, rows: Rows, log: RunLog, until: Until) -> StudyResult:
+def _run(checked: _Checked, until: Until) -> StudyResult:
     """Run one study; where a stored feature shard is damaged it has been put aside: make it again."""
-    start = time.monotonic()
+    start, part, log = time.monotonic(), checked.part, checked.log
     try:
         for repairs in range(REPAIRS + 1):
             try:
                 with quiet_ray(), log.waiting(part.config.name, "preparing the next step"):
-                    result = _steps(part, rows, log, until)
+                    result = _steps(checked, until)
                 break
             except DamagedShardError as damage:
                 if repairs == REPAIRS:
@@ -108,7 +124,8 @@ def _run(part: Part, rows: Rows, log: RunLog, until: Until) -> StudyResult:
     return result
 
 
-def _steps(part: Part, rows: Rows, log: RunLog, until: Until) -> StudyResult:
+def _steps(checked: _Checked, until: Until) -> StudyResult:
+    part, log = checked.part, checked.log
     config = part.config
     with log.waiting(config.name, "starting Ray"):
         cluster = connect(config)
@@ -116,7 +133,7 @@ def _steps(part: Part, rows: Rows, log: RunLog, until: Until) -> StudyResult:
         f"[bold]{config.name}[/bold]: {cluster.actors} actor(s) x {cluster.threads} thread(s) on "
         f"{cluster.device}; Ray has {cluster.cpus} CPU(s), {cluster.gpus:g} GPU(s)"
     )
-    study = Study(config, cluster, log, part, rows)
+    study = Study(config, cluster, log, part, checked.rows)
     result = StudyResult(config.run_dir, stages=log.stages, said=log.said)
     _ = study.sides
     if until == "featurize":
@@ -124,7 +141,7 @@ def _steps(part: Part, rows: Rows, log: RunLog, until: Until) -> StudyResult:
     else:
         result.orderings, _ = study.orderings, study.subsets
     if until in MEASURED:
-        with tracked(study):
+        with tracked(study, checked.tracker):
             result.cells, result.quantiles = study.cells, study.quantiles
             if until == "report":
                 with log.waiting("page", "gathering and drawing"):

@@ -17,6 +17,7 @@ from tis_ray.report.formatting import counted, decimals, interval, metrics_of, n
 from tis_ray.report.headline import headline
 from tis_ray.study.bill import print_bill
 from tis_ray.study.labels import legend_of
+from tis_ray.study.mlflow_limits import shown_uri, store_uri
 from tis_ray.study.run import StudyResult
 
 ABREAST = 2
@@ -93,7 +94,7 @@ def print_summary(result: StudyResult, config: Config, console: Console) -> None
     if config.tracking.enabled:
         console.print(
             "MLflow     mlflow ui --backend-store-uri "
-            f"{config.tracking.uri or default_tracking_uri(config)}",
+            f"{shown_uri(store_uri(config.tracking.uri, config.runs))}",
             highlight=False,
             soft_wrap=True,
         )
@@ -105,11 +106,6 @@ def print_summary(result: StudyResult, config: Config, console: Console) -> None
         highlight=False,
         soft_wrap=True,
     )
-
-
-def default_tracking_uri(config: Config) -> str:
-    """Return the SQLite URI that is used when `tracking.uri` is null."""
-    return f"sqlite:///{Path(config.runs).absolute() / 'mlflow.db'}"
 
 
 def _cells(row: TableRow, metric: MetricDescription, places: int) -> tuple[str, str]:
