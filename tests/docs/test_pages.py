@@ -85,4 +85,5 @@ def test_the_commands_that_only_parse_are_few() -> None:
         "cluster.md",
         "evaluation.md",
         "start.md",
+        "tracking.md",
     }

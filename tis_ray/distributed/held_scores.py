@@ -156,7 +156,7 @@ class _Run(NamedTuple):
     number: int
     selector: Rule
     queries: tuple[int, ...] | None
-    kept: ObjectRef | None
+    kept: ObjectRef | None = None
 
 
 class _Facts(NamedTuple):
@@ -178,7 +178,7 @@ class _ShardHolder:
         self.shards: dict[int, object] = {}
         self.kept_N: np.ndarray | None = None
 
-    def facts(self, kept_N: np.ndarray | None) -> dict[int, _Facts]:
+    def facts(self, kept_N: np.ndarray | None = None) -> dict[int, _Facts]:
         """Read all scores once and say what those of the kept candidates are."""
         facts = {}
         for shard, ref in self.refs.items():
