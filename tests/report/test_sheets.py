@@ -4,13 +4,13 @@ import csv
 import io
 
 import pytest
+from tis_ray.report.study_pairs import study_pairs
 
 from tests.report.conftest import HOSTILE
 from tis_ray.errors import InputError
 from tis_ray.report.files import write_files
 from tis_ray.report.ranks_section import rank_lines
 from tis_ray.report.sheets import Sheet, sheet
-from tis_ray.report.study_pairs import study_pairs
 from tis_ray.report.study_sheets import all_sheets, plain_sheets
 
 TABLE = Sheet(
