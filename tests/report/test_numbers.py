@@ -153,10 +153,10 @@ def check_difference(text, left, right, parts, metric, *, luck=True, margin=0.02
     ends = [gap - wide, gap + wide] if known else []
     same(numbers(shown), [gap, *ends])
     if not ends:
-        return
+        return None
     verdict = re.search("better|worse|alike|cannot tell", text)
     if verdict is None:
-        return
+        return None
     scale = 100 if metric in SHARES else 1
     if abs(gap) > wide:
         wanted = "better" if (gap > 0) == (metric in SHARES) else "worse"
