@@ -85,7 +85,7 @@ def mean_parts(runs):
     n = len(runs.values)
     own, parts = variance(runs.values) / n, []
     rows = runs.rows
-    if rows is not None:
+    if rows is not None and n > 1:
         seeds, size = rows.shape
         rest = rows - rows.mean(1, keepdims=True) - rows.mean(0) + rows.mean()
         own = max(0.0, own - (rest**2).sum() / ((seeds - 1) * (size - 1)) / (n * size))
@@ -145,7 +145,8 @@ def check_difference(text, left, right, parts, metric, *, luck=True, margin=0.02
     """Assert that a cell shows this difference, its interval, p and verdict."""
     gap = left.values.mean() - right.values.mean()
     if parts[0][1] < 1:  # of one run nothing is known but the difference
-        return same(numbers(text), [gap])
+        same(numbers(text), [gap])
+        return
     wide = half(parts)
     shown, _, p_text = text.partition(" p ")
     # Where random's runs are all the same, nothing is known of luck.
@@ -153,10 +154,10 @@ def check_difference(text, left, right, parts, metric, *, luck=True, margin=0.02
     ends = [gap - wide, gap + wide] if known else []
     same(numbers(shown), [gap, *ends])
     if not ends:
-        return None
+        return
     verdict = re.search("better|worse|alike|cannot tell", text)
     if verdict is None:
-        return None
+        return
     scale = 100 if metric in SHARES else 1
     if abs(gap) > wide:
         wanted = "better" if (gap > 0) == (metric in SHARES) else "worse"

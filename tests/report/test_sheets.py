@@ -5,17 +5,13 @@ import io
 from dataclasses import replace
 
 import pytest
-from tis_ray.report.study_pairs import study_pairs
 
 from tests.report.conftest import HOSTILE
 from tis_ray.errors import InputError
 from tis_ray.report.files import write_files
 from tis_ray.report.ranks_section import rank_lines
 from tis_ray.report.sheets import Sheet, sheet
-<<<<<<< HEAD
 from tis_ray.report.study_page import write_study_files
-=======
->>>>>>> 1b5e2e319efd03e423f824d0187092be7dc01f2d
 from tis_ray.report.study_sheets import all_sheets, plain_sheets
 
 TABLE = Sheet(
