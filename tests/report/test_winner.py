@@ -1,4 +1,4 @@
-"""Page, terminal and advice name the same winner, and in studies whose methods are all random hardly ever one."""
+"""Page, terminal, tracker and advice name the same winner, and in studies whose methods are all random hardly ever one."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tis_ray.report.headline import headline
 from tis_ray.report.recommendation import advice
 from tis_ray.report.study_results import RECORD
 from tis_ray.study.summary import print_answer, results_tables
+from tis_ray.study.tracked_numbers import NO_WINNER, winner_numbers
 
 METHODS = [Method("less", "round_robin"), Method("less", "uot"), Method("embed", "round_robin")]
 BUDGETS = (50, 100)
@@ -40,7 +41,10 @@ def made_up(
 
 
 def named(record: StudyRecord, folder: Path) -> tuple[list[str], list[str], list[str]]:
-    """Return what page, terminal and advice name as winners, each "method @ budget"."""
+    """Return what page, terminal and advice name as winners, each "method @ budget".
+
+    The tracker names the page's.
+    """
     rows = record.table()
     found = headline(rows)
     page = [found.sentence.partition(" beats random at budget ")] if found.tone == "good" else []
@@ -59,6 +63,8 @@ def named(record: StudyRecord, folder: Path) -> tuple[list[str], list[str], list
             advised.append(line.removeprefix("use ").partition(":")[0].replace(" at ", " @ "))
     first = [f"{method} @ {rest.partition(':')[0]}" for method, _, rest in page]
     assert (" beats random " in console.file.getvalue()) == bool(first)
+    _, tags = winner_numbers(rows)
+    assert tags["tis.winner"] == (first[0] if first else NO_WINNER)
     return first, terminal, advised
 
 
