@@ -18,9 +18,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from tis_ray.background import in_background
+
+if TYPE_CHECKING:
+    import psutil
 
 MOST_SECONDS = 3.0
 """How long those who are told may take, all together."""
@@ -140,8 +143,12 @@ def _keep_handled(stop: threading.Event) -> None:
 
 
 def _wait(reading: int) -> None:
+    import psutil  # noqa: F401 - now, and not when there is no time
+
     stop = _next(reading)
     _ending.acquire()
+    with suppress(Exception):
+        _halt_rays_own()
     telling = threading.Thread(target=_tell, args=(stop,), daemon=True)
     telling.start()
     again = threading.Thread(target=lambda: _end(_next(reading)), daemon=True)
@@ -176,23 +183,35 @@ def _end(stop: Stop) -> None:
     os._exit(stop.code)
 
 
+def _halt_rays_own() -> tuple[list[psutil.Process], list[psutil.Process]]:
+    """Halt the processes of Ray's own; return all other children, and these.
+
+    They end at a signal to the whole group, and when one of the others ends, and their end makes C++ code
+    in this process end it with exit code 1, before we do with ours.
+    """
+    import psutil
+
+    others: list[psutil.Process] = []
+    rays: list[psutil.Process] = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if process.name() in RAYS_OWN:
+                process.suspend()
+                rays.append(process)
+            else:
+                others.append(process)
+    return others, rays
+
+
 def end_children() -> None:
     """Kill the processes that this one has started, and theirs.
 
-    Ray's own are halted first, killed last and not waited for: they end when one of the others does, and
-    their end makes C++ code in this process end it with exit code 1, before we do with ours.
+    Ray's own come last and are not waited for, so that their end is after ours.
     """
     import psutil
 
     with suppress(psutil.Error):
-        first: list[psutil.Process] = []
-        last: list[psutil.Process] = []
-        for process in psutil.Process().children(recursive=True):
-            with suppress(psutil.Error):
-                (last if process.name() in RAYS_OWN else first).append(process)
-        for process in last:
-            with suppress(psutil.Error):
-                process.suspend()
+        first, last = _halt_rays_own()
         for process in first:
             with suppress(psutil.Error):
                 process.kill()
