@@ -139,3 +139,46 @@ def test_ctrl_c_before_anything_is_loaded_is_a_line(tmp_path: Path) -> None:
         timeout=60,
     )
     assert (done.returncode, done.stderr) == (130, "stopped; the same command continues\n")
+
+
+@pytest.mark.ray
+def test_processes_of_ray_do_not_hear_a_signal_to_the_group() -> None:
+    """Else their end would be ours, with exit code 1 and no word."""
+    program = """
+import sys
+from pathlib import Path
+
+import psutil
+import ray
+from tis_ray.stopping import own_signals, stop_at_signals
+
+stop_at_signals(lambda line: print(line, file=sys.stderr, flush=True))
+with own_signals():
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+for process in psutil.Process().children(recursive=True):
+    if process.name() in ("raylet", "gcs_server"):
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        print(process.name(), status.partition("SigBlk:")[2].split()[0])
+own = Path("/proc/self/status").read_text()
+print("own", own.partition("SigBlk:")[2].split()[0], flush=True)
+import time
+time.sleep(60)
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    masks = dict(process.stdout.readline().split() for _ in range(3))
+    bit = 1 << (signal.SIGTERM - 1)
+    assert set(masks) == {"raylet", "gcs_server", "own"}
+    assert int(masks["raylet"], 16) & bit
+    assert int(masks["gcs_server"], 16) & bit
+    assert not int(masks["own"], 16) & bit
+    os.killpg(process.pid, signal.SIGTERM)
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == 143
+    assert said.splitlines()[-1] == "stopped; the same command continues"

@@ -60,6 +60,8 @@ _say: Callable[[str], None] | None = None
 _handled: dict[signal.Signals, ctypes.Array[ctypes.c_char]] = {}
 """What the C library calls at each signal, as Python has set it."""
 _ending = threading.Lock()
+_OF_GROUPS = (signal.SIGTERM, signal.SIGHUP)
+"""What reaches a whole group of processes; Ray itself keeps SIGINT from its own."""
 
 
 def stop_at_signals(say: Callable[[str], None]) -> None:
@@ -97,15 +99,22 @@ def told_of_stop(tell: Tell) -> Iterator[None]:
 
 @contextmanager
 def own_signals() -> Iterator[None]:
-    """Leave the handlers of signals as they were, whatever a library sets inside."""
+    """Leave the handlers of signals as they were, whatever a library sets inside.
+
+    Processes that are started inside do not hear SIGTERM and SIGHUP: a signal to the whole group would end
+    Ray's, and their end makes C++ code in this process end it, with exit code 1 and without a word. We
+    end them ourselves (`end_children`).
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = {number: signal.getsignal(number) for number in STOPS}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _OF_GROUPS if _handled else ())
     with in_background(_keep_handled) if _handled else nullcontext():
         try:
             yield
         finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             for number, handler in before.items():
                 if handler is not None:
                     signal.signal(number, handler)
