@@ -367,11 +367,11 @@ def steps_that_raise(monkeypatch, error):
     """Let the first study that runs end with an error; return the names of those that began."""
     begun = []
 
-    def steps(part, *_):
-        begun.append(part.config.name)
+    def steps(checked, until):
+        begun.append(checked.part.config.name)
         if len(begun) == 1:
             raise error
-        return StudyResult(part.config.run_dir)
+        return StudyResult(checked.part.config.run_dir)
 
     monkeypatch.setattr("tis_ray.study.steps._steps", steps)
     return begun
