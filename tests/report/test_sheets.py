@@ -60,7 +60,7 @@ def test_every_table_of_a_full_record_is_a_file_of_its_own(record, tmp_path):
     tables = all_sheets(record, rows, record.pairs(), rank_lines({}, record.legend))
     names = [table.name for table in tables]
     assert len(set(names)) == len(names)
-    assert set(plain_sheets(record)) < set(names)
+    assert set(plain_sheets(record, rows)) < set(names)
     assert {"cells", "values", "pairs_test_loss", "bill_exact_match", "distances_LESS"} <= set(
         names
     )

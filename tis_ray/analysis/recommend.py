@@ -33,11 +33,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import scipy
-
 from tis_ray.analysis.intervals import CONFIDENCE, holm
 from tis_ray.analysis.legend import Legend
 from tis_ray.analysis.pilot_lines import Lines, Scale, scale_of
+from tis_ray.analysis.samples import quantile
 from tis_ray.analysis.study_runs import StudyRuns
 from tis_ray.analysis.study_table import summarise
 from tis_ray.analysis.study_values import Cell, Method
@@ -238,19 +237,15 @@ def _would_tell(lines: Lines, best: Gain) -> WouldTell:
     size, error = abs(line.difference), line.error
     if error is None or error == 0 or lines.seeds < 2:
         return WouldTell(max(3, lines.seeds + 2), None)
-    luck = error / math.sqrt(1 + 1 / lines.seeds)
+    luck, tail = error / math.sqrt(1 + 1 / lines.seeds), (1 - CONFIDENCE) / 2
     seeds = (
         n
         for n in range(lines.seeds + 1, MOST_SEEDS + 1)
-        if _student(n - 1) * luck * math.sqrt(1 + 1 / n) < size
+        if quantile(n - 1, tail) * luck * math.sqrt(1 + 1 / n) < size
     )
     tasks = (
         t
         for t in range(lines.tasks + 1, MOST_TASKS + 1)
-        if _student(max(lines.seeds, t) - 1) * error * math.sqrt(lines.tasks / t) < size
+        if quantile(max(lines.seeds, t) - 1, tail) * error * math.sqrt(lines.tasks / t) < size
     )
     return WouldTell(next(seeds, None), next(tasks, None))
-
-
-def _student(free: int) -> float:
-    return float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, free))

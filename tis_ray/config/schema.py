@@ -251,6 +251,11 @@ class StudyConfig(Section):
         fields = method.Settings.model_fields
         return method.Settings.model_validate({name: getattr(section, name) for name in fields})
 
+    @property
+    def draws_apart(self) -> bool:
+        """Whether the study makes draws of which no two share anything that varies."""
+        return self.draws is not None and self.draws.apart
+
     def selectors(self, representation: str) -> list[str]:
         """Return the selectors of a representation; random is not one, but always in the study."""
         own = (

@@ -218,8 +218,7 @@ class Study:
         cells = self._cells()
         known = {method_name(c.method): c.method for own in cells.values() for c in own}
         ours, theirs = (known[_chosen(name, list(known), "method")] for name in (left, right))
-        draws = self.config.draws
-        apart = draws is not None and draws.apart
+        apart = self.config.draws_apart
         return compared_table(cells, ours, theirs, legend_of(self.config), apart=apart)
 
     @property
@@ -287,8 +286,9 @@ class Study:
 
     def _rows(self, cells: list[Cell]) -> list[TableRow]:
         config = self.config
-        apart = config.draws is not None and config.draws.apart
-        return summarise(cells, legend_of(config), budget_unit=config.budget_unit, apart=apart)
+        return summarise(
+            cells, legend_of(config), budget_unit=config.budget_unit, apart=config.draws_apart
+        )
 
 
 def _read(

@@ -27,6 +27,7 @@ from tis_ray.report.ranks_section import RankLines, rank_lines
 from tis_ray.report.record import StudyRecord
 from tis_ray.report.results_section import results_table, warnings_of
 from tis_ray.report.rows_section import rows_data, rows_hint
+from tis_ray.report.sheets import Sheet
 from tis_ray.report.study_sheets import all_sheets, plain_sheets, quarantined_rows
 from tis_ray.report.terms import study_terms
 
@@ -41,6 +42,7 @@ def build_report(record: StudyRecord, out_dir: str | Path) -> Path:
     metrics = metrics_of(rows)
     figures = drawings(record, rows)
     places = {metric.name: decimals(rows, metric) for metric in metrics}
+    sheets = plain_sheets(record, rows)
     content = {
         "record": record,
         "tables": [
@@ -60,7 +62,7 @@ def build_report(record: StudyRecord, out_dir: str | Path) -> Path:
         "ranks": _ranks(record, rows),
         "gains": gain_tables(record, rows),
         "total": spent(record.stages),
-        "sheets": plain_sheets(record),
+        "sheets": sheets,
         "distances": distance_tables(record, rows),
         "quantiles": study_lines(record),
         "quantile_figures": ["quantiles"],
@@ -79,7 +81,7 @@ def build_report(record: StudyRecord, out_dir: str | Path) -> Path:
         kind="report",
         facts=_facts(record, rows),
         headline=headline(rows),
-        sections=_sections(record, content, set(figures), data),
+        sections=_sections(record, content, set(figures), data, sheets),
         figures=figures,
         metrics={metric.name: metric.words for metric in metrics},
         warnings=warnings_of(rows),
@@ -103,10 +105,10 @@ def _sections(
     content: Mapping[str, object],
     figures: set[str],
     data: Mapping[str, object],
+    sheets: Mapping[str, Sheet],
 ) -> list[Section]:
     """Return the parts of the page in order: the answer's numbers, and folds with the rest."""
     has = {name for name, value in content.items() if value} | figures
-    sheets = plain_sheets(record)
     orderings = {"agreement", "scores"} & set(sheets)
     selected = {"composition", "lengths", "map", "overlaps"} & has or "budgets" in sheets
 

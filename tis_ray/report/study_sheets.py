@@ -42,16 +42,16 @@ def all_sheets(
     found = [results_sheet(rows, m, figure_name("results", m.name)) for m in metrics]
     found += [pair_sheet(table) for table in pair_tables(pairs, metrics, places)]
     found += [*gain_sheets(record, rows), *rank_sheets(ranks), *distance_sheets(record, rows)]
-    found += [*plain_sheets(record).values(), cells_sheet(record)]
+    found += [*plain_sheets(record, rows).values(), cells_sheet(record)]
     return [table for table in found if table.rows]
 
 
-def plain_sheets(record: StudyRecord) -> dict[str, Sheet]:
+def plain_sheets(record: StudyRecord, rows: Sequence[TableRow]) -> dict[str, Sheet]:
     """Return by name the tables that page and files share as they are; those without rows are left out."""
-    return {table.name: table for table in _plain(record) if table.rows}
+    return {table.name: table for table in _plain(record, rows) if table.rows}
 
 
-def _plain(record: StudyRecord) -> Iterator[Sheet]:
+def _plain(record: StudyRecord, rows: Sequence[TableRow]) -> Iterator[Sheet]:
     yield sheet(
         "changes",
         "Answers fixed and broken",
@@ -60,7 +60,7 @@ def _plain(record: StudyRecord) -> Iterator[Sheet]:
         | {"same": "Alike", "rows": "Rows", "name": "Questions"},
         map(vars, changes(record)),
     )
-    yield doubt_sheet(record.table())
+    yield doubt_sheet(rows)
     yield everything_sheet(record)
     yield costs_sheet(record.stages)
     yield artifacts_sheet(record.stages)

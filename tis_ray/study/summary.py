@@ -54,8 +54,9 @@ def results_tables(rows: list[TableRow]) -> list[Table]:
 
 def table_of(cells: list[Cell], config: Config) -> list[TableRow]:
     """Return the table of a study's cells."""
-    apart = config.draws is not None and config.draws.apart
-    return summarise(cells, legend_of(config), budget_unit=config.budget_unit, apart=apart)
+    return summarise(
+        cells, legend_of(config), budget_unit=config.budget_unit, apart=config.draws_apart
+    )
 
 
 def print_answer(rows: list[TableRow], console: Console) -> None:
