@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 from rich.console import Console
@@ -50,10 +50,23 @@ def _program(
 # A pipe has no width; 110 columns hold the tables.
 console = Console(stderr=True, width=None if sys.stderr.isatty() else 110)
 
+
+def as_place(text: str) -> Path:
+    """Return what an argument names: a path, or a folder or file in a bucket by its URI."""
+    from tis_ray.storage import place
+
+    return cast(Path, place(text))  # the program reads an argument's kind from `Path`
+
+
 ConfigFile = Annotated[
     Path,
     typer.Option(
-        "--config", "-c", help="YAML file of the study, or its run folder.", show_default=False
+        "--config",
+        "-c",
+        parser=as_place,
+        metavar="PATH",
+        help="YAML file of the study, or its run folder.",
+        show_default=False,
     ),
 ]
 Overrides = Annotated[

@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
@@ -17,6 +16,7 @@ from tis_ray.errors import FailedError, user_message
 
 if TYPE_CHECKING:
     from tis_ray.config import Config
+    from tis_ray.storage import Place
 
 
 @contextmanager
@@ -43,7 +43,7 @@ def studying(config: Config) -> Iterator[None]:
 
 
 @contextmanager
-def quiet_terminal(log: Path) -> Iterator[None]:
+def quiet_terminal(log: Place) -> Iterator[None]:
     """Let standard output and error be the file `log`, and the terminal the console's alone.
 
     What libraries and processes of Ray's print, in Python or in C++, goes to the file; warnings of ours

@@ -15,11 +15,12 @@ from tis_ray.config.plan import parts
 from tis_ray.config.problems import problem_line
 from tis_ray.config.schema import Config
 from tis_ray.errors import InputError
+from tis_ray.storage import AnyPlace, Place, place
 from tis_ray.store import read_text
 
 
 def load_config(
-    path: str | Path,
+    path: AnyPlace,
     overrides: list[str] | None = None,
     changes: Mapping[str, object] | None = None,
 ) -> Config:
@@ -51,7 +52,7 @@ def load_config(
     return parse_config(raw, origin=str(path), changes=changes)
 
 
-def run_config(run: Path) -> Path:
+def run_config(run: Place) -> Place:
     """Return the config that a run has left in its folder. Raises InputError if it is no study's folder."""
     if not (run / "config.yaml").exists():
         raise InputError(
@@ -61,12 +62,14 @@ def run_config(run: Path) -> Path:
     return run / "config.yaml"
 
 
-def home_of(run: Path, config: Config) -> Path:
+def home_of(run: Place, config: Config) -> Path:
     """Return the folder that the relative paths of a run's config start from: where it was run.
 
     It follows from where the run's folder is; if its config says so from the root, this folder is meant.
     """
-    own = Path(config.runs) / config.name
+    own = place(config.runs) / config.name
+    if not (isinstance(run, Path) and isinstance(own, Path)):
+        return Path.cwd()  # a URI starts from nowhere
     said, there = own.parts, run.absolute().parts
     if own.is_absolute() or there[-len(said) :] != said:
         return Path.cwd()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from pydantic import ValidationError
 
@@ -17,6 +16,7 @@ from tis_ray.config.problems import problem_line
 from tis_ray.config.schema import NAME_LENGTH, Config
 from tis_ray.errors import InputError
 from tis_ray.settings.grid import Point, label, placed, points
+from tis_ray.storage import Place, place
 
 MOST_STUDIES = 1000
 """More than that in one file is taken for a mistake."""
@@ -66,10 +66,10 @@ def require_test(config: Config) -> None:
             )
 
 
-def together(config: Config) -> Path | None:
+def together(config: Config) -> Place | None:
     """Return the folder of the page over all studies of a file; None where it is one study."""
     name = f"{config.name}-{config.task}" if config.task else config.name
-    return None if [*plan(config)] == [name] else Path(config.runs).absolute() / name
+    return None if [*plan(config)] == [name] else place(config.runs).absolute() / name
 
 
 def _part(config: Config, task: str | None, point: Point) -> Part:

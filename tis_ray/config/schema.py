@@ -9,7 +9,6 @@ zero-shot and random are always part of it. `tasks` and `grid` make several stud
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import (
@@ -57,6 +56,7 @@ from tis_ray.settings import (
 )
 from tis_ray.settings.given import GivenConfig
 from tis_ray.settings.grid import Axes
+from tis_ray.storage import Place, place
 
 NAME, NAME_LENGTH = r"^[A-Za-z0-9][A-Za-z0-9._-]*$", 200
 """What names a folder."""
@@ -75,9 +75,10 @@ class StudyConfig(Section):
     name: str = Field("study", pattern=NAME, max_length=NAME_LENGTH)
     """Name of the run folder."""
     runs: str = "runs"
-    """Folder of the run folders."""
+    """Folder of the run folders: a path, or a URI such as `s3://bucket/runs`."""
     artifacts: str = "artifacts"
-    """Folder of the stages' outputs, shared by all runs. On a cluster: a path every node sees."""
+    """Folder of the stages' outputs, shared by all runs: a path, or a URI such as `s3://bucket/artifacts`.
+    On a cluster every node has to see it."""
     data: DataConfig
     tasks: dict[Annotated[str, Field(pattern=NAME)], TaskConfig] = {}
     """Several target tasks by name, each with `query` and `test` (leave those of `data` out then). The
@@ -267,14 +268,14 @@ class StudyConfig(Section):
         return [selector for selector in chosen if selector != RANDOM]
 
     @property
-    def run_dir(self) -> Path:
-        """Absolute path of the run folder."""
-        return Path(self.runs).absolute() / self.name
+    def run_dir(self) -> Place:
+        """The run folder: its absolute path, or its URI."""
+        return place(self.runs).absolute() / self.name
 
     @property
-    def artifact_root(self) -> Path:
-        """Absolute path of the artifact folder."""
-        return Path(self.artifacts).absolute()
+    def artifact_root(self) -> Place:
+        """The artifact folder: its absolute path, or its URI."""
+        return place(self.artifacts).absolute()
 
 
 def _require_skill(source: AnySource, field: str) -> None:

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypedDict
 
 from tis_ray.data.answers import ChatTemplate, Tools
@@ -23,6 +22,7 @@ from tis_ray.data.rendering import Renderer, TemplateError
 from tis_ray.data.tulu import ASSISTANT_HEADER, TULU_JINJA, format_tulu, tulu_dialogue
 from tis_ray.errors import InputError
 from tis_ray.settings.template import TemplateConfig, TemplateName
+from tis_ray.storage import place
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -239,7 +239,7 @@ def _chat_of(source: str, variables: str, day: date) -> ChatTemplate:
 @lru_cache(maxsize=16)
 def _file_text(path: str) -> str:
     try:
-        return Path(path).expanduser().read_text(encoding="utf-8-sig")
+        return place(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError, RuntimeError) as error:
         raise InputError(f"data.template.file: {path} cannot be read ({error})") from None
 

@@ -10,9 +10,8 @@ import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from hashlib import blake2b, file_digest
+from hashlib import blake2b
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from tis_ray.data import builtin
@@ -36,6 +35,7 @@ from tis_ray.data.reading import Reading, with_mapped
 from tis_ray.data.rows import Record, Rejected, Row, Side
 from tis_ray.data.schemas import FIELDS, ROW_FIELDS
 from tis_ray.errors import InputError
+from tis_ray.storage import AnyPlace, content_digest
 
 if TYPE_CHECKING:
     from tis_ray.settings import AnySource, BuiltinSource, FileSource, HubSource
@@ -108,7 +108,7 @@ def _whole(source: AnySource, side: Side) -> Iterator[Row | Rejected]:
     return rows
 
 
-def read_records(path: str | Path) -> Iterator[Record]:
+def read_records(path: AnyPlace) -> Iterator[Record]:
     """Yield the records in the files of a path, unchanged, each under its file's whole path."""
     at = found(str(path))
     files = named_files(at, at.root, split=None, label=None)
@@ -137,8 +137,8 @@ def content_fingerprint(source: AnySource, side: Side = "pool") -> str:
         if own.kind == "hub":
             spec += [own.name, own.config, own.split, own.revision]
         for file in part.files:
-            with readable(file.path), file.path.open("rb") as opened:
-                digest = file_digest(opened, "blake2b").hexdigest()
+            with readable(file.path):
+                digest = content_digest(file.path).hex()
             spec.append([file.name, file.source, sorted(file.more.items()), digest])
     return blake2b(json.dumps(spec).encode(), digest_size=16).hexdigest()
 
@@ -167,7 +167,7 @@ def parts_of(source: AnySource, side: Side = "pool") -> list[SourcePart]:
     """Return the sources of a side. Raises InputError for a path that is missing or read twice."""
     sources = source.with_shares() if source.kind == "list" else [source]
     at = {place: found(one.path) for place, one in enumerate(sources) if one.kind == "file"}
-    root = common_root(at.values()) if at else Path()
+    root = common_root(at.values()) if at else None
     parts, names = [], Counter[str]()
     for place, one in enumerate(sources):
         if one.kind == "file":

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 from tis_ray.settings.template import TemplateConfig
+from tis_ray.storage import Place, place
 
 _TULU = (
     "{% for m in messages %}{{ '<|' + ('system' if m['role'] == 'developer' else m['role']) + '|>\n' }}"
@@ -23,7 +23,7 @@ _CHATML = (
 )
 
 
-def trainer_template(template: TemplateConfig, model: Path) -> str | None:
+def trainer_template(template: TemplateConfig, model: Place) -> str | None:
     """Return what a trainer is to set as its tokenizer's chat template, so that it renders as the study does.
 
     None where that is the tokenizer's own, and for `chatml` with a model that is not in a folder here: the
@@ -38,4 +38,4 @@ def trainer_template(template: TemplateConfig, model: Path) -> str | None:
             return None
         known = json.dumps(_END) in vocabulary.read_text(encoding="utf-8")
         return _CHATML if known else _CHATML.replace(f"'{_END}'", "eos_token")
-    return None if template.file is None else Path(template.file).read_text(encoding="utf-8")
+    return None if template.file is None else place(template.file).read_text(encoding="utf-8")

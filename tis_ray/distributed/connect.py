@@ -15,6 +15,7 @@ from tis_ray.distributed.head import watch_head
 from tis_ray.distributed.quiet import quiet_ray
 from tis_ray.errors import InputError
 from tis_ray.stopping import own_signals
+from tis_ray.storage import is_remote
 
 IN_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Name of the variable that Ray sets for the driver of a job."""
@@ -130,10 +131,10 @@ def require_lasting_folders(config: Config) -> None:
     """
     for field in ("runs", "artifacts"):
         folder = getattr(config, field)
-        if not Path(folder).is_absolute():
+        if not is_remote(folder) and not Path(folder).is_absolute():
             raise InputError(
                 f"{field}: found `{folder}`; a job needs an absolute path that every node sees, "
-                f"such as --set {field}=/shared/{field}"
+                f"such as --set {field}=/shared/{field}, or a bucket, as in --set {field}=s3://bucket/{field}"
             )
 
 

@@ -8,13 +8,11 @@ through the object store, and a lost actor costs the shards it was working on.
 
 from __future__ import annotations
 
-import shutil
 import uuid
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
-from pathlib import Path
 from threading import Event
 from typing import NotRequired, Protocol, TypedDict
 
@@ -32,6 +30,7 @@ from tis_ray.distributed.connect import Cluster
 from tis_ray.distributed.lost import MAX_RESTARTS, lost_workers
 from tis_ray.errors import InputError
 from tis_ray.log import Activity, RunLog, peak_mb
+from tis_ray.storage import Place, remove_folder
 from tis_ray.store import read_json, write_json
 
 FEW_SHARDS = 16
@@ -81,7 +80,7 @@ class _Actor:
         worker_class: type[ShardWorker],
         arguments: Mapping[str, object],
         threads: int,
-        counts: Path,
+        counts: Place,
     ) -> None:
         torch.set_num_threads(threads)  # the actor's process is its own
         self.build = partial(worker_class, **arguments)
@@ -147,7 +146,7 @@ def map_shards(
     if not gpu:
         resources.pop("num_gpus", None)
     counts = study.log.run_dir / "rows-seen"
-    shutil.rmtree(counts, ignore_errors=True)
+    remove_folder(counts)
     work = Activity(label, "shards", len(shards), "waiting for a worker, loading what it needs")
     work.part, work.parts_total = ("rows", rows) if rows else ("", 0)
 
@@ -183,7 +182,7 @@ def map_shards(
                 _add(totals, row)
                 totals["peak_mb"] = max(totals["peak_mb"], row["peak_mb"])
                 work.advance()
-    shutil.rmtree(counts, ignore_errors=True)
+    remove_folder(counts)
     return totals
 
 
@@ -209,6 +208,8 @@ def _settings_of_ray_data() -> Iterator[None]:
         context.raise_original_map_exception, context.enable_progress_bars = before
 
 
-def pending(folder: Path, pattern: str, count: int) -> list[int]:
+def pending(folder: Place, pattern: str, count: int) -> list[int]:
     """Return the shards of 0..count-1 whose file (`pattern.format(shard)`) is not there yet."""
-    return [shard for shard in range(count) if not (folder / pattern.format(shard)).exists()]
+    begin, _, end = pattern.partition("{")
+    there = {path.name for path in folder.glob(f"{begin}*{end.partition('}')[2]}")}
+    return [shard for shard in range(count) if pattern.format(shard) not in there]

@@ -24,6 +24,7 @@ from tis_ray.config import Config, config_yaml, plan, together
 from tis_ray.distributed.connect import require_lasting_folders
 from tis_ray.errors import InputError
 from tis_ray.settings import AnySource
+from tis_ray.storage import is_remote, place
 from tis_ray.store import fingerprint, write_text
 from tis_ray.version import __version__
 
@@ -133,7 +134,7 @@ def _require_reachable_files(config: Config) -> None:
     """Raise InputError for a file that is named relative to this machine's folder."""
     for study in plan(config).values():
         for key, path in _paths(study):
-            if not Path(path).is_absolute():
+            if not is_remote(path) and not Path(path).is_absolute():
                 raise InputError(
                     f"{key}: found `{path}`; a job needs an absolute path that its nodes see, such as "
                     f"/shared/{Path(path).name}"
@@ -166,7 +167,9 @@ def _paths(study: Config) -> Iterator[tuple[str, str]]:
         if benchmark.task.endswith((".yaml", ".yml")):
             yield "evaluation.lm_eval", benchmark.task
     for key, name in _named_models(study):
-        if Path(name).exists():  # what is no folder here is a hub id, or a model that ships
+        if (
+            is_remote(name) or place(name).exists()
+        ):  # what is no folder here is a hub id, or a model that ships
             yield key, name
     for method in study.representations():
         warmup = method.warmup(study.settings_of(method))

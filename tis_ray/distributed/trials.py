@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TypeVar
 
 from ray import tune
@@ -12,6 +10,8 @@ from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
 from tis_ray.distributed.heap import return_freed_memory
 from tis_ray.distributed.interrupted import interruptible
+from tis_ray.distributed.scratch import ray_storage
+from tis_ray.storage import Place, remove_folder
 
 Order = TypeVar("Order")
 """What a trial is to do. Small; it is pickled."""
@@ -21,7 +21,7 @@ def run_trials(
     name: str,
     work: Callable[[Order], None],
     orders: Mapping[str, Order],
-    root: Path,
+    root: Place,
     *,
     resources: Mapping[str, float],
     at_once: int,
@@ -43,7 +43,7 @@ def run_trials(
         ),
         run_config=tune.RunConfig(
             name=name,
-            storage_path=str(folder),
+            **ray_storage(folder),
             verbose=0,
             # With verbose=0 it says nothing; the default one would clear a notebook's output.
             progress_reporter=tune.CLIReporter(),
@@ -52,7 +52,7 @@ def run_trials(
     )
     with interruptible():
         errors = [result.error for result in tuner.fit()]
-    shutil.rmtree(folder / name, ignore_errors=True)
+    remove_folder(folder / name)
     return {
         name: str(error) for name, error in zip(orders, errors, strict=True) if error is not None
     }

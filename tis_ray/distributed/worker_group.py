@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
 import ray.train
@@ -15,7 +13,9 @@ from ray.train.torch import TorchTrainer
 from tis_ray.distributed.connect import Cluster
 from tis_ray.distributed.interrupted import interruptible
 from tis_ray.distributed.lost import killed_for_memory
+from tis_ray.distributed.scratch import ray_storage
 from tis_ray.errors import FailedError
+from tis_ray.storage import Place, remove_folder
 
 Order = TypeVar("Order")
 """What a training process is to do. Small; it is pickled."""
@@ -27,7 +27,7 @@ def run_training(
     order: Order,
     workers: int,
     cluster: Cluster,
-    root: Path,
+    root: Place,
 ) -> None:
     """Run `loop(order)` in a Ray Train worker group (0 workers: in this process).
 
@@ -44,7 +44,7 @@ def run_training(
         ),
         run_config=ray.train.RunConfig(
             name=name,
-            storage_path=str(root / "ray-train"),
+            **ray_storage(root / "ray-train"),
             failure_config=ray.train.FailureConfig(
                 max_failures=cluster.max_failures, controller_failure_limit=3
             ),
@@ -58,7 +58,7 @@ def run_training(
         if why is None:  # what the loop itself raised
             raise
         raise FailedError(f"{name}: a worker process {why}; the same command continues") from None
-    shutil.rmtree(root / "ray-train" / name, ignore_errors=True)
+    remove_folder(root / "ray-train" / name)
 
 
 def report_epoch(metrics: dict[str, float]) -> None:

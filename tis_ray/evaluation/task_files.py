@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 import yaml
 from pydantic import ValidationError
@@ -29,6 +28,7 @@ from tis_ray.evaluation.tasks import (
     TaskRow,
 )
 from tis_ray.metrics import check_references
+from tis_ray.storage import AnyPlace, Place, place
 from tis_ray.store import read_text
 
 
@@ -41,9 +41,9 @@ def read_tasks(paths: Sequence[str]) -> list[Task]:
     return tasks
 
 
-def read_task(path: str | Path) -> Task:
+def read_task(path: AnyPlace) -> Task:
     """Read a task file. Raises InputError naming file, row and field for anything unusable."""
-    path = Path(path).expanduser()
+    path = place(path)
     if not path.is_file():
         raise InputError(f"evaluation.tasks: {path}: no such file; check the path")
     is_yaml = path.suffix in (".yaml", ".yml")
@@ -72,7 +72,7 @@ def read_task(path: str | Path) -> Task:
     )
 
 
-def _read_file(path: Path) -> TaskFile:
+def _read_file(path: Place) -> TaskFile:
     try:
         raw = yaml.safe_load(read_text(path))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -93,7 +93,7 @@ def _read_file(path: Path) -> TaskFile:
 
 
 def _rows(
-    path: Path, field: str, source: str | Sequence[Mapping[str, object]]
+    path: Place, field: str, source: str | Sequence[Mapping[str, object]]
 ) -> Iterator[TaskRow]:
     """Read rows from a file beside the task file, or from the task file itself."""
     if isinstance(source, str):
@@ -172,7 +172,7 @@ def _text(fields: Mapping[str, object], key: str) -> str:
     return value
 
 
-def _examples(path: Path, source: str | Sequence[Mapping[str, object]]) -> Iterator[Message]:
+def _examples(path: Place, source: str | Sequence[Mapping[str, object]]) -> Iterator[Message]:
     for row in _rows(path, "examples", source):
         if not row.references:
             raise InputError(f"{path}: `examples`: row {row.id} has no `answer`")
@@ -180,7 +180,7 @@ def _examples(path: Path, source: str | Sequence[Mapping[str, object]]) -> Itera
         yield Message(role="assistant", content=row.references[0])
 
 
-def _check(path: Path, row: TaskRow, metric: TaskMetric) -> None:
+def _check(path: Place, row: TaskRow, metric: TaskMetric) -> None:
     if metric == "pass_at_1":
         if not row.test:
             raise InputError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import pyarrow as pa
@@ -19,6 +18,7 @@ from tis_ray.finished.choices import explained
 from tis_ray.finished.explain import damage_explained
 from tis_ray.finished.lineage import has_orderings, lineages
 from tis_ray.finished.stored_rows import StoredRows, first_words, whole_text
+from tis_ray.storage import Place
 from tis_ray.store import write_csv, write_parquet
 
 _NUMBERS = ("rank", "score", "margin", "duplicates")
@@ -39,7 +39,7 @@ class ExplainedOrdering:
     study: str
     method: str
     table: pa.Table
-    path: Path
+    path: Place
     begins: list[str]
 
     def to_json(self) -> dict[str, object]:
@@ -50,7 +50,7 @@ class ExplainedOrdering:
 
 
 def explain_orderings(
-    config: Config, out: Path | None = None, near: float = NEAR
+    config: Config, out: Place | None = None, near: float = NEAR
 ) -> Iterator[ExplainedOrdering]:
     """Yield each ordering of the studies of a file, once it is written.
 

@@ -7,12 +7,12 @@ space, or never kept: then they are None.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow as pa
 
 from tis_ray.errors import InputError
 from tis_ray.finished.stored_rows import StoredRows, is_file, place_of
+from tis_ray.storage import Place, followed, pointers
 from tis_ray.store import read_manifest, read_parquet
 from tis_ray.store.feature_views import FeatureSet, open_features
 from tis_ray.store.score_matrix import ScoreMatrix
@@ -32,7 +32,7 @@ class Lineage:
     features: FeatureSet | None = None
     pool: StoredRows | None = None
     query: StoredRows | None = None
-    refused: tuple[Path, ...] = ()
+    refused: tuple[Place, ...] = ()
 
     @property
     def representation(self) -> str:
@@ -55,33 +55,35 @@ class Lineage:
         return None
 
 
-def lineages(run_dir: Path) -> list[Lineage]:
+def lineages(run_dir: Place) -> list[Lineage]:
     """Return every ordering of a run. Raises InputError if there is none yet."""
     if not has_orderings(run_dir):
         raise InputError(
             f"{run_dir}: no ordering yet; `tis-ray select`, or `study.run('select')`, makes it"
         )
-    return [trace(path.parent, path.parent.name) for path in _orderings(run_dir)]
+    return [trace(followed(name), name.name) for name in orderings_of(run_dir)]
 
 
-def has_orderings(run_dir: Path) -> bool:
+def has_orderings(run_dir: Place) -> bool:
     """Whether a run has selected."""
-    return bool(_orderings(run_dir))
+    return bool(orderings_of(run_dir))
 
 
-def _orderings(run_dir: Path) -> list[Path]:
-    return sorted((run_dir / "orderings").glob("*/ordering.parquet"))
+def orderings_of(run_dir: Place) -> list[Place]:
+    """Return the names in a run's folder that lead to its orderings."""
+    names = pointers(run_dir / "orderings")
+    return [name for name in names if (followed(name) / "ordering.parquet").exists()]
 
 
-def trace(ordering: Path, method: str) -> Lineage:
+def trace(ordering: Place, method: str) -> Lineage:
     """Return what lies behind the ordering in a folder."""
-    path, root = ordering / "ordering.parquet", ordering.resolve().parent
+    path, root = ordering / "ordering.parquet", followed(ordering).parent
     table = read_parquet(path)
     for column in ("index", "rank", "score", "query", "id", "source", "query_id", "file", "line"):
         if column not in table.column_names:
             raise InputError(
                 f"{path}: has no column `{column}`, so another version of tis_ray wrote it; remove "
-                f"{ordering.resolve()} and select again"
+                f"{followed(ordering)} and select again"
             )
     scores = _folder(root, "scores-*", _input(ordering, "scores"))
     kept = _folder(root, "features-*", _input(scores, "features"))
@@ -100,18 +102,18 @@ def trace(ordering: Path, method: str) -> Lineage:
     )
 
 
-def _features(folder: Path) -> FeatureSet | None:
+def _features(folder: Place) -> FeatureSet | None:
     try:
         return open_features(folder)
     except InputError:  # the store was deleted
         return None
 
 
-def _folder(root: Path, stage: str, fingerprint: str | None) -> Path | None:
+def _folder(root: Place, stage: str, fingerprint: str | None) -> Place | None:
     return next(root.glob(f"{stage}-{fingerprint}"), None) if fingerprint else None
 
 
-def _input(folder: Path | None, name: str) -> str | None:
+def _input(folder: Place | None, name: str) -> str | None:
     """Return the fingerprint of something that an artifact was made from."""
     value = read_manifest(folder).inputs.get(name) if folder else None
     return value if isinstance(value, str) else None

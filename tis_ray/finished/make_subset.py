@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from tis_ray.config import Config, plan
 from tis_ray.config.problems import not_among
@@ -11,11 +10,13 @@ from tis_ray.data.forms import FORMS
 from tis_ray.data.sources import parts_of
 from tis_ray.errors import InputError
 from tis_ray.finished.data_card import data_card
+from tis_ray.finished.lineage import orderings_of
 from tis_ray.finished.random_draw import random_draws
 from tis_ray.finished.subset import Choice, Ordered, Subset, subsets
 from tis_ray.finished.subset_files import KINDS, write_original
 from tis_ray.finished.trainer_files import write_form
 from tis_ray.methods import RANDOM
+from tis_ray.storage import Place, followed
 from tis_ray.store.dataset_folder import save_dataset
 
 HF, ORIGINAL = "hf", "original"
@@ -32,8 +33,8 @@ class Made:
         return "\n".join(map(str, self.files))
 
     choice: Choice
-    files: list[Path]
-    stanza: Path | None = None
+    files: list[Place]
+    stanza: Place | None = None
 
 
 def only_study(config: Config) -> Config:
@@ -45,22 +46,22 @@ def only_study(config: Config) -> Config:
     return next(iter(studies.values()))
 
 
-def orderings(run_dir: Path, config: Config) -> dict[str, Ordered]:
+def orderings(run_dir: Place, config: Config) -> dict[str, Ordered]:
     """Return the orderings of a study by their methods, then what its seeds draw at random.
 
     Raises InputError if there is none yet.
     """
-    folders = sorted(path.parent for path in (run_dir / "orderings").glob("*/ordering.parquet"))
-    if not folders:
+    names = orderings_of(run_dir)
+    if not names:
         raise InputError(
             f"{run_dir}: no ordering yet; `tis-ray select`, or `study.run('select')`, makes it"
         )
-    found = {folder.name: Ordered(folder.name, folder, config.budget_unit) for folder in folders}
+    found = {name.name: Ordered(name.name, followed(name), config.budget_unit) for name in names}
     return found | random_draws(config, next(iter(found.values())))
 
 
 def choose(
-    run_dir: Path, config: Config, method: str | None, budget: int | None, seed: int | None = None
+    run_dir: Place, config: Config, method: str | None, budget: int | None, seed: int | None = None
 ) -> Choice:
     """Return what a budget selects by a method of a study: `less+round_robin`, or `less-round_robin`.
 
@@ -91,7 +92,7 @@ def subset_of(choice: Choice, config: Config) -> Subset:
 
 
 def make_subset(
-    choice: Choice, config: Config, to: Path, form: str, overwrite: bool = False
+    choice: Choice, config: Config, to: Place, form: str, overwrite: bool = False
 ) -> Made:
     """Write a choice in one of the forms, to a file or into a folder; `hf` is a folder itself.
 
@@ -103,7 +104,7 @@ def make_subset(
     if form == HF:
         _require_free(to, config, overwrite)
         subset = subset_of(choice, config)
-        save_dataset(subset.table(), to.absolute(), data_card(subset, config))
+        save_dataset(subset.table(), to, data_card(subset, config))
         return Made(choice, [to])
     if form == ORIGINAL:
         subset = subset_of(choice, config)
@@ -117,19 +118,19 @@ def make_subset(
     return Made(choice, written, written[-1] if FORMS[form].stanza else None)
 
 
-def _require_free(path: Path, config: Config, overwrite: bool) -> None:
+def _require_free(path: Place, config: Config, overwrite: bool) -> None:
     """Raise InputError unless a file or folder may be written there."""
     for folder in path.absolute().parents:
         if folder.exists():
             if not folder.is_dir():
                 raise InputError(f"{folder}: is a file, so there can be no {path}")
             break
-    root = config.artifact_root.resolve()
-    if root == path.resolve() or root in path.resolve().parents:
+    root, whole = config.artifact_root.resolve(), path.resolve()
+    if root == whole or root in whole.parents:
         raise InputError(f"{path}: is an artifact of a study; give a file of your own")
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return
-    if path.resolve() in _inputs(config):
+    if whole in _inputs(config):
         raise InputError(f"{path}: is read by the study; give another name")
     if not overwrite:
         raise InputError(
@@ -137,16 +138,16 @@ def _require_free(path: Path, config: Config, overwrite: bool) -> None:
         )
 
 
-def _inputs(config: Config) -> set[Path]:
+def _inputs(config: Config) -> set[Place]:
     """Return the files that a study reads, and what they lie in."""
     sides = [config.data.side(side) for side in config.data.sides]
-    files = {
+    files: set[Place] = {
         file.path.resolve() for side in sides for part in parts_of(side) for file in part.files
     }
     return files | {folder for file in files for folder in file.parents}
 
 
-def _file(to: Path, name: str, kinds: tuple[str, ...]) -> Path:
+def _file(to: Place, name: str, kinds: tuple[str, ...]) -> Place:
     """Return the file that `--to` means: itself, or one of this name in it."""
     if to.is_dir() or not to.suffix:
         return to / name

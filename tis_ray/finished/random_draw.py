@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -19,6 +18,7 @@ from tis_ray.methods import RANDOM
 from tis_ray.selectors.constraints import Filled
 from tis_ray.stages.constrain import Constrainer, random_fill
 from tis_ray.stages.ordering_artifact import ordering_table
+from tis_ray.storage import Place
 from tis_ray.store import Artifact, read_manifest
 from tis_ray.store.sides import Side
 
@@ -45,7 +45,7 @@ class RandomDraw(Ordered):
         """How many of the rows each budget of the study has."""
         return {each.budget: each.rows for each in self._drawn[1]}
 
-    def rows_of(self, side: Literal["pool", "query"]) -> Path:
+    def rows_of(self, side: Literal["pool", "query"]) -> Place:
         """Return the folder of the rows that it is drawn from; no query pulled any."""
         return self.beside.rows_of(side)
 
@@ -65,7 +65,7 @@ class RandomDraw(Ordered):
         return Side("pool", rows, tokens, shards)
 
     @property
-    def tokens_of_pool(self) -> Path:
+    def tokens_of_pool(self) -> Place:
         """The folder of the pool's tokens."""
         return self.beside.tokens_of_pool
 
@@ -79,6 +79,6 @@ def random_draws(config: Config, beside: Ordered) -> dict[str, Ordered]:
     }
 
 
-def _reopened(folder: Path) -> Artifact:
+def _reopened(folder: Place) -> Artifact:
     manifest = read_manifest(folder)
     return Artifact(folder.parent, manifest.stage, manifest.inputs, manifest.version)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from tis_ray.config import Config, plan, together
 from tis_ray.errors import InputError
@@ -12,9 +11,10 @@ from tis_ray.report.analyze import analyze
 from tis_ray.report.files import require_folder
 from tis_ray.report.study_page import write_study_files
 from tis_ray.report.study_results import RECORD, is_study
+from tis_ray.storage import Place
 
 
-def redrawn(config: Config, to: Path | None = None) -> Iterator[Path]:
+def redrawn(config: Config, to: Place | None = None) -> Iterator[Place]:
     """Yield the page of each finished study of a file, then the page over all of them.
 
     to: a folder for tables and figures as files; of several studies each has a folder in it, and what is

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ import pyarrow as pa
 
 from tis_ray.errors import InputError
 from tis_ray.selectors import Ordering, select
+from tis_ray.storage import Place, place
 from tis_ray.store import read_npy, read_parquet, write_parquet
 from tis_ray.store.matrix_files import split_name
 from tis_ray.store.score_matrix import open_scores
@@ -51,7 +51,7 @@ def select_matrix(
     if (columns := _rows(folder / "columns.npy", scores_MN.shape[1])) is not None:
         queries = _rows(folder / "queries.npy", scores_MN.shape[0])
         table = _named(table, folder, columns, queries)
-    write_parquet(Path(out) / "ordering.parquet", table)
+    write_parquet(place(out) / "ordering.parquet", table)
     return ordering
 
 
@@ -70,7 +70,7 @@ def described(scores_MN: np.ndarray) -> list[str]:
     return lines
 
 
-def _rows(file: Path, count: int) -> np.ndarray | None:
+def _rows(file: Place, count: int) -> np.ndarray | None:
     """Return the row numbers beside a matrix, if there are any, for all of its columns or rows."""
     if not file.is_file():
         return None
@@ -79,7 +79,7 @@ def _rows(file: Path, count: int) -> np.ndarray | None:
 
 
 def _named(
-    table: pa.Table, folder: Path, columns: np.ndarray, queries: np.ndarray | None
+    table: pa.Table, folder: Place, columns: np.ndarray, queries: np.ndarray | None
 ) -> pa.Table:
     """Return an ordering that speaks of pool and query rows, with what is known of them."""
     places, pulled = table["index"].to_numpy(), table["query"].to_numpy()

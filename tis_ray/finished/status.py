@@ -11,7 +11,6 @@ import socket
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import psutil
@@ -20,6 +19,7 @@ from tis_ray.config import Config, plan, together
 from tis_ray.errors import InputError
 from tis_ray.log.activity import duration
 from tis_ray.log.sign_of_life import LIVE, Live
+from tis_ray.storage import Place
 from tis_ray.store import find_json, read_lines
 
 SILENT = 30.0
@@ -92,7 +92,7 @@ def status_lines(config: Config) -> Iterator[str]:
 _NO_PAGE = "no page of all studies yet; `tis-ray run` draws it"
 
 
-def _page_of_all(config: Config) -> Path | None:
+def _page_of_all(config: Config) -> Place | None:
     folder = together(config)
     return folder and folder / "report" / "index.html"
 
@@ -146,7 +146,7 @@ def _take(status: Status, event: dict[str, Any]) -> None:
             status.state, status.why, status.ended = "stopped", event["by"], event["time"]
 
 
-def _live(folder: Path, pid: int) -> Live | None:
+def _live(folder: Place, pid: int) -> Live | None:
     """Return the sign of life of this start; that of an earlier one lies there until it is replaced."""
     found = find_json(folder / LIVE)
     live = Live(**found) if found else None

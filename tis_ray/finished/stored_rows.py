@@ -8,11 +8,11 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import takewhile
-from pathlib import Path
 
 import pyarrow as pa
 
 from tis_ray.data.shown_text import one_line
+from tis_ray.storage import Place
 from tis_ray.store import TableRow, read_manifest, read_tables
 from tis_ray.store.sides import row_dicts
 
@@ -24,11 +24,11 @@ _LOOKED_AT = 200
 class StoredRows:
     """A `rows-*` artifact: `rows-00000.parquet` and so on, with `shard_rows` rows each but the last."""
 
-    folder: Path
+    folder: Place
     shard_rows: int
 
     @classmethod
-    def of(cls, folder: Path) -> StoredRows:
+    def of(cls, folder: Place) -> StoredRows:
         """Open an artifact's folder."""
         return cls(folder, int(str(read_manifest(folder).inputs["shard_rows"])))
 

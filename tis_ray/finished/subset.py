@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 import numpy as np
@@ -18,6 +17,7 @@ import pyarrow as pa
 from tis_ray.data import Originals, dialogue_text, original_rows
 from tis_ray.errors import InputError
 from tis_ray.settings import AnySource
+from tis_ray.storage import Place, listed
 from tis_ray.store import read_json, read_manifest, read_parquet
 from tis_ray.store.columns import Column, struct_of
 from tis_ray.store.sides import row_dicts
@@ -89,7 +89,7 @@ class Ordered:
     """An ordering that a run has left, in its folder; `method` names it (`less-round_robin`)."""
 
     method: str
-    folder: Path
+    folder: Place
     unit: Unit
 
     @cached_property
@@ -102,19 +102,19 @@ class Ordered:
         """How many of the rows each budget of the study has."""
         return {each["budget"]: each["rows"] for each in read_json(self.folder / "budgets.json")}
 
-    def rows_of(self, side: Literal["pool", "query"]) -> Path:
+    def rows_of(self, side: Literal["pool", "query"]) -> Place:
         """Return the folder of the rows that were ranked, or that ranked them."""
         return self._beside(f"rows-{self._made_of['rows'][side]}")
 
     @property
-    def tokens_of_pool(self) -> Path:
+    def tokens_of_pool(self) -> Place:
         """The folder of the tokens of the rows that were ranked."""
         return self._beside(f"tokens-{self._made_of['tokens']}")
 
     @cached_property
     def fingerprint(self) -> str:
         """What names the ordering."""
-        return self.folder.resolve().name.rpartition("-")[2]
+        return self.folder.name.rpartition("-")[2]
 
     def choice(self, budget: int) -> Choice:
         """Return what a budget selects: one of the study's, or a smaller one.
@@ -140,7 +140,7 @@ class Ordered:
         index_B = self.table["index"].to_numpy()
         lengths_B = np.zeros(len(index_B), np.int64)
         order = np.argsort(index_B)
-        for path in sorted(self.tokens_of_pool.glob("tokens-*.parquet")):
+        for path in listed(self.tokens_of_pool, "tokens-*.parquet"):
             part = read_parquet(path, columns=["row", "input_ids"])
             rows = part["row"].to_numpy()
             places = np.searchsorted(index_B[order], rows)
@@ -153,8 +153,8 @@ class Ordered:
     def _made_of(self) -> dict[str, Any]:
         return read_manifest(self.folder).details
 
-    def _beside(self, name: str) -> Path:
-        return self.folder.resolve().parent / name
+    def _beside(self, name: str) -> Place:
+        return self.folder.parent / name
 
 
 @dataclass(frozen=True)
@@ -210,7 +210,7 @@ class Choice:
                 "file": row["file"],
                 "line": row["line"],
             }
-            for path in sorted(self.ordered.rows_of("query").glob("rows-*.parquet"))
+            for path in listed(self.ordered.rows_of("query"), "rows-*.parquet")
             for row in row_dicts(path, wanted)
         }
 

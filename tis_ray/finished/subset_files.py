@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pyarrow as pa
 
 from tis_ray.data.originals import json_of_any
 from tis_ray.finished.subset import Subset
+from tis_ray.storage import Place
 from tis_ray.store import write_arrow, write_csv, write_lines, write_parquet
 
 KINDS = (".jsonl", ".parquet", ".arrow", ".csv", ".tsv")
 """Ends of the names of files that a subset can be written to."""
 
 
-def write_original(subset: Subset, path: Path) -> None:
+def write_original(subset: Subset, path: Place) -> None:
     """Write a subset in the kind that the name of `path` says, atomically.
 
     In JSON lines each row is the text that it was. In CSV what is known of a row is JSON text, and so are

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import cast
 
 from tis_ray.config import Config
@@ -15,6 +14,7 @@ from tis_ray.data.originals import json_of_any
 from tis_ray.data.trainer_template import trainer_template
 from tis_ray.errors import InputError
 from tis_ray.finished.subset import COLUMN, Choice
+from tis_ray.storage import Place, listed, place
 from tis_ray.store import read_json, write_json, write_lines, write_text
 from tis_ray.store.sides import row_dicts
 
@@ -22,7 +22,7 @@ DATASET_INFO = "dataset_info.json"
 """LLaMA-Factory's list of data sets, in the folder of their files."""
 
 
-def write_form(choice: Choice, form: Form, path: Path, config: Config) -> list[Path]:
+def write_form(choice: Choice, form: Form, path: Place, config: Config) -> list[Place]:
     """Write the rows of a choice in a form, best first, and beside them what the trainer is to be told.
 
     Returns what was written, the stanza last. Raises InputError, and writes nothing, where the form
@@ -64,13 +64,13 @@ def model_folder(config: Config) -> str:
         from tis_ray.models import builtin
 
         return str(builtin.PATH)
-    path = Path(config.model.name).expanduser()
+    path = place(config.model.name).expanduser()
     return str(path.absolute()) if path.exists() else config.model.name
 
 
-def _template_beside(path: Path, config: Config) -> Path | None:
+def _template_beside(path: Place, config: Config) -> Place | None:
     """Write the study's template beside a file of rows, unless it is the tokenizer's own."""
-    text = trainer_template(config.data.template, Path(model_folder(config)))
+    text = trainer_template(config.data.template, place(model_folder(config)))
     if text is None:
         return None
     beside = path.with_name(f"{path.stem}.jinja")
@@ -83,7 +83,7 @@ def chosen_rows(choice: Choice) -> list[Row]:
     wanted = choice.table["index"].to_pylist()
     found = {
         row["row"]: cast(Row, row)
-        for path in sorted(choice.ordered.rows_of("pool").glob("rows-*.parquet"))
+        for path in listed(choice.ordered.rows_of("pool"), "rows-*.parquet")
         for row in row_dicts(path, set(wanted))
     }
     return [found[row] for row in wanted]
@@ -94,7 +94,7 @@ def _noted(choice: Choice, rows: Formed) -> Iterator[dict[str, object]]:
         yield {**fields, "id": note["id"], "source": note["source"], COLUMN: note}
 
 
-def _listed(path: Path, rows: Formed) -> Path:
+def _listed(path: Place, rows: Formed) -> Place:
     """Add a file to the list of data sets in its folder; the others stay."""
     listed, entry = path.with_name(DATASET_INFO), dataset_info(path.stem, path.name, rows)
     known: dict[str, dict[str, object]] = read_json(listed) if listed.exists() else {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 from markupsafe import Markup
 
@@ -11,6 +10,7 @@ from tis_ray.config.problems import not_among
 from tis_ray.errors import InputError
 from tis_ray.report.charts import KINDS, Drawing
 from tis_ray.report.html import html_of
+from tis_ray.storage import AnyPlace, Place, place
 from tis_ray.store import write_bytes
 
 
@@ -26,9 +26,9 @@ class Figure:
         """The figure as SVG."""
         return self._drawing.svg
 
-    def save(self, path: str | Path) -> Path:
+    def save(self, path: AnyPlace) -> Place:
         """Write the figure as .svg, .pdf, .png or .vl.json; return its path. Raises InputError for another ending."""
-        path = Path(path).expanduser()
+        path = place(path).expanduser()
         kind = next((kind for kind in KINDS if path.name.lower().endswith(f".{kind}")), None)
         if kind is None:
             endings = ", ".join(f".{kind}" for kind in KINDS)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import html
 import io
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich.console import Console
 
 from tis_ray.report.preview_page import preview_html, write_preview
 from tis_ray.report.preview_record import Preview
 from tis_ray.report.preview_text import print_preview
+from tis_ray.storage import AnyPlace, Place, place
 
 WIDTH = 110
 
@@ -22,9 +22,9 @@ class PreviewPage:
     def __init__(self, previews: Sequence[Preview]) -> None:
         self.previews = previews
 
-    def save(self, path: str | Path) -> Path:
+    def save(self, path: AnyPlace) -> Place:
         """Write it as a page; return its path."""
-        return write_preview(self.previews, Path(path))
+        return write_preview(self.previews, place(path))
 
     def __repr__(self) -> str:
         out = io.StringIO()

@@ -10,18 +10,18 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from tis_ray.log.descriptors import descriptors_to
+from tis_ray.storage import Place
 
 WIDTH = 110
 
 
 @contextmanager
-def console_here(log: Path) -> Iterator[Console]:
+def console_here(log: Place) -> Iterator[Console]:
     """Yield the console of this program: a notebook's output, or stderr.
 
     In a notebook what C++ code writes goes to the file `log`.

@@ -44,6 +44,7 @@ from tis_ray.log.run_log import RUN_LOG
 from tis_ray.methods import RANDOM, READY, ZERO_SHOT
 from tis_ray.report.figures import drawings
 from tis_ray.report.html import html_of
+from tis_ray.storage import AnyPlace, Place, followed, place
 from tis_ray.study.labels import legend_of
 from tis_ray.study.preview import previews
 from tis_ray.study.result import MEASURED
@@ -76,7 +77,7 @@ class Study:
     Raises InputError for a config that is not valid.
     """
 
-    def __init__(self, config: str | Path | Mapping[str, Any] | Config, **changes: Any) -> None:
+    def __init__(self, config: AnyPlace | Mapping[str, Any] | Config, **changes: Any) -> None:
         self.config, self._home = _read(config, changes)
         self._results: dict[Until, StudyResult] = {}
         self._whole: Study | None = None
@@ -87,7 +88,7 @@ class Study:
         return self.config.name
 
     @property
-    def run_dir(self) -> Path:
+    def run_dir(self) -> Place:
         """The folder of the run; of several studies, that of the page over all of them."""
         with chdir(self._home):
             return together(self.config) or self.config.run_dir
@@ -229,9 +230,9 @@ class Study:
         return Figures(drawings(record, record.table()))
 
     @property
-    def page(self) -> Path:
+    def page(self) -> Place:
         """The report."""
-        return self._home / self._result("report").report
+        return _at(self._home, self._result("report").report)
 
     def __repr__(self) -> str:
         return self.status()
@@ -292,16 +293,16 @@ class Study:
 
 
 def _read(
-    config: str | Path | Mapping[str, Any] | Config, changes: Mapping[str, Any]
+    config: AnyPlace | Mapping[str, Any] | Config, changes: Mapping[str, Any]
 ) -> tuple[Config, Path]:
     """Return the config, and the folder at which its relative paths start."""
-    if not isinstance(config, str | Path):
+    if not isinstance(config, AnyPlace):
         if not isinstance(config, Mapping | Config):
             raise InputError(
                 f"Study: found {type(config).__name__}; give a YAML file, the folder of a run, or a mapping"
             )
         return parse_config(config, changes=changes), Path.cwd()
-    path = Path(config).expanduser()
+    path = place(config).expanduser()
     if not path.is_dir():
         return load_config(path, changes=changes), Path.cwd()
     left = load_config(run_config(path))
@@ -311,11 +312,11 @@ def _read(
 def _is_there(result: StudyResult, home: Path) -> bool:
     """Whether what a result rests on is there still, and its run folder has it and not another study's."""
     for study in result.studies:
-        if not all((home / made / "_SUCCESS").exists() for made in study.made):
+        if not all((_at(home, made) / "_SUCCESS").exists() for made in study.made):
             return False
         for each in study.orderings:
-            link = home / study.run_dir / "orderings" / each.name
-            if link.resolve() != each.artifact.path.resolve():
+            link = _at(home, study.run_dir) / "orderings" / each.name
+            if followed(link) != followed(each.artifact.path):
                 return False
     return True
 
@@ -345,3 +346,8 @@ def _chosen(name: str | None, names: list[str], what: str) -> str:
     if name not in names:
         raise InputError(not_among(what, name, names))
     return name
+
+
+def _at(home: Path, named: Place) -> Place:
+    """Return a place that may be told from where the study was run."""
+    return home / named if isinstance(named, Path) else named

@@ -9,6 +9,7 @@ from tis_ray.config import Config
 from tis_ray.finished.make_subset import Made, make_subset, subset_of
 from tis_ray.finished.subset import Choice
 from tis_ray.interactive.table import Table
+from tis_ray.storage import AnyPlace, place
 
 
 class SubsetTable(Table):
@@ -21,11 +22,11 @@ class SubsetTable(Table):
         why = {subset.column: [note["why"] for note in subset.notes]}
         super().__init__(subset.table(), f"subset {choice.name}", why)
 
-    def write(self, to: str | Path, form: str = "original", overwrite: bool = False) -> Made:
+    def write(self, to: AnyPlace, form: str = "original", overwrite: bool = False) -> Made:
         """Write the rows to a file or folder, as `tis-ray subset` does.
 
         form: `original`, `messages`, `trl`, `axolotl`, `llamafactory` or `hf`. overwrite: replace what is there.
         """
-        path = Path(to).expanduser().absolute()
+        path = place(to).expanduser().absolute()
         with chdir(self._home):
             return make_subset(self._choice, self._config, path, form, overwrite)

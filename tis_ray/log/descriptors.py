@@ -6,26 +6,47 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO
 
-from tis_ray.store import appending
+from tis_ray.storage import Place, is_remote
+from tis_ray.store import append_line
 
 
 @contextmanager
-def descriptors_to(log: Path) -> Iterator[None]:
-    """Let file descriptors 1 and 2 be the end of the file `log` while the block runs."""
+def descriptors_to(log: Place) -> Iterator[None]:
+    """Let file descriptors 1 and 2 be the end of the file `log` while the block runs.
+
+    Of a log in a bucket what is written is kept on this machine, and added when the block ends.
+    """
     before = {descriptor: os.dup(descriptor) for descriptor in (1, 2)}
-    with appending(log) as file:
+    with _end_of(log) as file:
         _flush()
         for descriptor in before:
             os.dup2(file.fileno(), descriptor)
-    try:
-        yield
-    finally:
-        _flush()
-        for descriptor, own in before.items():
-            os.dup2(own, descriptor)
-            os.close(own)
+        try:
+            yield
+        finally:
+            _flush()
+            for descriptor, own in before.items():
+                os.dup2(own, descriptor)
+                os.close(own)
+
+
+@contextmanager
+def _end_of(log: Place) -> Iterator[IO[bytes]]:
+    if not is_remote(log):
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as file:
+            yield file
+        return
+    with TemporaryFile() as file:
+        try:
+            yield file
+        finally:
+            file.seek(0)
+            if text := file.read().decode(errors="replace").rstrip("\n"):
+                append_line(log, text)
 
 
 def _flush() -> None:

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from threading import Event
 from typing import Any
 
@@ -21,6 +20,7 @@ from tis_ray.analysis.study_values import Kind, Method, StageCost
 from tis_ray.background import in_background
 from tis_ray.log.activity import Activity
 from tis_ray.log.sign_of_life import SignOfLife
+from tis_ray.storage import Place
 from tis_ray.store import Artifact, append_line, read_parquet
 
 ENDS = ("done", "failed", "stopped")
@@ -41,7 +41,7 @@ class Said:
 class RunLog:
     """Console and event file of one run."""
 
-    run_dir: Path
+    run_dir: Place
     console: Console = field(default_factory=lambda: Console(stderr=True))
     stages: list[StageCost] = field(default_factory=list)
     said: list[Said] = field(default_factory=list)
@@ -139,7 +139,7 @@ class RunLog:
         with self._life.shown(activity), in_background(watch):
             yield
 
-    def traceback(self, error: BaseException) -> Path:
+    def traceback(self, error: BaseException) -> Place:
         """Add an error with its traceback to `run.log`; return that file."""
         path = self.run_dir / RUN_LOG
         when = time.strftime("%Y-%m-%d %H:%M:%S")

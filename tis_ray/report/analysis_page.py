@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from tis_ray.analysis import TableRow
 from tis_ray.analysis.comparison import Pairs
@@ -35,6 +34,7 @@ from tis_ray.report.results_section import (
 )
 from tis_ray.report.sheets import Sheet, file_part, sheet
 from tis_ray.report.terms import study_terms
+from tis_ray.storage import AnyPlace, Place
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,8 @@ def build_page(
     rows: Sequence[TableRow],
     figures: Mapping[str, Drawing],
     model_figures: Mapping[str, Sequence[str]],
-    out_dir: str | Path,
-) -> Path:
+    out_dir: AnyPlace,
+) -> Place:
     """Write `out_dir/index.html` atomically and return its path. Equal input, equal bytes.
 
     rows: the table of `analysis.pooled_table` over the widest scope. figures: all, by file name.

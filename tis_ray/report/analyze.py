@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from tis_ray.analysis import TableRow
 from tis_ray.analysis.pooled_table import pooled_rows
@@ -19,12 +18,13 @@ from tis_ray.report.files import require_folder, write_files
 from tis_ray.report.findings import budget_words, quantile_words
 from tis_ray.report.study_results import RECORD, is_study, study_results
 from tis_ray.report.task_figures import budget_figure, quantile_figure
+from tis_ray.storage import AnyPlace, Place, local_folder, place
 from tis_ray.store import write_json
 
 
 def analyze(
-    folders: str | Path | Sequence[str | Path], out: str | Path, to: str | Path | None = None
-) -> Path:
+    folders: AnyPlace | Sequence[AnyPlace], out: AnyPlace, to: AnyPlace | None = None
+) -> Place:
     """Write `out/tables.json` and `out/index.html`; return the page.
 
     to: a folder for every table as CSV and LaTeX and every figure as SVG, PDF and PNG.
@@ -33,15 +33,15 @@ def analyze(
     or run folders of our own studies, each a task. Raises InputError for anything else.
     """
     require_folder(to)
-    given = [folders] if isinstance(folders, str | Path) else folders
-    results = read_results([Path(folder) for folder in given])
+    given = [folders] if isinstance(folders, str) or not isinstance(folders, Sequence) else folders
+    results = read_results([place(folder) for folder in given])
     tables = all_tables(results)
     rows = pooled_rows(results, results.scopes[results.scope])
     model_figures = {
         model: list(_model_figures(results, tables, i)) for i, model in enumerate(results.models)
     }
     drawings = [*_differences(results, rows), *(d for of in model_figures.values() for d in of)]
-    write_json(Path(out) / "tables.json", tables)
+    write_json(place(out) / "tables.json", tables)
     if to is not None:
         write_files(to, drawings, analysis_sheets(results, tables, rows))
     return build_page(
@@ -54,7 +54,7 @@ def analyze(
     )
 
 
-def read_results(folders: Sequence[Path]) -> Results:
+def read_results(folders: Sequence[Place]) -> Results:
     """Read published results or our own studies, whichever the folders hold."""
     for folder in folders:
         if not folder.is_dir():
@@ -71,7 +71,7 @@ def read_results(folders: Sequence[Path]) -> Results:
         raise InputError(
             f"{other}: no report/record.json in it; several folders must all be finished runs"
         )
-    return read_published(folders[0])
+    return read_published(local_folder(folders[0]))
 
 
 def _differences(results: Results, rows: Sequence[TableRow]) -> Iterator[Drawing]:

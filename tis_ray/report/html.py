@@ -13,7 +13,6 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -28,6 +27,7 @@ from tis_ray.report.libraries import (
     vega_script,
 )
 from tis_ray.report.terms import Glossary
+from tis_ray.storage import AnyPlace, Place, place
 from tis_ray.store import write_bytes
 
 
@@ -70,7 +70,7 @@ class Page:
     version: str = ""
 
 
-def write_page(page: Page, out_dir: str | Path, content: Mapping[str, object]) -> Path:
+def write_page(page: Page, out_dir: AnyPlace, content: Mapping[str, object]) -> Place:
     """Write `out_dir/index.html` atomically and return its path. Equal input, equal bytes."""
     sections = [
         replace(section, template=f"sections/{section.anchor}.html.j2")
@@ -92,7 +92,7 @@ def write_page(page: Page, out_dir: str | Path, content: Mapping[str, object]) -
         "notes": glossary.notes,
         "licences": licences(),
     }
-    return write_html(Path(out_dir) / "index.html", "page.html.j2", {**around, **content})
+    return write_html(place(out_dir) / "index.html", "page.html.j2", {**around, **content})
 
 
 def packed(value: object) -> str:
@@ -106,7 +106,7 @@ def _digest(script: str) -> str:
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
-def write_html(path: Path, template: str, content: Mapping[str, object]) -> Path:
+def write_html(path: Place, template: str, content: Mapping[str, object]) -> Place:
     """Write one of the templates to a file, atomically, and return its path."""
     write_bytes(path, html_of(template, content).encode("utf-8", errors="replace"))
     return path

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from tis_ray.data.shown_text import one_line
 from tis_ray.errors import InputError
@@ -11,12 +10,13 @@ from tis_ray.report.html import html_of, write_html
 from tis_ray.report.preview_record import Preview
 from tis_ray.report.preview_rows import drawn
 from tis_ray.report.preview_text import histogram, row_line, side_lines
+from tis_ray.storage import Place
 from tis_ray.version import __version__
 
 TEMPLATE = "preview.html.j2"
 
 
-def write_preview(previews: Sequence[Preview], path: Path) -> Path:
+def write_preview(previews: Sequence[Preview], path: Place) -> Place:
     """Write the page of some previews and return its path. Equal previews, equal bytes.
 
     Raises InputError where nothing can be written.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from tis_ray.analysis import Legend, Method
 from tis_ray.analysis.recommend import Gain, Preferred, Recommendation, recommend
@@ -16,6 +15,7 @@ from tis_ray.report.record import StudyRecord
 from tis_ray.report.study_results import RECORD
 from tis_ray.representations import REPRESENTATIONS
 from tis_ray.selectors import SELECTORS
+from tis_ray.storage import Place
 
 _PER_POOL_ROW: set[Kind] = {"features", "scores", "kept", "warm-up"}
 """Stages whose work grows with the pool (the warm-up takes a share of it).
@@ -36,7 +36,7 @@ def preferred() -> Preferred:
 
 
 def advice(
-    folders: Sequence[Path], budget: int, pool_rows: int | None, metric: str
+    folders: Sequence[Place], budget: int, pool_rows: int | None, metric: str
 ) -> Iterator[str]:
     """Yield the recommendation line by line, from the run folders of a pilot (a task each).
 

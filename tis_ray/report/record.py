@@ -10,7 +10,6 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any, Literal
 
 from tis_ray.analysis import Cell, Legend, Method, StageCost, TableRow, summarise
@@ -31,6 +30,7 @@ from tis_ray.analysis.study_values import POOL, Part
 from tis_ray.errors import InputError
 from tis_ray.report.recorded_texts import GradedAnswers, SelectedTexts
 from tis_ray.settings import DrawsConfig
+from tis_ray.storage import AnyPlace
 from tis_ray.store import read_text, write_bytes
 
 SCHEMA_VERSION = 4
@@ -143,12 +143,12 @@ class StudyRecord:
         """How many rows the pool has, 0 where that is not known."""
         return sum(self.composition.get(POOL, {}).values())
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: AnyPlace) -> None:
         """Write the record atomically."""
         write_bytes(path, (self.to_json() + "\n").encode())
 
     @classmethod
-    def load(cls, path: str | Path) -> StudyRecord:
+    def load(cls, path: AnyPlace) -> StudyRecord:
         """Read a saved record. Raises InputError when it is missing or not a record."""
         try:
             text = read_text(path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import yaml
 
@@ -30,12 +29,13 @@ from tis_ray.report.rows_section import rows_data, rows_hint
 from tis_ray.report.sheets import Sheet
 from tis_ray.report.study_sheets import all_sheets, plain_sheets, quarantined_rows
 from tis_ray.report.terms import study_terms
+from tis_ray.storage import AnyPlace, Place
 
 MOST_QUARANTINED = 200
 """Quarantined rows listed one by one; the counts cover all."""
 
 
-def build_report(record: StudyRecord, out_dir: str | Path) -> Path:
+def build_report(record: StudyRecord, out_dir: AnyPlace) -> Place:
     """Write `out_dir/index.html` atomically and return its path. Equal records, equal bytes."""
     record = StudyRecord.from_json(record.to_json())  # plain types, as when redrawn from disk
     rows = record.table()
@@ -92,7 +92,7 @@ def build_report(record: StudyRecord, out_dir: str | Path) -> Path:
     return write_page(page, out_dir, content | {"figures": figures})
 
 
-def write_study_files(record: StudyRecord, folder: str | Path) -> int:
+def write_study_files(record: StudyRecord, folder: AnyPlace) -> int:
     """Write every table and figure of a study into a folder; return how many files."""
     record = StudyRecord.from_json(record.to_json())
     rows = record.table()

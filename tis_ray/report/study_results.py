@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
@@ -29,18 +28,19 @@ from tis_ray.report.record import StudyRecord
 from tis_ray.representations import REPRESENTATIONS
 from tis_ray.selectors import BASELINE
 from tis_ray.settings.grid import label
+from tis_ray.storage import Place, place
 
-RECORD = Path("report") / "record.json"
+RECORD = place("report") / "record.json"
 RUN_FLAGS = ("few_steps", "short_subset", "one_seed", "missing_metric", "unreadable")
 """Flags of a study's own table that hold for the pooled table too."""
 
 
-def is_study(folder: Path) -> bool:
+def is_study(folder: Place) -> bool:
     """Whether a folder is a run of ours that has been reported."""
     return (folder / RECORD).is_file()
 
 
-def study_results(folders: Sequence[Path]) -> Results:
+def study_results(folders: Sequence[Place]) -> Results:
     """Return the runs below `folders`, a task each, as one set of results.
 
     Budgets and seeds are the union over runs. Raises InputError where a record cannot be read,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -15,6 +14,7 @@ from tis_ray.methods import Method, Methods
 from tis_ray.section import Section
 from tis_ray.settings.model import BatchConfig, LoraConfig, ModelConfig
 from tis_ray.settings.training import TrainingConfig
+from tis_ray.storage import Place
 
 if TYPE_CHECKING:
     from tis_ray.data import StoredRow
@@ -122,7 +122,7 @@ class Build(Generic[S]):
     model: ModelConfig
     batch: BatchConfig
     device: str
-    checkpoints: tuple[Path, ...] = ()
+    checkpoints: tuple[Place, ...] = ()
 
 
 class GivenFolder(NamedTuple):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -16,6 +15,7 @@ from pydantic import (
 )
 
 from tis_ray.section import Section
+from tis_ray.storage import location
 
 TemplateName = Literal["tulu", "chat", "chatml"]
 
@@ -39,7 +39,7 @@ def _day_as_text(value: object) -> object:
 
 
 def _whole_path(path: str) -> str:
-    return str(Path(path).expanduser().absolute())  # workers have other working folders
+    return location(path)  # workers have other working folders
 
 
 class TemplateConfig(Section):

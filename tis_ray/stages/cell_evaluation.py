@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,6 +31,7 @@ from tis_ray.log import RunLog
 from tis_ray.metrics import METRICS, check_references
 from tis_ray.models.loading import from_anywhere, load_tokenizer
 from tis_ray.settings import EvaluationConfig, ModelConfig
+from tis_ray.storage import Place, listed
 from tis_ray.store import Artifact, TableRow, fingerprint, read_parquet, write_parquet
 from tis_ray.store.sides import Side, row_dicts
 
@@ -82,7 +82,7 @@ def _say_what_is_cut(config: Config, tasks: Sequence[Task], log: RunLog) -> None
 
 
 def _check_test_rows(config: Config, test: Artifact) -> None:
-    for path in sorted(test.path.glob("rows-*.parquet")):
+    for path in listed(test.path, "rows-*.parquet"):
         for row in row_dicts(path):
             answers = [turn["content"] for turn in row["messages"] if turn["role"] == "assistant"]
             for name in config.evaluation.metrics:
@@ -149,7 +149,7 @@ def _identity(name: str, settings: MetricSettings) -> object:
     return metric.identity(metric.Settings.model_validate(settings.get(metric.name, {})))
 
 
-def evaluate(model: Module, evaluation: Evaluation, folder: Path) -> dict[str, float]:
+def evaluate(model: Module, evaluation: Evaluation, folder: Place) -> dict[str, float]:
     """Measure a model; write the results of each row into `folder`; return the means."""
     tokenizer = load_tokenizer(evaluation.model)
     rows = [side.examples() for side in (evaluation.query, evaluation.test)]
@@ -157,7 +157,7 @@ def evaluate(model: Module, evaluation: Evaluation, folder: Path) -> dict[str, f
 
 
 def evaluate_without_template(
-    model: Module, evaluation: Evaluation, folder: Path
+    model: Module, evaluation: Evaluation, folder: Place
 ) -> dict[str, float]:
     """Do the same on prompts that are bare text; `plain_stop` ends the answers to them."""
     start = time.monotonic()
@@ -176,7 +176,7 @@ def _measure(
     rows: Sequence[list[TableRow]],
     evaluation: Evaluation,
     template: PromptTemplate,
-    folder: Path,
+    folder: Place,
 ) -> dict[str, float]:
     settings = evaluation.settings
     marks = end_marks(tokenizer, template)
@@ -219,7 +219,7 @@ def _plain_examples(side: Side, tokenizer: Any, max_length: int) -> list[TableRo
     return examples
 
 
-def row_values(folder: Path, metrics: Mapping[str, object]) -> dict[str, list[float]]:
+def row_values(folder: Place, metrics: Mapping[str, object]) -> dict[str, list[float]]:
     """Read each row's value of the metrics that are means over rows, from what `evaluate` wrote.
 
     What has no value for each row (a metric of lm-eval that is no mean) is left out.

@@ -5,11 +5,9 @@ An order is all that such a process knows. It is small: it is pickled, and goes 
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -29,6 +27,7 @@ from tis_ray.stages.cell_evaluation import (
     evaluate_without_template,
 )
 from tis_ray.stages.training_rows import Subset, progress_writer
+from tis_ray.storage import Place, remove_folder
 from tis_ray.store import Artifact, Clock, read_json, write_json
 from tis_ray.training.fsdp import gather_weights, set_weights, shard_model
 from tis_ray.training.loop import train
@@ -47,7 +46,7 @@ class TrainingOrder:
     """
 
     name: str
-    folder: Path
+    folder: Place
     subset: Subset | None
     model: ModelConfig
     lora: LoraConfig | None
@@ -73,8 +72,8 @@ class CellOrder(TrainingOrder):
 
     artifact: Artifact
     evaluation: Evaluation
-    note: Path
-    trained: Path | None
+    note: Place
+    trained: Place | None
     save: bool
     workers: int
 
@@ -102,7 +101,7 @@ def cell_loop(order: CellOrder) -> None:
         if clock is not None and whole is not None:
             metrics.setdefault("seconds_train", clock.seconds)
             metrics.update(_measured(whole, order))
-            shutil.rmtree(order.folder / "checkpoints", ignore_errors=True)
+            remove_folder(order.folder / "checkpoints")
             metrics["seconds"] = clock.seconds
             metrics["peak_mb"] = peak_mb()
             write_json(order.folder / "metrics.json", metrics)

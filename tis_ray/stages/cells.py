@@ -11,7 +11,6 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
@@ -33,6 +32,7 @@ from tis_ray.stages.constrain import Constrainer, random_fill
 from tis_ray.stages.context import Context
 from tis_ray.stages.ordering_artifact import StudyOrdering
 from tis_ray.stages.training_rows import Subset, training_progress
+from tis_ray.storage import Place, place
 from tis_ray.store import Artifact, fingerprint, read_json, read_lines, write_json, write_text
 from tis_ray.store.sides import Side
 
@@ -279,7 +279,7 @@ def _order(
     )
 
 
-def _trained(note: Path) -> Path | None:
+def _trained(note: Place) -> Place | None:
     """Return the folder of a cell with this very adapter that was measured on something else.
 
     The random subsets of several tasks are such cells, and a study that is given another metric.
@@ -333,7 +333,7 @@ def _keep_error(order: CellOrder, error: str) -> None:
         write_text(file, f"{error.rstrip()}\n{order.name}: its process {why or 'was lost'}\n")
 
 
-def run_cell(order: CellOrder, cluster: Cluster, workers: int, root: Path) -> None:
+def run_cell(order: CellOrder, cluster: Cluster, workers: int, root: Place) -> None:
     """Fine-tune and evaluate one cell (a Tune trial)."""
     artifact = order.artifact
     try:
@@ -380,5 +380,5 @@ def _result(cell: CellPlan, artifact: Artifact) -> Cell:
 def train_losses(cell: Cell) -> list[float]:
     """Read the loss after each step of a cell's training from its artifact; none for zero-shot."""
     assert cell.artifact is not None
-    losses: list[float] = read_json(Path(cell.artifact) / "metrics.json").get("train_loss", [])
+    losses: list[float] = read_json(place(cell.artifact) / "metrics.json").get("train_loss", [])
     return losses

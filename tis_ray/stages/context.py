@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from tis_ray.config import Config
 from tis_ray.distributed.connect import Cluster
 from tis_ray.log import RunLog
+from tis_ray.storage import Place
 
 
 @dataclass
@@ -19,6 +19,6 @@ class Context:
     log: RunLog
 
     @property
-    def root(self) -> Path:
+    def root(self) -> Place:
         """Folder of the artifacts."""
         return self.config.artifact_root

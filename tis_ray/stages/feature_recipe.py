@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from tis_ray.settings import ModelConfig
 from tis_ray.stages.context import Context
 from tis_ray.stages.given_checkpoints import untrained_checkpoints
 from tis_ray.stages.warmup import trained_checkpoints
+from tis_ray.storage import Place
 from tis_ray.store.codec import VERSION as CODEC_VERSION
 from tis_ray.store.sides import Side
 
@@ -97,7 +97,7 @@ def make_recipe(method: Representation, context: Context, pool: Side) -> Recipe:
     if method.code is not None:
         space["code"] = vars(method.code)
     weights_C = np.ones(1)
-    folders: tuple[Path, ...] = ()
+    folders: tuple[Place, ...] = ()
     warmup = method.warmup(settings)
     if warmup is not None:
         made = trained_checkpoints if warmup.trains else untrained_checkpoints

@@ -26,9 +26,9 @@ from tis_ray.stages.tokens import prompt_and_label
 from tis_ray.store import Artifact, TableRow, fingerprint, write_parquet
 from tis_ray.store.feature_store import (
     DamagedShardError,
+    FeaturePlace,
     FeatureShard,
     FeatureStore,
-    Place,
     rows_digest,
 )
 from tis_ray.store.feature_views import FeatureSet
@@ -189,7 +189,7 @@ class _View:
             )
         return sorted(files)
 
-    def _shards(self) -> Iterator[tuple[np.ndarray, pa.Table, list[Place | None]]]:
+    def _shards(self) -> Iterator[tuple[np.ndarray, pa.Table, list[FeaturePlace | None]]]:
         """Yield, for each shard, the positions of its wanted rows, its tokens, and their places."""
         files, everything = self.store.files(self.role), None
         for shard in range(self.side.shards):
@@ -199,9 +199,9 @@ class _View:
                 positions = np.flatnonzero(np.isin(table["row"].to_numpy(), self.wanted))
             keys = table["content"].take(positions).to_pylist()
             file = files.get(rows_digest(keys))
-            places: list[Place | None] = []
+            places: list[FeaturePlace | None] = []
             if file is not None:
-                places = [Place(file, i) for i in range(len(keys))]
+                places = [FeaturePlace(file, i) for i in range(len(keys))]
             elif keys:
                 # Rows that were in another shard once; needed when a pool grew or was reordered.
                 everything = self.store.places(self.role) if everything is None else everything

@@ -8,7 +8,6 @@ that a warm-up would have been trained on.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from tis_ray.batches.threads import cpu_threads
 from tis_ray.distributed.task import run_task
@@ -27,6 +26,7 @@ from tis_ray.settings import LoraConfig, ModelConfig, TrainingConfig
 from tis_ray.stages.context import Context
 from tis_ray.stages.training_rows import Subset, progress_writer, training_progress
 from tis_ray.stages.warmup_rows import Sample, warmup_sample
+from tis_ray.storage import Place, place
 from tis_ray.store import Artifact, file_digest, folder_digest
 from tis_ray.store.sides import Side
 from tis_ray.training.checkpoints import Checkpoint, checkpoints, write_checkpoint
@@ -138,14 +138,14 @@ def _require_same_lora(warmup: Warmup, source: GivenCheckpoint) -> None:
 
 def _earlier(given: GivenFolder) -> list[Checkpoint]:
     """Return the checkpoints of a warm-up of ours, if that is what the folder is."""
-    return checkpoints(Path(given.path).expanduser())
+    return checkpoints(place(given.path))
 
 
 def _sources(warmup: Warmup) -> list[GivenCheckpoint]:
     """Return the given adapters, oldest first; none if the adapters are to be as they begin."""
     if warmup.given is None:
         return []
-    folder, field = Path(warmup.given.path).expanduser(), warmup.given.field
+    folder, field = place(warmup.given.path), warmup.given.field
     found = trainer_checkpoints(folder, field)
     if warmup.adapter is None:
         if found:
@@ -226,7 +226,7 @@ class MakeOrder:
     device: str
 
 
-def make_checkpoints(order: MakeOrder, folder: Path, subset: Subset | None) -> float:
+def make_checkpoints(order: MakeOrder, folder: Place, subset: Subset | None) -> float:
     """Write `epoch-*` into `folder`; return the peak memory in MB (runs where an actor would).
 
     subset: the rows that moments are estimated from; None if all are read.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ import pyarrow as pa
 
 from tis_ray.log import peak_mb
 from tis_ray.selectors.constraints import Filled
+from tis_ray.storage import Place
 from tis_ray.store import Artifact, read_json, read_parquet, write_json, write_parquet
 from tis_ray.store.columns import Column, schema_of
 from tis_ray.store.sides import Side
@@ -61,7 +61,7 @@ class StudyOrdering:
         return f"{self.representation}-{self.selector}{tail}"
 
     @property
-    def file(self) -> Path:
+    def file(self) -> Place:
         """The ordering's file."""
         return self.artifact / "ordering.parquet"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -16,6 +15,7 @@ from tis_ray.data.overlap import row_words
 from tis_ray.distributed.shards import ShardFacts, map_shards, pending
 from tis_ray.settings import OverlapConfig
 from tis_ray.stages.context import Context
+from tis_ray.storage import Place, listed
 from tis_ray.store import Artifact, read_parquet, read_tables, write_parquet
 from tis_ray.store.sides import row_dicts
 
@@ -28,7 +28,7 @@ RUNS = pa.schema([("hash", pa.uint64()), ("row", pa.int64()), ("place", pa.int32
 class FindRuns:
     """Leaves the runs of words of one shard of the pool."""
 
-    def __init__(self, pool: Path, out: Path, n: int) -> None:
+    def __init__(self, pool: Place, out: Place, n: int) -> None:
         self.pool, self.out, self.n = pool, out, n
 
     def __call__(self, shard: int) -> ShardFacts:
@@ -94,9 +94,9 @@ def equal_rows(contents: Sequence[str]) -> dict[int, int]:
     return equal
 
 
-def _parts(folder: Path, left_out: np.ndarray) -> Iterator[Runs]:
+def _parts(folder: Place, left_out: np.ndarray) -> Iterator[Runs]:
     """Yield all runs but those of some rows, in parts that fit into memory."""
-    paths = sorted(folder.glob("runs-*.parquet"))
+    paths = listed(folder, "runs-*.parquet")
     total = sum(read_parquet(path, ["row"]).num_rows for path in paths)
     parts = max(1, -(-total // RUNS_IN_MEMORY))
     for part in range(parts):
@@ -109,15 +109,15 @@ def _parts(folder: Path, left_out: np.ndarray) -> Iterator[Runs]:
         yield Runs.joined(runs)
 
 
-def _words_of(pool: Path, wanted: Sequence[int]) -> dict[int, list[str]]:
+def _words_of(pool: Place, wanted: Sequence[int]) -> dict[int, list[str]]:
     rows = set(wanted)
     return {
         row["row"]: row_words(cast(Row, row))
-        for path in sorted(pool.glob("rows-*.parquet"))
+        for path in listed(pool, "rows-*.parquet")
         for row in row_dicts(path)
         if row["row"] in rows
     }
 
 
-def _shard(pool: Path, shard: int) -> Path:
+def _shard(pool: Place, shard: int) -> Place:
     return pool / f"rows-{shard:05d}.parquet"

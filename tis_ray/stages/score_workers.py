@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -18,6 +17,7 @@ from tis_ray.representations.similarity import QuerySide, Scored
 from tis_ray.settings import Section
 from tis_ray.stages.feature_recipe import Recipe
 from tis_ray.stages.featurize import RowReader
+from tis_ray.storage import Place
 from tis_ray.store import TableRow, write_npy, write_parquet
 from tis_ray.store.feature_views import FeatureSet
 from tis_ray.store.sides import QUARANTINE, Side
@@ -28,7 +28,7 @@ class _Writer:
 
     KIND: ClassVar[str] = ""
 
-    def __init__(self, out: Path, stride: int = 1) -> None:
+    def __init__(self, out: Place, stride: int = 1) -> None:
         self.out, self.stride = out, stride
 
     def write_queries(self, rows_M: np.ndarray) -> None:
@@ -65,7 +65,7 @@ class ScoreStored(_Writer):
 
     KIND = "stored features"
 
-    def __init__(self, query: FeatureSet, pool: FeatureSet, out: Path, stride: int = 1) -> None:
+    def __init__(self, query: FeatureSet, pool: FeatureSet, out: Place, stride: int = 1) -> None:
         super().__init__(out, stride)
         self.pool, self.queries = pool, _query_side(query)
         self.count = sum(len(query.rows("query", s)) for s in range(query.shards["query"]))
@@ -92,7 +92,7 @@ class ScoreStreamed(_Writer):
         query: FeatureSet,
         sides: dict[str, Side],
         wanted: np.ndarray | None,
-        out: Path,
+        out: Place,
         stride: int = 1,
     ) -> None:
         super().__init__(out, stride)
@@ -126,7 +126,7 @@ class ScoreExact(_Writer):
         recipe: Recipe,
         sides: dict[str, Side],
         wanted: np.ndarray | None,
-        out: Path,
+        out: Place,
         stride: int = 1,
     ) -> None:
         super().__init__(out, stride)
@@ -160,7 +160,7 @@ class ScoreRows(_Writer):
         method: Representation,
         settings: Section,
         sides: dict[str, Side],
-        out: Path,
+        out: Place,
         stride: int = 1,
     ) -> None:
         super().__init__(out, stride)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar, Literal, Protocol
 
 import numpy as np
@@ -27,6 +26,7 @@ from tis_ray.representations import Representation
 from tis_ray.stages.context import Context
 from tis_ray.stages.feature_recipe import Recipe
 from tis_ray.stages.score_workers import ScoreExact, ScoreRows, ScoreStored, ScoreStreamed
+from tis_ray.storage import Place, listed
 from tis_ray.store import (
     Artifact,
     count_rows,
@@ -133,7 +133,7 @@ def score_rows(method: Representation, sides: dict[str, Side], context: Context)
     return _score(method.name, inputs, way, context)
 
 
-def score_folders(pool: Path, query: Path, out: Path) -> Path:
+def score_folders(pool: Place, query: Place, out: Place) -> Place:
     """Score one run's pool features against another run's queries, in this process.
 
     Writes `scores.npy` (M, N), `columns.npy` and `queries.npy` (row numbers of both sides), what these
@@ -234,7 +234,7 @@ def _score(name: str, inputs: Mapping[str, object], way: _Way, context: Context)
     return artifact
 
 
-def _score_shards(name: str, way: _Way, out: Path, context: Context) -> float:
+def _score_shards(name: str, way: _Way, out: Place, context: Context) -> float:
     """Score the shards that are missing in `out`; return the peak memory of the actors in MB."""
     todo = pending(out, "scores-{:05d}.npy", way.shards)
     stride = max(1, way.columns // CERTIFIED_COLUMNS)
@@ -249,11 +249,11 @@ def _score_shards(name: str, way: _Way, out: Path, context: Context) -> float:
     return totals["peak_mb"]
 
 
-def _lost_rows(folder: Path) -> pa.Table:
+def _lost_rows(folder: Place) -> pa.Table:
     """Return the rows without a score, each once: every worker lists the queries among them."""
     lost = {
         tuple(row.values()): row
-        for path in sorted(folder.glob("lost-*.parquet"))
+        for path in listed(folder, "lost-*.parquet")
         for row in read_parquet(path).to_pylist()
     }
     return pa.Table.from_pylist(list(lost.values()), QUARANTINE)
@@ -265,13 +265,13 @@ def read_certificate(scores: Artifact) -> RecordedCertificate:
     return recorded
 
 
-def _certificate(folder: Path, kind: str) -> dict[str, object]:
-    noises = [read_npy(path) for path in sorted(folder.glob("noise-*.npy"))]
+def _certificate(folder: Place, kind: str) -> dict[str, object]:
+    noises = [read_npy(path) for path in listed(folder, "noise-*.npy")]
     if not noises:
         return {"projection": False, "kind": kind}
     sums_M, squares_M = np.sum(noises, axis=0)
     count = count_rows(folder, "rows-*.parquet")
-    samples = [read_npy(path) for path in sorted(folder.glob("sample-*.npy"))]
+    samples = [read_npy(path) for path in listed(folder, "sample-*.npy")]
     scores_Ms, noise_Ms = np.concatenate(samples, axis=2)
     measured = certificate(scores_Ms, sums_M, squares_M, count, SHARES, noise_Ms=noise_Ms)
     return {"projection": True, "kind": kind, **measured.to_dict()}
@@ -285,7 +285,7 @@ def _noise_note(artifact: Artifact) -> str:
     return f"noise {recorded['noise']:.4f}; top 5% agree with exact scores to about {overlap:.0%}"
 
 
-def _rows(folder: Path, shard: int) -> np.ndarray:
+def _rows(folder: Place, shard: int) -> np.ndarray:
     table = read_parquet(folder / f"rows-{shard:05d}.parquet", columns=["row"])
     rows: np.ndarray = table["row"].to_numpy()
     return rows

@@ -12,7 +12,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -37,6 +36,7 @@ from tis_ray.settings import OverlapConfig
 from tis_ray.stages.context import Context
 from tis_ray.stages.pool_duplicates import pool_duplicates
 from tis_ray.stages.tokens import read_side
+from tis_ray.storage import Place, listed
 from tis_ray.store import (
     Artifact,
     read_ids,
@@ -176,11 +176,11 @@ class FindOverlaps:
 
     def __init__(
         self,
-        pool: Path,
-        targets: dict[TargetSide, list[Path]],
-        out: Path,
+        pool: Place,
+        targets: dict[TargetSide, list[Place]],
+        out: Place,
         settings: OverlapConfig,
-        frequencies: Path | None = None,
+        frequencies: Place | None = None,
         encoder: EmbedSettings | None = None,
         device: str = "cpu",
     ) -> None:
@@ -251,7 +251,7 @@ def _find_overlaps(
         todo = pending(artifact.path, "frequencies-{:05d}.json", shards)
         map_shards(FindOverlaps, arguments, todo, context, "screen: words", light=True)
         total: Counter[str] = Counter()
-        for path in sorted(artifact.path.glob("frequencies-*.json")):
+        for path in listed(artifact.path, "frequencies-*.json"):
             total.update(read_json(path))
         frequencies = {"rows": pool.manifest().rows, "frequencies": dict(sorted(total.items()))}
         write_json(counted, frequencies)
@@ -296,8 +296,8 @@ def _dropped(settings: OverlapConfig, overlaps: list[Overlap]) -> list[dict[str,
     return [dropped[name] for name in sorted(dropped)]
 
 
-def _rows_of(folder: Path) -> Iterator[Row]:
-    for path in sorted(folder.glob("rows-*.parquet")):
+def _rows_of(folder: Place) -> Iterator[Row]:
+    for path in listed(folder, "rows-*.parquet"):
         yield from (cast(Row, row) for row in row_dicts(path))
 
 

@@ -11,9 +11,7 @@ on who came first, so two searches may differ; a search is an artifact, and a st
 from __future__ import annotations
 
 import math
-import shutil
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -30,6 +28,7 @@ from tis_ray.settings.grid import Point, label, placed, points
 from tis_ray.stages.cell_training import TrainingOrder, ordered_model
 from tis_ray.stages.context import Context
 from tis_ray.stages.training_rows import Subset, sample_rows
+from tis_ray.storage import Place, remove_folder
 from tis_ray.store import Artifact, find_json, read_json, write_json
 from tis_ray.store.sides import Side
 from tis_ray.training.loop import train
@@ -65,7 +64,7 @@ def search(
         results = _results(trials, artifact, config.finetune.epochs)
         write_json(artifact / RESULTS, results)
         for name in map(label, trials):
-            shutil.rmtree(artifact / name, ignore_errors=True)
+            remove_folder(artifact / name)
         artifact.commit(
             rows=size,
             seconds=clock.seconds,
@@ -192,7 +191,7 @@ def run_trial(order: TrialOrder) -> None:
             report_trial({"query_loss": math.inf, "epoch": len(losses) + 1})
 
 
-def _losses(folder: Path) -> list[float]:
+def _losses(folder: Place) -> list[float]:
     """Return the query loss after each epoch so far."""
     progress = find_json(folder / "losses.json") or {}
     return [math.inf if loss is None else float(loss) for loss in progress.get("query_loss", [])]

@@ -10,7 +10,6 @@ None where they are not kept, and looks at FEATURE_ROWS rows of a side at most.
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from statistics import mean
 from typing import TypedDict
 
@@ -36,6 +35,7 @@ from tis_ray.distributed.shards import ShardFacts, map_shards, pending
 from tis_ray.stages.cells import CellPlan
 from tis_ray.stages.context import Context
 from tis_ray.stages.rows_to_scores import Represented
+from tis_ray.storage import Place
 from tis_ray.store import Artifact, fingerprint, read_json, write_json
 from tis_ray.store.feature_views import FeatureSet, SideFeatures
 from tis_ray.store.score_matrix import ScoreMatrix
@@ -156,11 +156,11 @@ class MeasureSubset:
 
     def __init__(
         self,
-        scores: Path,
+        scores: Place,
         items: list[np.ndarray],
         features: FeatureSet | None,
         pool_mmd: RecordedMmd | None,
-        out: Path,
+        out: Place,
     ) -> None:
         self.matrix, self.items = ScoreMatrix(scores), items
         self.pool_mmd, self.out = pool_mmd, out

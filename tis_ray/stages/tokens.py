@@ -12,7 +12,6 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from itertools import islice
-from pathlib import Path
 from typing import Any, cast
 
 import pyarrow as pa
@@ -42,6 +41,7 @@ from tis_ray.settings import AnySource, ModelConfig
 from tis_ray.stages.context import Context
 from tis_ray.stages.row_facts import RowFacts
 from tis_ray.stages.side_report import side_lines
+from tis_ray.storage import Place, place
 from tis_ray.store import (
     Artifact,
     TableRow,
@@ -80,7 +80,7 @@ def prepare_side(
     of rows that go to the quarantine, with reason and detail.
     """
     config = context.config
-    label = name if model is None else f"{name} for {Path(model.name).name}"
+    label = name if model is None else f"{name} for {place(model.name).name}"
     model = model or config.model
     shards = int(rows.manifest().details["shards"])
     tokens = Artifact(
@@ -197,8 +197,8 @@ class Tokenise:
 
     def __init__(
         self,
-        rows: Path,
-        out: Path,
+        rows: Place,
+        out: Place,
         side: SideName,
         model: ModelConfig,
         template: Template,
@@ -210,7 +210,7 @@ class Tokenise:
         self.tokenizer = load_tokenizer(model)
 
     @classmethod
-    def for_side(cls, config: Config, rows: Path, side: SideName) -> Tokenise:
+    def for_side(cls, config: Config, rows: Place, side: SideName) -> Tokenise:
         """Return the encoder of one side of a study; it writes nothing until it is called."""
         data = config.data
         return cls(rows, rows, side, config.model, data.template, data.max_length)

@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import torch.distributed as dist
 
 from tis_ray.batches import Example
+from tis_ray.storage import Place
 from tis_ray.store import file_digest, find_json, read_parquet, write_json, write_parquet
 from tis_ray.store.sides import TOKENS, Side
 
@@ -25,17 +25,17 @@ class LostRowsError(RuntimeError):
 class Subset:
     """Rows to train on: their file, how many they are, and the digest of the file's bytes."""
 
-    file: Path
+    file: Place
     rows: int
     digest: str
 
     @classmethod
-    def write(cls, file: Path, pool: Side, positions: np.ndarray) -> Subset:
+    def write(cls, file: Place, pool: Side, positions: np.ndarray) -> Subset:
         """Write the pool's token rows at `positions`, in that order, for a training to read."""
         return cls.write_tokens(file, take_examples(pool, positions))
 
     @classmethod
-    def write_tokens(cls, file: Path, tokens: pa.Table) -> Subset:
+    def write_tokens(cls, file: Place, tokens: pa.Table) -> Subset:
         """Write token rows for a training to read."""
         write_parquet(file, tokens)
         return cls(file, tokens.num_rows, file_digest(file))
@@ -81,7 +81,7 @@ def take_examples(pool: Side, positions: np.ndarray) -> pa.Table:
     return pa.concat_tables([table for _, table in parts]).take(order).cast(TOKENS)
 
 
-def progress_writer(folder: Path) -> Callable[[int, int], None]:
+def progress_writer(folder: Place) -> Callable[[int, int], None]:
     """Return a callback that leaves `progress.json` for whoever watches, at most once a second."""
     written = 0.0
 
@@ -95,7 +95,7 @@ def progress_writer(folder: Path) -> Callable[[int, int], None]:
     return write
 
 
-def training_progress(folder: Path) -> tuple[int, int]:
+def training_progress(folder: Place) -> tuple[int, int]:
     """Return (step, total) of the training in `folder`; (0, 0) before its first step."""
     progress = find_json(folder / "progress.json")
     return (0, 0) if progress is None else (progress["step"], progress["total"])

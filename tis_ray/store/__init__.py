@@ -8,15 +8,16 @@ from tis_ray.store.atomic import (
     write_csv,
     write_json,
     write_lines,
+    write_new,
     write_npy,
     write_parquet,
     write_text,
+    written_folder,
 )
 from tis_ray.store.clock import Clock
 from tis_ray.store.files import (
     TableRow,
     append_line,
-    appending,
     count_rows,
     find_json,
     read_ids,
@@ -35,7 +36,6 @@ __all__ = [
     "Manifest",
     "TableRow",
     "append_line",
-    "appending",
     "atomic_path",
     "canonical_json",
     "count_rows",
@@ -56,7 +56,9 @@ __all__ = [
     "write_csv",
     "write_json",
     "write_lines",
+    "write_new",
     "write_npy",
     "write_parquet",
     "write_text",
+    "written_folder",
 ]

@@ -10,13 +10,14 @@ may trust every file beside it; whoever does not continues from the shards that 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from tis_ray.errors import InputError
-from tis_ray.store.atomic import write_bytes, write_json
+from tis_ray.storage import AnyPlace, Place, place
+from tis_ray.store.atomic import write_bytes, write_new
 from tis_ray.store.clock import Clock
 from tis_ray.store.files import read_json
 from tis_ray.store.fingerprint import fingerprint
@@ -46,7 +47,7 @@ class Artifact:
     """A stage's output folder, found by the fingerprint of its inputs."""
 
     def __init__(
-        self, root: str | Path, stage: str, inputs: Mapping[str, object], version: int = 1
+        self, root: AnyPlace, stage: str, inputs: Mapping[str, object], version: int = 1
     ) -> None:
         """Name the artifact; `version` is of the stage's code, raised when its results change."""
         self.stage = stage
@@ -54,7 +55,7 @@ class Artifact:
         self.version = version
         named = {"stage": stage, "version": version, "schema": SCHEMA_VERSION}
         self.fingerprint = fingerprint({**inputs, **named})
-        self.path = Path(root).absolute() / f"{stage}-{self.fingerprint}"
+        self.path: Place = place(root).absolute() / f"{stage}-{self.fingerprint}"
 
     @property
     def complete(self) -> bool:
@@ -87,7 +88,9 @@ class Artifact:
             details=dict(details or {}),
             version=self.version,
         )
-        write_json(self.path / "manifest.json", asdict(manifest))
+        content = json.dumps(asdict(manifest), indent=2, ensure_ascii=False, allow_nan=False)
+        if not write_new(self.path / "manifest.json", f"{content}\n".encode()):
+            manifest = self.manifest()  # another driver was faster: the artifact is the same
         (self.path / Clock.FILE).unlink(missing_ok=True)
         write_bytes(self.path / "_SUCCESS", b"")
         return manifest
@@ -96,14 +99,14 @@ class Artifact:
         """Read the manifest of a complete artifact; errors are those of `read_manifest`."""
         return read_manifest(self.path)
 
-    def __truediv__(self, name: str) -> Path:
+    def __truediv__(self, name: str) -> Place:
         return self.path / name
 
     def __repr__(self) -> str:
         return f"Artifact({self.path.name}, complete={self.complete})"
 
 
-def read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: Place) -> Manifest:
     """Read the manifest in an artifact's folder. Raises InputError if it is gone, cut or not ours."""
     path = folder / "manifest.json"
     content = read_json(path)

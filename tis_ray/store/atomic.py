@@ -1,9 +1,14 @@
-"""Writing files that appear whole or not at all: write beside the target, flush to disk, rename."""
+"""Writing files that appear whole or not at all.
+
+On a disk: write beside the target, flush, rename. In a bucket an object appears whole by itself: it is written
+on this machine first, and put there in one go.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import tempfile
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -14,15 +19,23 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
+from tis_ray.storage import AnyPlace, Place, place
+
 
 @contextmanager
-def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path in the target's folder; rename it to `path` if the block succeeds.
+def atomic_path(path: AnyPlace) -> Iterator[Path]:
+    """Yield a temporary path on this machine, whose file becomes `path` if the block succeeds.
 
-    The rename is atomic on one file system, so a reader never sees half a file. When the block
-    raises, the temporary file is removed and `path` is as it was.
+    On a disk it lies in the target's folder and is renamed, which is atomic on one file system, so a
+    reader never sees half a file. When the block raises, it is removed and `path` is as it was.
     """
-    target = Path(path)
+    target = place(path)
+    if not isinstance(target, Path):
+        with tempfile.TemporaryDirectory(prefix="tis_ray-") as folder:
+            temporary = Path(folder) / target.name
+            yield temporary
+            target.fs.put_file(str(temporary), target.path)
+        return
     target.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last: some writers (numpy) add their own when it is missing.
     temporary = target.with_name(f".{target.stem}.{uuid.uuid4().hex[:8]}.tmp{target.suffix}")
@@ -35,36 +48,80 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
+@contextmanager
+def written_folder(folder: Place) -> Iterator[Path]:
+    """Yield a folder on this machine whose files are in `folder` when the block ends: itself, on a disk.
+
+    Files of earlier blocks stay. Nothing is written to a bucket when the block raises.
+    """
+    if isinstance(folder, Path):
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="tis_ray-") as temporary:
+        here = Path(temporary) / folder.name
+        here.mkdir()
+        yield here
+        for file in sorted(path for path in here.rglob("*") if path.is_file()):
+            folder.fs.put_file(str(file), (folder / file.relative_to(here).as_posix()).path)
+
+
+def write_bytes(path: AnyPlace, content: bytes) -> None:
     """Write bytes atomically."""
+    target = place(path)
+    if not isinstance(target, Path):
+        target.write_bytes(content)
+        return
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
 
 
-def write_text(path: str | os.PathLike[str], text: str) -> None:
+def write_new(path: AnyPlace, content: bytes) -> bool:
+    """Write a file that is not there yet; return False, and leave the one that is, where there is one.
+
+    Of several who write it at once one does: by a link on a disk, by a condition of the put in a bucket.
+    """
+    target = place(path)
+    try:
+        if not isinstance(target, Path):
+            target.fs.pipe_file(target.path, content, mode="create")
+            return True
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.stem}.{uuid.uuid4().hex[:8]}.tmp{target.suffix}")
+        try:
+            write_bytes(temporary, content)
+            os.link(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except FileExistsError:
+        return False
+    return True
+
+
+def write_text(path: AnyPlace, text: str) -> None:
     """Write a text as UTF-8, atomically."""
     write_bytes(path, text.encode())
 
 
-def write_json(path: str | os.PathLike[str], value: object) -> None:
+def write_json(path: AnyPlace, value: object) -> None:
     """Write a value as indented JSON (UTF-8), atomically."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     write_bytes(path, (text + "\n").encode())
 
 
-def write_npy(path: str | os.PathLike[str], array: np.ndarray) -> None:
+def write_npy(path: AnyPlace, array: np.ndarray) -> None:
     """Write one array as .npy, atomically."""
     with atomic_path(path) as temporary:
         np.save(temporary, array, allow_pickle=False)
 
 
-def write_csv(path: str | os.PathLike[str], table: pa.Table, delimiter: str = ",") -> None:
+def write_csv(path: AnyPlace, table: pa.Table, delimiter: str = ",") -> None:
     """Write a table as CSV, atomically."""
     with atomic_path(path) as temporary:
         pacsv.write_csv(table, temporary, pacsv.WriteOptions(delimiter=delimiter))
 
 
-def write_lines(path: str | os.PathLike[str], lines: Iterable[str]) -> None:
+def write_lines(path: AnyPlace, lines: Iterable[str]) -> None:
     """Write lines of UTF-8 text as they come, atomically."""
     with (
         atomic_path(path) as temporary,
@@ -73,13 +130,13 @@ def write_lines(path: str | os.PathLike[str], lines: Iterable[str]) -> None:
         file.writelines(f"{line}\n" for line in lines)
 
 
-def write_arrow(path: str | os.PathLike[str], table: pa.Table) -> None:
+def write_arrow(path: AnyPlace, table: pa.Table) -> None:
     """Write a table as an Arrow (Feather) file, atomically."""
     with atomic_path(path) as temporary, pa.ipc.new_file(temporary, table.schema) as file:
         file.write_table(table.unify_dictionaries())
 
 
-def write_parquet(path: str | os.PathLike[str], table: pa.Table) -> None:
+def write_parquet(path: AnyPlace, table: pa.Table) -> None:
     """Write a table as Parquet, atomically. Equal tables give equal bytes."""
     with atomic_path(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")

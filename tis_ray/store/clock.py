@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from contextlib import AbstractContextManager
-from pathlib import Path
 from threading import Event
 
 from tis_ray.background import in_background
+from tis_ray.storage import Place
 from tis_ray.store.atomic import write_json
 from tis_ray.store.files import find_json
 
@@ -23,7 +23,7 @@ class Clock:
 
     FILE = "clock.json"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Place) -> None:
         self._file = folder / self.FILE
         self._began = time.monotonic()
         marks = find_json(self._file)

@@ -24,6 +24,7 @@ import xxhash
 from safetensors import SafetensorError, safe_open
 
 from tis_ray.errors import InputError
+from tis_ray.storage import AnyPlace, Place, followed, listed, local_file, place
 from tis_ray.store.atomic import write_bytes, write_json
 from tis_ray.store.codec import Encoded, decode, encode
 from tis_ray.store.files import find_json
@@ -52,7 +53,7 @@ class FeatureShard:
     columns: dict[str, np.ndarray] = field(default_factory=dict)
 
 
-class Place(NamedTuple):
+class FeaturePlace(NamedTuple):
     """Where a row's feature lies: a file of the store and the row's position in it."""
 
     file: str
@@ -69,20 +70,22 @@ class _ShardFacts(TypedDict):
 class FeatureStore:
     """The shards of one space, for both sides ("pool" and "query")."""
 
-    def __init__(self, root: str | Path, space: Mapping[str, object]) -> None:
+    def __init__(self, root: AnyPlace, space: Mapping[str, object]) -> None:
         self.space = space
         self.fingerprint = fingerprint(space)
-        self.path = Path(root).absolute() / f"store-{space['representation']}-{self.fingerprint}"
+        self.path: Place = (
+            place(root).absolute() / f"store-{space['representation']}-{self.fingerprint}"
+        )
 
     @classmethod
-    def open(cls, folder: str | Path) -> FeatureStore:
+    def open(cls, folder: AnyPlace) -> FeatureStore:
         """Open a store by its folder. Raises InputError if there is none."""
-        folder = Path(folder).resolve()
-        space = find_json(folder / "space.json")
+        home = followed(place(folder))
+        space = find_json(home / "space.json")
         if space is None:
             raise InputError(f"{folder}: holds no feature store (space.json is missing)")
-        store = cls(folder.parent, space)
-        store.path = folder
+        store = cls(home.parent, space)
+        store.path = home
         return store
 
     def write(self, side: str, shard: FeatureShard, dtype: str) -> str:
@@ -136,35 +139,38 @@ class FeatureStore:
 
     def files(self, side: str) -> dict[str, str]:
         """Return the shards that are there: file names by the digest of their rows."""
-        paths = sorted((self.path / side).glob(f"*{SUFFIX}"))
+        paths = listed((self.path / side), f"*{SUFFIX}")
         return {path.name.partition("-")[0]: path.name for path in paths}
 
-    def places(self, side: str) -> dict[str, Place]:
+    def places(self, side: str) -> dict[str, FeaturePlace]:
         """Return where each row of every shard lies, by row key. Reads the keys, not the values."""
-        places: dict[str, Place] = {}
+        places: dict[str, FeaturePlace] = {}
         for file in self.files(side).values():
             try:
-                with safe_open(self.path / side / file, framework="np") as shard:
+                with safe_open(local_file(self.path / side / file), framework="np") as shard:
                     keys = _hex_keys(shard.get_tensor("keys"))
             except (SafetensorError, OSError):
                 self._put_aside(self.path / side / file)
                 continue  # its rows are missing now, and will be computed again
-            places |= {key: Place(file, position) for position, key in enumerate(keys)}
+            places |= {key: FeaturePlace(file, position) for position, key in enumerate(keys)}
         return places
 
     def unusable(self, side: str, file: str) -> dict[int, str]:
         """Return the positions of a shard's rows that have no feature, and why."""
-        with safe_open(self.path / side / file, framework="np") as shard:
+        with safe_open(local_file(self.path / side / file), framework="np") as shard:
             facts = json.loads(shard.metadata()["tis_ray"])
         return {int(position): reason for position, reason in facts["unusable"].items()}
 
-    def _put_aside(self, path: Path) -> None:
-        path.replace(path.with_suffix(".damaged"))
+    def _put_aside(self, path: Place) -> None:
+        if isinstance(path, Path):
+            path.replace(path.with_suffix(".damaged"))
+        else:
+            path.fs.mv(path.path, path.with_suffix(".damaged").path)
 
     def _load(self, side: str, file: str) -> tuple[dict[str, np.ndarray], _ShardFacts]:
         path = self.path / side / file
         try:
-            content = path.read_bytes()
+            content = local_file(path).read_bytes()
         except FileNotFoundError:
             raise DamagedShardError(f"{path}: this feature shard is missing") from None
         checksum = path.stem.partition("-")[2]

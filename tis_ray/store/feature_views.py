@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from tis_ray.errors import InputError
+from tis_ray.storage import Place, followed
 from tis_ray.store.artifact import Artifact, read_manifest
 from tis_ray.store.feature_store import FeatureStore
 from tis_ray.store.files import read_parquet
@@ -129,9 +129,9 @@ def combine(values_ECK: np.ndarray, weights_C: np.ndarray) -> np.ndarray:
     return scaled.reshape(examples, checkpoints * width)
 
 
-def open_features(folder: Path) -> FeatureSet:
+def open_features(folder: Place) -> FeatureSet:
     """Open the `features-*` artifact that a run left. Raises InputError if it is not whole."""
-    folder = folder.resolve()
+    folder = followed(folder)
     if not (folder / "_SUCCESS").exists():
         raise InputError(f"{folder}: holds no finished features; give a `features-*` artifact")
     manifest = read_manifest(folder)

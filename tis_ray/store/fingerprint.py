@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 from pathlib import Path
+
+from tis_ray.storage import Place, content_digest, place, relative_to
 
 
 def canonical_json(value: object) -> str:
@@ -24,33 +25,23 @@ def fingerprint(value: object) -> str:
 
 
 def folder_digest(
-    folder: str | Path, pattern: str = "**/*", ignored: tuple[str, ...] = (".md",)
+    folder: str | Path | Place, pattern: str = "**/*", ignored: tuple[str, ...] = (".md",)
 ) -> str:
     """Return the hash of the relative names and the bytes of the files that match `pattern`.
 
     Files whose names end in one of `ignored` are left out, and so are hidden ones.
     """
-    folder = Path(folder)
+    folder = place(folder)
     digest = hashlib.blake2b(digest_size=16)
     for path in sorted(path for path in folder.glob(pattern) if path.is_file()):
-        name = path.relative_to(folder)
-        if path.suffix in ignored or any(part.startswith(".") for part in name.parts):
+        name = relative_to(path, folder)
+        if path.suffix in ignored or any(part.startswith(".") for part in name.split("/")):
             continue
-        state = path.stat()
-        digest.update(name.as_posix().encode() + b"\0")
-        digest.update(_file_digest(path, state.st_size, state.st_mtime_ns))
+        digest.update(name.encode() + b"\0")
+        digest.update(content_digest(path))
     return digest.hexdigest()
 
 
-def file_digest(file: str | Path) -> str:
+def file_digest(file: str | Path | Place) -> str:
     """Return the hash of a file's bytes."""
-    path = Path(file)
-    state = path.stat()
-    return _file_digest(path, state.st_size, state.st_mtime_ns).hex()[:32]
-
-
-@functools.lru_cache(maxsize=4096)
-def _file_digest(path: Path, size: int, modified_ns: int) -> bytes:
-    """Return the hash of a file. Every cell of a study asks for the same gigabytes of weights."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "blake2b").digest()
+    return content_digest(place(file)).hex()[:32]

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tis_ray.errors import InputError
+from tis_ray.storage import local_file, place
 from tis_ray.store.files import TableRow
 from tis_ray.store.fingerprint import file_digest
 from tis_ray.store.matrix_files import split_name
@@ -180,10 +181,10 @@ def _is_table(path: str) -> bool:
 
 
 def _file(path: str, key: str) -> Path:
-    file = Path(path).expanduser()
+    file = place(path)
     if not file.is_file():
         raise InputError(f"{key}: {path} is not a file; check the path")
-    return file
+    return local_file(file)
 
 
 def _table(path: str, key: str, column: str | None) -> pa.Table:

@@ -7,7 +7,6 @@ file is ever unpickled.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tis_ray.errors import InputError
+from tis_ray.storage import AnyPlace, Place, local_file, place
 from tis_ray.store.torch_files import safetensors_arrays, torch_arrays
 
 KINDS = (".npy", ".npz", ".pt", ".pth", ".safetensors")
@@ -24,16 +24,16 @@ Matrix = NDArray[np.floating]
 """Values; a `numpy.ma.MaskedArray` where some are missing."""
 
 
-def split_name(path: str | os.PathLike[str]) -> tuple[Path, str | None]:
+def split_name(path: AnyPlace) -> tuple[Place, str | None]:
     """Return a file, and the name of the array in it that is meant, if `path` has one after a colon."""
-    text = os.fspath(path)
+    text = str(path)
     before, colon, name = text.rpartition(":")
-    if colon and name and before.endswith(KINDS) and not Path(text).expanduser().exists():
-        return Path(before).expanduser(), name
-    return Path(text).expanduser(), None
+    if colon and name and before.endswith(KINDS) and not place(text).exists():
+        return place(before), name
+    return place(text), None
 
 
-def open_matrix(path: str | os.PathLike[str]) -> Matrix:
+def open_matrix(path: AnyPlace) -> Matrix:
     """Return a file's array; float32 and float64 of an .npy stay on disk until they are looked at.
 
     float16, bfloat16 and integers are converted. Raises InputError, naming the file, when it is missing,
@@ -46,7 +46,7 @@ def open_matrix(path: str | os.PathLike[str]) -> Matrix:
     if file.suffix not in KINDS:
         raise InputError(f"{file} is not of a known kind; give one of {', '.join(KINDS)}")
     try:
-        arrays = _arrays(file)
+        arrays = _arrays(local_file(file))
     except InputError:
         raise
     except Exception as error:  # the readers of damaged files raise of every kind
@@ -70,7 +70,7 @@ def open_matrix(path: str | os.PathLike[str]) -> Matrix:
     return np.ma.MaskedArray(values, mask)
 
 
-def _as_mask(array: np.ndarray, file: Path) -> np.ndarray:
+def _as_mask(array: np.ndarray, file: Place) -> np.ndarray:
     """Return a mask as booleans: true, or 1, hides. Raises InputError for anything else of that name."""
     if array.dtype != bool and not np.isin(array, (0, 1)).all():
         raise InputError(
@@ -90,7 +90,7 @@ def _arrays(file: Path) -> Mapping[str, np.ndarray]:
     return safetensors_arrays(file) if file.suffix == ".safetensors" else torch_arrays(file)
 
 
-def _chosen(arrays: Mapping[str, np.ndarray], name: str | None, file: Path) -> np.ndarray:
+def _chosen(arrays: Mapping[str, np.ndarray], name: str | None, file: Place) -> np.ndarray:
     names = ", ".join(sorted(arrays)) or "none"
     if name is not None:
         if name not in arrays:
@@ -104,7 +104,7 @@ def _chosen(arrays: Mapping[str, np.ndarray], name: str | None, file: Path) -> n
     return next(iter(arrays.values()))
 
 
-def _as_floats(array: np.ndarray, file: Path) -> Matrix:
+def _as_floats(array: np.ndarray, file: Place) -> Matrix:
     if array.dtype.kind == "f" and array.dtype.itemsize in (4, 8):
         return array
     if array.dtype == np.float16:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 
 from tis_ray.errors import InputError
 from tis_ray.selectors.ordering import Scores, checked_shape
+from tis_ray.storage import Place, listed
 from tis_ray.store.files import read_npy
 from tis_ray.store.matrix_files import open_matrix
 
@@ -28,10 +28,10 @@ class ScoreMatrix:
     columns_N, queries_M: row numbers of pool and query set, ascending.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Place) -> None:
         self.columns_N: np.ndarray = read_npy(folder / "columns.npy")
         self.queries_M: np.ndarray = read_npy(folder / "queries.npy")
-        self.files = sorted(folder.glob("scores-*.npy"))
+        self.files = listed(folder, "scores-*.npy")
         shapes = [read_npy(path, mapped=True).shape for path in self.files]
         self.starts = np.cumsum([0, *(columns for _, columns in shapes)])
 

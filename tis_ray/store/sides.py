@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
 
 from tis_ray.analysis.recorded import QuarantinedRow
+from tis_ray.storage import Place
 from tis_ray.store.artifact import Artifact
 from tis_ray.store.columns import Column, schema_of
 from tis_ray.store.files import TableRow, read_parquet
@@ -132,7 +132,7 @@ def rows_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist([_stored(row) for row in rows], schema=ROWS)
 
 
-def row_dicts(path: Path, wanted: Collection[int] | None = None) -> list[TableRow]:
+def row_dicts(path: Place, wanted: Collection[int] | None = None) -> list[TableRow]:
     """Read a rows shard, as `rows_table` took it; fields that a row lacks are left out.
 
     wanted: of these rows alone, by their numbers.

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan, nan
-from pathlib import Path
 from typing import Any
 
 from rich import box
@@ -15,6 +14,7 @@ from rich.table import Table
 from tis_ray.analysis import StageCost
 from tis_ray.config import Config
 from tis_ray.settings import PriceConfig
+from tis_ray.storage import Place, folder_size, place
 from tis_ray.store import find_json, read_manifest
 
 CELLS = "fine-tune, evaluate"
@@ -98,7 +98,7 @@ def _number(value: float | None) -> float:
 
 
 def _line(name: str, expected: tuple[float, float] | None, made: Sequence[StageCost]) -> Line:
-    sizes = [size for stage in made if (size := _gigabytes(Path(stage.artifact))) is not None]
+    sizes = [size for stage in made if (size := _gigabytes(place(stage.artifact))) is not None]
     return Line(
         name,
         expected=None if expected is None else expected[0],
@@ -109,20 +109,14 @@ def _line(name: str, expected: tuple[float, float] | None, made: Sequence[StageC
     )
 
 
-def _gigabytes(artifact: Path) -> float | None:
+def _gigabytes(artifact: Place) -> float | None:
     """Return the size of an artifact with the store that it reads; None where there is no one folder."""
     if not artifact.is_dir():
         return None
     folders = [artifact]
     if store := read_manifest(artifact).details.get("store"):
         folders.append(artifact.parent / store)
-    return sum(_sizes(folders)) / 1e9
-
-
-def _sizes(folders: Iterable[Path]) -> Iterable[int]:
-    return (
-        file.stat().st_size for folder in folders for file in folder.rglob("*") if file.is_file()
-    )
+    return sum(map(folder_size, folders)) / 1e9
 
 
 def _table(lines: Sequence[Line], estimate: dict[str, Any] | None, config: Config) -> Table:

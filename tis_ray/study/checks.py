@@ -16,6 +16,7 @@ from tis_ray.models.loading import load_tokenizer
 from tis_ray.settings import ModelConfig
 from tis_ray.stages.feature_recipe import reading_model
 from tis_ray.stages.given_checkpoints import given_problems
+from tis_ray.storage import listed
 from tis_ray.store import Artifact, read_tables
 from tis_ray.store.sides import SideName, row_dicts
 
@@ -93,5 +94,5 @@ def check_encoding(
 
 
 def _rows(artifact: Artifact) -> Iterator[Row]:
-    for path in sorted(artifact.path.glob("rows-*.parquet")):
+    for path in listed(artifact.path, "rows-*.parquet"):
         yield from (cast(Row, row) for row in row_dicts(path))

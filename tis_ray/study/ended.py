@@ -26,6 +26,7 @@ from tis_ray.config import Config, Part
 from tis_ray.errors import InputError
 from tis_ray.log import Said
 from tis_ray.stages.ordering_artifact import StudyOrdering
+from tis_ray.storage import Place, is_remote, place
 from tis_ray.store import Artifact, find_json, fingerprint, read_manifest, write_json
 from tis_ray.study.mlflow_limits import default_uri, store_uri
 from tis_ray.study.result import StudyResult, Until
@@ -84,7 +85,7 @@ class Inputs:
         return cls(part.config, until, fingerprint(key), files, modules, state)
 
     @property
-    def record(self) -> Path:
+    def record(self) -> Place:
         """Where it is kept that a study made from these has ended."""
         return self.config.run_dir / FOLDER / f"{self.until}.json"
 
@@ -101,7 +102,7 @@ class Ended:
     quantiles: list[Cell]
 
     @classmethod
-    def keep(cls, inputs: Inputs, result: StudyResult, page: Path | None) -> None:
+    def keep(cls, inputs: Inputs, result: StudyResult, page: Place | None) -> None:
         """Keep that a study has ended, unless its inputs changed meanwhile."""
         made = _made(inputs.config, result.made, page)
         same = _state([*inputs.files, *inputs.modules.values()]) == inputs.state
@@ -129,7 +130,7 @@ class Ended:
         )
 
     @classmethod
-    def found(cls, inputs: Inputs, page: Path | None) -> Self | None:
+    def found(cls, inputs: Inputs, page: Place | None) -> Self | None:
         """Return the study if it has ended, was made from these inputs, and all that it left is there."""
         try:
             held = find_json(inputs.record)
@@ -140,7 +141,7 @@ class Ended:
                 return None
             if held["inputs"] != _state([*inputs.files, *modules.values()]):
                 return None
-            if held["left"] != _left([Path(path) for path in held["made"]]):
+            if held["left"] != _left([place(path) for path in held["made"]]):
                 return None
             return cls(
                 inputs,
@@ -170,20 +171,20 @@ _NO_INPUT = ("name", "runs", "artifacts", "tracking")
 
 
 def _ordering(representation: str, selector: str, seed: int | None, path: str) -> StudyOrdering:
-    manifest, folder = read_manifest(Path(path)), Path(path)
+    manifest, folder = read_manifest(place(path)), place(path)
     artifact = Artifact(folder.parent, manifest.stage, manifest.inputs, manifest.version)
     if artifact.path != folder:
         raise ValueError(f"{path} is not the artifact that its manifest describes")
     return StudyOrdering(representation, selector, artifact, seed)
 
 
-def _made(config: Config, folders: list[Path], page: Path | None) -> list[Path]:
+def _made(config: Config, folders: list[Place], page: Place | None) -> list[Place]:
     """Return what has to be there still: artifacts, the run's folder, the page of all, the tracking's file."""
     made = [*folders, config.run_dir, *([page / "report"] if page else [])]
     if config.tracking.enabled and store_uri(config.tracking.uri, config.runs) == default_uri(
         config.runs
     ):
-        made.append(Path(config.runs).absolute() / "mlflow.db")
+        made.append(place(config.runs).absolute() / "mlflow.db")
     return made
 
 
@@ -196,6 +197,10 @@ def _named_files(value: object) -> Iterator[str]:
         for inner in value:
             yield from _named_files(inner)
     elif isinstance(value, str) and value and len(value) < LONGEST_PATH and "\n" not in value:
+        if is_remote(value):
+            if not glob.has_magic(value):
+                yield value
+            return
         path = os.path.abspath(os.path.expanduser(value))  # noqa: PTH100, PTH111
         yield path
         if glob.has_magic(value):
@@ -233,7 +238,7 @@ def _state(paths: Iterable[str]) -> str | None:
         return None
 
 
-def _left(made: Iterable[Path]) -> str | None:
+def _left(made: Iterable[Place]) -> str | None:
     """Return the state of what a run has left. Links count by where they point."""
     try:
         return fingerprint(list(_states(map(str, made), ("st_size", "st_mtime_ns"), follow=False)))
@@ -244,11 +249,30 @@ def _left(made: Iterable[Path]) -> str | None:
 def _states(paths: Iterable[str], facts: tuple[str, ...], follow: bool = True) -> Iterator[State]:
     count = 0
     for path in paths:
+        if is_remote(path):
+            for state in _remote_states(path):
+                count += 1
+                if count > MOST_FILES:
+                    raise TooManyError
+                yield state
+            continue
         for file in _files(path, follow):
             count += 1
             if count > MOST_FILES:
                 raise TooManyError
             yield _file_state(file, facts, follow)
+
+
+def _remote_states(path: str) -> Iterator[State]:
+    """Yield the states of a file, or of all in a folder, in a bucket: size and tag, or time."""
+    at = place(path)
+    if isinstance(at, Path) or not at.exists():
+        yield [path, None]
+        return
+    begin = at.path.rstrip("/")
+    for name, found in sorted(at.fs.find(begin, detail=True).items()):
+        if name.removeprefix(f"{begin}/").partition("/")[0] not in OURS:
+            yield [name, found.get("size"), str(found.get("ETag") or found.get("LastModified"))]
 
 
 def _files(path: str, follow: bool) -> Iterator[str]:

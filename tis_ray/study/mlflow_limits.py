@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tis_ray.errors import InputError
+from tis_ray.storage import AnyPlace, is_remote, place
 
 KEY_LENGTH = 250
 SQLITE = "sqlite:///"
@@ -35,16 +36,21 @@ def flatten(values: Mapping[str, object], prefix: str = "") -> dict[str, object]
     return flat
 
 
-def store_uri(uri: str | None, runs: str | Path) -> str:
+def store_uri(uri: str | None, runs: AnyPlace) -> str:
     """Return the store of a study: the one given, else MLFLOW_TRACKING_URI, else a file beside its runs."""
     if uri is not None:
         return uri
     return os.environ.get("MLFLOW_TRACKING_URI") or default_uri(runs)
 
 
-def default_uri(runs: str | Path) -> str:
-    """Return the database beside the runs."""
-    return f"{SQLITE}{Path(runs).absolute() / 'mlflow.db'}"
+def default_uri(runs: AnyPlace) -> str:
+    """Return the database beside the runs. Raises InputError where these are in a bucket."""
+    if is_remote(runs):
+        raise InputError(
+            f"tracking.uri is missing: no database can be in a bucket, where the runs are ({runs}); give the "
+            "address of a server, or set tracking.enabled: false"
+        )
+    return f"{SQLITE}{place(runs).absolute() / 'mlflow.db'}"
 
 
 def shown_uri(uri: str) -> str:
@@ -57,9 +63,9 @@ def is_database(uri: str) -> bool:
     return uri.partition(":")[0].partition("+")[0] in DATABASES
 
 
-def locations(uri: str | None, artifact_root: str | Path | None) -> tuple[str, str | None]:
+def locations(uri: str | None, artifact_root: AnyPlace | None) -> tuple[str, str | None]:
     """Return the absolute store URI and the artifact location (None: the server decides)."""
-    root = Path(artifact_root).absolute() if artifact_root is not None else None
+    root = place(artifact_root).absolute() if artifact_root is not None else None
     if uri is None:
         uri = default_uri(root.parent if root else Path.cwd())
     if not uri.strip():

@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tis_ray.storage import Place, local_folder, place
 from tis_ray.store import read_json
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ TASK = "text-generation"
 
 
 def log_model(
-    client: MlflowClient, run_id: str, experiment_id: str, name: str, folder: Path
+    client: MlflowClient, run_id: str, experiment_id: str, name: str, folder: Place
 ) -> None:
     """Record a model of a run: an adapter's PEFT folder, or a whole model's transformers folder.
 
@@ -36,7 +37,7 @@ def log_model(
         return
     with tempfile.TemporaryDirectory() as temporary:
         written = Path(temporary) / "model"
-        _write(folder, written)
+        _write(local_folder(folder), written)
         model = client.create_logged_model(experiment_id, name=name, source_run_id=run_id)
         client.log_model_artifacts(model.model_id, str(written))
     client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
@@ -59,7 +60,7 @@ def _write(folder: Path, path: Path) -> None:
         "model": AutoPeftModelForCausalLM.from_pretrained(folder),
         "tokenizer": AutoTokenizer.from_pretrained(folder),
     }
-    local = base if Path(base).is_dir() else None
+    local = base if place(base).is_dir() else None
     mlflow.transformers.save_model(parts, base_model_path=local, **needed)
 
 

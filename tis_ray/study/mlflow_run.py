@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from tis_ray.stopping import told_of_stop
+from tis_ray.storage import AnyPlace, local_file, local_folder, place
 from tis_ray.study.mlflow_data import dataset_input
 from tis_ray.study.mlflow_limits import flatten, storable_key, storable_number, storable_text
 from tis_ray.study.mlflow_models import log_model
@@ -111,10 +111,10 @@ class Run(NullRun):
         inputs = [dataset_input(each) for each in data]
         self._ask(self._client.log_inputs, self.run_id, datasets=inputs)
 
-    def log_model(self, name: str, folder: str | Path) -> None:
+    def log_model(self, name: str, folder: AnyPlace) -> None:
         """Record a trained model, so that `mlflow.transformers` loads it."""
         call = partial(
-            log_model, self._client, self.run_id, self._experiment_id, name, Path(folder)
+            log_model, self._client, self.run_id, self._experiment_id, name, place(folder)
         )
         # What MLflow's flavor cannot read or write shows in many ways; the study has its model anyway.
         tolerant(call, f"the model of run {self.run_id}", Exception)
@@ -159,14 +159,14 @@ class Run(NullRun):
             batch = entries[start : start + ENTRIES_PER_BATCH]
             self._ask(self._client.log_batch, self.run_id, tags=batch)
 
-    def log_artifact(self, path: str | Path, folder: str | None = None) -> None:
+    def log_artifact(self, path: AnyPlace, folder: str | None = None) -> None:
         """Record a file, or a folder with all its files, under `folder` (or its own name)."""
-        path = Path(path)
+        path = place(path)
         if path.is_dir():
-            target = folder or path.name
-            self._ask(self._client.log_artifacts, self.run_id, str(path), target)
+            here, target = local_folder(path), folder or path.name
+            self._ask(self._client.log_artifacts, self.run_id, str(here), target)
         else:
-            self._ask(self._client.log_artifact, self.run_id, str(path), folder)
+            self._ask(self._client.log_artifact, self.run_id, str(local_file(path)), folder)
 
     def clear_error(self) -> None:
         """Remove the error of an earlier attempt that this one made good."""

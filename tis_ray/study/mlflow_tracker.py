@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tis_ray.errors import InputError
+from tis_ray.storage import AnyPlace
 from tis_ray.study.mlflow_limits import HINT, is_database, locations, shown_uri
 from tis_ray.study.mlflow_run import KIND_TAG, STUDY_TAG, opened, search, tolerant
 from tis_ray.study.no_tracker import NullRun, NullTracker
@@ -68,7 +69,7 @@ class Tracker(NullTracker):
         self,
         uri: str | None = None,
         experiment: str = "tis-ray",
-        artifact_root: str | Path | None = None,
+        artifact_root: AnyPlace | None = None,
     ) -> None:
         self.uri, root = locations(uri, artifact_root)
         for name, value in _ENVIRONMENT.items():
@@ -148,7 +149,7 @@ def open_tracker(
     enabled: bool,
     uri: str | None = None,
     experiment: str = "tis-ray",
-    artifact_root: str | Path | None = None,
+    artifact_root: AnyPlace | None = None,
 ) -> NullTracker:
     """Return a tracker, or one that does nothing when tracking is off."""
     return Tracker(uri, experiment, artifact_root) if enabled else NullTracker()

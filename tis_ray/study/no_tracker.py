@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from tis_ray.storage import AnyPlace
     from tis_ray.study.tracked_data import DataSet
 
 
@@ -51,7 +51,7 @@ class NullRun:
     def log_datasets(self, data: Sequence[DataSet]) -> None:
         """Record the rows that a study was made from."""
 
-    def log_model(self, name: str, folder: str | Path) -> None:
+    def log_model(self, name: str, folder: AnyPlace) -> None:
         """Record a trained model: an adapter's PEFT folder, or a whole model's."""
 
     def log_params(self, params: Mapping[str, object]) -> None:
@@ -66,7 +66,7 @@ class NullRun:
     def set_tags(self, tags: Mapping[str, object]) -> None:
         """Record facts about the run; None is left out."""
 
-    def log_artifact(self, path: str | Path, folder: str | None = None) -> None:
+    def log_artifact(self, path: AnyPlace, folder: str | None = None) -> None:
         """Record a file, or a folder with all its files, under `folder`."""
 
 

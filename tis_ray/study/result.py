@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from tis_ray.analysis import Cell
@@ -14,6 +13,7 @@ from tis_ray.log import RunLog, Said
 from tis_ray.log.run_log import RUN_LOG
 from tis_ray.stages.ordering_artifact import StudyOrdering
 from tis_ray.stopping import CONTINUES
+from tis_ray.storage import Place, followed, listed
 
 if TYPE_CHECKING:
     from tis_ray.report import StudyRecord
@@ -27,7 +27,7 @@ MEASURED: tuple[Until, ...] = ("evaluate", "report")
 class StudyResult:
     """What `run` returns: the results, and the folder of the run."""
 
-    run_dir: Path
+    run_dir: Place
     orderings: list[StudyOrdering] = field(default_factory=list)
     cells: list[Cell] = field(default_factory=list)
     """The study's cells, with zero-shot and random; `to_json()` of one is a flat dict."""
@@ -40,7 +40,7 @@ class StudyResult:
     """What each stage cost."""
     said: list[Said] = field(default_factory=list)
     """What was said of each of `stages`."""
-    made: list[Path] = field(default_factory=list)
+    made: list[Place] = field(default_factory=list)
     """The folders of artifacts that the results rest on."""
 
     @property
@@ -49,12 +49,12 @@ class StudyResult:
         return list(self.parts.values()) or [self]
 
     @property
-    def subsets(self) -> list[Path]:
+    def subsets(self) -> list[Place]:
         """The selected rows as they came: a file for each ordering and budget."""
-        return sorted((self.run_dir / "subsets").glob("*"))
+        return listed(followed(self.run_dir / "subsets"), "*")
 
     @property
-    def report(self) -> Path:
+    def report(self) -> Place:
         """The page."""
         return self.run_dir / "report" / "index.html"
 
@@ -78,7 +78,7 @@ def tell_failed(log: RunLog, error: BaseException) -> None:
             log.traceback(error)
 
 
-def failure(error: BaseException, run_dir: Path) -> str:
+def failure(error: BaseException, run_dir: Place) -> str:
     """Return what failed, where its traceback is if nobody foresaw it, and what to do, in one line."""
     if not _unexpected(error):
         return failure_line(error)

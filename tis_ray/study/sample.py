@@ -26,6 +26,7 @@ from tis_ray.representations import Build, Representation
 from tis_ray.settings import TrainingConfig
 from tis_ray.stages.feature_recipe import reading_model
 from tis_ray.stages.tokens import Tokenise
+from tis_ray.storage import Place
 from tis_ray.store import TableRow
 from tis_ray.store.sides import SideName
 from tis_ray.study.measured import Measured, ModelSize
@@ -219,8 +220,8 @@ def _bytes(tensors: Iterable[torch.Tensor]) -> float:
 
 
 def _time_training(
-    config: Config, model: Module, sample: list[TableRow], folder: Path
-) -> tuple[float, Path]:
+    config: Config, model: Module, sample: list[TableRow], folder: Place
+) -> tuple[float, Place]:
     """Return seconds per token of training, and the checkpoint that it left."""
     times: list[float] = []
     batch = max(1, len(sample) // 4)
@@ -251,7 +252,7 @@ def _time_features(
     config: Config,
     sample: list[TableRow],
     device: str,
-    checkpoint: Path,
+    checkpoint: Place,
 ) -> tuple[float, int]:
     """Return seconds per row (at one checkpoint), and the features' width."""
     settings = config.settings_of(method)

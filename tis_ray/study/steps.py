@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 from rich.markup import escape
 
@@ -17,6 +16,7 @@ from tis_ray.distributed.quiet import quiet_ray
 from tis_ray.errors import InputError
 from tis_ray.log import RunLog
 from tis_ray.report.analyze import analyze
+from tis_ray.storage import Place, place
 from tis_ray.store import read_manifest
 from tis_ray.store.feature_store import DamagedShardError
 from tis_ray.study.no_tracker import NullTracker
@@ -38,7 +38,7 @@ Begun = list[tuple[Part, RunLog]]
 """The studies of a file whose start is recorded, each with its log."""
 
 
-def run_steps(begun: Begun, page: Path | None, until: Until) -> StudyResult:
+def run_steps(begun: Begun, page: Place | None, until: Until) -> StudyResult:
     """Run the studies up to `until`; `page` is the folder of the page over all, where there are several.
 
     Errors are those of `tis_ray.study.run.run`.
@@ -150,13 +150,13 @@ def _steps(checked: _Checked, until: Until) -> StudyResult:
     return result
 
 
-def _made(study: Study, result: StudyResult) -> list[Path]:
+def _made(study: Study, result: StudyResult) -> list[Place]:
     """Return the folders of artifacts that a study rests on."""
     made = [artifact.path for artifact in study.rows.values()]
-    made += [Path(stage.artifact) for stage in study.log.stages if "*" not in stage.artifact]
+    made += [place(stage.artifact) for stage in study.log.stages if "*" not in stage.artifact]
     made += [ordering.artifact.path for ordering in vars(study).get("drawn", [])]
     cells = [*result.cells, *result.quantiles]
-    made += [Path(cell.artifact) for cell in cells if cell.artifact]
+    made += [place(cell.artifact) for cell in cells if cell.artifact]
     for folder in [*dict.fromkeys(made)]:
         store = read_manifest(folder).details.get("store")
         if isinstance(store, str):

@@ -6,11 +6,9 @@ made before, in this run or another, is found by fingerprint and used as it is.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 from tis_ray.analysis import Cell
 from tis_ray.analysis.recorded import RepresentationDistances
@@ -35,6 +33,7 @@ from tis_ray.stages.screen import Screen, screen_pool, target_rows
 from tis_ray.stages.search import RESULTS, search
 from tis_ray.stages.subset_distances import measure_subsets
 from tis_ray.stages.tokens import prepare_side, read_side
+from tis_ray.storage import Place, listed, point, pointers, remove_pointer
 from tis_ray.store import Artifact, fingerprint, read_ids, read_json
 from tis_ray.store.sides import Side, SideName
 from tis_ray.study.checks import check_apart, check_encoding, check_models
@@ -163,7 +162,7 @@ class Study(Context):
         ]
 
     @cached_property
-    def subsets(self) -> list[Path]:
+    def subsets(self) -> list[Place]:
         """The selected rows as they came: a file for each ordering and budget, in the run's `subsets`."""
         sides = {side: self.rows[side].fingerprint for side in ("pool", "query")}
         orderings = {each.name: each.artifact.fingerprint for each in self.orderings}
@@ -183,7 +182,7 @@ class Study(Context):
             artifact.commit(rows=rows, seconds=clock.seconds, peak_mb=peak_mb())
         self.log.made("subsets", "subsets", artifact, reused)
         self._link("", "subsets", files)
-        return sorted((self.config.run_dir / "subsets").iterdir())
+        return listed(files, "*")
 
     # ---- what comes of it ----
 
@@ -248,7 +247,7 @@ class Study(Context):
             build_report(record, path.parent)
         return record
 
-    def _kept_record(self, path: Path) -> StudyRecord | None:
+    def _kept_record(self, path: Place) -> StudyRecord | None:
         """Return the record of an earlier run that was made from the same, if its page is there too."""
         try:
             record = StudyRecord.load(path)
@@ -278,19 +277,14 @@ class Study(Context):
             }
         )
 
-    def _link_all(self, folder: str, made: Mapping[str, Path]) -> None:
+    def _link_all(self, folder: str, made: Mapping[str, Place]) -> None:
         """Let a folder of the run point to what was made, and to nothing of an earlier config."""
         for name, path in made.items():
             self._link(folder, name, path)
-        for link in (self.config.run_dir / folder).glob("*"):
-            if link.is_symlink() and link.name not in made:
-                link.unlink()
+        for known in pointers(self.config.run_dir / folder):
+            if known.name not in made:
+                remove_pointer(known)
 
-    def _link(self, folder: str, name: str, made: Path) -> None:
+    def _link(self, folder: str, name: str, made: Place) -> None:
         """Let the run folder point to what was made; a link of an earlier config is replaced."""
-        link = self.config.run_dir / folder / name
-        link.parent.mkdir(parents=True, exist_ok=True)
-        temporary = link.with_name(f".{link.name}.tmp")
-        temporary.unlink(missing_ok=True)
-        temporary.symlink_to(os.path.relpath(made, link.parent))
-        temporary.replace(link)
+        point(self.config.run_dir / folder / name, made)

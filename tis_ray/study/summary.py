@@ -99,8 +99,9 @@ def print_summary(result: StudyResult, config: Config, console: Console) -> None
             highlight=False,
             soft_wrap=True,
         )
-    here = result.run_dir.is_relative_to(Path.cwd())
-    run = result.run_dir.relative_to(Path.cwd()) if here else result.run_dir
+    run = result.run_dir
+    if isinstance(run, Path) and run.is_relative_to(Path.cwd()):
+        run = run.relative_to(Path.cwd())
     first = result.orderings[0].table()["id"][0].as_py() if result.orderings else "ID"
     console.print(
         f"next       open the report; tis-ray explain --config {run} {first}",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from tis_ray.report.recorded_texts import (
     shared_out,
 )
 from tis_ray.stages.cell_evaluation import NO_TEMPLATE
+from tis_ray.storage import Place, listed, place
 from tis_ray.store import read_parquet
 from tis_ray.store.sides import Side
 
@@ -57,15 +57,15 @@ def graded_answers(cells: Sequence[Cell], test: Side) -> list[GradedAnswers]:
     """
     prompts = {row["id"]: row["text"] for row in side_texts(test, last=False)}
     tasks = dict.fromkeys(
-        path.stem for cell in cells for path in sorted(_folder(cell).glob("tasks/*.parquet"))
+        path.stem for cell in cells for path in listed(_folder(cell), "tasks/*.parquet")
     )
     sets = [_graded(TEST_ROWS, "test_rows.parquet", "", cells, prompts)]
     sets += [_graded(task, f"tasks/{task}.parquet", f"{task}/", cells, {}) for task in tasks]
     return [found for found in sets if found is not None]
 
 
-def _folder(cell: Cell) -> Path:
-    folder = Path(cell.artifact or "/nowhere")
+def _folder(cell: Cell) -> Place:
+    folder = place(cell.artifact or "/nowhere")
     return folder / NO_TEMPLATE if cell.method.representation == ZERO_SHOT_PLAIN else folder
 
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
 from tis_ray.analysis import Cell, Method, TableRow
 from tis_ray.config import Config
@@ -15,6 +14,7 @@ from tis_ray.report import StudyRecord
 from tis_ray.report.gains_section import method_costs
 from tis_ray.stages.cells import CellPlan, FailedCell, StudyFailedError, train_losses
 from tis_ray.stages.search import RESULTS
+from tis_ray.storage import place
 from tis_ray.store import fingerprint
 from tis_ray.study.bill import bill
 from tis_ray.study.labels import legend_of
@@ -43,7 +43,7 @@ def tracker_of(config: Config) -> NullTracker:
         enabled=config.tracking.enabled,
         uri=store_uri(config.tracking.uri, config.runs),
         experiment=config.tracking.experiment,
-        artifact_root=Path(config.runs).absolute() / "mlruns",
+        artifact_root=place(config.runs).absolute() / "mlruns",
     )
 
 
@@ -99,8 +99,8 @@ class _Methods:
         """Open the runs of all methods. MLflow shows the newest first: zero-shot, random, then the methods."""
         places = {_place(plan.representation, plan.selector, plan.budget): None for plan in plans}
         ranked = sorted(places, key=_rank)
-        for place in ranked[::-1]:
-            self.of(place)
+        for spot in ranked[::-1]:
+            self.of(spot)
 
     def of(self, place: Place) -> NullRun:
         """Return the run of a method."""
@@ -175,7 +175,7 @@ def _track_cells(methods: _Methods, held: set[str], cells: list[Cell]) -> None:
         facts = cell.to_json()
         params, name = _named({key: facts.get(key) for key in CELL_KEYS})
         key = f"{cell.fingerprint} {name}"
-        trained = Path(cell.artifact) / cell.model if cell.artifact and cell.model else None
+        trained = place(cell.artifact) / cell.model if cell.artifact and cell.model else None
         if key in held and not (tracking.models and trained):
             continue
         method = methods.of(

@@ -8,9 +8,7 @@ used. Workers that hold a part of the weights each write their own part.
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeAlias
 
 import peft
@@ -20,21 +18,24 @@ from safetensors.torch import load_file, save_file
 
 from tis_ray.errors import InputError
 from tis_ray.models.lora import CausalLM, load_adapter, save_adapter
-from tis_ray.store import folder_digest, read_json, write_text
+from tis_ray.storage import AnyPlace, Place, local_file, place, remove_folder
+from tis_ray.store import atomic_path, folder_digest, read_json, write_text
 from tis_ray.training.master_weights import Weights, local
 
 Moments: TypeAlias = tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]
 """Adam's first and second moments by parameter name."""
+STEPS = "steps.json"
+"""The log of a checkpoint; where it is there, the checkpoint is whole."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """A folder `epoch-N`."""
 
-    path: Path
+    path: Place
 
     @property
-    def adapter(self) -> Path:
+    def adapter(self) -> Place:
         """The adapter, a PEFT folder."""
         return self.path / "adapter"
 
@@ -58,7 +59,7 @@ class Checkpoint:
 
     def steps(self) -> list[dict[str, float]]:
         """Return the log so far: step, epoch, learning_rate, loss (mean over response tokens), tokens."""
-        steps: list[dict[str, float]] = read_json(self.path / "steps.json")
+        steps: list[dict[str, float]] = read_json(self.path / STEPS)
         return steps
 
     def lora(self) -> dict[str, object]:
@@ -73,7 +74,7 @@ class Checkpoint:
 
     def moments(self, part: str = "") -> Moments:
         """Return Adam's first and second moments by parameter name."""
-        tensors = load_file(self.path / f"moments{part}.safetensors")
+        tensors = load_file(local_file(self.path / f"moments{part}.safetensors"))
         first = {
             k.removeprefix("exp_avg/"): v for k, v in tensors.items() if k.startswith("exp_avg/")
         }
@@ -85,14 +86,14 @@ class Checkpoint:
         return first, second
 
 
-def checkpoints(folder: str | Path) -> list[Checkpoint]:
-    """Return the checkpoints in `folder`, oldest first."""
-    unordered = [Checkpoint(path) for path in Path(folder).glob("epoch-*")]
+def checkpoints(folder: AnyPlace) -> list[Checkpoint]:
+    """Return the whole checkpoints in `folder`, oldest first: their log is written last of all."""
+    unordered = [Checkpoint(path.parent) for path in place(folder).glob(f"epoch-*/{STEPS}")]
     return sorted(unordered, key=lambda checkpoint: checkpoint.epoch)
 
 
 def save_checkpoint(
-    folder: Path,
+    folder: Place,
     epoch: int,
     model: CausalLM,
     weights: Weights,
@@ -100,16 +101,13 @@ def save_checkpoint(
     steps: list[dict[str, float]],
     keep_all: bool,
 ) -> None:
-    """Write `folder/epoch-N`, all of it or nothing; unless `keep_all`, it replaces the previous one.
+    """Write `folder/epoch-N`; unless `keep_all`, it replaces the previous one.
 
-    Every worker must call this; one of them writes, or each writes its own part.
+    It counts when its log is there, which is written last. Every worker must call this; one of them
+    writes, or each writes its own part.
     """
     rank = dist.get_rank() if dist.is_initialized() else 0
-    temporary = folder / f".epoch-{epoch}.tmp"
-    if rank == 0:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-    _wait_for_all()
+    made = folder / f"epoch-{epoch}"
     if rank == 0 or weights.sharded:
         part = _part(weights)
         tensors = {}
@@ -117,48 +115,45 @@ def save_checkpoint(
             for moment in ("exp_avg", "exp_avg_sq"):
                 state = local(optimizer.state[tensor][moment])
                 tensors[f"{moment}/{name}"] = state.cpu().contiguous()
-        save_file(tensors, temporary / f"moments{part}.safetensors")
+        _save(tensors, made / f"moments{part}.safetensors")
         if not isinstance(model, peft.PeftModel):
             tensors = {
                 name: local(tensor).detach().cpu().contiguous()
                 for name, tensor in weights.tensors.items()
             }
-            save_file(tensors, temporary / f"weights{part}.safetensors")
+            _save(tensors, made / f"weights{part}.safetensors")
     _wait_for_all()
     if rank == 0:
         if isinstance(model, peft.PeftModel):
-            save_adapter(model, temporary / "adapter")
-        write_text(temporary / "steps.json", json.dumps(steps))
-        temporary.replace(folder / f"epoch-{epoch}")
+            save_adapter(model, made / "adapter")
+        write_text(made / STEPS, json.dumps(steps))
         if not keep_all and epoch > 1:
-            shutil.rmtree(folder / f"epoch-{epoch - 1}", ignore_errors=True)
+            remove_folder(folder / f"epoch-{epoch - 1}")
     _wait_for_all()
 
 
 def write_checkpoint(
-    folder: Path,
+    folder: Place,
     epoch: int,
     model: peft.PeftModel,
     moments: Moments | None,
     steps: list[dict[str, float]],
 ) -> None:
-    """Write `folder/epoch-N` of an adapter that was not trained here, all of it or nothing.
+    """Write `folder/epoch-N` of an adapter that was not trained here; it counts when its log is there.
 
     moments: None where no direction needs them.
     """
-    temporary = folder / f".epoch-{epoch}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    save_adapter(model, temporary / "adapter")
+    made = folder / f"epoch-{epoch}"
+    remove_folder(made)
+    save_adapter(model, made / "adapter")
     if moments is not None:
         tensors = {
             f"{kind}/{name}": tensor.cpu().contiguous()
             for kind, by_name in zip(("exp_avg", "exp_avg_sq"), moments, strict=True)
             for name, tensor in by_name.items()
         }
-        save_file(tensors, temporary / "moments.safetensors")
-    write_text(temporary / "steps.json", json.dumps(steps))
-    shutil.rmtree(folder / f"epoch-{epoch}", ignore_errors=True)
-    temporary.replace(folder / f"epoch-{epoch}")
+        _save(tensors, made / "moments.safetensors")
+    write_text(made / STEPS, json.dumps(steps))
 
 
 def restore_checkpoint(
@@ -177,7 +172,7 @@ def restore_checkpoint(
     if isinstance(model, peft.PeftModel):
         load_adapter(model, checkpoint.adapter)
     else:
-        saved = load_file(checkpoint.path / f"weights{part}.safetensors")
+        saved = load_file(local_file(checkpoint.path / f"weights{part}.safetensors"))
         with torch.no_grad():
             for name, tensor in weights.tensors.items():
                 local(tensor).copy_(saved[name])
@@ -191,6 +186,11 @@ def restore_checkpoint(
             optimizer.state[tensor][moment] = torch.zeros_like(tensor, requires_grad=False)
             local(optimizer.state[tensor][moment]).copy_(values)
     return steps
+
+
+def _save(tensors: dict[str, torch.Tensor], file: Place) -> None:
+    with atomic_path(file) as temporary:
+        save_file(tensors, temporary)
 
 
 def _part(weights: Weights) -> str:

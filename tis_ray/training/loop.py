@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,6 +24,7 @@ from tis_ray.batches import Example, batch_losses, collate, needed_length, packs
 from tis_ray.data import count_response_tokens
 from tis_ray.models.lora import CausalLM, without_wrapper
 from tis_ray.settings import TrainingConfig
+from tis_ray.storage import AnyPlace, place
 from tis_ray.training.checkpoints import (
     Checkpoint,
     checkpoints,
@@ -44,7 +44,7 @@ def train(
     config: TrainingConfig,
     *,
     seed: int,
-    folder: str | Path,
+    folder: AnyPlace,
     keep_all: bool = False,
     on_step: Callable[[int, int], None] = lambda step, total: None,
     on_epoch: Callable[[dict[str, float]], None] = lambda metrics: None,
@@ -109,7 +109,7 @@ def train(
                 }
             )
             on_step(len(steps), total_steps)
-        save_checkpoint(Path(folder), epoch + 1, model, weights, optimizer, steps, keep_all)
+        save_checkpoint(place(folder), epoch + 1, model, weights, optimizer, steps, keep_all)
         recent = steps[-steps_per_epoch:]
         on_epoch({"epoch": epoch + 1, "loss": float(np.mean([s["loss"] for s in recent]))})
     if weights.sums() == sums_before:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from peft import PeftModel
@@ -20,6 +19,7 @@ from transformers.trainer_pt_utils import get_parameter_names
 from tis_ray.errors import InputError
 from tis_ray.models.given_adapter import is_adapter
 from tis_ray.models.lora import trainable_parameters
+from tis_ray.storage import Place, listed, local_file
 from tis_ray.store import read_json
 from tis_ray.store.torch_files import read_torch
 from tis_ray.training.checkpoints import Moments
@@ -41,7 +41,7 @@ _NOT_DECAYED = [r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_n
 class GivenCheckpoint:
     """A PEFT folder, perhaps with the state of its training beside it, as in a `checkpoint-*`."""
 
-    path: Path
+    path: Place
     field: str
     """Config key that led here, for messages."""
 
@@ -57,7 +57,7 @@ class GivenCheckpoint:
         """Whether there is an `optimizer.pt`. Raises InputError where the state is cut into parts."""
         if (self.path / OPTIMIZER).is_file():
             return True
-        parts = [path.name for pattern in _SHARDED for path in sorted(self.path.glob(pattern))]
+        parts = [path.name for pattern in _SHARDED for path in listed(self.path, pattern)]
         if parts:
             raise InputError(
                 f"{self.field}: {self.path} holds an optimizer state in parts ({parts[0]}, of FSDP or "
@@ -98,7 +98,7 @@ class GivenCheckpoint:
     def _optimizer(self) -> tuple[list[dict[str, Any]], Mapping[int, Mapping[str, Tensor]]]:
         """Return parameter groups, and states by number; nothing but tensors and plain values is unpickled."""
         try:
-            saved = read_torch(self.path / OPTIMIZER)
+            saved = read_torch(local_file(self.path / OPTIMIZER))
         except ValueError as error:
             raise self._refused(f"cannot be read as tensors alone ({error})") from None
         try:
@@ -195,7 +195,7 @@ def _modules(weights: Mapping[str, Tensor], first: Mapping[str, Tensor]) -> dict
     return modules
 
 
-def trainer_checkpoints(folder: Path, field: str) -> list[GivenCheckpoint]:
+def trainer_checkpoints(folder: Place, field: str) -> list[GivenCheckpoint]:
     """Return the checkpoints in a Trainer's output folder, by steps.
 
     Raises InputError, naming the config key, if one was trained without an adapter.
@@ -246,6 +246,6 @@ def learning_rates(checkpoints: list[GivenCheckpoint]) -> list[dict[str, float]]
     return steps
 
 
-def _number(path: Path) -> int:
+def _number(path: Place) -> int:
     digits = path.name.removeprefix("checkpoint-")
     return int(digits) if digits.isdecimal() else -1

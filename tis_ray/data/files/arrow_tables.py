@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import compress, repeat
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from tis_ray.data.files.opened import readable
 from tis_ray.data.files.row_file import Columns, RowFile
 from tis_ray.data.rows import Record, RejectReason, UnusableError
 from tis_ray.errors import InputError
+from tis_ray.storage import Place, local_file, open_parquet
 
 _BATCH = 1024
 _MAGIC = b"ARROW1"
@@ -31,7 +31,7 @@ def parquet_records(
     groups: row groups that are read, of which rows are counted from 1; None for all. Raises InputError where no column holds rows, or where two have one name.
     """
     path = row_file.path
-    with readable(path), pq.ParquetFile(path) as file:
+    with readable(path), open_parquet(path) as file:
         read, unread = _chosen(path, file.schema_arrow, columns)
         # The footer may say that a column has no nulls, but to ask a damaged one ends the process.
         batches = file.iter_batches(batch_size=_BATCH, row_groups=groups, columns=read + unread)
@@ -52,8 +52,8 @@ def arrow_records(row_file: RowFile, columns: Columns | None) -> Iterator[Record
 
 
 @contextmanager
-def _arrow_batches(path: Path) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
-    with readable(path), pa.memory_map(str(path)) as source:
+def _arrow_batches(path: Place) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
+    with readable(path), pa.memory_map(str(local_file(path))) as source:
         is_file = source.read(len(_MAGIC)) == _MAGIC
         source.seek(0)
         reader = pa.ipc.open_file(source) if is_file else pa.ipc.open_stream(source)
@@ -68,7 +68,7 @@ def taken_rows(row_file: RowFile, wanted: Collection[int]) -> pa.Table:
     """
     path, places = row_file.path, np.array(sorted(wanted)) - 1
     if row_file.kind == ".parquet":
-        with readable(path), pq.ParquetFile(path) as file:
+        with readable(path), open_parquet(path) as file:
             check_columns(path, file.schema_arrow.names, None)
             return _taken(file.schema_arrow, _group_batches(file, places), places)
     with _arrow_batches(path) as (schema, batches):
@@ -136,7 +136,7 @@ def without_nulls(value: Any) -> Any:
     return value
 
 
-def _chosen(path: Path, schema: pa.Schema, columns: Columns | None) -> tuple[list[str], list[str]]:
+def _chosen(path: Place, schema: pa.Schema, columns: Columns | None) -> tuple[list[str], list[str]]:
     """Return which columns are read, and which others may hold anything."""
     check_columns(path, schema.names, columns)
     if columns is None:
@@ -219,7 +219,7 @@ def _holds_map(kind: pa.DataType) -> bool:
     return pa.types.is_map(kind) or any(map(_holds_map, inside))
 
 
-def _check_fields(path: Path, name: str, kind: pa.DataType) -> None:
+def _check_fields(path: Place, name: str, kind: pa.DataType) -> None:
     """Raise InputError if a struct has two fields of one name, at any depth."""
     fields = [kind.field(place) for place in range(kind.num_fields)]
     names = [field.name for field in fields]

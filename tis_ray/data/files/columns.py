@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
 from tis_ray.data.files.row_file import Columns
 from tis_ray.data.schemas import EXPECTED
 from tis_ray.data.shown_text import one_line
 from tis_ray.errors import InputError
+from tis_ray.storage import Place
 
 
-def check_columns(path: Path, names: Sequence[str], columns: Columns | None) -> None:
+def check_columns(path: Place, names: Sequence[str], columns: Columns | None) -> None:
     """Raise InputError if two columns have one name, or if none that is needed is there."""
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:

@@ -10,12 +10,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from random import Random
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from tis_ray.data.files.arrow_tables import parquet_records
 from tis_ray.data.files.json_lines import lines_at
@@ -23,6 +21,7 @@ from tis_ray.data.files.opened import PACKED, opened, readable
 from tis_ray.data.files.row_file import Columns, RowFile
 from tis_ray.data.json_text import PLAIN
 from tis_ray.data.rows import Record
+from tis_ray.storage import Place, local_file, open_parquet
 
 SMALL = 32 << 20
 """Bytes of a file whose lines are all counted."""
@@ -78,7 +77,8 @@ def count_records(file: RowFile) -> Count:
     path = file.path
     with readable(path):
         if file.kind == ".parquet":
-            return Count.of(pq.read_metadata(path).num_rows)
+            with open_parquet(path) as opened_file:
+                return Count.of(opened_file.metadata.num_rows)
         if file.kind in (".arrow", ".feather", ".ipc"):
             return Count.of(_arrow_rows(path))
         if file.kind == ".json" and (elements := _elements(path)) is not None:
@@ -102,8 +102,8 @@ def sampled_records(file: RowFile, count: int, columns: Columns | None) -> Itera
         places = Random(0).sample(range(len(every)), min(count, len(every)))
         yield from (every[place] for place in sorted(places))
     elif file.kind == ".parquet":
-        with readable(file.path):
-            groups = pq.read_metadata(file.path).num_row_groups
+        with readable(file.path), open_parquet(file.path) as table:
+            groups = table.num_row_groups
         for group in _spread(groups, count):
             yield from islice(parquet_records(file, columns, [group]), -(-count // groups))
     elif file.kind in (".jsonl", ".ndjson") and not packed:
@@ -117,8 +117,8 @@ def sampled_records(file: RowFile, count: int, columns: Columns | None) -> Itera
 def _is_long(file: RowFile) -> bool:
     if file.kind != ".parquet":
         return False
-    with readable(file.path):
-        return pq.read_metadata(file.path).num_rows > FEW
+    with readable(file.path), open_parquet(file.path) as table:
+        return table.metadata.num_rows > FEW
 
 
 def _records(file: RowFile, columns: Columns | None) -> Iterator[Record]:
@@ -131,8 +131,8 @@ def _spread(parts: int, count: int) -> list[int]:
     return np.unique(np.linspace(0, parts - 1, min(parts, count)).astype(int)).tolist()
 
 
-def _arrow_rows(path: Path) -> int:
-    with pa.memory_map(str(path)) as source:
+def _arrow_rows(path: Place) -> int:
+    with pa.memory_map(str(local_file(path))) as source:
         is_file = source.read(6) == b"ARROW1"
         source.seek(0)
         if is_file:
@@ -141,7 +141,7 @@ def _arrow_rows(path: Path) -> int:
         return sum(batch.num_rows for batch in pa.ipc.open_stream(source))
 
 
-def _lines(path: Path) -> Count:
+def _lines(path: Place) -> Count:
     size = path.stat().st_size
     with path.open("rb") as file:
         if size <= SMALL:
@@ -156,7 +156,7 @@ def _lines(path: Path) -> Count:
     return _estimated(np.array(found) / _PART, size)
 
 
-def _packed_lines(path: Path) -> Count:
+def _packed_lines(path: Place) -> Count:
     """Return the lines of a packed file, from how many its beginning has to a packed byte."""
     size = path.stat().st_size
     with path.open("rb") as raw, pa.PythonFile(raw, "r") as source:
@@ -175,7 +175,7 @@ def _packed_lines(path: Path) -> Count:
     return _estimated(steps[:, 1] / steps[:, 0], size, steps[:, 1].sum() / steps[:, 0].sum())
 
 
-def _elements(path: Path) -> Count | None:
+def _elements(path: Place) -> Count | None:
     """Return the elements of an array, all or by the length of the first ones; None for JSON lines."""
     size = path.stat().st_size
     with opened(path) as file:

@@ -17,13 +17,14 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from urllib.parse import unquote
 
 from tis_ray.data.files.opened import PACKED
 from tis_ray.data.files.row_file import KINDS, RowFile, kind_of, label_of_file, stem_of
 from tis_ray.data.files.splits import json_object, of_split, saved_splits, split_of
 from tis_ray.errors import InputError
+from tis_ray.storage import Place, all_files, listed_files, place, relative_to
 
 _NOTES = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
 _WEB = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.bz2")
@@ -39,8 +40,8 @@ class Found:
     other: files of a folder that hold no rows.
     """
 
-    root: Path
-    paths: list[Path]
+    root: Place
+    paths: list[Place]
     folder: bool = False
     other: int = 0
 
@@ -48,7 +49,9 @@ class Found:
 def found(path: str) -> Found:
     """Return the files that a path stands for. Raises InputError where there are none."""
     with _reachable(path):
-        root = Path(path).expanduser()
+        root = place(path)
+        if not isinstance(root, Path) and glob.has_magic(path):
+            return _in_bucket(path, root)
         if root.is_dir():
             return _in_folder(path, root)
         if root.is_file():
@@ -57,8 +60,8 @@ def found(path: str) -> Found:
             raise InputError(f"{path}: is neither a file nor a folder; give one of them")
         elif glob.has_magic(str(root)):
             matches = glob.glob(str(root), recursive=True)  # noqa: PTH207
-            files = sorted(file for file in map(Path, matches) if file.is_file())
-            root = _fixed_part(root)
+            files = [*sorted(file for file in map(Path, matches) if file.is_file())]
+            root = _fixed_part(Path(root))
             if not files:
                 raise InputError(f"{path}: no file matches this pattern; check the path")
         else:
@@ -68,7 +71,9 @@ def found(path: str) -> Found:
     return Found(root, files)
 
 
-def named_files(found: Found, root: Path, split: str | None, label: str | None) -> list[RowFile]:
+def named_files(
+    found: Found, root: Place | None, split: str | None, label: str | None
+) -> list[RowFile]:
     """Return found files under their names within `root`; of several splits, the one asked for.
 
     label: of rows that have none, in place of the file's own. Raises InputError where a split is
@@ -77,7 +82,7 @@ def named_files(found: Found, root: Path, split: str | None, label: str | None) 
     dictionary = saved_splits(found.root) if found.folder else ()
     files = []
     for path in found.paths:
-        name = str(_plain(path).relative_to(_plain(root)))
+        name = str(path) if root is None else relative_to(_plain(path), _plain(root))
         if not _is_utf8(name):
             raise InputError(f"{name!r}: the name is not UTF-8; rename the file")
         files.append(
@@ -86,20 +91,28 @@ def named_files(found: Found, root: Path, split: str | None, label: str | None) 
                 name,
                 label or label_of_file(path),
                 _partition(path, found.root),
-                split_of(path.relative_to(found.root), dictionary),
+                split_of(PurePath(relative_to(path, found.root)), dictionary),
             )
         )
     return of_split(files, found.root, split)
 
 
-def common_root(founds: Iterable[Found]) -> Path:
-    """Return the folder that all of them are in, from which files of several sources are named."""
-    return Path(os.path.commonpath([_plain(found.root) for found in founds]))
+def common_root(founds: Iterable[Found]) -> Place | None:
+    """Return the folder that all of them are in, from which files of several sources are named.
+
+    None where there is none: on disks and in buckets, or in several buckets; each file has its whole name then.
+    """
+    roots = [_plain(found.root) for found in founds]
+    if all(isinstance(root, Path) for root in roots):
+        return Path(os.path.commonpath([str(root) for root in roots]))
+    parts = [str(root).split("/") for root in roots]
+    shared = os.path.commonprefix(parts)
+    return place("/".join(shared)) if len(shared) > 2 and shared[2] else None
 
 
 def read_twice(files: Iterable[RowFile]) -> str | None:
     """Return the name of a file that is there twice, by whatever path; None if there is none."""
-    seen: set[Path] = set()
+    seen: set[Place] = set()
     for file in files:
         # Of the folder alone: a snapshot of the hub links two files that are equal to one.
         place = file.path.parent.resolve() / file.path.name
@@ -109,8 +122,10 @@ def read_twice(files: Iterable[RowFile]) -> str | None:
     return None
 
 
-def _plain(path: Path) -> Path:
-    """Return an absolute path without `..`."""
+def _plain(path: Place) -> Place:
+    """Return an absolute path without `..`; a URI as it is."""
+    if not isinstance(path, Path):
+        return path
     return Path(os.path.abspath(path))  # noqa: PTH100
 
 
@@ -118,13 +133,13 @@ def short_names(files: Sequence[RowFile]) -> dict[str, str]:
     """Return a short name of each file: its stem, or where files share one its path without the kind."""
     stems = [stem_of(file.path) for file in files]
     return {
-        file.name: stem if stems.count(stem) == 1 else str(Path(file.name).with_name(stem))
+        file.name: stem if stems.count(stem) == 1 else str(PurePath(file.name).with_name(stem))
         for file, stem in zip(files, stems, strict=True)
     }
 
 
-def _in_folder(path: str, root: Path) -> Found:
-    files: list[tuple[tuple[str, ...], Path]] = []
+def _in_folder(path: str, root: Place) -> Found:
+    files: list[tuple[tuple[str, ...], Place]] = []
     other, web = 0, None
     for folder, inside in _walk(root):
         saved = _saved_files(folder) if "state.json" in inside else None
@@ -132,15 +147,16 @@ def _in_folder(path: str, root: Path) -> Found:
             file = folder / name
             if name in _NOTES:
                 continue
-            if file.is_symlink() and not file.exists() and kind_of(file) is not None:
+            linked = isinstance(file, Path) and file.is_symlink()
+            if linked and not file.exists() and kind_of(file) is not None:
                 raise InputError(
                     f"{file}: links to a file that is not there; fetch it, or remove it"
                 )
-            if kind_of(file) is None or not file.is_file():
+            if kind_of(file) is None or (isinstance(file, Path) and not file.is_file()):
                 other += 1
                 web = web or (name if name.lower().endswith(_WEB) else None)
             elif saved is None or kind_of(file) != ".arrow":
-                files.append((file.parts, file))
+                files.append(((*file.parts,), file))
         for number, file in enumerate(saved or ()):
             files.append(((*folder.parts, f"{number:09d}"), file))
     if not files:
@@ -150,7 +166,34 @@ def _in_folder(path: str, root: Path) -> Found:
     return Found(root, [file for _, file in sorted(files)], folder=True, other=other)
 
 
-def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
+def _in_bucket(path: str, pattern: Place) -> Found:
+    """Return the files in a bucket that match a pattern."""
+    files = [file for file in listed_files(pattern) if kind_of(file) is not None]
+    if not files:
+        raise InputError(f"{path}: no file matches this pattern; check the URI")
+    fixed = []
+    for part in str(pattern).split("/")[:-1]:
+        if glob.has_magic(part):
+            break
+        fixed.append(part)
+    return Found(place("/".join(fixed)), files)
+
+
+def _walk(root: Place) -> Iterator[tuple[Place, list[str]]]:
+    """Yield each folder with the names of the files in it; hidden ones are left out."""
+    if isinstance(root, Path):
+        yield from _walk_disk(root)
+        return
+    inside: dict[tuple[str, ...], list[str]] = {}
+    for file in all_files(root):
+        *folders, name = relative_to(file, root).split("/")
+        if not any(part.startswith((".", "_")) for part in (*folders, name)):
+            inside.setdefault(tuple(folders), []).append(name)
+    for parts in sorted(inside):
+        yield root.joinpath(*parts), sorted(inside[parts])
+
+
+def _walk_disk(root: Path) -> Iterator[tuple[Path, list[str]]]:
     def fail(error: OSError) -> None:
         raise error  # a folder that cannot be read must not look like an empty one
 
@@ -170,7 +213,7 @@ def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
         yield Path(at), sorted(name for name in names if not name.startswith((".", "_")))
 
 
-def _saved_files(folder: Path) -> list[Path] | None:
+def _saved_files(folder: Place) -> list[Place] | None:
     """Return the files that `state.json` of a saved data set names; None if it is something else."""
     state = json_object(folder / "state.json")
     entries = state.get("_data_files")
@@ -178,16 +221,17 @@ def _saved_files(folder: Path) -> list[Path] | None:
         return None
     if state.get("_indices_data_files"):
         raise InputError(f"{folder}: its rows are chosen by an indices file; save it flattened")
-    files = [folder / str(entry.get("filename")) for entry in entries if isinstance(entry, dict)]
+    names = [str(entry.get("filename")) for entry in entries if isinstance(entry, dict)]
+    files: list[Place] = [folder / name for name in names]
     for file in files:
         if not file.is_file():
             raise InputError(f"{file}: is named in state.json, but not there; save it again")
     return files
 
 
-def _partition(path: Path, root: Path) -> dict[str, str]:
+def _partition(path: Place, root: Place) -> dict[str, str]:
     """Return what `key=value` folders say: those within the root, and those that lead to it."""
-    parts = list(path.relative_to(root).parts[:-1])
+    parts = relative_to(path, root).split("/")[:-1]
     for part in reversed(root.parts):
         if not _PARTITION.fullmatch(part):
             break
@@ -207,7 +251,7 @@ def _fixed_part(pattern: Path) -> Path:
     return Path(*fixed)
 
 
-def _check_kind(file: Path) -> None:
+def _check_kind(file: Place) -> None:
     if kind_of(file) is None:
         if file.name.lower().endswith(_WEB):
             raise _webdataset(str(file))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from pathlib import Path
 
 from tis_ray.data.files.opened import opened, readable
 from tis_ray.data.files.row_file import RowFile
 from tis_ray.data.json_text import STRICT
 from tis_ray.data.rows import Record, RejectReason, UnusableError
 from tis_ray.errors import InputError
+from tis_ray.storage import Place
 
 
 def line_records(row_file: RowFile, *, first_must_be_json: bool = False) -> Iterator[Record]:
@@ -71,7 +71,7 @@ def lines_at(row_file: RowFile, begin: int) -> Iterator[Record]:
                 yield row_file.record(0, *_parsed(text))
 
 
-def _decoded(line: bytes, number: int, path: Path) -> str:
+def _decoded(line: bytes, number: int, path: Place) -> str:
     try:
         # A byte order mark is harmless, and editors leave one at the start.
         return line.decode("utf-8-sig" if number == 1 else "utf-8").strip()

@@ -11,20 +11,22 @@ from typing import IO, cast
 import pyarrow as pa
 
 from tis_ray.errors import InputError
+from tis_ray.storage import Place
 
 PACKED = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
 """The packings that are read, by the end of a file's name."""
 
 
-def opened(path: Path) -> IO[bytes]:
+def opened(path: Place) -> IO[bytes]:
     """Open a file for reading in order, unpacked if its name says that it is packed."""
     codec = PACKED.get(path.suffix.lower())
-    stream = pa.input_stream(str(path), compression=codec)
+    source = str(path) if isinstance(path, Path) else path.open("rb")
+    stream = pa.input_stream(source, compression=codec)
     return cast("IO[bytes]", io.BufferedReader(stream, 1 << 16))
 
 
 @contextmanager
-def readable(path: Path) -> Iterator[None]:
+def readable(path: Place) -> Iterator[None]:
     """Turn what can go wrong with a whole file, while it is read, into an InputError."""
     try:
         yield

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import PurePath
 
 from tis_ray.data.files.opened import PACKED
 from tis_ray.data.rows import Record, UnusableError
+from tis_ray.storage import Place
 
 _LINES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv")
 KINDS = (".parquet", ".arrow", ".feather", ".ipc", *_LINES)
@@ -25,7 +26,7 @@ class RowFile:
     say of its rows (`lang=de/`). split: the part of a data set that its name says it is.
     """
 
-    path: Path
+    path: Place
     name: str
     source: str
     more: Mapping[str, str] = field(default_factory=dict)
@@ -60,7 +61,7 @@ class Columns:
     needed: Collection[str]
 
 
-def kind_of(path: Path) -> str | None:
+def kind_of(path: Place | PurePath) -> str | None:
     """Return the kind of a file by its name; None for a file that holds no rows."""
     name = path.name.lower()
     for packing in PACKED:
@@ -70,7 +71,7 @@ def kind_of(path: Path) -> str | None:
     return next((kind for kind in KINDS if name.endswith(kind)), None)
 
 
-def stem_of(path: Path) -> str:
+def stem_of(path: Place | PurePath) -> str:
     """Return a name without what says its kind: `p` of `p.jsonl.gz`."""
     name = path.name
     if path.suffix.lower() in PACKED:
@@ -78,6 +79,6 @@ def stem_of(path: Path) -> str:
     return name.rpartition(".")[0]
 
 
-def label_of_file(path: Path) -> str:
+def label_of_file(path: Place) -> str:
     """Return what rows of a file are labelled by: its stem, without the shard count of a split file."""
     return _SHARD.sub("", stem_of(path))

@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import PurePath
 
 from tis_ray.data.files.opened import readable
 from tis_ray.data.files.row_file import RowFile, stem_of
 from tis_ray.errors import InputError
+from tis_ray.storage import Place
 
 _SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -24,7 +25,7 @@ _SPLITS = {
 _SHARD = re.compile(r"-\d{5}-of-\d{5}(-[0-9a-f]{16})?$")
 
 
-def of_split(files: list[RowFile], root: Path, split: str | None) -> list[RowFile]:
+def of_split(files: list[RowFile], root: Place, split: str | None) -> list[RowFile]:
     """Return the files of the split that is asked for; without one, all of them.
 
     Raises InputError if there is no such split, or if there are several and none is asked for.
@@ -42,7 +43,7 @@ def of_split(files: list[RowFile], root: Path, split: str | None) -> list[RowFil
     return chosen
 
 
-def split_of(name: Path, dictionary: Sequence[str]) -> str | None:
+def split_of(name: PurePath, dictionary: Sequence[str]) -> str | None:
     """Return the split that a path within a folder names; `dictionary` are those saved in it."""
     if name.parts[0] in dictionary:
         return name.parts[0]
@@ -58,14 +59,14 @@ def split_of(name: Path, dictionary: Sequence[str]) -> str | None:
     return bare if bare != stem else _SPLITS[word]  # shards are named by their split: train_sft
 
 
-def saved_splits(root: Path) -> Sequence[str]:
+def saved_splits(root: Place) -> Sequence[str]:
     """Return the splits that a saved dictionary of data sets names."""
     path = root / "dataset_dict.json"
     splits = json_object(path).get("splits") if path.is_file() else None
     return [str(name) for name in splits] if isinstance(splits, list) else []
 
 
-def json_object(path: Path) -> dict[str, object]:
+def json_object(path: Place) -> dict[str, object]:
     """Return the object in a file of JSON; empty if it holds something else."""
     with readable(path):
         try:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,6 +38,7 @@ from tis_ray.models.lora import (
 from tis_ray.representations.less import Direction, LessSettings
 from tis_ray.representations.spec import Build, Features
 from tis_ray.settings import BatchConfig
+from tis_ray.storage import Place
 from tis_ray.training.checkpoints import Checkpoint, Moments
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Gradients:
         base: PreTrainedModel,
         config: LessSettings,
         batch: BatchConfig,
-        checkpoints: Sequence[Path],
+        checkpoints: Sequence[Place],
     ) -> None:
         self.config, self.batch, self.device = config, batch, str(base.device)
         self.checkpoints = [Checkpoint(path) for path in checkpoints]

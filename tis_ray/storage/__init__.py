@@ -1,0 +1,41 @@
+"""Where files are: on a disk, or in a bucket by its URI. One type of place, and a copy on this machine where one is needed."""
+
+from tis_ray.storage.local_copy import local_file, local_folder
+from tis_ray.storage.place import (
+    AnyPlace,
+    Place,
+    all_files,
+    folder_size,
+    is_remote,
+    listed,
+    listed_files,
+    location,
+    place,
+    relative_to,
+    remove_folder,
+)
+from tis_ray.storage.pointer import followed, point, pointers, remove_pointer
+from tis_ray.storage.reading import arrow_source, content_digest, open_parquet
+
+__all__ = [
+    "AnyPlace",
+    "Place",
+    "all_files",
+    "arrow_source",
+    "content_digest",
+    "folder_size",
+    "followed",
+    "is_remote",
+    "listed",
+    "listed_files",
+    "local_file",
+    "local_folder",
+    "location",
+    "open_parquet",
+    "place",
+    "point",
+    "pointers",
+    "relative_to",
+    "remove_folder",
+    "remove_pointer",
+]
