@@ -12,7 +12,7 @@ from tis_ray.store.feature_store import (
     DamagedShardError,
     FeatureShard,
     FeatureStore,
-    Place,
+    FeaturePlace,
     require_same_space,
     rows_digest,
 )
@@ -83,9 +83,9 @@ def test_rows_are_found_wherever_they_lie(tmp_path):
     store = FeatureStore(tmp_path, SPACE)
     files = [store.write("pool", shard(numbers), "float16") for numbers in ([5, 6], [7])]
     assert store.places("pool") == {
-        key(5): Place(files[0], 0),
-        key(6): Place(files[0], 1),
-        key(7): Place(files[1], 0),
+        key(5): FeaturePlace(files[0], 0),
+        key(6): FeaturePlace(files[0], 1),
+        key(7): FeaturePlace(files[1], 0),
     }
 
 

@@ -22,6 +22,7 @@ from tis_ray.data import builtin, encode_messages
 from tis_ray.models.loading import load_model, load_tokenizer
 from tis_ray.models.lora import attach_lora, trainable_parameters
 from tis_ray.settings import LoraConfig, ModelConfig, TrainingConfig
+from tis_ray.store import write_text
 from tis_ray.training.checkpoints import Checkpoint, checkpoints
 from tis_ray.training.fsdp import gather_weights, shard_model
 from tis_ray.training.loop import UnmovedError, linear_schedule, train
@@ -260,7 +261,8 @@ def test_one_checkpoint_for_each_epoch_or_the_last_alone(tmp_path: Path) -> None
 
 def test_checkpoints_are_sorted_by_number(tmp_path: Path) -> None:
     for epoch in (10, 9, 1):
-        (tmp_path / f"epoch-{epoch}").mkdir()
+        write_text(tmp_path / f"epoch-{epoch}" / "steps.json", "[]")
+    (tmp_path / "epoch-11").mkdir()  # of a process that was killed while it wrote
     assert [checkpoint.epoch for checkpoint in checkpoints(tmp_path)] == [1, 9, 10]
     assert checkpoints(tmp_path / "nowhere") == []
     assert Checkpoint(tmp_path / "epoch-9").adapter == tmp_path / "epoch-9" / "adapter"

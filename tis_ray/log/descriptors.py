@@ -6,11 +6,9 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from tempfile import TemporaryFile
-from typing import IO
 
-from tis_ray.storage import Place, is_remote
-from tis_ray.store import append_line
+from tis_ray.storage import Place
+from tis_ray.store import end_of
 
 
 @contextmanager
@@ -20,7 +18,7 @@ def descriptors_to(log: Place) -> Iterator[None]:
     Of a log in a bucket what is written is kept on this machine, and added when the block ends.
     """
     before = {descriptor: os.dup(descriptor) for descriptor in (1, 2)}
-    with _end_of(log) as file:
+    with end_of(log) as file:
         _flush()
         for descriptor in before:
             os.dup2(file.fileno(), descriptor)
@@ -31,22 +29,6 @@ def descriptors_to(log: Place) -> Iterator[None]:
             for descriptor, own in before.items():
                 os.dup2(own, descriptor)
                 os.close(own)
-
-
-@contextmanager
-def _end_of(log: Place) -> Iterator[IO[bytes]]:
-    if not is_remote(log):
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as file:
-            yield file
-        return
-    with TemporaryFile() as file:
-        try:
-            yield file
-        finally:
-            file.seek(0)
-            if text := file.read().decode(errors="replace").rstrip("\n"):
-                append_line(log, text)
 
 
 def _flush() -> None:

@@ -10,7 +10,8 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
@@ -49,6 +50,24 @@ def append_line(path: AnyPlace, line: str) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a", encoding="utf-8") as opened:
         opened.write(line + "\n")
+
+
+@contextmanager
+def end_of(path: AnyPlace) -> Iterator[IO[bytes]]:
+    """Yield the end of a file, to write on; of one in a bucket it is added when the block ends."""
+    file = place(path)
+    if isinstance(file, Path):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("ab") as end:
+            yield end
+        return
+    with TemporaryFile() as end:
+        try:
+            yield end
+        finally:
+            end.seek(0)
+            if text := end.read().decode(errors="replace").rstrip("\n"):
+                append_line(file, text)
 
 
 def read_json(path: AnyPlace) -> Any:

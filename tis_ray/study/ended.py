@@ -79,7 +79,7 @@ class Inputs:
             "installed": _installed(),
             "folder": str(Path.cwd()),
             "path": os.environ.get("PYTHONPATH"),
-            "tracked": store_uri(part.config.tracking.uri, part.config.runs),
+            "tracked": _tracked(part.config),
         }
         state = _state([*files, *modules.values()])
         return cls(part.config, until, fingerprint(key), files, modules, state)
@@ -178,12 +178,16 @@ def _ordering(representation: str, selector: str, seed: int | None, path: str) -
     return StudyOrdering(representation, selector, artifact, seed)
 
 
+def _tracked(config: Config) -> str | None:
+    """Return where a study is tracked, if it is."""
+    settings = config.tracking
+    return store_uri(settings.uri, config.runs) if settings.enabled else None
+
+
 def _made(config: Config, folders: list[Place], page: Place | None) -> list[Place]:
     """Return what has to be there still: artifacts, the run's folder, the page of all, the tracking's file."""
     made = [*folders, config.run_dir, *([page / "report"] if page else [])]
-    if config.tracking.enabled and store_uri(config.tracking.uri, config.runs) == default_uri(
-        config.runs
-    ):
+    if not is_remote(config.runs) and _tracked(config) == default_uri(config.runs):
         made.append(place(config.runs).absolute() / "mlflow.db")
     return made
 

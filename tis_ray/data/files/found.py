@@ -61,7 +61,7 @@ def found(path: str) -> Found:
         elif glob.has_magic(str(root)):
             matches = glob.glob(str(root), recursive=True)  # noqa: PTH207
             files = [*sorted(file for file in map(Path, matches) if file.is_file())]
-            root = _fixed_part(Path(root))
+            root = _fixed_part(Path(str(root)))
             if not files:
                 raise InputError(f"{path}: no file matches this pattern; check the path")
         else:
