@@ -10,9 +10,9 @@ import pytest
 from tis_ray.errors import InputError
 from tis_ray.store.feature_store import (
     DamagedShardError,
+    FeaturePlace,
     FeatureShard,
     FeatureStore,
-    FeaturePlace,
     require_same_space,
     rows_digest,
 )

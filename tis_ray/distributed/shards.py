@@ -30,7 +30,7 @@ from tis_ray.distributed.connect import Cluster
 from tis_ray.distributed.lost import MAX_RESTARTS, lost_workers
 from tis_ray.errors import InputError
 from tis_ray.log import Activity, RunLog, peak_mb
-from tis_ray.storage import Place, remove_folder
+from tis_ray.storage import Place, pace, remove_folder
 from tis_ray.store import read_json, write_json
 
 FEW_SHARDS = 16
@@ -102,7 +102,7 @@ class _Actor:
     def _count(self, stop: Event) -> None:
         """Leave the number of rows that this process has seen, once a second, for whoever shows it."""
         written = 0
-        while not stop.wait(1.0):
+        while not stop.wait(pace(self.counts, 1.0)):
             if seen.rows != written:
                 written = seen.rows
                 with suppress(OSError):  # the work itself says what is wrong with the disk

@@ -20,7 +20,7 @@ from tis_ray.analysis.study_values import Kind, Method, StageCost
 from tis_ray.background import in_background
 from tis_ray.log.activity import Activity
 from tis_ray.log.sign_of_life import SignOfLife
-from tis_ray.storage import Place
+from tis_ray.storage import Place, pace
 from tis_ray.store import Artifact, append_line, read_parquet
 
 ENDS = ("done", "failed", "stopped")
@@ -133,7 +133,7 @@ class RunLog:
         """Show progress of work done elsewhere: `count` is called every `often` seconds, and notes how far it is."""
 
         def watch(stop: Event) -> None:
-            while not stop.wait(often):
+            while not stop.wait(pace(self.run_dir, often)):
                 count(activity)
 
         with self._life.shown(activity), in_background(watch):

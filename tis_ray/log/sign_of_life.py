@@ -24,7 +24,7 @@ from rich.text import Text
 
 from tis_ray.background import in_background
 from tis_ray.log.activity import Activity
-from tis_ray.storage import Place
+from tis_ray.storage import Place, pace
 from tis_ray.store import write_json
 
 LIVE = "live.json"
@@ -118,7 +118,9 @@ class SignOfLife:
                 continue
             now = time.monotonic()
             news = activity.label, activity.state
-            if self.folder is not None and (now - self._beaten > BEAT or news != self._news):
+            if self.folder is not None and (
+                now - self._beaten > pace(self.folder, BEAT) or news != self._news
+            ):
                 self._beaten, self._news = now, news
                 with suppress(OSError):  # a full disk ends the work, not its sign of life
                     write_json(self.folder / LIVE, asdict(_live(activity)))

@@ -12,7 +12,7 @@ import pyarrow as pa
 import torch.distributed as dist
 
 from tis_ray.batches import Example
-from tis_ray.storage import Place
+from tis_ray.storage import Place, pace
 from tis_ray.store import file_digest, find_json, read_parquet, write_json, write_parquet
 from tis_ray.store.sides import TOKENS, Side
 
@@ -88,7 +88,7 @@ def progress_writer(folder: Place) -> Callable[[int, int], None]:
     def write(step: int, total: int) -> None:
         nonlocal written
         first = not dist.is_initialized() or dist.get_rank() == 0
-        if first and (time.monotonic() - written > 1 or step == total):
+        if first and (time.monotonic() - written > pace(folder, 1.0) or step == total):
             written = time.monotonic()
             write_json(folder / "progress.json", {"step": step, "total": total})
 

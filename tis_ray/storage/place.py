@@ -71,6 +71,11 @@ def is_remote(place: AnyPlace) -> bool:
     return not isinstance(place, os.PathLike)
 
 
+def pace(place: AnyPlace, seconds: float) -> float:
+    """Return the seconds between two looks at a place, or two writes: in a bucket each is a request that costs."""
+    return max(seconds, 5.0) if is_remote(place) else seconds
+
+
 def location(named: AnyPlace) -> str:
     """Return the absolute path or the URI of a place, by which another process finds it."""
     found = place(named)

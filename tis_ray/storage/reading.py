@@ -17,11 +17,14 @@ from tis_ray.storage.place import Place
 
 @contextmanager
 def arrow_source(file: Place) -> Iterator[str | IO[bytes]]:
-    """Yield what Arrow reads a file from: its path on a disk, or an open file in a bucket."""
+    """Yield what Arrow reads a file from: its path on a disk, or an open file in a bucket.
+
+    Nothing is read ahead: Arrow itself asks for large ranges.
+    """
     if isinstance(file, Path):
         yield str(file)
         return
-    with file.open("rb") as opened:
+    with file.fs.open(file.path, "rb", cache_type="none") as opened:
         yield opened
 
 

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from threading import Event
 
 from tis_ray.background import in_background
-from tis_ray.storage import Place
+from tis_ray.storage import Place, pace
 from tis_ray.store.atomic import write_json
 from tis_ray.store.files import find_json
 
@@ -38,7 +38,7 @@ class Clock:
         """Keep the seconds so far for a later start, once a second while the block runs."""
 
         def mark(stop: Event) -> None:
-            while not stop.wait(OFTEN):
+            while not stop.wait(pace(self._file, OFTEN)):
                 write_json(self._file, {"seconds": self.seconds})
 
         return in_background(mark)

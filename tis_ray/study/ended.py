@@ -34,8 +34,8 @@ from tis_ray.version import __version__
 
 FOLDER = "ended"
 """In the run's folder; one file for each step that a start may end with."""
-OURS = {FOLDER, "events.jsonl", "live.json", "run.log", "config.yaml", "rows-seen"}
-"""Of the run's folder, what every start writes."""
+OURS = {FOLDER, "events.jsonl", "live.json", "run.log", "config.yaml", "rows-seen", "explain"}
+"""Of the run's folder, what every start writes, and what is made on demand."""
 PACKAGE = Path(tis_ray.__file__).parent
 MOST_FILES = 200_000
 LONGEST_PATH = 1024

@@ -17,6 +17,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path, PurePath
 from urllib.parse import unquote
 
@@ -105,8 +106,8 @@ def common_root(founds: Iterable[Found]) -> Place | None:
     roots = [_plain(found.root) for found in founds]
     if all(isinstance(root, Path) for root in roots):
         return Path(os.path.commonpath([str(root) for root in roots]))
-    parts = [str(root).split("/") for root in roots]
-    shared = os.path.commonprefix(parts)
+    parts = zip(*(str(root).split("/") for root in roots), strict=False)
+    shared = [same[0] for same in takewhile(lambda each: len({*each}) == 1, parts)]
     return place("/".join(shared)) if len(shared) > 2 and shared[2] else None
 
 
