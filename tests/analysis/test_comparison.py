@@ -10,9 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from tis_ray.analysis.comparison import compare_cells, wilcoxon_p, with_holm
+from tis_ray.analysis.comparison import (
+    compare_cells,
+    subset_against_random,
+    wilcoxon_p,
+    with_holm,
+)
 from tis_ray.analysis.intervals import bootstrap_interval, mean_interval
 from tis_ray.analysis.ranks import mean_ranks, wins
+from tis_ray.analysis.samples import Sample
 from tis_ray.metrics.description import describe
 
 LOSS, SHARE = describe("test_loss"), describe("exact_match")
@@ -129,3 +135,16 @@ def test_ranks_share_ties_and_wins_count_for_all_who_tie() -> None:
 def test_mean_ranks_add_up(rows) -> None:
     ranks = mean_ranks(np.array(rows), lower_is_better=False)
     assert ranks.sum() == pytest.approx(10)
+
+
+def test_a_difference_of_shares_is_no_larger_than_all_of_them() -> None:
+    """Of one test row: 1 or 0, and no interval of 300 points."""
+    random = Sample({0: 0.0, 1: 1.0, 2: 0.0, 3: 0.0, 4: 0.0}, share=True)
+    found = subset_against_random(
+        Sample({0: 1.0, 1: 1.0}, share=True), random, metric=describe("exact_match")
+    )
+    assert (found.low, found.high, found.verdict) == (
+        pytest.approx(-0.5602, abs=1e-4),
+        1.0,
+        "cannot tell",
+    )

@@ -11,6 +11,7 @@ from scipy import stats
 from tis_ray.analysis import Cell, Method, summarise
 from tis_ray.analysis.recommend import Recommendation
 from tis_ray.analysis.recommend import recommend as pure_recommend
+from tis_ray.analysis.study_pairs import method_pairs
 from tis_ray.analysis.winners import winners
 from tis_ray.errors import InputError
 from tis_ray.metrics.description import describe
@@ -216,3 +217,44 @@ def test_a_pilot_without_random_is_refused() -> None:
     cells = [c for c in pilot({RR: {100: 0.3}}) if c["selector"] != "random"]
     with pytest.raises(InputError, match="no cell has test_loss beside random"):
         recommend({"t": cells}, 100, pool_rows=1000)
+
+
+def test_the_order_of_pilots_changes_nothing() -> None:
+    """Their seeds may differ in number: the fewest say how sure one may be."""
+    few, many = (
+        pilot({RR: {100: 0.3, 200: 0.3}}, 0.05, 2, seed=1),
+        pilot({RR: {100: 0.3, 200: 0.3}}, 0.05, 9, seed=2),
+    )
+    one = recommend({"a": few, "b": many}, 150, pool_rows=10_000).best
+    other = recommend({"b": many, "a": few}, 150, pool_rows=10_000).best
+    assert (one.low, one.high) == pytest.approx((other.low, other.high))
+
+
+def test_at_a_budget_of_the_pilot_methods_are_told_apart_as_in_the_study() -> None:
+    """Also where the values of test rows say so, of which lines know nothing."""
+    draw, seen = np.random.default_rng(0), set()
+    for _ in range(60):
+        cells = []
+        level_R = draw.normal(1.0, 0.5, 12)
+        for method in (Method("random", "random"), RR, EMBED):
+            luck = draw.normal(0, 0.02)
+            for s in range(4):
+                luck = draw.normal(0, 0.02) if method.is_random else luck
+                gain = {RR: 0.3, EMBED: 0.2}.get(method, 0.0)
+                rows = (level_R + luck - gain + draw.normal(0, 0.1, 12)).tolist()
+                cells.append(
+                    Cell(
+                        method,
+                        100,
+                        s,
+                        {"test_loss": float(np.mean(rows))},
+                        rows={"test_loss": rows},
+                    )
+                )
+        found = pure_recommend(
+            {"t": cells}, 100, pool_rows=10_000, metric=describe("test_loss"), preferred=PREFERRED
+        )
+        (pair,) = method_pairs(cells)
+        assert pair.comparison.decided == (not found.alike)
+        seen.add(pair.comparison.decided)
+    assert seen == {True, False}

@@ -12,6 +12,7 @@ import yaml
 
 from tis_ray.config import Config, config_yaml, load_config, parse_config
 from tis_ray.errors import InputError
+from tis_ray.settings.secret import shown_uri
 from tis_ray.store import fingerprint
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("**/*.yaml"))
@@ -362,3 +363,42 @@ def test_a_field_beside_a_short_form_is_set_in_its_section(tmp_path: Path) -> No
     given = {"pool": Path("pool.jsonl"), "query": "examples.jsonl"}
     rest = {"representation": "bm25", "selector": "round_robin", "budget": 5}
     assert parse_config({"data": given, **rest}).data.pool.path == "pool.jsonl"
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://u:hidden@host:5000/x",
+        "http://:hidden@host",
+        "postgresql://u:hidden@host/db",
+        "postgresql+psycopg2://u:hid@hidden@host/db",
+        "mysql://u:hid/hidden@host/db",
+        "postgresql://host/db?user=u&password=hidden",
+        "mssql+pyodbc:///?odbc_connect=DRIVER%3Dx%3BPWD%3Dhidden&x=1",
+    ],
+)
+def test_a_password_in_a_config_is_refused_and_shown_nowhere(uri: str) -> None:
+    """The page shows the config, and is passed on."""
+    assert "hidden" not in shown_uri(uri)
+    assert "***" in shown_uri(uri)
+    with pytest.raises(
+        InputError, match=r"`tracking.uri` holds a password.*MLFLOW_TRACKING_URI"
+    ) as error:
+        parse_config(study(tracking={"uri": uri}))
+    assert "hidden" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://host:5000/a@b",
+        "http://user@host:5000",
+        "sqlite:////a/b:c@d/x.db",
+        "postgresql://user@host:5432/db?sslmode=require",
+        "databricks",
+        "mssql+pyodbc:///?odbc_connect=DRIVER%3Dx%3BTrusted_Connection%3Dyes",
+    ],
+)
+def test_other_stores_are_taken_as_they_are(uri: str) -> None:
+    assert shown_uri(uri) == uri
+    assert parse_config(study(tracking={"uri": uri})).tracking.uri == uri

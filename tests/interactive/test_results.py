@@ -57,6 +57,22 @@ def test_draws_make_it_a_question_about_the_methods() -> None:
     assert table["difference_low"] == pytest.approx([differences.mean() - half])
 
 
+@pytest.mark.parametrize("other", [RDS, RANDOM_METHOD, Method("zero_shot")])
+@pytest.mark.parametrize("draws", [False, True])
+def test_the_difference_is_that_of_the_means_beside_it(other: Method, draws: bool) -> None:
+    """Also where a method lacks a seed, and where it is about draws."""
+    cells = [cell for cell in _cells() if (cell.method, cell.seed) != (LESS, 1)]
+    if draws:
+        cells += [
+            Cell(method, 100, 0, {"test_loss": loss + 0.1 * draw}, draw=draw)
+            for method in (LESS, RDS)
+            for draw, loss in enumerate(LOSSES[method])
+        ]
+    table = compared_table({"s": cells}, LESS, other, Legend())
+    left, right = (table[method_name(method)][0] for method in (LESS, other))
+    assert table["difference"] == pytest.approx([left - right])
+
+
 def test_a_seed_that_only_one_method_ran_counts_in_its_mean_over_studies_only_if_both_have_it() -> (
     None
 ):

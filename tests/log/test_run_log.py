@@ -111,3 +111,12 @@ def test_a_traceback_is_added_to_the_log_of_the_run(log: RunLog) -> None:
     kept = path.read_text()
     assert kept.index("KeyError: 'first'") < kept.index("KeyError: 'second'")
     assert kept.count("Traceback") == 2
+
+
+def test_what_is_said_is_never_read_as_markup(log: RunLog) -> None:
+    """An end mark such as [/end], or a folder in brackets, is text."""
+    log.say(("the end mark '[/end]' is no token", "yellow"), " in data[v2]/rows")
+    log.finished(record(), note="[/x]", details=["[b]"])
+    assert "the end mark '[/end]' is no token in data[v2]/rows" in said(log)
+    assert "[/x]" in said(log)
+    assert "    [b]" in said(log)

@@ -110,6 +110,25 @@ BUDGET = "budget_ce_loss_budget.csv"
             "humaneval",
             "column `dataset`: found 'humaneval'",
         ),
+        (
+            BUDGET,
+            "seed,dev",
+            "dev,dev",
+            "no column `seed`; found dataset, method, num_samples, dev, dev",
+        ),
+        (BUDGET, "seed,dev,test", "seed,dev,test,dev", "more than one column `dev`"),
+        (
+            BUDGET,
+            "bbh,LESS (UOT),500,0,",
+            "\n\nbbh,LESS (UOT),500,0,1,",
+            "more values than columns",
+        ),
+        (
+            BUDGET,
+            "bbh,LESS (UOT),1000,2,",
+            "\n\nbbh,LESS (UOT),1000,x,",
+            "line 7, column `seed`: found 'x'",
+        ),
         ("binning_true_metric_quantile.csv", "(RR),9,", "(RR),10,", "column `bin`: found 10"),
     ],
 )

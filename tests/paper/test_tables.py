@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -182,3 +183,19 @@ def test_no_method_is_in_no_family(
         results, methods=(Labelled(Method("Random"), "Random", "Random"), *named)
     ).families()
     assert {family.name: family.methods for family in found} == families
+
+
+def test_runs_that_are_missing_everywhere_and_a_single_bin_are_no_warnings(
+    results: Results,
+) -> None:
+    """Of a method without any result at a budget, and of a curve of one point, nothing is said."""
+    runs = {name: values.copy() for name, values in results.runs.items()}
+    for values in runs.values():
+        values[:, :, 1, 0] = np.nan
+    short = {name: values[..., :1] for name, values in results.quantiles.items()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tables = all_tables(replace(results, runs=runs, quantiles=short, subquantiles={}))
+    json.dumps(tables, allow_nan=False)
+    curve = tables["quantile"][results.models[0]][results.tasks[0]]["LESS (RR)"]["dev"]
+    assert curve["slope_per_quantile"] is None

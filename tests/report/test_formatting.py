@@ -4,6 +4,8 @@ import pytest
 
 from tests.report.conftest import LEGEND, changed, with_two_zero_shots
 from tis_ray.analysis import Comparison, Interval, Method
+from tis_ray.analysis.comparison import subset_against_random
+from tis_ray.analysis.samples import Sample
 from tis_ray.analysis.study_values import POOL, QUERIES, Part
 from tis_ray.metrics.description import describe
 from tis_ray.report.formatting import decimals_of, duration, interval, number, probability
@@ -150,3 +152,14 @@ def test_small_words():
         "2.5 h",
     ]
     assert [probability(p) for p in (None, 1e-9, 0.0046, 0.5)] == ["", "< 0.001", "0.005", "0.50"]
+
+
+def test_a_verdict_without_an_interval_has_the_decimals_of_its_difference():
+    """Random came to the same in 20 runs: 1 in 21 is rare enough, and "difference 0.000" would say nothing."""
+    random = Sample(dict.fromkeys(range(20), 1.0))
+    metric = describe("test_loss")
+    found = subset_against_random(Sample({0: 0.99997, 1: 0.99997}), random, metric=metric)
+    assert (found.verdict, found.low) == ("better", None)
+    assert decimals_of(metric, [found]) == 5
+    same = subset_against_random(Sample({0: 1.0, 1: 1.0}), random, metric=metric)
+    assert decimals_of(metric, [same]) == 3

@@ -10,9 +10,11 @@ import pytest
 from tests.report.conftest import LEGEND
 from tests.report.test_gains_section import stage
 from tis_ray.analysis import Cell, Method
+from tis_ray.analysis.comparison import turned
 from tis_ray.analysis.study_values import POOL
 from tis_ray.errors import InputError
 from tis_ray.report import StudyRecord
+from tis_ray.report.formatting import decimals, with_ends
 from tis_ray.report.recommendation import advice
 
 
@@ -79,3 +81,86 @@ def test_budgets_beyond_the_pool_or_in_tokens_are_refused(pilot):
         list(advice([pilot()], 2000, None, "test_loss"))
     with pytest.raises(InputError, match="budgets count examples"):
         list(advice([pilot(budget_unit="tokens")], 100, None, "test_loss"))
+
+
+def renamed(folder, other, name, **changes):
+    """Leave a copy of a run folder's study under another name."""
+    record = replace(StudyRecord.load(folder / "report" / "record.json"), name=name, **changes)
+    record.save(other / "report" / "record.json")
+    return other
+
+
+def test_a_study_given_twice_is_not_two_tasks(pilot, tmp_path):
+    folder = pilot()
+    record = StudyRecord.load(folder / "report" / "record.json")
+    record.cells = [replace(cell, fingerprint=f"{i}") for i, cell in enumerate(record.cells)]
+    record.save(folder / "report" / "record.json")
+    same_place = folder / "report" / ".."
+    with pytest.raises(InputError, match="another folder holds a study `pilot` too"):
+        list(advice([folder, same_place], 100, None, "test_loss"))
+    with pytest.raises(InputError, match="`pilot` and `copy` hold the same runs"):
+        list(advice([folder, renamed(folder, tmp_path / "copy", "copy")], 100, None, "test_loss"))
+
+
+def test_pilots_of_other_models_or_other_readings_of_a_metric_are_refused(pilot, tmp_path):
+    folder = pilot(config={"model": {"name": "small"}})
+    large = renamed(folder, tmp_path / "b", "b", config={"model": {"name": "large"}})
+    with pytest.raises(InputError, match="pilot trained small, b trained large"):
+        list(advice([folder, large], 100, None, "test_loss"))
+    metrics = {"test_loss": replace(LEGEND.metric("test_loss"), lower_is_better=False)}
+    other = renamed(folder, tmp_path / "c", "c", legend=replace(LEGEND, metrics=metrics))
+    told = renamed(
+        folder,
+        tmp_path / "d",
+        "d",
+        legend=replace(LEGEND, metrics={"test_loss": LEGEND.metric("test_loss")}),
+    )
+    with pytest.raises(InputError, match="read it in two ways"):
+        list(advice([told, other], 100, None, "test_loss"))
+
+
+def test_the_digits_are_those_of_the_page(pilot):
+    """However small the metric: no gain of 0.000 [0.000, 0.000] is recommended."""
+    folder = pilot()
+    record = StudyRecord.load(folder / "report" / "record.json")
+    for cell in record.cells:
+        cell.metrics["test_loss"] /= 10_000
+    record.save(folder / "report" / "record.json")
+    (row,) = (r for r in record.table() if (r.method, r.budget) == (Method("less", "uot"), 100))
+    metric = row.metrics["test_loss"].about
+    versus = turned(row.metrics["test_loss"].vs_random)
+    shown = with_ends(metric, versus, decimals(record.table(), metric), signed=True)
+    assert "0.0000" in shown
+    assert f"expected gain over random {shown} test loss" in next(
+        advice([folder], 100, None, "test_loss")
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            lambda cell: cell.seed == 0,
+            "one seed says nothing of the luck of a subset; a pilot of 3",
+        ),
+        (
+            lambda cell: cell.metrics.update(test_loss=0.5) or True,
+            "no pilot would tell: there is no gain",
+        ),
+        (
+            lambda cell: (
+                cell.metrics.update(test_loss=0.5 - 0.1 * (cell.method.selector == "uot")) or True
+            ),
+            "random came to the same test loss in all seeds",
+        ),
+    ],
+)
+def test_nothing_is_promised_where_nothing_is_known_of_luck(pilot, change, said):
+    folder = pilot()
+    record = StudyRecord.load(folder / "report" / "record.json")
+    record.cells = [cell for cell in record.cells if change(cell)]
+    record.save(folder / "report" / "record.json")
+    for budget in (100, 75):
+        first, second, *_ = advice([folder], budget, None, "test_loss")
+        assert first.startswith(f"cannot tell at {budget}")
+        assert second.startswith(said)

@@ -114,3 +114,47 @@ def test_a_bad_record_is_named_in_one_line(tmp_path, text, message):
 def test_a_missing_record_is_an_input_error(tmp_path):
     with pytest.raises(InputError, match="cannot read"):
         StudyRecord.load(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("test_loss", "0.7", r"`cells.1.test_loss`: should be a valid number; found '0.7'"),
+        ("test_loss", True, r"`cells.1.test_loss`: should be a valid number"),
+        ("budget", 50.5, r"`cells.1.budget`: should be a valid integer"),
+        ("budget", 0, r"`cells.1`: a trained cell needs a `budget` of 1 or more"),
+        ("seed", "x", r"`cells.1.seed`: should be a valid integer"),
+        ("draw", "1", r"`cells.1.draw`: should be a valid integer"),
+        ("train_rows", "9", r"`cells.1.train_rows`: should be a valid integer"),
+        ("rows", {"test_loss": [0.5, None]}, r"`cells.1.rows.test_loss"),
+        ("representation", None, r"`cells.1.representation`"),
+    ],
+)
+def test_a_cell_edited_into_no_number_is_refused_and_not_left_out(make, field, value, said):
+    """Read as it is, a text is a missing value and `true` a loss of 1: another verdict without a word."""
+    content = json.loads(make().to_json())
+    content["cells"][1][field] = value
+    with pytest.raises(InputError, match=f"^r.json: {said}"):
+        StudyRecord.from_json(json.dumps(content), "r.json")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("cells", None),
+        ("cells", ["x"]),
+        ("legend", None),
+        ("legend", {"margins": {"test_loss": "a"}}),
+        ("legend", {"metrics": {"x": {"a": 1}}}),
+        ("stages", [{"stage": "x"}]),
+        ("config", None),
+        ("created", None),
+        ("budget_unit", "bananas"),
+    ],
+)
+def test_other_parts_of_a_verdict_are_checked_too(make, field, value):
+    content = json.loads(make().to_json()) | {field: value}
+    with pytest.raises(InputError, match=f"^r.json: `{field}"):
+        StudyRecord.from_json(json.dumps(content), "r.json")
+    with pytest.raises(InputError, match="nested too deeply"):
+        StudyRecord.from_json("[" * 100_000)

@@ -2,13 +2,16 @@
 
 import csv
 import io
+import re
 from dataclasses import replace
 
 import pytest
 
 from tests.report.conftest import HOSTILE
 from tis_ray.errors import InputError
+from tis_ray.report.figures import drawings
 from tis_ray.report.files import write_files
+from tis_ray.report.formatting import probability
 from tis_ray.report.ranks_section import rank_lines
 from tis_ray.report.sheets import Sheet, sheet
 from tis_ray.report.study_page import write_study_files
@@ -43,6 +46,36 @@ def test_latex_escapes_what_would_be_read_as_commands():
     assert r"\$x\_1\$ \&" in text
     assert "1,234 & $-$0.045" in text
     assert text.count(r"\toprule") == text.count(r"\bottomrule") == 1
+
+
+def test_latex_writes_signs_as_they_are_and_no_height_of_a_row():
+    """Its usual font has other signs in the places of < > |, and a row's end may take a height in brackets."""
+    rows = [("[/x]", "< 0.001"), ("[y]", "a | b > c")]
+    text = Sheet("t", "p < 0.05", "", ("Name", "p"), rows).latex()
+    assert r"\caption{p $<$ 0.05." in text
+    assert "& $<$ 0.001" in text
+    assert r"a \textbar{} b $>$ c" in text
+    assert not re.search(r"\\\\\s*\[", text)
+
+
+def test_the_tables_say_what_their_differences_are(make):
+    """Nothing is paired by seed; a verdict stands beside the p that was corrected for many."""
+    record = make()
+    rows = record.table()
+    (table,) = (t for t in all_sheets(record, rows, [], []) if t.name == "results_test_loss")
+    assert "Mean [95% interval] over seeds. Differences: mean less that of random" in table.note
+    for cell in record.cells:
+        cell.rows["test_loss"] = [cell.metrics["test_loss"] + shift for shift in (-0.1, 0.0, 0.1)]
+    rows = record.table()
+    (table,) = (t for t in all_sheets(record, rows, [], []) if t.name == "results_test_loss")
+    assert "over seeds and test rows" in table.note
+    lines = list(csv.DictReader(io.StringIO(table.csv())))
+    shown = [line["Corrected p against random"] for line in lines]
+    versus = [row.metrics["test_loss"].vs_random for row in rows]
+    assert shown == [probability(each.p_holm) if each else "" for each in versus]
+    assert any(shown)
+    for drawing in drawings(record, rows).values():
+        assert "paired" not in drawing.caption
 
 
 def test_a_table_for_paper_has_mean_and_interval_in_one_column(record):

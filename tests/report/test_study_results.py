@@ -15,6 +15,7 @@ from tis_ray.analysis import Cell, Method
 from tis_ray.analysis.pooled_table import pooled_rows
 from tis_ray.errors import InputError
 from tis_ray.paper.tables import all_tables
+from tis_ray.report import StudyRecord
 from tis_ray.report.analyze import analyze
 from tis_ray.report.study_results import is_study, study_results
 
@@ -68,6 +69,33 @@ def test_one_study_says_what_the_study_table_says(saved, make):
                 assert ours["verdict"] == versus.verdict
                 compared += 1
     assert compared == 2 * 2 * 3 * 2
+
+
+def test_one_study_says_the_same_where_test_rows_and_seeds_differ(tmp_path, make):
+    """Intervals over test rows too, and a method that lacks a seed is compared with all of random's."""
+    rng, record = np.random.default_rng(0), make()
+
+    def by_row(cell):
+        values = cell["test_loss"] + rng.normal(0, 0.3, 20)
+        cell |= {"test_loss": float(values.mean()), "rows": {"test_loss": values.tolist()}}
+        if (cell["representation"], cell["seed"]) == ("less", 1):
+            cell["test_loss"] = None
+
+    record.cells = changed(record, by_row)
+    record.save(tmp_path / "report" / "record.json")
+    results = study_results([tmp_path])
+    pooled = {(row.method, row.budget): row for row in pooled_rows(results, (0,))}
+    compared = 0
+    for row in StudyRecord.load(tmp_path / "report" / "record.json").table():
+        for name, summary in row.metrics.items():
+            other = pooled[row.method, row.budget].metrics[name]
+            assert other.vs_random == summary.vs_random
+            if summary.vs_zero_shot is not None:  # which a study does not correct for many
+                assert replace(other.vs_zero_shot, p_holm=None) == summary.vs_zero_shot
+            if not row.method.is_zero_shot:
+                assert (other.value, other.baseline) == (summary.value, summary.baseline)
+            compared += 1
+    assert compared == 7 * 3
 
 
 def test_several_studies_are_tasks_and_differences_are_over_them(saved):

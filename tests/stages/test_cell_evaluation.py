@@ -95,8 +95,8 @@ def test_prompts_that_will_be_cut_are_said(ray_cluster, tmp_path):
     class Log:
         """Keeps what is said."""
 
-        def say(self, text):
-            lines.append(text)
+        def say(self, *parts):
+            lines.append("".join(part if isinstance(part, str) else part[0] for part in parts))
 
     check_evaluation(config, read_side(config, "test"), Log())
     (line,) = lines

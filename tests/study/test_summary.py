@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 from rich.console import Console
 
 from tests.report.conftest import LEGEND
 from tis_ray.analysis import Cell, summarise
-from tis_ray.study.summary import results_tables
+from tis_ray.study.summary import print_answer, results_tables
 
 
 def tables_of(rows):
@@ -55,3 +56,20 @@ def test_metrics_of_tasks_follow_in_further_tables():
     text = shown(rows)
     assert "gsm8k: numeric match" in text
     assert "50% unreadable" in text
+
+
+def test_names_with_brackets_stand_as_they_are():
+    """A label or a metric may hold what rich would read as markup, or as a closing tag that opens nothing."""
+    rows = cells(test_loss=1.0)
+    for row in rows:
+        row["t[/b]/acc [k]"] = 0.25
+    table = summarise(
+        [Cell.from_json(row) for row in rows],
+        replace(LEGEND, selectors={"round_robin": "RR [v2][/x]"}),
+    )
+    console = Console(width=140, record=True, file=io.StringIO())
+    print_answer(table, console)
+    text = " ".join(console.export_text().split())
+    assert "LESS + RR [v2][/x] @ 10" in text
+    assert "LESS + RR [v2][/x] beats random at budget 10" in text
+    assert "t[/b]: acc [k]" in text

@@ -212,6 +212,8 @@ def _judged(
     p_value = spread.p_value(difference)
     verdict = _verdict(difference, p_value, spread, metric)
     low, high = difference - half, difference + half
+    if left.share:
+        low, high = max(low, -1.0), min(high, 1.0)
     return replace(found, low=low, high=high, p_value=p_value, verdict=verdict, spread=spread)
 
 

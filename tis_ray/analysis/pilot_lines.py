@@ -164,7 +164,8 @@ def _together(lines: Sequence[Line]) -> Line:
     mean = float(differences.mean())
     if len(known) < tasks:
         return Line(mean, None, 0, runs)
-    own = Line(mean, math.sqrt(float(np.square(known).sum())) / tasks, lines[0].df, runs)
+    fewest = min(line.df for line in lines)
+    own = Line(mean, math.sqrt(float(np.square(known).sum())) / tasks, fewest, runs)
     if tasks == 1:
         return own
     spread = Line(mean, float(differences.std(ddof=1)) / math.sqrt(tasks), tasks - 1, runs)

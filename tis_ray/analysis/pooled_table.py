@@ -1,7 +1,7 @@
 """The table of several studies: one row per method and budget, over the cells of some models.
 
 A cell is one model and task; it counts by its mean over seeds. Where there is one cell only, its seeds
-are compared as those of a study are, without the values of single test rows.
+are compared as those of a study are: the page over one study says what its own page says.
 """
 
 from __future__ import annotations
@@ -19,10 +19,9 @@ from tis_ray.analysis.comparison import (
     subset_against_subset,
     with_holm,
 )
-from tis_ray.analysis.intervals import Interval, mean_interval
+from tis_ray.analysis.intervals import Interval
 from tis_ray.analysis.ranks import Run
 from tis_ray.analysis.result_arrays import Results
-from tis_ray.analysis.samples import Sample
 from tis_ray.analysis.study_table import MetricSummary, TableRow, summary_flags
 from tis_ray.analysis.study_values import ZERO_SHOT, Method
 from tis_ray.metrics.description import MetricDescription
@@ -67,31 +66,25 @@ def _of_one_cell(
     results: Results, metric: str, model: int, methods: Sequence[int], baseline: int | None
 ) -> dict[Place, Comparison]:
     """Return the same where there is one model and task: by its seeds."""
-    about = results.about(metric)
-    values_ABS = results.runs[metric][model, 0]
-    zero = float(results.zero_shot[metric][model, 0])
+    about, cell = results.about(metric), (model, 0)
+    zero = results.untrained(metric, cell)
     found: dict[Place, Comparison] = {}
     for b in range(len(results.budgets)):
-        random = _sample(values_ABS[0, b])
+        random = results.sample(metric, cell, 0, b)
         for a in methods:
-            sample = _sample(values_ABS[a, b])
+            sample = results.sample(metric, cell, a, b)
             if sample is None:
                 continue
             if baseline is None:
-                if np.isfinite(zero):
-                    found[a, b] = models_against_one(sample, Sample({None: zero}), metric=about)
+                if zero is not None:
+                    found[a, b] = models_against_one(sample, zero, metric=about)
             elif random is not None and baseline == 0:
                 found[a, b] = subset_against_random(sample, random, metric=about)
-            elif random is not None and (other := _sample(values_ABS[baseline, b])) is not None:
-                found[a, b] = subset_against_subset(sample, other, random, metric=about)
+            elif random is not None:
+                other = results.sample(metric, cell, baseline, b)
+                if other is not None:
+                    found[a, b] = subset_against_subset(sample, other, random, metric=about)
     return found
-
-
-def _sample(values_S: np.ndarray) -> Sample | None:
-    values: dict[int | None, float] = {
-        s: float(value) for s, value in enumerate(values_S) if np.isfinite(value)
-    }
-    return Sample(values) if values else None
 
 
 def pooled_rows(results: Results, models: Sequence[int]) -> list[TableRow]:
@@ -145,20 +138,24 @@ def _summaries(
 ) -> dict[Place, MetricSummary]:
     """Return one metric's summary of every method and budget that has a value."""
     values_PAB = paired_values(results, metric.name, models)
-    one_cell = is_one_cell(results, models)
+    one_cell = (models[0], 0) if is_one_cell(results, models) else None
     methods = range(len(results.methods))
     vs_random = comparisons(results, metric.name, models, methods[1:], 0)
     vs_zero_shot = comparisons(results, metric.name, models, methods, None)
     found = {}
     for a, b in np.ndindex(values_PAB.shape[1:]):
-        value = _interval(values_PAB[:, a, b], one_cell)
+        if one_cell is None:
+            known_P = np.isfinite(values_PAB[:, a, b])
+            value, random = _mean(values_PAB[:, a, b]), _mean(values_PAB[known_P, 0, b])
+        else:
+            samples = [results.sample(metric.name, one_cell, i, b) for i in (a, 0)]
+            value, random = (sample.mean() if sample else None for sample in samples)
         if value is None:
             continue
-        known_P = np.isfinite(values_PAB[:, a, b])
         found[a, b] = MetricSummary(
             metric,
             value,
-            baseline=_interval(values_PAB[known_P, 0, b], one_cell) if a else None,
+            baseline=random if a else None,
             vs_random=vs_random.get((a, b)),
             vs_zero_shot=vs_zero_shot.get((a, b)),
         )
@@ -169,16 +166,12 @@ def _zero_shot_row(results: Results, models: Sequence[int]) -> TableRow:
     metrics = {
         metric.name: MetricSummary(metric, value)
         for metric in results.shown
-        if (value := _interval(results.zero_shot[metric.name][list(models)].ravel(), False))
+        if (value := _mean(results.zero_shot[metric.name][list(models)].ravel()))
     }
     return TableRow(Method(ZERO_SHOT), "Zero-shot", 0, (None,), metrics)
 
 
-def _interval(values: np.ndarray, of_seeds: bool) -> Interval | None:
-    """Return the mean of what is there; over cells it has no interval, as tasks differ in level."""
-    known = values[np.isfinite(values)]
-    if not known.size:
-        return None
-    if of_seeds:
-        return mean_interval(known.tolist())
-    return Interval(float(known.mean()), None, None, known.size)
+def _mean(values_C: np.ndarray) -> Interval | None:
+    """Return the mean over the cells that are there, without an interval, as tasks differ in level."""
+    known = values_C[np.isfinite(values_C)]
+    return Interval(float(known.mean()), None, None, known.size) if known.size else None

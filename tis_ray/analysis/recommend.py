@@ -2,8 +2,8 @@
 
 `tis_ray.report.recommendation` puts it in words; `tis_ray.study.price` says what a study will cost.
 
-**A budget of the pilot.** With one task this is the study's own verdict (`analysis.winners`), so that page,
-terminal, tracker and advice agree.
+**A budget of the pilot.** With one task these are the study's own verdicts (`analysis.winners`, and
+`analysis.study_pairs` of two methods), so that page, terminal, tracker and advice agree.
 
 **Another budget, or several tasks.** On a scale without ends (the logarithm of a loss, the log odds of a share:
 on the metric's own a line leads beyond what is possible) each method's mean over seeds less random's, and
@@ -37,6 +37,7 @@ from tis_ray.analysis.intervals import CONFIDENCE, holm
 from tis_ray.analysis.legend import Legend
 from tis_ray.analysis.pilot_lines import Lines, Scale, scale_of
 from tis_ray.analysis.samples import quantile
+from tis_ray.analysis.study_pairs import compare_methods
 from tis_ray.analysis.study_runs import StudyRuns
 from tis_ray.analysis.study_table import summarise
 from tis_ray.analysis.study_values import Cell, Method
@@ -80,8 +81,10 @@ class Gain:
 class WouldTell:
     """What would show a gain of the size that the pilot expects; None where nothing so small would."""
 
-    seeds: int | None
-    tasks: int | None
+    seeds: int | None = None
+    tasks: int | None = None
+    luck: Literal["known", "one seed", "no spread"] = "known"
+    """Why nothing is known of the luck of a subset, if nothing is: then `seeds` would say how large it is."""
 
 
 @dataclass(frozen=True)
@@ -116,11 +119,12 @@ def recommend(
     metric: MetricDescription,
     preferred: Preferred,
     legend: Legend | None = None,
+    apart: bool = False,
 ) -> Recommendation:
     """Return the method to use at `budget` of `pool_rows` rows.
 
     pilots: the cells of a pilot study of each task, with random at each of its budgets.
-    metric: one that the cells have. Raises InputError where no method shares a budget with random.
+    metric: one that the cells have. apart: whether no two draws share rows. Raises InputError where no method shares a budget with random.
     """
     legend = legend or Legend()
     runs = [StudyRuns.of(cells, legend) for cells in pilots.values()]
@@ -132,15 +136,23 @@ def recommend(
             "pilot to its end, or name a metric that it measured"
         )
     gains = _by_lines(lines, metric, scale)
-    if len(runs) == 1 and budget in lines.budgets:
+    of_table = len(runs) == 1 and budget in lines.budgets
+    if of_table:
         gains = _by_table(next(iter(pilots.values())), legend, metric, budget, gains)
+
+    def told_apart(one: Method, other: Method) -> bool:
+        if not of_table:
+            return lines.apart(one, other)
+        found = compare_methods(runs[0], one, other, budget, metric, apart)
+        return found is not None and found.decided
+
     gains.sort(key=lambda gain: -gain.expected)
     proven = [gain for gain in gains if gain.proven]
     best = (proven or gains)[0]
     alike = [
         gain.method
         for gain in gains
-        if gain.method != best.method and not lines.apart(best.method, gain.method)
+        if gain.method != best.method and not told_apart(best.method, gain.method)
     ]
     choice, by_prior = best, False
     for method in preferred.large if budget >= LARGE_SHARE * pool_rows else preferred.small:
@@ -235,8 +247,10 @@ def _would_tell(lines: Lines, best: Gain) -> WouldTell:
     """Return how many seeds, or tasks, would show the best method's gain if it is what it seems."""
     line = lines.methods[best.method]
     size, error = abs(line.difference), line.error
-    if error is None or error == 0 or lines.seeds < 2:
-        return WouldTell(max(3, lines.seeds + 2), None)
+    if lines.seeds < 2:
+        return WouldTell(seeds=3, luck="one seed")
+    if error is None or error == 0:
+        return WouldTell(luck="no spread")
     luck, tail = error / math.sqrt(1 + 1 / lines.seeds), (1 - CONFIDENCE) / 2
     seeds = (
         n

@@ -16,6 +16,8 @@ from typing import Literal
 import numpy as np
 
 from tis_ray.analysis.legend import Legend
+from tis_ray.analysis.samples import Sample
+from tis_ray.analysis.study_runs import StudyRuns
 from tis_ray.analysis.study_table import Flag
 from tis_ray.analysis.study_values import Method
 from tis_ray.metrics.description import MetricDescription
@@ -89,6 +91,8 @@ class Results:
     """What to know of the runs behind a method and budget, by their positions."""
     scopes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     """Name → positions of the models that are summed up together; `scopes_of` makes the usual."""
+    studies: dict[tuple[int, int], StudyRuns] = field(default_factory=dict)
+    """Our own studies by the positions of model and task: runs that know their values by test row."""
     doubtful_tasks: tuple[str, ...] = ()
     """Tasks that some means leave out, as their measurement is in doubt."""
 
@@ -109,6 +113,26 @@ class Results:
     def means(self, metric: str) -> np.ndarray:
         """Return means over seeds (L, J, A, B); NaN where no seed has a result."""
         return mean_over_last(self.runs[metric])
+
+    def sample(self, metric: str, cell: tuple[int, int], method: int, budget: int) -> Sample | None:
+        """Return the runs of a method at a budget in one cell, by their positions; None where there are none."""
+        about = self.about(metric)
+        if cell in self.studies:
+            place = self.methods[method].method, self.budgets[budget]
+            return self.studies[cell].sample(place, about)
+        values_S = self.runs[metric][(*cell, method, budget)]
+        known: dict[int | None, float] = {
+            s: float(value) for s, value in enumerate(values_S) if np.isfinite(value)
+        }
+        return Sample(known) if known else None
+
+    def untrained(self, metric: str, cell: tuple[int, int]) -> Sample | None:
+        """Return zero-shot's one run in a cell, the better one where there are two."""
+        if cell in self.studies:
+            found = self.studies[cell].zero_shot(self.about(metric))
+            return found[1] if found else None
+        value = float(self.zero_shot[metric][cell])
+        return Sample({None: value}) if np.isfinite(value) else None
 
     def position(self, name: str) -> int | None:
         """Return where a method stands in `methods`."""

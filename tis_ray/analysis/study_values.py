@@ -126,7 +126,7 @@ class Cell:
     def to_json(self) -> dict[str, Any]:
         """Return one level of plain values: what names the cell, its facts, its metrics."""
         named = {**self.method.to_json(), "budget": self.budget, "seed": self.seed}
-        facts = {name: getattr(self, name) for name in _FACTS}
+        facts = {name: getattr(self, name) for name in FACTS}
         known = {name: value for name, value in facts.items() if value not in (None, ())}
         if self.quantile:
             known["quantile"] = list(self.quantile)
@@ -141,7 +141,7 @@ class Cell:
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Cell:
         """Read a flat cell. Whatever is a number and not a fact of the run is a metric."""
-        facts = {name: content[name] for name in _FACTS if content.get(name) is not None}
+        facts = {name: content[name] for name in FACTS if content.get(name) is not None}
         facts["quantile"] = tuple(facts.get("quantile", ()))
         rows = content.get("rows", {})
         return cls(
@@ -159,8 +159,8 @@ class Cell:
 
 
 _NAMED = ("method", "budget", "seed", "metrics", "rows")
-_FACTS = [f.name for f in fields(Cell) if f.name not in _NAMED]
-_NAMES = {"representation", "selector", "budget", "seed", "rows", *_FACTS}
+FACTS = [f.name for f in fields(Cell) if f.name not in _NAMED]
+_NAMES = {"representation", "selector", "budget", "seed", "rows", *FACTS}
 
 
 def _short(values: Sequence[float]) -> str | list[float]:

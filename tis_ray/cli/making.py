@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from tis_ray.cli.options import ConfigFile, Overrides, app, console, load, say
+from tis_ray.cli.options import PLACE, ConfigFile, Overrides, app, console, load, say
 from tis_ray.cli.terminal import studying
 from tis_ray.errors import InputError
 from tis_ray.log.activity import Activity
@@ -101,9 +101,9 @@ def featurize(config: ConfigFile, overrides: Overrides = None) -> None:
 
 @app.command()
 def score(
-    pool: Annotated[Path, typer.Option(help="A `features-*` artifact with a pool side.")],
-    query: Annotated[Path, typer.Option(help="A `features-*` artifact with the queries.")],
-    out: Annotated[Path, typer.Option(help="Folder for the scores.")],
+    pool: Annotated[Path, typer.Option(help="A `features-*` artifact with a pool side.", **PLACE)],
+    query: Annotated[Path, typer.Option(help="A `features-*` artifact with the queries.", **PLACE)],
+    out: Annotated[Path, typer.Option(help="Folder for the scores.", **PLACE)],
 ) -> None:
     """Score one run's pool against another run's queries, without a model.
 
@@ -121,20 +121,23 @@ def score(
 @app.command()
 def select(
     config: Annotated[
-        Path | None, typer.Option("--config", "-c", help="YAML file of the study.")
+        Path | None, typer.Option("--config", "-c", help="YAML file of the study.", **PLACE)
     ] = None,
     overrides: Overrides = None,
     scores: Annotated[
         Path | None,
         typer.Option(
             help="A bare matrix instead of a study, queries x candidates: .npy, .npz, .pt or "
-            ".safetensors (S.npz:name for one of several)."
+            ".safetensors (S.npz:name for one of several).",
+            **PLACE,
         ),
     ] = None,
     selector: Annotated[str, typer.Option(help="Selector for --scores.")] = "round_robin",
     budget: Annotated[int | None, typer.Option(help="Budget for --scores, in examples.")] = None,
     seed: Annotated[int, typer.Option(help="Seed, for --selector random.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Folder for --scores' ordering.parquet.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for --scores' ordering.parquet.", **PLACE)
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -226,8 +229,8 @@ def evaluate(config: ConfigFile, overrides: Overrides = None) -> None:
 @app.command()
 def export(
     config: ConfigFile,
-    adapter: Annotated[Path, typer.Option(help="An adapter that `finetune` named.")],
-    out: Annotated[Path, typer.Option(help="Folder to make.")],
+    adapter: Annotated[Path, typer.Option(help="An adapter that `finetune` named.", **PLACE)],
+    out: Annotated[Path, typer.Option(help="Folder to make.", **PLACE)],
     overrides: Overrides = None,
 ) -> None:
     """Merge a trained adapter into the base model: a plain transformers folder with its tokenizer.

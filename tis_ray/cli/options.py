@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from rich.console import Console
@@ -58,13 +58,15 @@ def as_place(text: str) -> Path:
     return cast(Path, place(text))  # the program reads an argument's kind from `Path`
 
 
+PLACE: dict[str, Any] = {"parser": as_place, "metavar": "PATH"}
+"""What reads an option or argument as a place."""
+
 ConfigFile = Annotated[
     Path,
     typer.Option(
         "--config",
         "-c",
-        parser=as_place,
-        metavar="PATH",
+        **PLACE,
         help="YAML file of the study, or its run folder.",
         show_default=False,
     ),

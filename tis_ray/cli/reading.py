@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from tis_ray.cli.options import ConfigFile, Overrides, app, console, load, say
+from tis_ray.cli.options import PLACE, ConfigFile, Overrides, app, as_place, console, load, say
 from tis_ray.errors import InputError
 from tis_ray.version import __version__
 
@@ -29,7 +29,7 @@ def preview(
     every: Annotated[
         bool, typer.Option("--all", help="Read every row, not the first 1,000 of each side.")
     ] = False,
-    html: Annotated[Path | None, typer.Option(help="Write a page there, too.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page there, too.", **PLACE)] = None,
 ) -> None:
     """Show what the model will see: some rows as tokens, what is learnt of them, what is refused or cut.
 
@@ -67,6 +67,7 @@ ToFolder = Annotated[
         help="Folder for every table as CSV and LaTeX (tables/) and every figure as SVG, PDF, PNG and"
         " Vega-Lite (figures/).",
         show_default=False,
+        **PLACE,
     ),
 ]
 
@@ -96,9 +97,10 @@ def analyze(
         typer.Argument(
             help="The paper's published results, or run folders of finished studies, each a task.",
             metavar="FOLDER...",
+            parser=as_place,
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder for tables.json and index.html.")],
+    out: Annotated[Path, typer.Option(help="Folder for tables.json and index.html.", **PLACE)],
     to: ToFolder = None,
 ) -> None:
     """Tables, figures and statistics of finished results: the paper's, or your own studies'.
@@ -125,7 +127,8 @@ def explain(
     ] = None,
     overrides: Overrides = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for the tables; by default `explain/` in the run's.")
+        Path | None,
+        typer.Option(help="Folder for the tables; by default `explain/` in the run's.", **PLACE),
     ] = None,
     near: Annotated[
         float | None,
@@ -182,7 +185,8 @@ def explain(
 @app.command()
 def recommend(
     pilots: Annotated[
-        list[Path], typer.Argument(help="Run folders of a pilot study, one for each target task.")
+        list[Path],
+        typer.Argument(help="Run folders of a pilot study, one for each target task.", **PLACE),
     ],
     budget: Annotated[int, typer.Option(min=1, help="The budget you plan, in examples.")],
     pool_rows: Annotated[

@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from tis_ray.cli.options import Overrides, app, load, load_run, say
+from tis_ray.cli.options import PLACE, Overrides, app, as_place, load, load_run, say
 from tis_ray.errors import InputError
+from tis_ray.storage import place
 
 
 class FormName(StrEnum):
@@ -31,10 +32,13 @@ def subset(
     ],
     run: Annotated[
         Path | None,
-        typer.Argument(help="Folder of a study that has selected.", metavar="[RUN]"),
+        typer.Argument(
+            help="Folder of a study that has selected.", parser=as_place, metavar="[RUN]"
+        ),
     ] = None,
     config: Annotated[
-        Path | None, typer.Option("--config", "-c", help="YAML file of the study, in place of RUN.")
+        Path | None,
+        typer.Option("--config", "-c", help="YAML file of the study, in place of RUN.", **PLACE),
     ] = None,
     overrides: Overrides = None,
     method: Annotated[
@@ -65,13 +69,14 @@ def subset(
         raise InputError("--to: writes a file or a folder, not to standard output; give its name")
     if not to.strip():
         raise InputError("--to: is empty; give a file or a folder")
-    here, path = Path.cwd(), Path(to).expanduser()
+    here, path = Path.cwd(), place(to)
     if config is not None:
         loaded = load(config, overrides)
     else:
         assert run is not None
         loaded = load_run(run, overrides)
-    path = path if Path.cwd() == here else here / path
+    if isinstance(path, Path) and Path.cwd() != here:
+        path = here / path
     from tis_ray.finished.make_subset import choose, make_subset, only_study
     from tis_ray.store import read_text
 

@@ -67,6 +67,8 @@ def _line(problem: ErrorDetails, place: Place, dotted: str) -> str:
         case "unknown_method":
             known = [*problem["ctx"]["known"], "`module:attribute`"]
             return not_among(where, problem["ctx"]["found"], known)
+        case "secret":  # what was found is not shown
+            return f"{where} {problem['msg']}"
         case "model_type":
             among = ", ".join(place.inside)
             return f"{where}: found {shown(found)}, expected a section with keys among {among}"

@@ -55,11 +55,12 @@ def submit_study(config: Config, address: str, follow: bool, console: Console) -
         f"stop it with: ray job stop {job} --address {where}",
         soft_wrap=True,
         highlight=False,
+        markup=False,
     )
     if not follow:
         return 0
     status = _follow(client, job, console)
-    console.print(f"job {job}: {status}", soft_wrap=True, highlight=False)
+    console.print(f"job {job}: {status}", soft_wrap=True, highlight=False, markup=False)
     return 0 if status == JobStatus.SUCCEEDED else 1
 
 
@@ -124,7 +125,9 @@ def _follow(client: JobSubmissionClient, job: str, console: Console) -> JobStatu
     try:
         asyncio.run(tail())
     except (RuntimeError, OSError) as error:  # aiohttp's connection errors are OSErrors
-        console.print(f"the log was cut off ({error}); waiting for the job", highlight=False)
+        console.print(
+            f"the log was cut off ({error}); waiting for the job", highlight=False, markup=False
+        )
     while not (status := client.get_job_status(job)).is_terminal():
         time.sleep(POLL_SECONDS)
     return status

@@ -90,7 +90,9 @@ def not_selected(config: Config) -> list[str]:
 def first_rows(ordering: ExplainedOrdering, title: str, width: int, most: int = _FIRST) -> Table:
     """Return the first rows of an explained ordering for a screen of so many columns."""
     table = ordering.table
-    shown = Table(title=f"{title}: first {min(most, table.num_rows)} of {table.num_rows} rows")
+    shown = Table(
+        title=Text(f"{title}: first {min(most, table.num_rows)} of {table.num_rows} rows")
+    )
     shown.box, shown.title_justify = box.SIMPLE_HEAD, "left"
     rows = table.slice(0, most).to_pylist()
     for row, begins in zip(rows, ordering.begins, strict=False):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -18,8 +18,9 @@ from tis_ray.analysis import (
     compare_cells,
 )
 from tis_ray.analysis.comparison import with_holm
+from tis_ray.analysis.samples import Sample
 from tis_ray.analysis.study_pairs import compare_methods
-from tis_ray.analysis.study_runs import StudyRuns
+from tis_ray.analysis.study_runs import Place, StudyRuns
 from tis_ray.analysis.study_values import RANDOM_METHOD
 from tis_ray.errors import InputError
 from tis_ray.interactive.table import Table
@@ -127,11 +128,16 @@ def compared_table(
     for name in names:
         about = legend.metric(name)
         for budget in budgets:
-            sides = np.array([_means(own, left, right, budget, about) for own in runs.values()])
             if len(runs) == 1:
                 own = next(iter(runs.values()))
                 compared = compare_methods(own, left, right, budget, about, apart)
+                drawn = compared is not None and compared.question == "method"
+                pick = own.drawn if drawn else own.sample
+                sides = np.array([_means(pick, left, right, budget, about, drawn)])
             else:
+                sides = np.array(
+                    [_means(own.sample, left, right, budget, about, True) for own in runs.values()]
+                )
                 compared = compare_cells(*sides.T, metric=about)
             if compared is not None:
                 found[name, budget] = compared
@@ -173,16 +179,23 @@ def method_name(method: Method) -> str:
 
 
 def _means(
-    runs: StudyRuns, left: Method, right: Method, budget: int, metric: MetricDescription
+    pick: Callable[[Place, MetricDescription], Sample | None],
+    left: Method,
+    right: Method,
+    budget: int,
+    metric: MetricDescription,
+    paired: bool,
 ) -> tuple[float, float]:
-    """Return each side's mean in one study, over the seeds that both have; NaN where there is none."""
+    """Return each side's mean in one study; NaN where there is none.
+
+    pick: which runs, seeds or draws. paired: only those that both have.
+    """
     ours, theirs = (
-        runs.sample((method, 0 if method.is_zero_shot else budget), metric)
-        for method in (left, right)
+        pick((method, 0 if method.is_zero_shot else budget), metric) for method in (left, right)
     )
     if ours is None or theirs is None:
         return math.nan, math.nan
-    if not (left.is_zero_shot or right.is_zero_shot):
+    if paired and not (left.is_zero_shot or right.is_zero_shot):
         shared = [run for run in ours.values if run in theirs.values]
         if not shared:
             return math.nan, math.nan

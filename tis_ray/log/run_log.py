@@ -14,7 +14,7 @@ from threading import Event
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from tis_ray.analysis.study_values import Kind, Method, StageCost
 from tis_ray.background import in_background
@@ -60,10 +60,10 @@ class RunLog:
         line = json.dumps({"time": round(time.time(), 3), "event": kind, **facts})
         append_line(self.run_dir / "events.jsonl", line)
 
-    def say(self, text: str) -> None:
-        """Print one line."""
+    def say(self, *parts: str | tuple[str, str]) -> None:
+        """Print one line of texts, or (text, style). Nothing in a text is read as markup."""
         self._life.last_line = time.monotonic()
-        self.console.print(text, highlight=False, soft_wrap=True)
+        self.console.print(Text.assemble(*parts), highlight=False, soft_wrap=True)
 
     @contextmanager
     def needed_by(self, method: Method) -> Iterator[None]:
@@ -89,10 +89,11 @@ class RunLog:
         self.event("stage", **record.to_json(), **asdict(said))
         how = "reused" if record.reused else f"{record.seconds:.1f} s"
         lost = f", {record.quarantined} quarantined" if record.quarantined else ""
-        note = f"  [dim]{escape(said.note)}[/dim]" if said.note else ""
-        self.say(f"[green]✓[/green] {record.stage:<22} {record.rows:>8} rows{lost}  {how}{note}")
+        note = f"  {said.note}" if said.note else ""
+        stage = f" {record.stage:<22} {record.rows:>8} rows{lost}  {how}"
+        self.say(("✓", "green"), stage, (note, "dim"))
         for line in said.details:
-            self.say(f"    [dim]{escape(line)}[/dim]")
+            self.say((f"    {line}", "dim"))
 
     def made(
         self, kind: Kind, stage: str, artifact: Artifact, reused: bool, note: str = ""

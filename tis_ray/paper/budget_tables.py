@@ -109,10 +109,10 @@ def summary_table(results: Results) -> Table:
 
 def task_table(results: Results) -> Table:
     """Return task → method → budget → measure → mean over models."""
-    means = {m: np.nanmean(results.means(m), axis=0) for m in results.runs}
+    means = {m: mean_over_last(np.moveaxis(results.means(m), 0, -1)) for m in results.runs}
     return _by_method(
         results,
-        lambda j, a, b: {m: plain(v_JAB[j, a, b]) for m, v_JAB in means.items()},
+        lambda j, a, b: {m: plain(float(v_JAB[j, a, b])) for m, v_JAB in means.items()},
     )
 
 

@@ -230,18 +230,25 @@ def _rows(path: Path, columns: dict[str, type]) -> Rows:
     """Return the rows of a CSV file, its columns as the types asked for, with their lines."""
     try:
         reader = csv.DictReader(StringIO(read_text(path).removeprefix("\ufeff")))
-        given, raw = reader.fieldnames or [], list(reader)
+        given = reader.fieldnames or []
+        raw = [(reader.line_num, row) for row in reader]
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; each model's folder must have it") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read as CSV ({error})") from None
     for column in columns:
-        if column not in given:
-            raise InputError(f"{path}: no column `{column}`; found {', '.join(given) or 'nothing'}")
+        if given.count(column) != 1:
+            many = "more than one" if column in given else "no"
+            listed = ", ".join(given) or "nothing"
+            raise InputError(f"{path}: {many} column `{column}`; found {listed}")
     if not raw:
         raise InputError(f"{path}: no rows below the header")
     rows: Rows = []
-    for line, row in enumerate(raw, start=2):
+    for line, row in raw:
+        if None in row:  # where the csv module puts what no column is left for
+            raise InputError(
+                f"{path}: line {line}: more values than columns; put values with a comma in quotes"
+            )
         rows.append({"line": line})
         for column, kind in columns.items():
             text = (row[column] or "").strip()

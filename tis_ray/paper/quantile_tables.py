@@ -41,7 +41,7 @@ def curve(values_Q: Sequence[float], lower_is_better: bool) -> Table:
         "pearson": None if pearson is None else float(pearson.statistic),
         "pearson_p": None if pearson is None or rank.p_t is None else float(pearson.pvalue),
         "kendall": None if flat else float(stats.kendalltau(number_Q, values).statistic),
-        "slope_per_quantile": float(np.polyfit(number_Q, values, 1)[0]),
+        "slope_per_quantile": float(np.polyfit(number_Q, values, 1)[0]) if steps.size else None,
         "q1": float(values[0]),
         "q10": float(values[-1]),
         "q10_minus_q1": float(values[-1] - values[0]),

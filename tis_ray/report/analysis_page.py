@@ -28,10 +28,10 @@ from tis_ray.report.ranks_section import RankLines, rank_lines, rank_sheets
 from tis_ray.report.results_section import (
     Difference,
     difference,
-    results_sheet,
     results_table,
     warnings_of,
 )
+from tis_ray.report.results_sheet import results_sheet
 from tis_ray.report.sheets import Sheet, file_part, sheet
 from tis_ray.report.terms import study_terms
 from tis_ray.storage import AnyPlace, Place

@@ -107,7 +107,7 @@ def difference_drawing(rows: Sequence[TableRow], metric: MetricDescription, name
         (
             "Each cell, one model and task, is paired with random in the same cell; bars are 95% intervals."
             if over == {"cells"}
-            else "Each seed is paired with the same seed of random; bars are 95% intervals."
+            else "Mean less that of random; bars say what of it may be luck, in 95 of 100 studies."
         )
         + " Green is better, an orange cross worse; a hollow dot: cannot tell.",
         differences(lines, title, metric.lower_is_better) if lines else {},

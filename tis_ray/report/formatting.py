@@ -43,7 +43,8 @@ def decimals_of(metric: MetricDescription, values: Sequence[Interval | Compariso
     """Return how many decimals these values need.
 
     Shares have one in percent, others three, as losses have on screen; more where that would hide the
-    typical interval's first digit, or show an end as zero of an interval that leaves out zero.
+    typical interval's first digit, or show as zero what a verdict stands on: an end of an interval that
+    leaves out zero, or a difference that is judged without one.
     """
     if metric.share:
         places = _FEWEST_OF_SHARES
@@ -54,10 +55,14 @@ def decimals_of(metric: MetricDescription, values: Sequence[Interval | Compariso
         places = max(math.ceil(-math.log10(typical)), fewest) if typical > 0 else _FEWEST
     scale = 100 if metric.share else 1
     for versus in values:
-        low, high = versus.low, versus.high
-        if isinstance(versus, Interval) or low is None or high is None or low * high <= 0:
+        if isinstance(versus, Interval):
             continue
-        while places < _MOST and any(round(scale * end, places) == 0 for end in (low, high)):
+        low, high = versus.low, versus.high
+        if low is None or high is None:
+            shown = [versus.difference] if versus.decided else []
+        else:
+            shown = [low, high] if low * high > 0 else []
+        while places < _MOST and any(round(scale * value, places) == 0 for value in shown):
             places += 1
     return min(places, _MOST)
 

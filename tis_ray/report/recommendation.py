@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from tis_ray.analysis import Legend, Method
 from tis_ray.analysis.recommend import Gain, Preferred, Recommendation, recommend
 from tis_ray.analysis.study_values import Kind
 from tis_ray.errors import InputError
 from tis_ray.metrics.description import MetricDescription
-from tis_ray.report.formatting import duration, margin, number
+from tis_ray.report.formatting import counted, decimals, duration, margin, number
 from tis_ray.report.gains_section import MethodCost, method_costs
 from tis_ray.report.record import StudyRecord
-from tis_ray.report.study_results import RECORD
+from tis_ray.report.study_results import merged_legend, studies_together
 from tis_ray.representations import REPRESENTATIONS
 from tis_ray.selectors import SELECTORS
 from tis_ray.storage import Place
@@ -43,40 +43,63 @@ def advice(
     pool_rows: of the pool that is meant; None takes the pilot's own. Raises InputError where a
     folder holds no finished study.
     """
-    records = {str(folder): StudyRecord.load(folder / RECORD) for folder in folders}
-    for folder, record in records.items():
-        if record.budget_unit != "examples":
-            raise InputError(f"{folder}: recommend reads pilots whose budgets count examples")
-    first = next(iter(records.values()))
-    legend, about, pilot_rows = first.legend, first.legend.metric(metric), first.pool_rows
+    records = studies_together(folders)
+    (first, *_), models = records.values(), {model for model, _ in records}
+    if first.budget_unit != "examples":
+        raise InputError(f"{folders[0]}: recommend reads pilots whose budgets count examples")
+    if len(models) > 1:
+        raise InputError(
+            f"recommend: the pilots trained {', '.join(sorted(models))}; give those of one model"
+        )
+    _require_other_runs(records.values())
+    legend, pilot_rows = merged_legend(records.values()), first.pool_rows
+    about = legend.metric(metric)
     pool_rows = pool_rows or pilot_rows
     if budget > pool_rows:
         raise InputError(
             f"--budget: {budget:,} exceeds the pool of {pool_rows:,} rows; give the pool that is "
             "meant with --pool-rows"
         )
-    cells = {folder: record.cells for folder, record in records.items()}
     found = recommend(
-        cells, budget, pool_rows=pool_rows, metric=about, preferred=preferred(), legend=legend
+        {task: record.cells for (_, task), record in records.items()},
+        budget,
+        pool_rows=pool_rows,
+        metric=about,
+        preferred=preferred(),
+        legend=legend,
+        apart=first.draws_apart,
     )
-    yield from _words(found, legend)
+    # As many as the pilots' own pages show.
+    places = max(decimals(record.table(), about) for record in records.values())
+    yield from _words(found, legend, places)
     yield _price_words(first, found, pool_rows, pilot_rows)
     yield ""
     yield f"expected {about.words} gained over random at {budget:,}, positive is better:"
     for gain in found.gains:
-        yield f"  {legend.method(gain.method):<28} {_gain(gain, about)}   {gain.runs} runs"
+        yield f"  {legend.method(gain.method):<28} {_gain(gain, about, places)}   {gain.runs} runs"
 
 
-def _words(found: Recommendation, legend: Legend) -> Iterator[str]:
-    scope = f"{found.seeds} seed(s), budgets {', '.join(f'{b:,}' for b in found.budgets)}"
+def _require_other_runs(records: Iterable[StudyRecord]) -> None:
+    """Raise InputError where two studies share all trained runs: copies, which would count as two tasks."""
+    names: dict[frozenset[str], str] = {}
+    for record in records:
+        trained = (cell for cell in record.cells if not cell.method.is_baseline)
+        runs = frozenset(cell.fingerprint for cell in trained if cell.fingerprint)
+        if runs and (other := names.setdefault(runs, record.name)) != record.name:
+            raise InputError(
+                f"recommend: `{other}` and `{record.name}` hold the same runs, which are one task; give one"
+            )
+
+
+def _words(found: Recommendation, legend: Legend, places: int) -> Iterator[str]:
+    scope = f"{counted(found.seeds, 'seed')}, budgets {', '.join(f'{b:,}' for b in found.budgets)}"
     scope += f", {found.tasks} tasks" if found.tasks > 1 else ""
-    best = (
-        f"{legend.method(found.best.method)} is expected to gain {_gain(found.best, found.metric)}"
-    )
+    expected = _gain(found.best, found.metric, places)
+    best = f"{legend.method(found.best.method)} is expected to gain {expected}"
     if found.choice is not None:
         yield (
             f"use {legend.method(found.choice.method)} at {found.budget:,}: expected gain over random "
-            f"{_gain(found.choice, found.metric)} {found.metric.words} ({scope})"
+            f"{_gain(found.choice, found.metric, places)} {found.metric.words} ({scope})"
         )
     elif found.says == "random is as good":
         yield (
@@ -109,6 +132,15 @@ def _words(found: Recommendation, legend: Legend) -> Iterator[str]:
 def _what_would_tell(found: Recommendation) -> str:
     """Say which pilot would show the best gain, if it is what it seems to be."""
     told = found.would_tell
+    if found.best.expected == 0:
+        return "no pilot would tell: there is no gain to be told"
+    if told is not None and told.luck == "one seed":
+        return f"one seed says nothing of the luck of a subset; a pilot of {told.seeds} seeds would"
+    if told is not None and told.luck == "no spread":
+        return (
+            f"random came to the same {found.metric.words} in all seeds, which says nothing of the luck "
+            "of a subset; more test rows would, or another --metric"
+        )
     ways = []
     if told is not None and told.seeds is not None:
         ways.append(f"{told.seeds} seeds")
@@ -124,8 +156,7 @@ def _what_would_tell(found: Recommendation) -> str:
     return f"a pilot of {', or of '.join(ways)} would tell, if the gain is as large as it seems"
 
 
-def _gain(gain: Gain, metric: MetricDescription) -> str:
-    places = 1 if metric.share else 3
+def _gain(gain: Gain, metric: MetricDescription, places: int) -> str:
     words = number(metric, gain.expected, places, signed=True)
     if gain.low is None or gain.high is None:
         return f"{words} (no interval)"

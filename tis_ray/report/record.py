@@ -28,6 +28,7 @@ from tis_ray.analysis.recorded import (
 from tis_ray.analysis.study_pairs import MethodPair, method_pairs
 from tis_ray.analysis.study_values import POOL, Part
 from tis_ray.errors import InputError
+from tis_ray.report.record_form import check_form
 from tis_ray.report.recorded_texts import GradedAnswers, SelectedTexts
 from tis_ray.settings import DrawsConfig
 from tis_ray.storage import AnyPlace
@@ -99,6 +100,8 @@ class StudyRecord:
         """Read `to_json`'s text. Raises InputError, naming `origin`, for anything else."""
         try:
             content = json.loads(text)
+        except RecursionError:
+            raise InputError(f"{origin}: not a study record: nested too deeply") from None
         except json.JSONDecodeError as error:
             raise InputError(
                 f"{origin}: line {error.lineno}: not valid JSON: {error.msg}"
@@ -115,6 +118,7 @@ class StudyRecord:
         known = {entry.name for entry in fields(cls)}
         if unknown := sorted(set(content) - known):
             raise InputError(f"{origin}: unknown field `{unknown[0]}`; it is not a study record")
+        check_form(text, origin)
         return cls(**{**content, **_typed(content)})
 
     def table(self) -> list[TableRow]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from tis_ray.analysis import Comparison, TableRow
 from tis_ray.analysis.comparison import Pairs
+from tis_ray.analysis.study_table import MetricSummary
 from tis_ray.metrics.description import MetricDescription
 from tis_ray.report.formatting import (
     decimals,
@@ -20,7 +21,6 @@ from tis_ray.report.formatting import (
     sentence,
     with_template,
 )
-from tis_ray.report.sheets import Sheet, sheet
 
 _WARNINGS = {
     "below_zero_shot": "on average worse than zero-shot, on some metric: as if training had hurt",
@@ -90,6 +90,8 @@ class ResultsTable:
     """Which of two zero-shots the rows are compared with."""
     drawn: bool
     """Whether methods selected anew."""
+    over_rows: bool
+    """Whether intervals are about other test rows, too."""
     parsed: bool
     """Whether answers were read, some of which may have been unreadable."""
     rows: list[Line]
@@ -113,9 +115,16 @@ def results_table(
         times=_same({str(s.value.n) for s in summaries if s.vs_random}),
         which=next((with_template(s.zero_shot) for s in summaries if s.zero_shot), ""),
         drawn=any(summary.method_vs_random is not None for summary in summaries),
+        over_rows=over_rows(summaries),
         parsed=any(summary.parse_failures is not None for summary in summaries),
         rows=[_line(row, metric, places) for row in rows],
     )
+
+
+def over_rows(summaries: Sequence[MetricSummary]) -> bool:
+    """Return whether any comparison counts in that other test rows would have other values."""
+    compared = [versus for s in summaries for versus in (s.vs_random, s.vs_zero_shot) if versus]
+    return any(part.name == "rows" for versus in compared for part in versus.spread.parts)
 
 
 def _line(row: TableRow, metric: MetricDescription, places: int) -> Line:
@@ -145,91 +154,6 @@ def _line(row: TableRow, metric: MetricDescription, places: int) -> Line:
 
 def _same(counts: set[str]) -> str:
     return next(iter(counts)) if len(counts) == 1 else ""
-
-
-def results_sheet(
-    rows: Sequence[TableRow], metric: MetricDescription, name: str, pairs: Pairs = "seeds"
-) -> Sheet:
-    """Return one metric's table for files: each number in a column of its own."""
-    places, unit = decimals(rows, metric), ", %" if metric.share else ""
-    points = ", points" if metric.share else ""
-
-    def bare(value: float | None, *, signed: bool = False) -> str:
-        if value is None:
-            return ""
-        return (
-            number(metric, value, places, signed=signed).removesuffix("%").removesuffix(" points")
-        )
-
-    lines = []
-    for row in rows:
-        found = row.metrics.get(metric.name)
-        line: dict[str, str | int] = {"method": row.label, "budget": row.budget or ""}
-        if found is None:
-            lines.append({**line, "mean": "no result", "over": 0})
-            continue
-        line |= {"over": found.value.n, "mean": bare(found.value.mean)}
-        line |= {"low": bare(found.value.low), "high": bare(found.value.high)}
-        for other, versus in (
-            ("random", found.vs_random),
-            ("drawn", found.method_vs_random),
-            ("zero", found.vs_zero_shot),
-        ):
-            if versus is not None:
-                line |= {
-                    other: bare(versus.difference, signed=True),
-                    f"{other}_low": bare(versus.low, signed=True),
-                    f"{other}_high": bare(versus.high, signed=True),
-                    f"{other}_p": probability(versus.p_value),
-                    f"{other}_verdict": versus.verdict,
-                }
-        lines.append(line)
-    heads = {
-        "method": "Method",
-        "budget": "Budget",
-        "over": pairs.capitalize(),
-        "mean": f"Mean{unit}",
-        "low": "Low",
-        "high": "High",
-    }
-    compared = {"random": "random", "drawn": "random, method", "zero": "zero-shot"}
-    known = {key for line in lines for key in line}
-    for other, words in compared.items():
-        if other not in known:
-            continue
-        heads |= {
-            other: f"Minus {words}{points}",
-            f"{other}_low": f"Low of difference to {words}",
-            f"{other}_high": f"High of difference to {words}",
-            f"{other}_p": f"p against {words}",
-            f"{other}_verdict": f"Against {words}",
-        }
-    texts = ("method", "budget", "random_verdict", "drawn_verdict", "zero_verdict")
-    title = sentence(metric.words)
-    note = (
-        f"{'Lower' if metric.lower_is_better else 'Higher'} is better. Mean and 95% interval over"
-    )
-    note += f" {pairs}; differences are paired by {pairs[:-1]}."
-    whole = sheet(name, title, note, heads, lines, [key for key in heads if key not in texts])
-    narrow = {"method": "Method", "budget": "Budget", "mean": heads["mean"]}
-    narrow |= {"random": heads["random"], "random_p": "p", "zero": heads["zero"]}
-    joined = [
-        {
-            **line,
-            **{
-                key: f"{line[key]} [{line[low]}, {line[high]}]"
-                for key, low, high in (
-                    ("mean", "low", "high"),
-                    ("random", "random_low", "random_high"),
-                    ("zero", "zero_low", "zero_high"),
-                )
-                if line.get(low)
-            },
-        }
-        for line in lines
-    ]
-    right = ("budget", "mean", "random", "random_p", "zero")
-    return replace(whole, paper=sheet(name, title, note, narrow, joined, right))
 
 
 def difference(

@@ -28,8 +28,12 @@ _TEX = {
     "–": "--",
     "…": r"\ldots{}",
     "·": r"$\cdot$",
+    "<": "$<$",
+    ">": "$>$",
+    "|": r"\textbar{}",
+    "\\\\\n[": "\\\\\n{}[",
 }
-"""What LaTeX's own fonts lack."""
+"""What LaTeX's own fonts lack or draw as another sign; a bracket after the end of a row would be its height."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from tis_ray.analysis import Cell, Legend, Method
 from tis_ray.analysis.quantiles import QuantileCurve, quantile_curves
 from tis_ray.analysis.recorded import Settings
 from tis_ray.analysis.result_arrays import RANDOM, Labelled, Results, scopes_of
-from tis_ray.analysis.study_runs import best_of_zero_shots
+from tis_ray.analysis.study_runs import StudyRuns, best_of_zero_shots
 from tis_ray.analysis.study_table import Flag
 from tis_ray.analysis.study_values import RANDOM_METHOD
 from tis_ray.errors import InputError
@@ -46,20 +46,11 @@ def study_results(folders: Sequence[Place]) -> Results:
     Budgets and seeds are the union over runs. Raises InputError where a record cannot be read,
     holds no trained cell, or where two runs are of one task and model, or of models that no grid names.
     """
-    records: dict[tuple[str, str], StudyRecord] = {}
-    for folder in folders:
-        record = StudyRecord.load(folder / RECORD)
-        of = _model(record), _task(record)
-        if of in records:
-            raise InputError(f"{folder}: another folder holds a study `{record.name}` too")
-        records[of] = record
+    records = studies_together(folders)
     models, tasks = (list(dict.fromkeys(names)) for names in zip(*records, strict=True))
-    if len(models) > 1 and not all(_of_model(record) for record in records.values()):
-        listed = ", ".join(f"{record.name} trained {of[0]}" for of, record in records.items())
-        raise InputError(f"studies of different models cannot be one set of tasks: {listed}")
     cells = [cell for record in records.values() for cell in record.cells if cell.draw is None]
     trained = [cell for cell in cells if not cell.method.is_zero_shot]
-    legend = _merged(record.legend for record in records.values())
+    legend = merged_legend(records.values())
     if not trained:
         raise InputError(f"{folders[0] / RECORD}: `cells` holds no trained cell to analyse")
     names = [
@@ -99,7 +90,6 @@ def study_results(folders: Sequence[Place]) -> Results:
             for name in names:
                 if (value := _value(cell, name)) is not None:
                     runs[name][place] = value
-    _require_one_unit(records)
     curves, of_curves, per_point = _quantiles(records, models, tasks, list(metrics.values()))
     return Results(
         name=", ".join(tasks),
@@ -122,7 +112,31 @@ def study_results(folders: Sequence[Place]) -> Results:
         quantile_seeds=per_point,
         flags=_flags(records, methods, budgets),
         scopes=scopes_of(models),
+        studies={
+            (models.index(model), tasks.index(task)): StudyRuns.of(record.cells, legend)
+            for (model, task), record in records.items()
+        },
     )
+
+
+def studies_together(folders: Sequence[Place]) -> dict[tuple[str, str], StudyRecord]:
+    """Return the studies of run folders that count as so many tasks, by the names of model and task.
+
+    Raises InputError where a record cannot be read, or two studies are the same one, trained different
+    models that no grid names, or count budgets differently.
+    """
+    records: dict[tuple[str, str], StudyRecord] = {}
+    for folder in folders:
+        record = StudyRecord.load(folder / RECORD)
+        of = _model(record), _task(record)
+        if of in records:
+            raise InputError(f"{folder}: another folder holds a study `{record.name}` too")
+        records[of] = record
+    if len({model for model, _ in records}) > 1 and not all(map(_of_model, records.values())):
+        listed = ", ".join(f"{record.name} trained {of[0]}" for of, record in records.items())
+        raise InputError(f"studies of different models cannot be one set of tasks: {listed}")
+    _require_one_unit(records)
+    return records
 
 
 def _of_model(record: StudyRecord) -> Settings:
@@ -181,13 +195,13 @@ def _quantiles(
     return values, methods, min(c.seeds for of in found for c in of.values())
 
 
-def _merged(legends: Iterable[Legend]) -> Legend:
+def merged_legend(records: Iterable[StudyRecord]) -> Legend:
     """Return one legend for several studies; of two labels of a name the first study's holds.
 
     Raises InputError where studies read one metric in two ways.
     """
     merged = Legend()
-    for legend in legends:
+    for legend in (record.legend for record in records):
         for name, metric in legend.metrics.items():
             if (known := merged.metrics.get(name, metric)) != metric:
                 raise InputError(

@@ -24,7 +24,7 @@ from tis_ray.report.pairs_section import pair_sheet, pair_tables
 from tis_ray.report.quantiles_section import quantile_sheet, study_lines
 from tis_ray.report.ranks_section import RankLines, rank_sheets
 from tis_ray.report.record import StudyRecord
-from tis_ray.report.results_section import results_sheet
+from tis_ray.report.results_sheet import results_sheet
 from tis_ray.report.search_section import search_table
 from tis_ray.report.sheets import Sheet, sheet
 from tis_ray.report.value_sheets import cells_sheet, everything_sheet

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
 
 from tis_ray.section import Section
+from tis_ray.settings.secret import has_secret
 
 
 class ComputeConfig(Section):
@@ -33,3 +35,14 @@ class TrackingConfig(Section):
     models: bool = False
     """Record each trained model so that `mlflow.transformers` loads it. The base model is loaded once for each
     adapter."""
+
+    @field_validator("uri")
+    @classmethod
+    def _no_secret(cls, uri: str | None) -> str | None:
+        if uri is not None and has_secret(uri):
+            raise PydanticCustomError(
+                "secret",
+                "holds a password, which the run's folder, its page and MLflow would keep; leave it out and set"
+                " MLFLOW_TRACKING_URI",
+            )
+        return uri

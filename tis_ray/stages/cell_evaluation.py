@@ -61,7 +61,8 @@ def check_evaluation(config: Config, test: Artifact, log: RunLog) -> None:
         _say_what_is_cut(config, tasks, log)
     if any(task.is_code for task in tasks) and (ways := unprotected()):
         log.say(
-            f"[yellow]run_code:[/yellow] on this machine nothing keeps generated programs from {ways}"
+            ("run_code:", "yellow"),
+            f" on this machine nothing keeps generated programs from {ways}",
         )
 
 
@@ -76,8 +77,9 @@ def _say_what_is_cut(config: Config, tasks: Sequence[Task], log: RunLog) -> None
         cut = sum(length > longest for length in lengths)
         if cut:
             log.say(
-                f"[yellow]{task.name}:[/yellow] {cut} of {len(lengths)} prompts are longer than "
-                f"data.max_length {longest} (up to {max(lengths)} tokens); their beginnings are cut off"
+                (f"{task.name}:", "yellow"),
+                f" {cut} of {len(lengths)} prompts are longer than data.max_length {longest}"
+                f" (up to {max(lengths)} tokens); their beginnings are cut off",
             )
 
 

@@ -44,10 +44,11 @@ def check_apart(rows: Mapping[SideName, Artifact], log: RunLog) -> None:
             f"on what steered the selection, and pool rows near the queries dropped; {cure}, or leave "
             "data.test out, which a selection does not need"
         )
-    log.say(
-        f"[yellow]data.test: {len(both)} of its {len(said['test'])} rows are queries (data.query) too, so "
-        f"results on them say little, and pool rows near these queries are dropped; {cure}[/yellow]"
+    said_of_both = (
+        f"data.test: {len(both)} of its {len(said['test'])} rows are queries (data.query) too, so "
+        f"results on them say little, and pool rows near these queries are dropped; {cure}"
     )
+    log.say((said_of_both, "yellow"))
 
 
 def check_models(config: Config, trained: bool = True) -> None:
@@ -90,7 +91,7 @@ def check_encoding(
         for problem in encoding_problems(looked_at, load_tokenizer(model), config.data.template):
             if problem.wrong_labels:
                 raise InputError(f"data.{problem.text} (model {model.name})")
-            log.say(f"[yellow]data.{problem.text}[/yellow]")
+            log.say((f"data.{problem.text}", "yellow"))
 
 
 def _rows(artifact: Artifact) -> Iterator[Row]:

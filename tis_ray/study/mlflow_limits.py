@@ -53,11 +53,6 @@ def default_uri(runs: AnyPlace) -> str:
     return f"{SQLITE}{place(runs).absolute() / 'mlflow.db'}"
 
 
-def shown_uri(uri: str) -> str:
-    """Return a URI without its password."""
-    return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", uri)
-
-
 def is_database(uri: str) -> bool:
     """Whether a store is a database that this process opens itself."""
     return uri.partition(":")[0].partition("+")[0] in DATABASES

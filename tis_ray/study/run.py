@@ -97,7 +97,7 @@ def _again(ended: Ended, log: RunLog) -> StudyResult:
     for stage, said in zip(result.stages, result.said, strict=True):
         log.reused(stage, said)
     log.event("done", seconds=round(time.monotonic() - start, 3))
-    log.say("[bold]done[/bold] before; nothing has changed since")
+    log.say(("done", "bold"), " before; nothing has changed since")
     return result
 
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from rich.markup import escape
-
 from tis_ray.config import Part
 from tis_ray.distributed.connect import connect
 from tis_ray.distributed.quiet import quiet_ray
@@ -54,7 +52,7 @@ def run_steps(begun: Begun, page: Place | None, until: Until) -> StudyResult:
             done[name] = _run(each, until)
         except Exception as error:
             failed[name] = failure(error, each.part.config.run_dir)
-            each.log.say(f"[red]failed:[/red] {escape(name)}: {escape(failed[name])}")
+            each.log.say(("failed:", "red"), f" {name}: {failed[name]}")
     if until == "report" and done:
         with begun[-1][1].waiting("page of all studies", "drawing"):
             analyze([study.run_dir for study in done.values()], page / "report")
@@ -113,14 +111,12 @@ def _run(checked: _Checked, until: Until) -> StudyResult:
                 if repairs == REPAIRS:
                     raise
                 log.event("damaged", error=str(damage))
-                log.say(
-                    f"[yellow]damaged:[/yellow] {escape(str(damage))}; computing its rows again"
-                )
+                log.say(("damaged:", "yellow"), f" {damage}; computing its rows again")
     except BaseException as error:
         tell_failed(log, error)
         raise
     log.event("done", seconds=round(time.monotonic() - start, 3))
-    log.say(f"[bold]done[/bold] in {time.monotonic() - start:.0f} s")
+    log.say(("done", "bold"), f" in {time.monotonic() - start:.0f} s")
     return result
 
 
@@ -130,8 +126,8 @@ def _steps(checked: _Checked, until: Until) -> StudyResult:
     with log.waiting(config.name, "starting Ray"):
         cluster = connect(config)
     log.say(
-        f"[bold]{config.name}[/bold]: {cluster.actors} actor(s) x {cluster.threads} thread(s) on "
-        f"{cluster.device}; Ray has {cluster.cpus} CPU(s), {cluster.gpus:g} GPU(s)"
+        (config.name, "bold"),
+        f": {cluster.actors} actor(s) x {cluster.threads} thread(s) on {cluster.device}; Ray has {cluster.cpus} CPU(s), {cluster.gpus:g} GPU(s)",
     )
     study = Study(config, cluster, log, part, checked.rows)
     result = StudyResult(config.run_dir, stages=log.stages, said=log.said)

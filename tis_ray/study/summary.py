@@ -15,9 +15,10 @@ from tis_ray.config import Config, plan
 from tis_ray.metrics.description import MetricDescription
 from tis_ray.report.formatting import counted, decimals, interval, metrics_of, number
 from tis_ray.report.headline import headline
+from tis_ray.settings.secret import shown_uri
 from tis_ray.study.bill import print_bill
 from tis_ray.study.labels import legend_of
-from tis_ray.study.mlflow_limits import shown_uri, store_uri
+from tis_ray.study.mlflow_limits import store_uri
 from tis_ray.study.run import StudyResult
 
 ABREAST = 2
@@ -40,11 +41,11 @@ def results_tables(rows: list[TableRow]) -> list[Table]:
         table = Table(title=None if start else title, box=box.SIMPLE_HEAD, title_justify="left")
         table.add_column("method @ budget", no_wrap=True)
         for metric in shown:
-            table.add_column(metric.words, justify="right", no_wrap=True)
+            table.add_column(escape(metric.words), justify="right", no_wrap=True)
             table.add_column("− random", justify="right", no_wrap=True)
         for row in rows:
             table.add_row(
-                row.label + (f" @ {row.budget}" if row.budget else ""),
+                escape(row.label) + (f" @ {row.budget}" if row.budget else ""),
                 *(text for metric in shown for text in _cells(row, metric, places[metric.name])),
                 style="bold green" if leads and wins(row, leads) else None,
             )
@@ -64,50 +65,47 @@ def print_answer(rows: list[TableRow], console: Console) -> None:
     console.print(*results_tables(rows))
     found = headline(rows)
     style = {"good": "bold green", "bad": "bold red", "open": "bold"}[found.tone]
-    console.print(f"[{style}]{escape(found.sentence)}[/{style}]", highlight=False)
-    console.print(*found.details[:1], highlight=False)
+    console.print(found.sentence, style=style, highlight=False, markup=False)
+    console.print(*found.details[:1], highlight=False, markup=False)
     console.print()
 
 
 def print_summary(result: StudyResult, config: Config, console: Console) -> None:
     """Print the tables, where everything is, and the next commands."""
     for name, study in result.parts.items():
-        console.print(f"[bold]{name}[/bold]")
+        _say(console, name, "bold")
         print_answer(table_of(study.cells, plan(config)[name]), console)
         if study.record is not None:
             print_bill(plan(config)[name], study.record.stages, console)
-        console.print(f"report     {study.report}", highlight=False, soft_wrap=True)
+        _say(console, f"report     {study.report}")
     if result.parts:
-        console.print(f"together   {result.report}", highlight=False, soft_wrap=True)
+        _say(console, f"together   {result.report}")
         return
     print_answer(table_of(result.cells, config), console)
     if result.record is not None:
         print_bill(config, result.record.stages, console)
-    console.print(f"report     {result.report}", highlight=False, soft_wrap=True)
+    _say(console, f"report     {result.report}")
     for ordering in result.orderings:
         place = result.run_dir / "orderings" / ordering.name / "ordering.parquet"
-        console.print(f"ordering   {place}", highlight=False, soft_wrap=True)
-    console.print(f"rows       {result.run_dir / 'subsets'}", highlight=False, soft_wrap=True)
+        _say(console, f"ordering   {place}")
+    _say(console, f"rows       {result.run_dir / 'subsets'}")
     kinds = {"adapter": "PEFT folders", "model": "transformers folders"}
     for kind in {cell.model: None for cell in result.cells if cell.model}:
         models = config.artifact_root / "cell-*" / kind
-        console.print(f"models     {models}  ({kinds[kind]})", highlight=False, soft_wrap=True)
+        _say(console, f"models     {models}  ({kinds[kind]})")
     if config.tracking.enabled:
-        console.print(
-            "MLflow     mlflow ui --backend-store-uri "
-            f"{shown_uri(store_uri(config.tracking.uri, config.runs))}",
-            highlight=False,
-            soft_wrap=True,
-        )
+        store = shown_uri(store_uri(config.tracking.uri, config.runs))
+        _say(console, f"MLflow     mlflow ui --backend-store-uri {store}")
     run = result.run_dir
     if isinstance(run, Path) and run.is_relative_to(Path.cwd()):
         run = run.relative_to(Path.cwd())
     first = result.orderings[0].table()["id"][0].as_py() if result.orderings else "ID"
-    console.print(
-        f"next       open the report; tis-ray explain --config {run} {first}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    _say(console, f"next       open the report; tis-ray explain --config {run} {first}")
+
+
+def _say(console: Console, line: str, style: str | None = None) -> None:
+    """Print a line as it is: a path may hold what rich would read as markup."""
+    console.print(line, style=style, highlight=False, markup=False, soft_wrap=True)
 
 
 def _cells(row: TableRow, metric: MetricDescription, places: int) -> tuple[str, str]:

@@ -18,7 +18,7 @@ from tis_ray.storage import place
 from tis_ray.store import fingerprint
 from tis_ray.study.bill import bill
 from tis_ray.study.labels import legend_of
-from tis_ray.study.mlflow_limits import shown_uri, store_uri
+from tis_ray.study.mlflow_limits import store_uri
 from tis_ray.study.mlflow_tracker import open_tracker
 from tis_ray.study.no_tracker import NullRun, NullTracker
 from tis_ray.study.study import Study
@@ -52,8 +52,6 @@ def tracked(study: Study, tracker: NullTracker) -> Iterator[None]:
     """Record what the study does inside."""
     config = study.config
     facts = study.tuned.config.model_dump(mode="json")
-    if config.tracking.uri is not None:
-        facts["tracking"]["uri"] = shown_uri(config.tracking.uri)
     tags = {"device": study.cluster.device, "tis.study": config.name}
     with tracker.study(config.name, study_fingerprint(config), config=facts, tags=tags) as run:
         if run.run_id is None:  # tracking is off, or the server is gone
