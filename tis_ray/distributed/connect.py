@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 import math
 import os
+import socket
+import threading
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import ray
 
@@ -19,6 +22,8 @@ from tis_ray.storage import is_remote
 
 IN_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Name of the variable that Ray sets for the driver of a job."""
+PATIENCE = 25.0
+"""Seconds in which a cluster has to answer."""
 
 
 @dataclass(frozen=True)
@@ -103,14 +108,49 @@ def _start(address: str | None) -> None:
         if address is None:
             ray.init(address="local", include_dashboard=False, **options)
             return
+        _join(address, options)
+
+
+def _join(address: str, options: dict[str, Any]) -> None:
+    """Join a cluster. Raises InputError where none answers in time: Ray itself would try for minutes."""
+    outcome: list[BaseException | None] = []
+
+    def join() -> None:
         try:
             ray.init(address=address, **options)
-        except ConnectionError as error:
-            raise InputError(
-                f"compute.address: no Ray cluster at {address} accepts this process ({error}); "
-                "start one with `ray start --head`, or set the address to null; if the cluster uses "
-                "a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH here too"
-            ) from None
+            outcome.append(None)
+        except BaseException as error:
+            outcome.append(error)
+
+    if _is_deaf(address):
+        outcome.append(ConnectionError("nobody listens there"))
+    else:
+        joining = threading.Thread(target=join, name="join", daemon=True)
+        joining.start()
+        joining.join(PATIENCE)
+    error = outcome[0] if outcome else TimeoutError(f"no answer within {PATIENCE:.0f} s")
+    if error is None:
+        return
+    if not isinstance(error, ConnectionError | TimeoutError):
+        raise error
+    reason = str(error).strip().splitlines()[0]
+    raise InputError(
+        f"compute.address: no Ray cluster at {address} accepts this process ({reason}); "
+        "start one with `ray start --head`, or set the address to null; if the cluster uses "
+        "a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH here too"
+    )
+
+
+def _is_deaf(address: str) -> bool:
+    """Return whether an address names a machine and a port where nobody listens."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        return False
+    try:
+        socket.create_connection((host, int(port)), timeout=PATIENCE / 3).close()
+    except OSError:
+        return True
+    return False
 
 
 def disconnect() -> None:

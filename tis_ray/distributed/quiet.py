@@ -19,6 +19,7 @@ ENVIRONMENT = {
 LOGGERS = {
     # The run itself reports what matters of these, in one line.
     "ray._private.authentication": logging.CRITICAL,
+    "ray._private.worker": logging.ERROR,  # that signals are ours, where it joins in a thread
     "ray.data": logging.CRITICAL,
     "ray.tune": logging.CRITICAL,
     "ray.train": logging.WARNING,

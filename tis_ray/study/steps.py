@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from tis_ray.config import Part
 from tis_ray.distributed.connect import connect
+from tis_ray.distributed.preflight import check_nodes
 from tis_ray.distributed.quiet import quiet_ray
 from tis_ray.errors import InputError
 from tis_ray.log import RunLog
@@ -26,7 +27,7 @@ from tis_ray.study.result import (
     failure,
     tell_failed,
 )
-from tis_ray.study.study import Rows, Study, checked_rows
+from tis_ray.study.study import Rows, Study, checked_rows, models_of
 from tis_ray.study.track_study import tracked, tracker_of
 
 REPAIRS = 3
@@ -125,6 +126,8 @@ def _steps(checked: _Checked, until: Until) -> StudyResult:
     config = part.config
     with log.waiting(config.name, "starting Ray"):
         cluster = connect(config)
+    with log.waiting(config.name, "asking the nodes"):
+        check_nodes(config, models_of(config))
     log.say(
         (config.name, "bold"),
         f": {cluster.actors} actor(s) x {cluster.threads} thread(s) on {cluster.device}; Ray has {cluster.cpus} CPU(s), {cluster.gpus:g} GPU(s)",

@@ -58,16 +58,16 @@ def checked_rows(config: Config, log: RunLog, trained: bool = True) -> Rows:
     target_rows(config, rows)
     for field in ("include", "exclude"):
         read_ids(getattr(config.constraints, field), f"constraints.{field}")
-    for model in _models(config):
+    for model in models_of(config):
         model_identity(model)
     check_models(config, trained)
-    check_encoding(config, rows, _models(config), log)
+    check_encoding(config, rows, models_of(config), log)
     if trained:
         check_evaluation(config, rows["test"], log)
     return rows
 
 
-def _models(config: Config) -> list[ModelConfig]:
+def models_of(config: Config) -> list[ModelConfig]:
     """Return the language models of a study: the one that is trained, and those that read the rows."""
     models = [config.model, *(reading_model(method, config) for method in config.representations())]
     return [model for place, model in enumerate(models) if model not in models[:place]]
