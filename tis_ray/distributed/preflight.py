@@ -28,7 +28,7 @@ from tis_ray.models.loading import model_files
 from tis_ray.settings import ModelConfig
 from tis_ray.storage import Place, is_remote, place, remove_folder
 from tis_ray.storage.local_copy import cache_folder
-from tis_ray.store import write_text
+from tis_ray.store import read_text, write_text
 from tis_ray.version import __version__
 
 SECONDS = 25.0
@@ -123,7 +123,7 @@ def answer(question: Question, node: str) -> Answer:
     for named in question.folders:
         notes = _notes(place(named), question.nonce)
         try:
-            seen = (notes / "driver").read_text(encoding="utf-8")
+            seen = read_text(notes / "driver")
             if seen != question.nonce:
                 unseen[named] = "it has something else there"
         except Exception as error:  # storages raise of every kind

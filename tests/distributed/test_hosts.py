@@ -1,0 +1,174 @@
+"""A cluster of three machines that share nothing but a bucket: the same bytes and numbers as on one machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.buckets import BUCKET, s3_server
+from tests.distributed.test_submit import environment
+from tests.hosts import Host, hosts, wait_for
+from tests.small import small_study
+from tis_ray.data import builtin
+from tis_ray.storage import Place, followed, place
+from tis_ray.store import read_json
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1800)]
+BIN = Path(sys.executable).parent
+GCS, DASHBOARD = "6379", "8265"
+
+
+@dataclass
+class Machines:
+    """The machines by name, the folder that each has for itself, and the environment of all."""
+
+    hosts: dict[str, Host]
+    own: Path
+    env: dict[str, str]
+
+    def tis_ray(self, host: str, *words: str, timeout: float = 900) -> Any:
+        """Run a verb on a machine."""
+        command = (str(BIN / "python"), "-m", "tis_ray.cli", *words)
+        return self.hosts[host].run(*command, cwd=self.own, env=self.env, timeout=timeout)
+
+
+@pytest.fixture(scope="module")
+def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
+    """A head without work, two workers, and a machine that is no part of the cluster; a bucket for all."""
+    folder = tmp_path_factory.mktemp("hosts")
+    own = Path(f"/tmp/own-{os.getpid()}")  # a short path: sockets are in it
+    with hosts(["head", "one", "two", "away"], [own]) as made:
+        network = made["head"].address.rpartition(".")[0]
+        with s3_server(f"{network}.1") as bucket:
+            env = environment(
+                **bucket,
+                RAY_AUTH_MODE="disabled",
+                TIS_RAY_CACHE=str(own / "copies"),
+                HOME=str(own),
+                PYTHONPATH=str(Path(__file__).parents[2]),
+            )
+            yield Machines(_clustered(made, own, env), own, env)
+    own.rmdir()
+    del folder
+
+
+def _clustered(made: dict[str, Host], own: Path, env: dict[str, str]) -> dict[str, Host]:
+    head = made["head"].address
+    every = ["start", "--block", "--disable-usage-stats", "--object-store-memory", str(80 * 2**20)]
+    every += ["--temp-dir", str(own / "ray"), "--min-worker-port", "0", "--max-worker-port", "0"]
+    options = {
+        "head": ["--head", "--port", GCS, "--num-cpus", "0", "--dashboard-host", "0.0.0.0"],
+        "one": ["--address", f"{head}:{GCS}", "--num-cpus", "1"],
+        "two": ["--address", f"{head}:{GCS}", "--num-cpus", "1"],
+    }
+    for name, own_options in options.items():
+        node = ["--node-ip-address", made[name].address]
+        made[name].start(str(BIN / "ray"), *every, *own_options, *node, cwd=own, env=env)
+        if name == "head":
+            wait_for(lambda: _answers(made["head"], own, env), 240)
+    wait_for(lambda: _alive(made["head"], own, env) == 3, 240)
+    return made
+
+
+def _answers(head: Host, own: Path, env: dict[str, str]) -> bool:
+    said = head.run(
+        str(BIN / "ray"), "status", "--address", f"{head.address}:{GCS}", cwd=own, env=env
+    )
+    return said.returncode == 0
+
+
+def _alive(head: Host, own: Path, env: dict[str, str]) -> int:
+    said = head.run(
+        str(BIN / "ray"), "status", "--address", f"{head.address}:{GCS}", cwd=own, env=env
+    )
+    return said.stdout.count("1 node_")
+
+
+@pytest.fixture(scope="module")
+def config(machines: Machines) -> dict[str, Any]:
+    """A study in the bucket."""
+    rows = [row for _, row in zip(range(160), builtin.iter_pool_rows(160, seed=0), strict=False)]
+    place(f"s3://{BUCKET}/pool/part.jsonl").write_text("".join(f"{json.dumps(r)}\n" for r in rows))
+    study = small_study(machines.own, budget=[8, 12], compute__actors=2, finetune__workers=0)
+    study["data"]["pool"] = {"path": f"s3://{BUCKET}/pool"}
+    study |= {"runs": f"s3://{BUCKET}/runs", "artifacts": f"s3://{BUCKET}/artifacts"}
+    return study
+
+
+def _written(study: dict[str, Any], name: str) -> str:
+    """Put a config into the bucket, where every machine reads it."""
+    file = place(f"s3://{BUCKET}/{name}.yaml")
+    file.write_text(yaml.safe_dump(study))
+    return str(file)
+
+
+def _numbers(run: Place) -> list[Any]:
+    cells = read_json(run / "report" / "record.json")["cells"]
+    return [{name: cell.get(name) for name in ("metrics", "budget", "seed")} for cell in cells]
+
+
+def _ordering(run: Place) -> bytes:
+    return (followed(run / "orderings" / "less-round_robin") / "ordering.parquet").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def on_one(machines: Machines, config: dict[str, Any], tmp_path_factory: Any) -> Place:
+    """The run folder of the same study on one machine, which is no part of the cluster."""
+    del tmp_path_factory
+    study = {**config, "artifacts": f"s3://{BUCKET}/alone", "runs": f"s3://{BUCKET}/alone-runs"}
+    said = machines.tis_ray("away", "run", "-c", _written(study, "alone"))
+    assert said.returncode == 0, said.stderr
+    return place(study["runs"]) / "small"
+
+
+def test_a_folder_that_each_node_has_for_itself_is_found_out(
+    machines: Machines, config: dict[str, Any]
+) -> None:
+    here = {"runs": str(machines.own / "runs"), "artifacts": str(machines.own / "artifacts")}
+    study = {**config, **here, "compute": {"address": f"{machines.hosts['head'].address}:{GCS}"}}
+    said = machines.tis_ray("head", "select", "-c", _written(study, "disks"), timeout=120)
+    assert said.returncode == 2
+    lines = [line for line in said.stderr.splitlines() if "does not see" in line]
+    assert len(lines) == 2, said.stderr
+    assert "node one" in lines[0]
+    assert "node two" in lines[1]
+    assert "Traceback" not in said.stderr
+
+
+def test_the_study_is_that_of_one_machine(
+    machines: Machines, config: dict[str, Any], on_one: Place
+) -> None:
+    study = {
+        **config,
+        "compute": {"address": f"{machines.hosts['head'].address}:{GCS}", "actors": 2},
+    }
+    said = machines.tis_ray("head", "run", "-c", _written(study, "cluster"))
+    assert said.returncode == 0, said.stderr
+    run = place(config["runs"]) / "small"
+    assert _ordering(run) == _ordering(on_one)
+    assert _numbers(run) == _numbers(on_one)
+
+
+def test_a_machine_away_from_the_cluster_submits_and_reads(
+    machines: Machines, config: dict[str, Any], on_one: Place
+) -> None:
+    study = {**config, "name": "job", "artifacts": f"s3://{BUCKET}/of-the-job"}
+    address = f"http://{machines.hosts['head'].address}:{DASHBOARD}"
+    file = _written(study, "job")
+    said = machines.tis_ray("away", "submit", "-c", file, "--address", address, "--follow")
+    assert said.returncode == 0, said.stdout + said.stderr
+    run = place(config["runs"]) / "job"
+    assert _ordering(run) == _ordering(on_one)
+    assert _numbers(run) == _numbers(on_one)
+    status = machines.tis_ray("away", "status", "-c", str(run), "--json")
+    assert json.loads(status.stdout)["studies"][0]["state"] == "done"
+    explained = machines.tis_ray("away", "explain", "-c", str(run))
+    assert explained.returncode == 0, explained.stderr
