@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 
 import numpy as np
+import pyarrow as pa
 
 from tis_ray.analysis.quantiles import Quantile
 from tis_ray.analysis.study_values import ZERO_SHOT, ZERO_SHOT_PLAIN, Cell, StageCost
@@ -31,7 +32,7 @@ from tis_ray.stages.cell_training import CellOrder, cell_loop
 from tis_ray.stages.constrain import Constrainer, random_fill
 from tis_ray.stages.context import Context
 from tis_ray.stages.ordering_artifact import StudyOrdering
-from tis_ray.stages.training_rows import Subset, training_progress
+from tis_ray.stages.training_rows import Subset, take_examples, training_progress
 from tis_ray.storage import Place, place
 from tis_ray.store import Artifact, fingerprint, read_json, read_lines, write_json, write_text
 from tis_ray.store.sides import Side
@@ -189,8 +190,9 @@ def sweep(
         if not artifact.complete
     }
     reused = sum(artifact.complete for artifact in artifacts)
+    rows = _CellRows(pool, [cell for cell, _ in todo.values()])
     orders = {
-        key: _order(cell, artifact, context, pool, evaluation)
+        key: _order(cell, artifact, context, pool, rows, evaluation)
         for key, (cell, artifact) in todo.items()
     }
     pairs = list(zip(cells, artifacts, strict=True))
@@ -238,6 +240,20 @@ def sweep(
     return results
 
 
+class _CellRows:
+    """The token rows of several cells: each shard that holds some of them is read once."""
+
+    def __init__(self, pool: Side, cells: Sequence[CellPlan]) -> None:
+        positions = [cell.positions for cell in cells if not cell.zero_shot]
+        self._positions = np.unique(np.concatenate([np.zeros(0, np.int64), *positions]))
+        self._rows = take_examples(pool, self._positions) if len(self._positions) else None
+
+    def of(self, cell: CellPlan) -> pa.Table:
+        """Return the rows of a cell, in their order."""
+        assert self._rows is not None
+        return self._rows.take(pa.array(np.searchsorted(self._positions, cell.positions)))
+
+
 def _why(artifact: Artifact) -> str:
     lines = [line for line in read_lines(artifact / "error.txt") if line.strip()]
     return lines[-1].strip() if lines else "no message"
@@ -248,6 +264,7 @@ def _order(
     artifact: Artifact,
     context: Context,
     pool: Side,
+    rows: _CellRows,
     evaluation: Evaluation,
 ) -> CellOrder:
     """Write the rows that the training process reads; return its order."""
@@ -258,7 +275,7 @@ def _order(
     note = config.artifact_root / f"trained-{fingerprint(named)}.json"
     subset = None
     if not cell.zero_shot:
-        subset = Subset.write(artifact / "examples.parquet", pool, cell.positions)
+        subset = Subset.write(artifact / "examples.parquet", rows.of(cell))
     return CellOrder(
         name=cell.label,
         folder=artifact.path,

@@ -106,11 +106,13 @@ class Constrainer:
     def _facts(self) -> tuple[np.ndarray, np.ndarray, list[str], np.ndarray]:
         """Rows, codes of their sources, names of the codes, and sizes in the budget's unit."""
         rows, sizes, sources = [], [], []
+        in_tokens = self.config.budget_unit == "tokens"
         for shard in range(self.pool.shards):
-            table = self.pool.token_table(shard).select(["row", "source", "input_ids"])
+            columns = ["row", "source", *(["input_ids"] if in_tokens else [])]
+            table = self.pool.token_table(shard, columns)
             rows.append(table["row"].to_numpy())
             sources.append(table["source"].combine_chunks())
-            if self.config.budget_unit == "tokens":
+            if in_tokens:
                 sizes.append(pc.list_value_length(table["input_ids"]).to_numpy())
             else:
                 sizes.append(np.ones(table.num_rows, np.int32))
@@ -132,7 +134,7 @@ class Constrainer:
             return np.zeros(0, np.int64)
         row_of: dict[str, int] = {}
         for shard in range(self.pool.shards):
-            part = self.pool.token_facts(shard).select(["row", "id"]).to_pydict()
+            part = self.pool.token_table(shard, ["row", "id"]).to_pydict()
             pairs = zip(part["id"], part["row"], strict=True)
             row_of |= {name: row for name, row in pairs if name in ids}
         if missing := sorted(ids - set(row_of)):

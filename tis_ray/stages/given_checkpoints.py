@@ -69,7 +69,7 @@ def untrained_checkpoints(
         clock = artifact.clock()
         subset = None
         if sample is not None:
-            subset = Subset.write_tokens(artifact / "examples.parquet", sample.tokens())
+            subset = Subset.write(artifact / "examples.parquet", sample.tokens())
 
         def batches(activity: Activity) -> None:
             activity.count(*training_progress(artifact.path))

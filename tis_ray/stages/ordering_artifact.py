@@ -98,39 +98,24 @@ def ordering_table(
     selector: str,
 ) -> pa.Table:
     """Return an ordering's table: pool rows, best first, with score, query, ids, sources and places."""
-    by_row, places = ids_and_sources(pool, rows), _places(pool, rows)
+    named = pool.facts_of(rows, "row", "id", "source")
+    places = pool.origins_of(rows)
     values: dict[str, Any] = {
         "index": rows,
         "rank": np.arange(len(rows)),
         "score": scores,
         "query": queries,
-        "id": [by_row[row][0] for row in rows.tolist()],
-        "source": [by_row[row][1] for row in rows.tolist()],
+        "id": named["id"].to_pylist(),
+        "source": named["source"].to_pylist(),
         "query_id": query_ids,
-        "file": [places[row][0] for row in rows.tolist()],
-        "line": [places[row][1] for row in rows.tolist()],
+        "file": places["file"].to_pylist(),
+        "line": places["line"].to_pylist(),
     }
     columns = [pa.array(values[name], column.type) for name, column in ORDERED.items()]
     return pa.table(columns, schema=schema_of(ORDERED).with_metadata({"selector": selector}))
 
 
 def ids_and_sources(side: Side, rows: np.ndarray) -> dict[int, tuple[str, str]]:
-    """Return id and source of the given rows, reading one shard at a time."""
-    wanted, names = set(rows.tolist()), {}
-    for shard in range(side.shards):
-        part = side.token_facts(shard).select(["row", "id", "source"]).to_pydict()
-        for row, name, source in zip(part["row"], part["id"], part["source"], strict=True):
-            if row in wanted:
-                names[row] = (name, source)
-    return names
-
-
-def _places(side: Side, rows: np.ndarray) -> dict[int, tuple[str, int]]:
-    """Return file and line of the given rows, reading one shard at a time."""
-    wanted, places = set(rows.tolist()), {}
-    for shard in range(side.shards):
-        part = side.places(shard).to_pydict()
-        for row, file, line in zip(part["row"], part["file"], part["line"], strict=True):
-            if row in wanted:
-                places[row] = (file, line)
-    return places
+    """Return id and source of the given rows, by their numbers."""
+    named = side.facts_of(rows, "row", "id", "source").to_pydict()
+    return dict(zip(named["row"], zip(named["id"], named["source"], strict=True), strict=True))

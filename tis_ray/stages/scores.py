@@ -29,11 +29,11 @@ from tis_ray.stages.score_workers import ScoreExact, ScoreRows, ScoreStored, Sco
 from tis_ray.storage import Place, listed
 from tis_ray.store import (
     Artifact,
-    count_rows,
     fingerprint,
     read_json,
     read_npy,
     read_parquet,
+    rows_in,
     write_json,
     write_npy,
     write_parquet,
@@ -270,7 +270,7 @@ def _certificate(folder: Place, kind: str) -> dict[str, object]:
     if not noises:
         return {"projection": False, "kind": kind}
     sums_M, squares_M = np.sum(noises, axis=0)
-    count = count_rows(folder, "rows-*.parquet")
+    count = sum(rows_in(path) for path in listed(folder, "rows-*.parquet"))
     samples = [read_npy(path) for path in listed(folder, "sample-*.npy")]
     scores_Ms, noise_Ms = np.concatenate(samples, axis=2)
     measured = certificate(scores_Ms, sums_M, squares_M, count, SHARES, noise_Ms=noise_Ms)

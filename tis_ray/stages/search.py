@@ -27,7 +27,7 @@ from tis_ray.settings import FinetuneConfig, SearchConfig
 from tis_ray.settings.grid import Point, label, placed, points
 from tis_ray.stages.cell_training import TrainingOrder, ordered_model
 from tis_ray.stages.context import Context
-from tis_ray.stages.training_rows import Subset, sample_rows
+from tis_ray.stages.training_rows import Subset, sample_rows, take_examples
 from tis_ray.storage import Place, remove_folder
 from tis_ray.store import Artifact, find_json, read_json, write_json
 from tis_ray.store.sides import Side
@@ -57,7 +57,7 @@ def search(
         clock = artifact.clock()
         size = min(settings.rows or max(config.budget), pool.usable)
         rows = sample_rows(pool, size, settings.seed)
-        subset = Subset.write(artifact / "examples.parquet", pool, rows)
+        subset = Subset.write(artifact / "examples.parquet", take_examples(pool, rows))
         trials = _drawn(settings)
         with clock.marked():
             _run(trials, subset, artifact, context, settings, query)

@@ -45,10 +45,10 @@ from tis_ray.storage import Place, place
 from tis_ray.store import (
     Artifact,
     TableRow,
-    count_rows,
     fingerprint,
     read_json,
     read_tables,
+    rows_in,
     write_json,
     write_parquet,
 )
@@ -63,8 +63,8 @@ from tis_ray.store.sides import (
 
 ROWS_VERSION = 2
 """Of `rows-*`."""
-TOKENS_VERSION = 3
-"""Of `tokens-*`."""
+TOKENS_VERSION = 4
+"""Of `tokens-*`; 4: the manifest says how many rows each shard kept."""
 
 
 def prepare_side(
@@ -112,14 +112,16 @@ def prepare_side(
         with clock.marked():
             facts = map_shards(Tokenise, arguments, todo, context, f"tokens {label}", light=True)
         lost = read_tables(tokens.path, "quarantine-*.parquet")
+        kept = [rows_in(tokens / f"tokens-{shard:05d}.parquet") for shard in range(shards)]
         write_parquet(tokens / "quarantine.parquet", lost)
         tokens.commit(
-            rows=count_rows(tokens.path, "tokens-*.parquet"),
+            rows=sum(kept),
             quarantined=lost.num_rows,
             seconds=clock.seconds,
             peak_mb=facts["peak_mb"],
             details={
                 "shards": shards,
+                "kept": kept,
                 "reasons": dict(Counter(lost["reason"].to_pylist()).most_common()),
                 **_counts(tokens, shards).to_json(),
             },

@@ -30,12 +30,7 @@ class Subset:
     digest: str
 
     @classmethod
-    def write(cls, file: Place, pool: Side, positions: np.ndarray) -> Subset:
-        """Write the pool's token rows at `positions`, in that order, for a training to read."""
-        return cls.write_tokens(file, take_examples(pool, positions))
-
-    @classmethod
-    def write_tokens(cls, file: Place, tokens: pa.Table) -> Subset:
+    def write(cls, file: Place, tokens: pa.Table) -> Subset:
         """Write token rows for a training to read."""
         write_parquet(file, tokens)
         return cls(file, tokens.num_rows, file_digest(file))
@@ -70,15 +65,17 @@ def in_order_of_hashes(ids: Sequence[str], seed: int) -> np.ndarray:
 
 
 def take_examples(pool: Side, positions: np.ndarray) -> pa.Table:
-    """Return the token rows at `positions` among the usable rows, in the order of `positions`."""
-    parts, offset = [], 0
-    for table in pool.token_tables():
-        inside = np.flatnonzero((positions >= offset) & (positions < offset + table.num_rows))
-        if len(inside):
-            parts.append((inside, table.take(positions[inside] - offset)))
-        offset += table.num_rows
-    order = np.argsort(np.concatenate([inside for inside, _ in parts]), kind="stable")
-    return pa.concat_tables([table for _, table in parts]).take(order).cast(TOKENS)
+    """Return the token rows at `positions` among the usable rows, in the order of `positions`.
+
+    Only the shards that they lie in are read.
+    """
+    groups = pool.shards_at(positions)
+    parts = [
+        pool.token_table(shard).take(pa.array(positions[mine] - pool.starts[shard]))
+        for shard, mine in groups.items()
+    ]
+    order = np.argsort(np.concatenate([*groups.values()]), kind="stable")
+    return pa.concat_tables(parts).take(order).cast(TOKENS)
 
 
 def progress_writer(folder: Place) -> Callable[[int, int], None]:

@@ -62,7 +62,7 @@ def _train(
     order = TrainingOrder(
         name="warm-up",
         folder=artifact.path,
-        subset=Subset.write_tokens(artifact / "examples.parquet", sample.tokens()),
+        subset=Subset.write(artifact / "examples.parquet", sample.tokens()),
         model=model,
         lora=warmup.lora,
         shard=False,

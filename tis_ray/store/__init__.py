@@ -18,7 +18,6 @@ from tis_ray.store.clock import Clock
 from tis_ray.store.files import (
     TableRow,
     append_line,
-    count_rows,
     end_of,
     find_json,
     read_ids,
@@ -28,6 +27,7 @@ from tis_ray.store.files import (
     read_parquet,
     read_tables,
     read_text,
+    rows_in,
 )
 from tis_ray.store.fingerprint import canonical_json, file_digest, fingerprint, folder_digest
 
@@ -39,7 +39,6 @@ __all__ = [
     "append_line",
     "atomic_path",
     "canonical_json",
-    "count_rows",
     "end_of",
     "file_digest",
     "find_json",
@@ -53,6 +52,7 @@ __all__ = [
     "read_parquet",
     "read_tables",
     "read_text",
+    "rows_in",
     "write_arrow",
     "write_bytes",
     "write_csv",

@@ -7,10 +7,12 @@ have no usable label. Both list what they lost in `quarantine.parquet`.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 
 from tis_ray.analysis.recorded import QuarantinedRow
@@ -88,19 +90,57 @@ class Side:
         """Read one shard of rows."""
         return read_parquet(self.rows / f"rows-{shard:05d}.parquet")
 
-    def token_table(self, shard: int) -> pa.Table:
-        """Read the same shard's tokens; rows without a usable label are missing."""
-        return read_parquet(self.tokens / f"tokens-{shard:05d}.parquet")
+    def token_table(self, shard: int, columns: Sequence[str] | None = None) -> pa.Table:
+        """Read the same shard's tokens, or columns of them; rows without a usable label are missing."""
+        return read_parquet(self.tokens / f"tokens-{shard:05d}.parquet", columns)
 
     def token_facts(self, shard: int) -> pa.Table:
         """Read a shard's tokens without the tokens: row, id, source, content."""
-        columns = ["row", "id", "source", "content"]
-        return read_parquet(self.tokens / f"tokens-{shard:05d}.parquet", columns=columns)
+        return self.token_table(shard, ["row", "id", "source", "content"])
 
     def places(self, shard: int) -> pa.Table:
         """Read where a shard's rows came from: row, file, line."""
         path = self.rows / f"rows-{shard:05d}.parquet"
         return read_parquet(path, columns=["row", "file", "line"])
+
+    @cached_property
+    def starts(self) -> np.ndarray:
+        """Number of usable rows before each shard and, last, of all."""
+        return np.cumsum([0, *self.tokens.manifest().details["kept"]])
+
+    def shards_of(self, rows: np.ndarray) -> dict[int, np.ndarray]:
+        """Return the shards that hold some of these rows, by their numbers, and which places in `rows` those have."""
+        return _grouped(rows // int(str(self.rows.inputs["shard_rows"])))
+
+    def shards_at(self, positions: np.ndarray) -> dict[int, np.ndarray]:
+        """Return the same for positions among the usable rows."""
+        return _grouped(np.searchsorted(self.starts, positions, side="right") - 1)
+
+    def facts_of(self, rows: np.ndarray, *columns: str) -> pa.Table:
+        """Read columns of `tokens-*` for usable rows, in their order; the shards concerned alone are read."""
+        return self._gathered(rows, lambda shard: self.token_table(shard, columns), columns)
+
+    def origins_of(self, rows: np.ndarray) -> pa.Table:
+        """Read row, file and line of rows, in their order; the shards concerned alone are read."""
+        return self._gathered(rows, self.places, ("row", "file", "line"))
+
+    def _gathered(
+        self, rows: np.ndarray, read: Callable[[int], pa.Table], columns: Sequence[str]
+    ) -> pa.Table:
+        parts, order = [], []
+        for shard, mine in self.shards_of(rows).items():
+            table = read(shard)
+            numbers = np.array(table["row"].to_pylist(), np.int64)
+            places = np.searchsorted(numbers, rows[mine])
+            if not np.array_equal(numbers[np.minimum(places, len(numbers) - 1)], rows[mine]):
+                raise KeyError(
+                    f"{self.name}: shard {shard} lacks some of the rows that are asked for"
+                )
+            parts.append(table.take(pa.array(places)))
+            order.append(mine)
+        if not parts:
+            return self.token_table(0, columns).slice(0, 0)
+        return pa.concat_tables(parts).take(pa.array(np.argsort(np.concatenate(order))))
 
     def row_tables(self) -> Iterator[pa.Table]:
         """Read the rows, shard by shard."""
@@ -125,6 +165,10 @@ class Side:
         tables = [read_parquet(a / "quarantine.parquet") for a in (self.rows, self.tokens)]
         rows: list[QuarantinedRow] = pa.concat_tables(tables).to_pylist()
         return rows
+
+
+def _grouped(owners: np.ndarray) -> dict[int, np.ndarray]:
+    return {int(owner): np.flatnonzero(owners == owner) for owner in np.unique(owners)}
 
 
 def rows_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:

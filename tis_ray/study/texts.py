@@ -36,6 +36,7 @@ def side_texts(
     wanted: numbers of the rows; all where None. last: whether the last turn, the label, is in the text.
     """
     columns = ["row", "id", "source", "file", "line", "messages"]
+    shards = range(side.shards) if wanted is None else side.shards_of(np.array([*wanted], np.int64))
     return [
         {
             **row,
@@ -44,8 +45,8 @@ def side_texts(
                 for turn in (row["messages"] if last else row["messages"][:-1])
             ),
         }
-        for table in side.row_tables()
-        for row in table.select(columns).to_pylist()
+        for shard in sorted(shards)
+        for row in side.row_table(shard).select(columns).to_pylist()
         if wanted is None or row["row"] in wanted
     ]
 
