@@ -24,7 +24,7 @@ from tis_ray.log import RunLog
 from tis_ray.models.builtin import PATH
 from tis_ray.stages.cell_evaluation import Evaluation
 from tis_ray.stages.cell_training import CellOrder, cell_loop
-from tis_ray.stages.cells import CellPlan, _order, cell_artifact, plan_cells
+from tis_ray.stages.cells import CellPlan, CellRows, _order, cell_artifact, plan_cells
 from tis_ray.stages.context import Context
 from tis_ray.stages.tokens import prepare_side, read_side
 from tis_ray.stages.training_rows import LostRowsError
@@ -40,9 +40,11 @@ def orders_of(folder: Path, **changes: Any) -> list[CellOrder]:
     context = Context(config, here, RunLog(folder, Console(quiet=True)))
     pool, query, test = (prepare_side(context, side, read_side(config, side)) for side in SIDES)
     evaluation = Evaluation.of(config, query, test)
+    cells = plan_cells(config, pool, [])
+    rows = CellRows(pool, cells)
     return [
-        _order(cell, cell_artifact(cell, config, pool, evaluation), context, pool, evaluation)
-        for cell in plan_cells(config, pool, [])
+        _order(cell, cell_artifact(cell, config, pool, evaluation), context, pool, rows, evaluation)
+        for cell in cells
     ]
 
 

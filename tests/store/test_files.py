@@ -11,7 +11,6 @@ import pytest
 from tis_ray.errors import InputError
 from tis_ray.store import (
     append_line,
-    count_rows,
     find_json,
     read_json,
     read_lines,
@@ -19,6 +18,7 @@ from tis_ray.store import (
     read_parquet,
     read_tables,
     read_text,
+    rows_in,
     write_json,
     write_npy,
     write_parquet,
@@ -55,7 +55,7 @@ def test_tables_are_read_by_the_order_of_their_names(tmp_path: Path) -> None:
     for shard in (1, 0):
         table = pa.table({"row": [shard, shard + 10], "id": ["a", "b"]})
         write_parquet(tmp_path / f"rows-{shard:05d}.parquet", table)
-    assert count_rows(tmp_path, "rows-*.parquet") == 4
+    assert sum(rows_in(path) for path in tmp_path.glob("rows-*.parquet")) == 4
     found = read_tables(tmp_path, "rows-*.parquet", ["row"])
     assert found.to_pydict() == {"row": [0, 10, 1, 11]}
 

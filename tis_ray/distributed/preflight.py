@@ -92,11 +92,11 @@ def _works(resources: Mapping[str, float]) -> bool:
 def _asked(question: Question, nodes: list[dict[str, Any]]) -> list[str]:
     """Ask the nodes; return a line for each that differs from this machine or does not answer."""
     ours = answer(question, "")
-    task = ray.remote(answer).options(num_cpus=0, max_retries=0)  # type: ignore[attr-defined]
-    asked = {}
+    task, asked = ray.remote(answer), {}
     for node in nodes:
         there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        asked[task.options(scheduling_strategy=there).remote(question, node["NodeID"])] = node
+        there_only = task.options(num_cpus=0, max_retries=0, scheduling_strategy=there)  # type: ignore[attr-defined]
+        asked[there_only.remote(question, node["NodeID"])] = node
     done, late = ray.wait([*asked], num_returns=len(asked), timeout=SECONDS)
     problems = []
     for reference in done:

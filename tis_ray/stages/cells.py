@@ -190,7 +190,7 @@ def sweep(
         if not artifact.complete
     }
     reused = sum(artifact.complete for artifact in artifacts)
-    rows = _CellRows(pool, [cell for cell, _ in todo.values()])
+    rows = CellRows(pool, [cell for cell, _ in todo.values()])
     orders = {
         key: _order(cell, artifact, context, pool, rows, evaluation)
         for key, (cell, artifact) in todo.items()
@@ -240,7 +240,7 @@ def sweep(
     return results
 
 
-class _CellRows:
+class CellRows:
     """The token rows of several cells: each shard that holds some of them is read once."""
 
     def __init__(self, pool: Side, cells: Sequence[CellPlan]) -> None:
@@ -264,7 +264,7 @@ def _order(
     artifact: Artifact,
     context: Context,
     pool: Side,
-    rows: _CellRows,
+    rows: CellRows,
     evaluation: Evaluation,
 ) -> CellOrder:
     """Write the rows that the training process reads; return its order."""
