@@ -11,15 +11,19 @@ import secrets
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
+BIN = Path(sys.executable).parent
+GCS = "6379"
 TOOLS = ("ip", "unshare", "nsenter", "mount")
 
 
@@ -87,6 +91,20 @@ class Host:
                 started.wait(5)
 
 
+@dataclass
+class Machines:
+    """The machines by name, the folder that each has for itself, and the environment of all."""
+
+    hosts: dict[str, Host]
+    own: Path
+    env: dict[str, str]
+
+    def tis_ray(self, host: str, *words: str, timeout: float = 900) -> Any:
+        """Run a verb on a machine."""
+        command = (str(BIN / "python"), "-m", "tis_ray.cli", *words)
+        return self.hosts[host].run(*command, cwd=self.own, env=self.env, timeout=timeout)
+
+
 @contextmanager
 def hosts(names: Sequence[str], own: Sequence[Path]) -> Iterator[dict[str, Host]]:
     """Start machines on one network, each with empty folders of its own; they end with the block."""
@@ -140,6 +158,36 @@ def _host(name: str, address: str, bridge: str, mark: str, own: Sequence[Path]) 
 
 def _ip(*words: str) -> None:
     subprocess.run(["ip", *words], check=True)
+
+
+def clustered(made: Mapping[str, Host], own: Path, env: Mapping[str, str]) -> dict[str, Host]:
+    """Start a Ray cluster: `head` without work, `one` and `two` with a CPU each, of those that are there."""
+    for name in ("head", "one", "two"):
+        if name in made:
+            join(made, name, own, env)
+    return dict(made)
+
+
+def join(made: Mapping[str, Host], name: str, own: Path, env: Mapping[str, str]) -> None:
+    """Start Ray on a machine, and wait until the cluster has it."""
+    head = made["head"]
+    every = ["start", "--block", "--disable-usage-stats", "--object-store-memory", str(80 * 2**20)]
+    every += ["--temp-dir", str(own / "ray"), "--min-worker-port", "0", "--max-worker-port", "0"]
+    every += ["--node-ip-address", made[name].address]
+    if name == "head":
+        every += ["--head", "--port", GCS, "--num-cpus", "0", "--dashboard-host", "0.0.0.0"]
+    else:
+        every += ["--address", f"{head.address}:{GCS}", "--num-cpus", "1"]
+    before = nodes(head, own, env)
+    made[name].start(str(BIN / "ray"), *every, cwd=own, env=env)
+    wait_for(lambda: nodes(head, own, env) > before, 240)
+
+
+def nodes(head: Host, own: Path, env: Mapping[str, str]) -> int:
+    """Return how many nodes the cluster has; 0 where there is none."""
+    status = str(BIN / "ray"), "status", "--address", f"{head.address}:{GCS}"
+    said = head.run(*status, cwd=own, env=env)
+    return said.stdout.partition("Pending")[0].count("1 node_") if said.returncode == 0 else 0
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:

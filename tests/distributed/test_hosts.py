@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,29 +13,14 @@ import yaml
 
 from tests.buckets import BUCKET, s3_server
 from tests.distributed.test_submit import environment
-from tests.hosts import Host, hosts, wait_for
+from tests.hosts import GCS, Machines, clustered, hosts
 from tests.small import small_study
 from tis_ray.data import builtin
 from tis_ray.storage import Place, followed, place
 from tis_ray.store import read_json
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1800)]
-BIN = Path(sys.executable).parent
-GCS, DASHBOARD = "6379", "8265"
-
-
-@dataclass
-class Machines:
-    """The machines by name, the folder that each has for itself, and the environment of all."""
-
-    hosts: dict[str, Host]
-    own: Path
-    env: dict[str, str]
-
-    def tis_ray(self, host: str, *words: str, timeout: float = 900) -> Any:
-        """Run a verb on a machine."""
-        command = (str(BIN / "python"), "-m", "tis_ray.cli", *words)
-        return self.hosts[host].run(*command, cwd=self.own, env=self.env, timeout=timeout)
+DASHBOARD = "8265"
 
 
 @pytest.fixture(scope="module")
@@ -55,41 +38,9 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
                 HOME=str(own),
                 PYTHONPATH=str(Path(__file__).parents[2]),
             )
-            yield Machines(_clustered(made, own, env), own, env)
+            yield Machines(clustered(made, own, env), own, env)
     own.rmdir()
     del folder
-
-
-def _clustered(made: dict[str, Host], own: Path, env: dict[str, str]) -> dict[str, Host]:
-    head = made["head"].address
-    every = ["start", "--block", "--disable-usage-stats", "--object-store-memory", str(80 * 2**20)]
-    every += ["--temp-dir", str(own / "ray"), "--min-worker-port", "0", "--max-worker-port", "0"]
-    options = {
-        "head": ["--head", "--port", GCS, "--num-cpus", "0", "--dashboard-host", "0.0.0.0"],
-        "one": ["--address", f"{head}:{GCS}", "--num-cpus", "1"],
-        "two": ["--address", f"{head}:{GCS}", "--num-cpus", "1"],
-    }
-    for name, own_options in options.items():
-        node = ["--node-ip-address", made[name].address]
-        made[name].start(str(BIN / "ray"), *every, *own_options, *node, cwd=own, env=env)
-        if name == "head":
-            wait_for(lambda: _answers(made["head"], own, env), 240)
-    wait_for(lambda: _alive(made["head"], own, env) == 3, 240)
-    return made
-
-
-def _answers(head: Host, own: Path, env: dict[str, str]) -> bool:
-    said = head.run(
-        str(BIN / "ray"), "status", "--address", f"{head.address}:{GCS}", cwd=own, env=env
-    )
-    return said.returncode == 0
-
-
-def _alive(head: Host, own: Path, env: dict[str, str]) -> int:
-    said = head.run(
-        str(BIN / "ray"), "status", "--address", f"{head.address}:{GCS}", cwd=own, env=env
-    )
-    return said.stdout.count("1 node_")
 
 
 @pytest.fixture(scope="module")

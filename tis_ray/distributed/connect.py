@@ -7,11 +7,13 @@ import math
 import os
 import socket
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
+from ray.autoscaler.sdk import request_resources
 
 from tis_ray.config import Config
 from tis_ray.distributed.head import watch_head
@@ -37,6 +39,8 @@ class Cluster:
     gpus_per_actor: float
     actors: int
     """How many actors a stage starts."""
+    most_actors: int | None = None
+    """To how many it grows as nodes come: None is without bound, and no more than `actors` does not grow."""
     max_failures: int = 3
     """How often a training is restarted after a worker is lost."""
 
@@ -84,19 +88,23 @@ def connect(config: Config) -> Cluster:
     each_gpu = compute.gpus_per_actor
     if each_gpu is None:
         each_gpu = 1.0 if gpus else 0.0
-    room = sum(_room(node["Resources"], threads, each_gpu) for node in ray.nodes() if node["Alive"])
+    room = _room_when_nodes_came(threads, each_gpu, compute.wait_for_nodes)
     if room < 1:
         raise InputError(
             f"compute: one actor needs {threads} CPU(s) and {each_gpu:g} GPU(s) of one node, and the "
             f"cluster has {cpus} and {gpus:g}; lower batch.threads or compute.gpus_per_actor, or "
-            "wait for its worker nodes"
+            "wait for its worker nodes (compute.wait_for_nodes: 600)"
         )
+    actors = min(compute.actors or room, room)
+    fixed = compute.actors is not None or (_joined and _joined[-1])
+    most = compute.max_actors or (compute.actors or actors if fixed else None)
     return Cluster(
         cpus=cpus,
         gpus=gpus,
         threads=threads,
         gpus_per_actor=each_gpu,
-        actors=min(compute.actors or room, room),
+        actors=min(actors, most or actors),
+        most_actors=most,
         max_failures=compute.max_failures,
     )
 
@@ -176,6 +184,23 @@ def require_lasting_folders(config: Config) -> None:
                 f"{field}: found `{folder}`; a job needs an absolute path that every node sees, "
                 f"such as --set {field}=/shared/{field}, or a bucket, as in --set {field}=s3://bucket/{field}"
             )
+
+
+def _room_when_nodes_came(threads: int, gpus_per_actor: float, seconds: float) -> int:
+    """Return how many actors there is room for; where there is none, ask the autoscaler, and wait."""
+    end, asked = time.monotonic() + seconds, False
+    while True:
+        nodes = (node["Resources"] for node in ray.nodes() if node["Alive"])
+        room = sum(_room(resources, threads, gpus_per_actor) for resources in nodes)
+        if room or time.monotonic() >= end:
+            if asked:
+                request_resources(bundles=[])  # what the actors ask for themselves is enough now
+            return room
+        if not asked:
+            bundle = {"CPU": float(threads), **({"GPU": gpus_per_actor} if gpus_per_actor else {})}
+            request_resources(bundles=[bundle])
+            asked = True
+        time.sleep(1.0)
 
 
 def _room(resources: dict[str, float], threads: int, gpus_per_actor: float) -> int:

@@ -8,13 +8,14 @@ through the object store, and a lost actor costs the shards it was working on.
 
 from __future__ import annotations
 
+import socket
 import uuid
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from threading import Event
-from typing import NotRequired, Protocol, TypedDict
+from typing import Any, NotRequired, Protocol, TypedDict
 
 import numpy as np
 import ray
@@ -45,12 +46,13 @@ class ShardFacts(TypedDict):
 
 
 class Totals(TypedDict):
-    """The same of all shards, and the peak memory of the largest process in MB."""
+    """The same of all shards, the peak memory of the largest process in MB, and shards by node."""
 
     rows: int
     seconds: float
     cut: int
     peak_mb: float
+    nodes: dict[str, int]
 
 
 class ShardWorker(Protocol):
@@ -87,7 +89,7 @@ class _Actor:
         self.worker: ShardWorker | None = None
         self.counts = counts / f"{uuid.uuid4().hex}.json"
 
-    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[float]]:
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[Any]]:
         with in_background(self._count):
             if self.worker is None:
                 self.worker = self.build()
@@ -97,6 +99,7 @@ class _Actor:
             "seconds": [fact["seconds"] for fact in facts],
             "cut": [fact.get("cut", 0) for fact in facts],
             "peak_mb": [peak_mb()] * len(facts),
+            "node": [socket.gethostname()] * len(facts),
         }
 
     def _count(self, stop: Event) -> None:
@@ -127,7 +130,7 @@ def map_shards(
     `light` work on few shards is done in this process: it ends before an actor would have started.
     rows, passes: how many rows there are in all and how often a model sees each, to show how far it is.
     """
-    totals = Totals(rows=0, seconds=0.0, cut=0, peak_mb=0.0)
+    totals = Totals(rows=0, seconds=0.0, cut=0, peak_mb=0.0, nodes={})
     if not shards:
         return totals
     if light and len(shards) <= FEW_SHARDS:
@@ -142,6 +145,7 @@ def map_shards(
         totals["peak_mb"] = peak_mb()
         return totals
     size = min(study.cluster.actors, len(shards))
+    most = min(study.cluster.most_actors or len(shards), len(shards))
     resources = dict(study.cluster.actor_resources)
     if not gpu:
         resources.pop("num_gpus", None)
@@ -173,7 +177,13 @@ def map_shards(
                     "counts": counts,
                 },
                 batch_size=1,
-                compute=ray.data.ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=2),
+                # An actor that lost its node starts again where there is room, so idle ones make it.
+                compute=ray.data.ActorPoolStrategy(
+                    min_size=1,
+                    max_size=max(size, most),
+                    initial_size=size,
+                    max_tasks_in_flight_per_actor=2,
+                ),
                 max_restarts=MAX_RESTARTS,
                 **resources,
             )
@@ -181,7 +191,9 @@ def map_shards(
             for row in results.iter_rows():
                 _add(totals, row)
                 totals["peak_mb"] = max(totals["peak_mb"], row["peak_mb"])
+                totals["nodes"][row["node"]] = totals["nodes"].get(row["node"], 0) + 1
                 work.advance()
+    study.log.event("shards", label=label, rows=totals["rows"], nodes=totals["nodes"])
     remove_folder(counts)
     return totals
 

@@ -1,0 +1,113 @@
+"""Nodes that come and go while a study runs: they get work, cost no more than their shards, and change no byte."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.buckets import BUCKET, s3_server
+from tests.distributed.test_submit import environment
+from tests.hosts import BIN, GCS, Machines, hosts, join
+from tests.small import small_study
+from tis_ray.storage import followed, listed, place
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1800)]
+SHARDS = 90
+
+
+@pytest.fixture(scope="module")
+def machines() -> Iterator[Machines]:
+    """A head and one worker; two more machines stand ready. A bucket for all."""
+    own = Path(f"/tmp/own-{os.getpid()}")  # a short path: sockets are in it
+    with hosts(["head", "one", "two", "three"], [own]) as made:
+        network = made["head"].address.rpartition(".")[0]
+        with s3_server(f"{network}.1") as bucket:
+            env = environment(
+                **bucket,
+                RAY_AUTH_MODE="disabled",
+                TIS_RAY_CACHE=str(own / "copies"),
+                HOME=str(own),
+                PYTHONPATH=str(Path(__file__).parents[2]),
+                # A machine without power is missed sooner than after Ray's half minute.
+                RAY_health_check_period_ms="1000",
+                RAY_health_check_failure_threshold="5",
+            )
+            for name in ("head", "one"):
+                join(made, name, own, env)
+            yield Machines(made, own, env)
+    own.rmdir()
+
+
+def _study(machines: Machines, name: str) -> tuple[str, dict[str, Any]]:
+    """Write a study of many shards that each take a second; return its file and its content."""
+    study = small_study(machines.own, budget=12)
+    study["data"]["pool"] = {"kind": "builtin", "rows": 10 * SHARDS}
+    study |= {
+        "name": name,
+        "representation": "tests.distributed.slow_letters:SlowLetters",
+        "runs": f"s3://{BUCKET}/runs",
+        "artifacts": f"s3://{BUCKET}/{name}",
+        "batch": {"shard_rows": 10},
+        "compute": {"address": f"{machines.hosts['head'].address}:{GCS}"},
+    }
+    file = place(f"s3://{BUCKET}/{name}.yaml")
+    file.write_text(yaml.safe_dump(study))
+    return str(file), study
+
+
+def _done(study: dict[str, Any]) -> int:
+    store = listed(place(study["artifacts"]), "store-*")
+    return len(listed(store[0] / "pool", "*.safetensors")) if store else 0
+
+
+def _ordering(study: dict[str, Any]) -> bytes:
+    names = place(study["runs"]) / study["name"] / "orderings"
+    (pointer,) = listed(names, "*.pointer")
+    folder = followed(pointer.with_name(pointer.name.removesuffix(".pointer")))
+    return (folder / "ordering.parquet").read_bytes()
+
+
+def _nodes(study: dict[str, Any]) -> dict[str, int]:
+    """Return how many shards of features each node has made."""
+    events = (place(study["runs"]) / study["name"] / "events.jsonl").read_text().splitlines()
+    made = [event for event in map(json.loads, events) if event["event"] == "shards"]
+    return next(event["nodes"] for event in made if event["label"].startswith("features"))
+
+
+def test_nodes_that_come_get_work_and_nodes_that_go_cost_their_shards(machines: Machines) -> None:
+    file, study = _study(machines, "moving")
+    command = (str(BIN / "python"), "-m", "tis_ray.cli", "select", "-c", file)
+    run = machines.hosts["head"].start(*command, cwd=machines.own, env=machines.env)
+    _wait(lambda: _done(study) >= 3, run, 300)
+    join(machines.hosts, "two", machines.own, machines.env)
+    joined = time.monotonic()
+    before = _done(study)
+    join(machines.hosts, "three", machines.own, machines.env)
+    machines.hosts["one"].kill()  # in mid-stage
+    assert run.wait(900) == 0, run.stdout and run.stdout.read()
+    said = run.stdout.read() if run.stdout else ""
+    assert "Traceback" not in said
+    made = _nodes(study)
+    assert made.get("two", 0) > 0, (made, before, time.monotonic() - joined)
+    assert (
+        sum(made.values()) <= SHARDS + 1 + 4
+    )  # queries' shard; two shards an actor are on their way
+    still, alone = _study(machines, "still")
+    said = machines.tis_ray("two", "select", "-c", still, "--set", "compute.address=null")
+    assert said.returncode == 0, said.stderr
+    assert _ordering(study) == _ordering(alone)
+
+
+def _wait(condition: Any, run: Any, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert run.poll() is None, run.stdout.read()
+        assert time.monotonic() < end
+        time.sleep(1.0)
