@@ -29,6 +29,7 @@ from tis_ray.batches.out_of_memory import seen
 from tis_ray.batches.threads import cpu_threads
 from tis_ray.distributed.connect import Cluster
 from tis_ray.distributed.lost import MAX_RESTARTS, lost_workers
+from tis_ray.distributed.metrics import StageMetrics
 from tis_ray.errors import InputError
 from tis_ray.log import Activity, RunLog, peak_mb
 from tis_ray.storage import Place, pace, remove_folder
@@ -83,17 +84,22 @@ class _Actor:
         arguments: Mapping[str, object],
         threads: int,
         counts: Place,
+        metrics: StageMetrics,
     ) -> None:
         torch.set_num_threads(threads)  # the actor's process is its own
         self.build = partial(worker_class, **arguments)
         self.worker: ShardWorker | None = None
+        self.metrics = metrics
         self.counts = counts / f"{uuid.uuid4().hex}.json"
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[Any]]:
         with in_background(self._count):
             if self.worker is None:
                 self.worker = self.build()
+                self.metrics.started()
             facts = [self.worker(int(shard)) for shard in batch["shard"]]
+        for fact in facts:
+            self.metrics.finished(fact["rows"], fact["seconds"])
         return {
             "rows": [fact["rows"] for fact in facts],
             "seconds": [fact["seconds"] for fact in facts],
@@ -151,6 +157,7 @@ def map_shards(
         resources.pop("num_gpus", None)
     counts = study.log.run_dir / "rows-seen"
     remove_folder(counts)
+    metrics = StageMetrics(study.log.run_dir.name, label)
     work = Activity(label, "shards", len(shards), "waiting for a worker, loading what it needs")
     work.part, work.parts_total = ("rows", rows) if rows else ("", 0)
 
@@ -175,6 +182,7 @@ def map_shards(
                     "arguments": arguments,
                     "threads": study.cluster.threads,
                     "counts": counts,
+                    "metrics": metrics,
                 },
                 batch_size=1,
                 # An actor that lost its node starts again where there is room, so idle ones make it.
@@ -193,6 +201,7 @@ def map_shards(
                 totals["peak_mb"] = max(totals["peak_mb"], row["peak_mb"])
                 totals["nodes"][row["node"]] = totals["nodes"].get(row["node"], 0) + 1
                 work.advance()
+                metrics.left(len(shards) - work.done)
     study.log.event("shards", label=label, rows=totals["rows"], nodes=totals["nodes"])
     remove_folder(counts)
     return totals
