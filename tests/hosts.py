@@ -179,8 +179,18 @@ def join(made: Mapping[str, Host], name: str, own: Path, env: Mapping[str, str])
     else:
         every += ["--address", f"{head.address}:{GCS}", "--num-cpus", "1"]
     before = nodes(head, own, env)
-    made[name].start(str(BIN / "ray"), *every, cwd=own, env=env)
-    wait_for(lambda: nodes(head, own, env) > before, 240)
+    process = made[name].start(str(BIN / "ray"), *every, cwd=own, env=env)
+
+    def joined() -> bool:
+        if process.poll() is not None:
+            raise RuntimeError(process.stdout and process.stdout.read())
+        return nodes(head, own, env) > before
+
+    try:
+        wait_for(joined, 240)
+    except TimeoutError:
+        made[name].kill()
+        raise TimeoutError(process.stdout and process.stdout.read()) from None
 
 
 def nodes(head: Host, own: Path, env: Mapping[str, str]) -> int:
