@@ -206,5 +206,5 @@ def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
     while time.monotonic() < end:
         if condition():
             return
-        time.sleep(0.2)
+        time.sleep(1.0)
     raise TimeoutError(f"{condition} was not true within {seconds} s")
