@@ -224,6 +224,6 @@ def _named(facts: Mapping[str, object]) -> tuple[dict[str, object], str]:
     return params, " ".join(map(str, (*own, *method)))
 
 
-def _key(content: str, params: Mapping[str, object]) -> str:
+def _key(content: str | None, params: Mapping[str, object]) -> str:
     """Return what a cell is found again by in the tracker, whatever it is called there."""
-    return " ".join([content, *(str(each) for each in params.values() if each is not None)])
+    return " ".join(str(each) for each in (content, *params.values()) if each is not None)
