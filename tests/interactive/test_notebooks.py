@@ -56,7 +56,7 @@ def test_choose(tmp_path: Path) -> None:
 def test_compare(tmp_path: Path) -> None:
     notebook = _executed("compare", tmp_path)
     assert _errors(notebook) == []
-    progress = _shown(notebook, "study.run()")
+    progress = _shown(notebook, "study.run();")
     assert "warm-up" in progress
     assert "less+round_robin" in _shown(notebook, "study.results")
     assert "cannot tell" in _shown(

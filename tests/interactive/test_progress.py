@@ -9,6 +9,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from tis_ray.interactive.printed import PRE
 from tis_ray.interactive.progress import console_here, in_notebook
 
 CELL = """
@@ -35,7 +36,7 @@ def test_a_notebook_keeps_one_output(tmp_path: Path, monkeypatch: pytest.MonkeyP
     NotebookClient(notebook, kernel_name="python3", resources=resources, timeout=60).execute()
     (shown,) = [output for output in notebook.cells[0].outputs if "data" in output]
     assert shown["data"]["text/html"] == (
-        "<pre>screen &lt;b&gt;\n    2 refused, see quarantine.parquet\nfeatures done</pre>"
+        f"{PRE}screen &lt;b&gt;\n    2 refused, see quarantine.parquet\nfeatures done</pre>"
     )
     assert (tmp_path / "run.log").read_text() == "a line of C++ code"
 

@@ -56,6 +56,19 @@ def test_cells_results_and_comparisons(study: tis.Study) -> None:
     assert set(study.results["method"]) == set(cells["method"])
 
 
+def test_what_was_made_once_is_read_and_not_run_again(study: tis.Study) -> None:
+    study.run()
+    starts = (study.run_dir / "events.jsonl").read_text().count('"start"')
+    assert starts > 0
+    for ask in (study.scores, study.ordering, lambda: study.cells, lambda: study.figures):
+        ask()
+    assert (study.run_dir / "events.jsonl").read_text().count('"start"') == starts
+    first = study._result("report").made
+    assert any(folder.name.startswith("store-less-") for folder in first)
+    study.run()  # where nothing has changed, it is read from what the run has left
+    assert study._result("report").made == first
+
+
 def test_figures_are_those_of_the_page(study: tis.Study, tmp_path: Path) -> None:
     figure = study.figures["composition"]
     assert figure.save(tmp_path / "c.svg").read_text() == figure.svg

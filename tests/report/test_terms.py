@@ -55,6 +55,16 @@ def test_a_term_is_explained_once_the_longer_one_first_and_the_text_is_kept():
     assert "term" not in glossary.marked("random, seeds")
 
 
+def test_marks_stay_with_their_term_and_a_bracket_of_numbers_is_explained():
+    glossary = Glossary()
+    text = "Loss −0.147 [−0.219, −0.075] over 5 seeds (cannot tell); [what of it may be luck]."
+    marked = str(glossary.marked(text))
+    assert re.sub(r"<[^>]*>", "", marked) == text
+    assert list(glossary.used) == ["interval", "seed", "cannot tell", "luck"]
+    whole = re.findall(r'<span class="whole">(.*?)</span>', marked)
+    assert [re.sub(r"<[^>]*>", "", each) for each in whole] == ["(cannot tell);", "luck]."]
+
+
 def test_methods_and_metrics_are_explained_by_their_specs(record):
     terms = study_terms(record.legend, record.table())
     assert terms["LESS"].startswith("Representation: gradients at the checkpoints")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from math import isnan
 from pathlib import Path
 
 import pytest
@@ -219,6 +220,28 @@ def test_a_model_too_large_to_be_measured_is_counted(tmp_path):
     assert told["hardware"][0]["hours"] > 0
     assert "too large to be measured here" in shown(found)
     assert "nan" not in shown(found)
+
+
+def test_gigabytes_and_what_reads_text_are_known_where_the_model_is_too_large(
+    tmp_path, monkeypatch
+):
+    config = parse_config(
+        small_study(tmp_path, representation=["less", "rds", "embed", "bm25"], less__dtype="int8")
+    )
+    run = price(config, start=1.0)
+    monkeypatch.setattr("tis_ray.study.sample.MOST_ON_CPU", 0)
+    counted = price(config, start=1.0)
+    assert (run.sample > 0, counted.sample) == (True, 0)
+    sizes = [{stage.stage: stage.gigabytes for stage in each.stages} for each in (run, counted)]
+    assert all(
+        sizes[0][stage] > 0
+        for stage in ("warm-up", "features less", "features rds", "features embed", "scores bm25")
+    )
+    assert counted.gigabytes == pytest.approx(run.gigabytes)
+    assert sizes[1] == pytest.approx(sizes[0])
+    unknown = {stage.stage for stage in counted.stages if isnan(stage.seconds)}
+    assert unknown == {"warm-up", "features less", "features rds", "fine-tune", "evaluate"}
+    assert not any(isnan(stage.seconds) for stage in run.stages)
 
 
 def test_each_draw_is_one_more_training_of_every_method_and_budget(tmp_path):

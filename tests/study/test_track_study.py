@@ -12,6 +12,7 @@ from tests.small import small_study
 from tis_ray.analysis import Cell, Method, summarise
 from tis_ray.analysis.winners import leading_metric, winners
 from tis_ray.report import StudyRecord
+from tis_ray.report.formatting import metrics_of
 from tis_ray.report.gains_section import method_costs
 from tis_ray.study.run import run
 from tis_ray.study.tracked_numbers import NO_WINNER, method_numbers, method_tags, winner_numbers
@@ -97,7 +98,9 @@ def test_a_methods_metrics_are_those_of_the_table(tracked, record):
         seeds = [c for c in children(tracked, each) if "draw" not in c.data.params]
         for name, summary in row.metrics.items():
             assert metrics[name] == pytest.approx(fmean(c.data.metrics[name] for c in seeds))
-            assert metrics[f"mean/{name}"] == metrics[name] == pytest.approx(summary.value.mean)
+            assert metrics[name] == pytest.approx(summary.value.mean)
+            if not row.method.is_zero_shot:
+                assert metrics[f"mean/{name}"] == metrics[name]
             assert metrics.get(f"range/{name}.low") == near(summary.value.low)
             for section, versus in (
                 ("vs_random", summary.vs_random),
@@ -113,6 +116,23 @@ def test_a_methods_metrics_are_those_of_the_table(tracked, record):
         found = metrics.get("spent/seconds_beyond_random")
         assert found == near(cost.seconds if cost else None)
     assert any("spent/seconds_beyond_random" in each.data.metrics for each in tracked["method"])
+
+
+def test_the_first_charts_have_the_better_zero_shot_alone(tracked, record):
+    zero_shots = [row for row in record.table() if row.method.is_zero_shot]
+    runs = {each.data.params["representation"]: each.data.metrics for each in tracked["method"]}
+    for metric in metrics_of(zero_shots):
+        means = {r.method.representation: r.metrics[metric.name].value.mean for r in zero_shots}
+        assert len(means) == 2
+        shown = {each for each in means if f"mean/{metric.name}" in runs[each]}
+        best = (min if metric.lower_is_better else max)(means.values())
+        assert len(shown) == 1
+        assert means[shown.pop()] == best
+
+
+def test_a_cells_name_begins_with_what_tells_it_from_the_others(tracked):
+    names = {each.info.run_name for each in tracked["cell"]}
+    assert {"zero_shot", "seed 0 random random 6", "draw 1 seed 1 bm25 round_robin 12"} <= names
 
 
 def test_the_study_names_the_winner_of_page_and_terminal_and_the_bill(tracked, record):
@@ -157,7 +177,7 @@ def test_the_winner_is_named_and_none_where_there_is_none(losses, winner, wins):
         "study_winner/gain": pytest.approx(0.49),
         "study_winner/budget": 10,
     }
-    found = method_numbers(rows[-1], [], None)
+    found = method_numbers(rows[-1], rows, [], None)
     assert (found["vs_random/test_loss"], found["vs_random/test_loss.verdict"]) == (near(-0.49), 1)
 
 

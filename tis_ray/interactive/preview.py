@@ -14,6 +14,9 @@ from tis_ray.report.preview_text import print_preview
 from tis_ray.storage import AnyPlace, Place, place
 
 WIDTH = 110
+_STYLE = "width: 100%; height: 40em; border: 0; resize: vertical"
+_FIT = "this.style.height = Math.min(this.contentDocument.body.scrollHeight + 20, 1600) + 'px'"
+"""As high as the page, up to some rows; where a notebook is not trusted it stays as it is, to be scrolled."""
 
 
 class PreviewPage:
@@ -34,4 +37,4 @@ class PreviewPage:
 
     def _repr_html_(self) -> str:
         page = html.escape(preview_html(self.previews))
-        return f'<iframe srcdoc="{page}" style="width: 100%; height: 40em; border: 0"></iframe>'
+        return f'<iframe srcdoc="{page}" onload="{_FIT}" style="{_STYLE}"></iframe>'

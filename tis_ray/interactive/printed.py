@@ -8,6 +8,12 @@ from collections.abc import Callable
 from rich.console import Console
 
 WIDTH = 110
+PRE = (
+    "<pre style=\"font-family: Menlo, Consolas, 'DejaVu Sans Mono', monospace; line-height: 1.35; "
+    'white-space: pre-wrap; word-break: normal; overflow-wrap: anywhere">'
+)
+"""How lines of a terminal begin in a notebook, whose own style sets them in letters of unequal width and
+breaks words."""
 
 
 class Printed:
@@ -27,4 +33,4 @@ class Printed:
         )
         self._print_on(console)
         # A fragment of the notebook's page; rich would write a whole one.
-        return console.export_html(code_format="<pre>{code}</pre>", inline_styles=True)
+        return console.export_html(code_format=f"{PRE}{{code}}</pre>", inline_styles=True)

@@ -14,10 +14,9 @@ from typing import Any
 
 from rich.console import Console
 
+from tis_ray.interactive.printed import PRE, WIDTH
 from tis_ray.log.descriptors import descriptors_to
 from tis_ray.storage import Place
-
-WIDTH = 110
 
 
 @contextmanager
@@ -85,7 +84,7 @@ class NotebookOutput(io.StringIO):
     def _show(self) -> None:
         from IPython.display import HTML, display
 
-        shown = HTML(f"<pre>{html.escape(chr(10).join(self.lines))}</pre>")
+        shown = HTML(f"{PRE}{html.escape(chr(10).join(self.lines))}</pre>")
         if self._handle is None:
             self._handle = display(shown, display_id=True)
         else:

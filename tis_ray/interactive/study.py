@@ -5,6 +5,7 @@ It is the same study that `tis-ray run` runs, with the same folders: what one ha
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping
 from contextlib import chdir
 from functools import cached_property
@@ -34,7 +35,7 @@ from tis_ray.finished.status import status_lines
 from tis_ray.finished.subset import Ordered
 from tis_ray.interactive.figures import Figures
 from tis_ray.interactive.preview import PreviewPage
-from tis_ray.interactive.printed import Printed
+from tis_ray.interactive.printed import PRE, Printed
 from tis_ray.interactive.progress import console_here
 from tis_ray.interactive.results import cell_table, compared_table, method_name, result_table
 from tis_ray.interactive.scores import ScoreTable
@@ -43,8 +44,8 @@ from tis_ray.interactive.table import Table
 from tis_ray.log.run_log import RUN_LOG
 from tis_ray.methods import RANDOM, READY, ZERO_SHOT
 from tis_ray.report.figures import drawings
-from tis_ray.report.html import html_of
 from tis_ray.storage import AnyPlace, Place, followed, place
+from tis_ray.store.feature_store import SPACE
 from tis_ray.study.labels import legend_of
 from tis_ray.study.preview import previews
 from tis_ray.study.result import MEASURED
@@ -238,7 +239,7 @@ class Study:
         return self.status()
 
     def _repr_html_(self) -> str:
-        return html_of("study.html.j2", {"lines": self._status()})
+        return f"{PRE}{html.escape(self.status())}</pre>"
 
     # ---- how ----
 
@@ -312,13 +313,18 @@ def _read(
 def _is_there(result: StudyResult, home: Path) -> bool:
     """Whether what a result rests on is there still, and its run folder has it and not another study's."""
     for study in result.studies:
-        if not all((_at(home, made) / "_SUCCESS").exists() for made in study.made):
+        if not all(_is_whole(_at(home, made)) for made in study.made):
             return False
         for each in study.orderings:
             link = _at(home, study.run_dir) / "orderings" / each.name
             if followed(link) != followed(each.artifact.path):
                 return False
     return True
+
+
+def _is_whole(folder: Place) -> bool:
+    """Whether a folder is an artifact that was ended, or a store of features, which is never at an end."""
+    return (folder / "_SUCCESS").exists() or (folder / SPACE).exists()
 
 
 def _methods(config: Config) -> list[str]:

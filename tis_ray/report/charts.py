@@ -128,7 +128,7 @@ def values(rows: Sequence[Mapping[str, object]]) -> Spec:
 
 def number_axis(title: str, **more: object) -> Spec:
     """Return the axis and scale of a number that need not begin at 0."""
-    return {"type": "quantitative", "title": title, "scale": {"zero": False}, **more}
+    return {"type": "quantitative", "title": title, "scale": {"zero": False, "padding": 6}, **more}
 
 
 def named(field_name: str, title: str) -> Spec:

@@ -27,7 +27,7 @@ from tis_ray.report.charts import (
 _APART, _CROWD = 1.035, 0.3
 """Methods at one budget stand side by side: a factor apart, or less where all of them would take more
 than this share of the way to the next budget."""
-_ROOM = 0.15
+_ROOM = 0.2
 """Share of a logarithmic axis that is left free for the name of the dashed line."""
 RANDOM = "Random"
 

@@ -15,6 +15,7 @@ from tis_ray.report.charts import (
     cycled,
     figure_name,
     named,
+    number_axis,
     values,
 )
 from tis_ray.report.formatting import decimals, with_ends
@@ -54,12 +55,12 @@ def gain_figure(
     looks = list(dict.fromkeys(str(dot["look"]) for dot in dots))
     shapes = list(dict.fromkeys(str(dot["shape"]) for dot in dots))
     unit = f"{metric.words}, points" if metric.share else metric.words
-    y: Spec = {"type": "quantitative", "title": f"gain in {unit} · better →"}
+    y = number_axis(f"gain in {unit} · better →")
     encoding: Spec = {
         "x": {
             "field": "seconds",
             "type": "quantitative",
-            "title": "seconds that the method took beyond random",
+            "title": "seconds beyond random",
             "scale": {"type": "log", "nice": True, "padding": 12},
             "axis": {"tickCount": 4, "format": "~s", "grid": False},
         },

@@ -163,7 +163,7 @@ def _zero_shots(rows: Sequence[TableRow]) -> Iterable[str]:
             groups.setdefault(with_template(which), []).append(metric.words)
     if groups:
         each = "; ".join(f"{which}: {', '.join(names)}" for which, names in groups.items())
-        yield f"Zero-shot is the better of two, with the study's template and without ({each})."
+        yield f"Zero-shot was measured with the study's template and without; the better of two counts ({each})."
 
 
 def _difference(row: TableRow, metric: MetricDescription, places: int) -> str:

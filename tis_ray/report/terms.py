@@ -27,9 +27,10 @@ TERMS = {
     "pool": "All rows that may be selected.",
     "queries": "The few examples of the task that steer the selection.",
     "test rows": "Rows of the task that no training and no selection has seen.",
-    "test loss": "How surprised the model is by the right answers to the test rows, in nats a token.",
-    "query loss": "The same for the queries, which have steered the selection: too good to judge by.",
-    "interval": "In brackets: the range that holds the true mean with 95% confidence.",
+    "template": "How a dialogue is written as the one text that the model reads.",
+    "test loss": "How surprised the model is by the right answers to the test rows, in nats a token. Lower is better.",
+    "query loss": "The same as test loss for the queries, which have steered the selection: too good to judge by.",
+    "interval": "In brackets: the range in which the true value, a mean or a difference, lies with 95% confidence.",
     "luck": "Random subsets differ from each other. A subset wins only if it is further from their mean than "
     "95% of random ones would be.",
     "Holm's correction": "Of many comparisons some look like wins by chance. The corrected p counts that in.",
@@ -42,6 +43,11 @@ TERMS = {
     "points": "Percentage points: from 40% to 45% are 5 points.",
     "optimizer steps": "Updates of the weights in one training.",
     "unreadable": "Answers in which there was nothing to compare with the label.",
+    "warm-up": "A short training on a part of the pool; LESS takes its gradients at the models it leaves.",
+    "features": "The vectors that stand for rows: what a representation computes.",
+    "scores": "How alike each row of the pool and each query are.",
+    "ordering": "The rows of the pool as a method ranks them; a subset is its beginning.",
+    "W1": "Wasserstein distance: how far the subset's rows would have to be moved to lie on the queries.",
 }
 """Term → what it means. Of two that fit, the longer holds."""
 
@@ -50,10 +56,14 @@ _PLAIN = {
     "seed": r"\bseeds?\b",
     "draw": r"\bdraws?\b",
     "budget": r"\bbudgets?\b",
-    "interval": r"95% intervals?|\bintervals?\b",
+    "interval": r"95% intervals?|\bintervals?\b|\[[+−]?\d[^\[\]]*, [^\[\]]*\]",
+    "template": r"\btemplates?\b",
+    "ordering": r"\borderings?\b",
     "optimizer steps": r"\boptimizer steps?\b",
     "queries": r"\bquer(?:ies|y)\b",
 }
+
+_BEFORE, _AFTER = re.compile(r"[(\[]+$"), re.compile(r"[)\].,;:!?]+")
 
 
 class Glossary:
@@ -83,8 +93,10 @@ class Glossary:
             if term in self.used:
                 continue
             self.used[term] = self._known[term][1]
-            parts += [escape(whole[end : found.start()]), self._button(term, found[0])]
-            end = found.end()
+            before, after = _touching(whole, found)
+            parts += [escape(whole[end : found.start() - len(before)])]
+            parts += [_unbroken(before, self._button(term, found[0]), after)]
+            end = found.end() + len(after)
         return Markup("").join([*parts, escape(whole[end:])])
 
     def _button(self, term: str, shown: str) -> Markup:
@@ -99,6 +111,19 @@ class Glossary:
     def notes(self) -> Iterable[tuple[str, str, str]]:
         """Return id, term and meaning of each term that was explained so far."""
         return [(self.anchor(term), term, words) for term, words in self.used.items()]
+
+
+def _touching(text: str, found: re.Match[str]) -> tuple[str, str]:
+    """Return the marks that stand right before and right after a term."""
+    before, after = _BEFORE.search(text[: found.start()]), _AFTER.match(text, found.end())
+    return before[0] if before else "", after[0] if after else ""
+
+
+def _unbroken(before: str, button: Markup, after: str) -> Markup:
+    """Return a term with its marks: a browser would break the line between a button and a comma."""
+    if not before and not after:
+        return button
+    return Markup('<span class="whole">{}{}{}</span>').format(before, button, after)
 
 
 def study_terms(legend: Legend, rows: Iterable[TableRow]) -> dict[str, str]:

@@ -240,6 +240,13 @@ class Representation(Method, Generic[S]):
         own = getattr(settings, "model", None)
         return own if isinstance(own, ModelConfig) else None
 
+    def width(self, settings: S, hidden: int) -> int | None:
+        """Return how many numbers a vector has, where that is known before one is made, else None.
+
+        hidden: the width of the model that reads the rows. A dry run asks, where that model cannot be run.
+        """
+        return None
+
     def dtype(self, settings: S) -> str:
         """Return the type of stored pool features."""
         return str(getattr(settings, "dtype", "float32"))

@@ -31,6 +31,8 @@ from tis_ray.store.files import find_json
 from tis_ray.store.fingerprint import fingerprint
 
 SUFFIX = ".safetensors"
+SPACE = "space.json"
+"""In a store's folder: what its features have in common."""
 
 
 class DamagedShardError(RuntimeError):
@@ -81,17 +83,17 @@ class FeatureStore:
     def open(cls, folder: AnyPlace) -> FeatureStore:
         """Open a store by its folder. Raises InputError if there is none."""
         home = followed(place(folder))
-        space = find_json(home / "space.json")
+        space = find_json(home / SPACE)
         if space is None:
-            raise InputError(f"{folder}: holds no feature store (space.json is missing)")
+            raise InputError(f"{folder}: holds no feature store ({SPACE} is missing)")
         store = cls(home.parent, space)
         store.path = home
         return store
 
     def write(self, side: str, shard: FeatureShard, dtype: str) -> str:
         """Encode a shard as `dtype`, write it, and return its file name."""
-        if not (self.path / "space.json").exists():
-            write_json(self.path / "space.json", self.space)
+        if not (self.path / SPACE).exists():
+            write_json(self.path / SPACE, self.space)
         encoded = encode(shard.values_ECK, dtype)
         tensors = {f"column.{name}": np.asarray(c) for name, c in shard.columns.items()}
         tensors["values"] = encoded.data

@@ -100,6 +100,7 @@ class Ended:
     orderings: list[StudyOrdering]
     cells: list[Cell]
     quantiles: list[Cell]
+    rests_on: list[Path]
 
     @classmethod
     def keep(cls, inputs: Inputs, result: StudyResult, page: Place | None) -> None:
@@ -118,6 +119,7 @@ class Ended:
                 "modules": modules,
                 "made": [str(path) for path in made],
                 "left": left,
+                "rests_on": [str(path) for path in result.made],
                 "stages": [stage.to_json() for stage in result.stages],
                 "said": [asdict(said) for said in result.said],
                 "orderings": [
@@ -150,6 +152,7 @@ class Ended:
                 [_ordering(*each) for each in held["orderings"]],
                 [Cell.from_json(cell) for cell in held["cells"]],
                 [Cell.from_json(cell) for cell in held["quantiles"]],
+                [Path(path) for path in held["rests_on"]],
             )
         except (InputError, KeyError, TypeError, ValueError):  # of another version, or damaged
             return None
@@ -157,7 +160,7 @@ class Ended:
     def result(self) -> StudyResult:
         """Return what the start that made it has returned."""
         result = StudyResult(self.inputs.config.run_dir, self.orderings, self.cells, self.quantiles)
-        result.stages, result.said = self.stages, self.said
+        result.stages, result.said, result.made = self.stages, self.said, self.rests_on
         if self.inputs.until == "report":
             from tis_ray.report import StudyRecord
             from tis_ray.report.study_results import RECORD

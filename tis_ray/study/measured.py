@@ -23,7 +23,7 @@ class Measured(TypedDict):
     """Share of their tokens that is cut off."""
     sample: int
     """Pool rows that were trained on and featurised; 0 where the model is too large for this machine: then
-    what follows from them is NaN."""
+    the seconds of what that model computes are NaN."""
     target_tokens: float
     """Tokens per query or test row."""
     tokenise: float

@@ -65,7 +65,9 @@ def _stages(price: Price) -> Table:
 def _digits(value: float) -> str:
     if isnan(value):
         return "?"
-    return "under 0.0001" if 0 < value < 1e-4 else f"{value:.3g}"
+    if 0 < value < 1e-4:
+        return "under 0.0001"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _lines(price: Price) -> Iterator[str]:
@@ -84,7 +86,11 @@ def _lines(price: Price) -> Iterator[str]:
     refused = ", ".join(f"{count} {reason}" for reason, count in price.refused.items()) or "none"
     yield f"refused    of {price.encoded:,} rows of a sample: {refused}"
     if memory := price.memory:
-        how = "measured" if price.sample else "measured without a model, and its weights"
+        how = (
+            "measured"
+            if price.sample
+            else "the model's weights, and what was measured without them"
+        )
         yield f"memory     {memory.host:.1f} GB of the host for each actor ({how})"
         yield (
             f"           {memory.gpu:.2g} GB of a GPU (computed): weights {memory.weights:.2g}, training "
@@ -105,6 +111,7 @@ def _lines(price: Price) -> Iterator[str]:
 def _elsewhere(price: Price) -> Table:
     """Return the hours on other hardware of what a language model computes."""
     counts = sorted({each.count for each in price.hardware})
+    paid = price.money.gpu_hour
     table = Table(
         title="on other hardware: what the language models compute, and no more",
         box=box.SIMPLE_HEAD,
@@ -113,7 +120,6 @@ def _elsewhere(price: Price) -> Table:
     table.add_column("device")
     for count in counts:
         table.add_column(f"time on {count}", justify="right")
-    paid = price.money.gpu_hour
     table.add_column("GPU-hours", justify="right")
     if paid is not None:
         table.add_column("cost", justify="right")
@@ -124,7 +130,7 @@ def _elsewhere(price: Price) -> Table:
         table.add_row(
             device if one.fits else f"{device} (too small)",
             *(_span(each) for each in own),
-            f"{one.hours * one.count:.2g}",
+            _digits(one.hours * one.count),
             *cost,
         )
     return table
@@ -149,3 +155,5 @@ def _origins(price: Price) -> Iterator[str]:
         f"{share['expected']:.0%} ({share['low']:.0%} to {share['high']:.0%}), which is assumed; "
         "tokenisation, text encoders and scores are left out"
     )
+    if (paid := price.money.gpu_hour) is not None:
+        yield f"cost: {money(paid, price.money)} (price.gpu_hour) for an hour of any of them"

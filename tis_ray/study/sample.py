@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch.nn import Module
+from transformers import PreTrainedModel
 
 from tis_ray.batches import IGNORED
 from tis_ray.batches.threads import cpu_threads
@@ -76,7 +77,6 @@ def _measured(
     target, _, _ = _encoded(config, rows["test"][: 2 * ANSWERS], "test")
     queries, _, _ = _encoded(config, rows["query"][: 2 * ANSWERS], "query")
     size, nan = _size(config), float("nan")
-    unknown = {method.name: nan for method in methods_of(config)}
     known = Measured(
         encoded=len(rows["pool"]),
         tokens_per_row=float(lengths.mean()),
@@ -95,17 +95,18 @@ def _measured(
         train=nan,
         finetune=nan,
         saved=4 * size["trained"],
-        feature=unknown,
-        width=unknown,
+        feature={},
+        width={},
         loss=nan,
         answer=nan,
-        flops=nan,
+        flops=_flops(),
         peak_mb=peak_mb(),
     )
     if device == "cpu" and size["parameters"] > MOST_ON_CPU:
-        return known
-    width: dict[str, float] = {}
-    feature: dict[str, float] = {}
+        tell("what needs no language model")
+        feature, width = _without_model(config, size, _spread(pool, SAMPLE), queries)
+        return {**known, "feature": feature, "width": width, "peak_mb": peak_mb()}
+    feature, width = {}, {}
     with tempfile.TemporaryDirectory() as scratch:
         tell(f"loading {config.model.name}")
         start = time.monotonic()
@@ -149,7 +150,6 @@ def _measured(
         "width": width,
         "loss": loss,
         "answer": answer,
-        "flops": _flops(),
         "peak_mb": peak_mb(),
     }
 
@@ -184,6 +184,11 @@ def _affordable(config: Config, model: Module, rows: list[TableRow]) -> list[Tab
     # Training takes about three passes, a gradient of each row four.
     passes = 3 * (1 + (config.finetune.method == "full")) + 4 * len(methods_of(config))
     count = max(FEWEST, min(SAMPLE, len(rows), int(PATIENCE / (passes * read_once))))
+    return _spread(rows, count)
+
+
+def _spread(rows: list[TableRow], count: int) -> list[TableRow]:
+    """Return at most so many of the rows, evenly spread over them."""
     return [rows[i] for i in np.unique(np.linspace(0, len(rows) - 1, count).astype(int)).tolist()]
 
 
@@ -198,11 +203,15 @@ def _size(config: Config) -> ModelSize:
         parameters=parameters,
         adapter=adapter,
         trained=parameters if config.finetune.method == "full" else adapter,
-        hidden=int(shape.hidden_size),
+        hidden=_hidden(base),
         layers=int(shape.num_hidden_layers),
         vocabulary=int(shape.vocab_size),
         bytes_each=4 if config.model.dtype == "float32" else 2,
     )
+
+
+def _hidden(model: PreTrainedModel) -> int:
+    return int(model.config.get_text_config().hidden_size)
 
 
 def _readers(config: Config, parameters: float) -> dict[str, float]:
@@ -252,18 +261,18 @@ def _time_features(
     config: Config,
     sample: list[TableRow],
     device: str,
-    checkpoint: Place,
+    checkpoint: Place | None,
 ) -> tuple[float, int]:
-    """Return seconds per row (at one checkpoint), and the features' width."""
+    """Return seconds per row (at one checkpoint; None where no language model reads), and the features' width."""
     settings = config.settings_of(method)
     proxy, warmup = method.model(settings), method.warmup(settings)
-    if proxy is not None and warmup is not None:
+    if checkpoint is not None and proxy is not None and warmup is not None:
         model = attach_lora(load_model(proxy, device), warmup.lora, seed=0)
         training = TrainingConfig(epochs=1, batch_size=4, learning_rate=1e-5)
         folder = checkpoint.parent / "proxy"
         kept = train(model, sample[:4], training, seed=0, folder=folder, keep_all=True)
         checkpoint = kept[-1].path
-    checkpoints = (checkpoint,) if warmup is not None else ()
+    checkpoints = (checkpoint,) if checkpoint is not None and warmup is not None else ()
     featuriser = method.build(
         Build(settings, proxy or config.model, config.batch, device, checkpoints)
     )
@@ -271,6 +280,30 @@ def _time_features(
     start = time.monotonic()
     featuriser.features(sample, "pool")
     return (time.monotonic() - start) / len(sample), width
+
+
+def _without_model(
+    config: Config, size: ModelSize, sample: list[TableRow], queries: list[TableRow]
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Return seconds per row and widths by representation, where the language model cannot be run here.
+
+    What reads text, and what gives scores, is measured as ever. Of the others the width follows from settings.
+    """
+    feature: dict[str, float] = {}
+    width: dict[str, float] = {}
+    for method in methods_of(config):
+        name = method.name
+        if method.gives == "scores":
+            feature[name], width[name] = _time_scores(method, config, sample, queries)
+        elif method.reads == "text":
+            feature[name], width[name] = _time_features(method, config, sample, "cpu", None)
+        else:
+            reader = reading_model(method, config)
+            hidden = _hidden(meta_model(reader)) if reader != config.model else size["hidden"]
+            known = method.width(config.settings_of(method), hidden)
+            feature[name] = float("nan")
+            width[name] = float("nan") if known is None else known
+    return feature, width
 
 
 def _time_scores(

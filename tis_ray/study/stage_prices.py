@@ -66,14 +66,17 @@ def stage_prices(
     """
     pool, tokens = counts["pool"], counts["pool"] * facts["tokens_per_row"]
     encoded = fingerprint({"tokens": tokens_of(config)})
-    begin = actors * (facts["start"] + facts["load"])
+    started = actors * facts["start"]
+    begin = started + actors * facts["load"]
     return [
-        StagePrice("starting", 0, 0, actors * facts["start"]),
+        StagePrice("starting", 0, 0, started),
         StagePrice("tokens", pool, tokens, pool * facts["tokenise"], 8e-9 * tokens, encoded),
         *(
             price
             for method in methods_of(config)
-            for price in _representation_prices(config, method, counts, facts, begin)
+            for price in _representation_prices(
+                config, method, counts, facts, begin if method.reads == "tokens" else started
+            )
         ),
         *(_training_prices(config, counts, facts, begin) if trained else ()),
     ]
@@ -106,7 +109,9 @@ def _representation_prices(
         warmed = fingerprint({"tokens": encoded, "warmup": repr(warmup)})
         flops = ADAPT * tokens * facts["readers"].get(name, 0)
         seconds = begin + tokens * facts["train"]
-        yield StagePrice("warm-up", rows, tokens, seconds, made_from=warmed, flops=flops)
+        # Of each checkpoint the adapter and Adam's two moments of it, in float32.
+        kept = 1e-9 * warmup.passes * 3 * 4 * facts["model"]["adapter"]
+        yield StagePrice("warm-up", rows, tokens, seconds, kept, warmed, flops)
     passes = warmup.passes if warmup is not None else 1
     rows = query + (pool if cascade is None else round(pool * cascade.keep) + cascade.sample)
     stores = method.gives == "vectors" and method.scoring(settings) == "store"

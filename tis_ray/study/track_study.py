@@ -32,6 +32,8 @@ from tis_ray.study.tracked_numbers import (
 
 CELL_KEYS = ("representation", "selector", "budget", "seed", "quantile", "draw")
 """What names a cell."""
+OWN_KEYS = ("quantile", "draw", "seed")
+"""What tells it from the others of its method."""
 
 Place = tuple[Method, int, bool]
 """A method, a budget, and whether it is of the distance-quantile experiment."""
@@ -147,7 +149,9 @@ def _track_methods(methods: _Methods, study: Study, cells: Sequence[Cell]) -> li
             own[cell.method, cell.budget].append(cell)
     for row in rows:
         run = methods.of((row.method, row.budget, False))
-        run.log_metrics(method_numbers(row, own[row.method, row.budget], costs.get(row.method)))
+        run.log_metrics(
+            method_numbers(row, rows, own[row.method, row.budget], costs.get(row.method))
+        )
         run.set_tags(method_tags(row, rows))
     return rows
 
@@ -172,7 +176,7 @@ def _track_cells(methods: _Methods, held: set[str], cells: list[Cell]) -> None:
     for cell in cells:
         facts = cell.to_json()
         params, name = _named({key: facts.get(key) for key in CELL_KEYS})
-        key = f"{cell.fingerprint} {name}"
+        key = _key(cell.fingerprint, params)
         trained = place(cell.artifact) / cell.model if cell.artifact and cell.model else None
         if key in held and not (tracking.models and trained):
             continue
@@ -205,12 +209,19 @@ def _track_failed(methods: _Methods, failed: list[FailedCell]) -> None:
         method.why_failed = method.why_failed or f"{name}: {lost.why}"
         with (
             suppress(RuntimeError),
-            method.cell(name, f"{lost.fingerprint} {name}", params=params),
+            method.cell(name, _key(lost.fingerprint, params), params=params),
         ):
             raise RuntimeError(lost.why)
 
 
 def _named(facts: Mapping[str, object]) -> tuple[dict[str, object], str]:
-    """Return what names a cell, and its name in the tracker."""
-    method = {k: v for k, v in facts.items() if k not in ("quantile", "draw") or v is not None}
-    return method, " ".join(str(value) for value in method.values() if value is not None)
+    """Return what names a cell, and its name in the tracker: first what tells it from the others of its method."""
+    params = {k: v for k, v in facts.items() if k not in ("quantile", "draw") or v is not None}
+    own = [f"{key} {params[key]}" for key in OWN_KEYS if params.get(key) is not None]
+    method = [value for key, value in params.items() if key not in OWN_KEYS and value]
+    return params, " ".join(map(str, (*own, *method)))
+
+
+def _key(content: str | None, params: Mapping[str, object]) -> str:
+    """Return what a cell is found again by in the tracker, whatever it is called there."""
+    return " ".join(str(each) for each in (content, *params.values()) if each is not None)

@@ -4,7 +4,8 @@ MLflow's charts make a section of all metrics with the same text before a slash,
 alphabet, and put those without a slash last. So the means stand twice: under the name that a seed's value
 has, for one chart of both, and in a section that comes first.
 
-    test_loss, mean/test_loss       mean over seeds
+    test_loss, mean/test_loss       mean over seeds; mean/... not of the zero-shot that is worse than the other, whose
+                                    loss would make all other bars of a chart short
     range/test_loss.low, .high      its 95% interval
     spent/...                       seconds of one method: beyond random, and of training a model
     unreadable/exact_match          share of answers that could not be read
@@ -32,11 +33,14 @@ VERDICTS = {"better": 1.0, "worse": -1.0}
 NO_WINNER = "none"
 
 
-def method_numbers(row: TableRow, cells: Sequence[Cell], cost: MethodCost | None) -> Numbers:
-    """Return the metrics of a method at a budget: `cells` are its own, draws left aside."""
+def method_numbers(
+    row: TableRow, rows: Sequence[TableRow], cells: Sequence[Cell], cost: MethodCost | None
+) -> Numbers:
+    """Return the metrics of a row of the table: `cells` are its own, draws left aside."""
     found: Numbers = {name: each.value.mean for name, each in row.metrics.items()}
     for name, each in row.metrics.items():
-        found[f"mean/{name}"] = each.value.mean
+        if not _is_worse_zero_shot(row, rows, name):
+            found[f"mean/{name}"] = each.value.mean
         found[f"range/{name}.low"] = each.value.low
         found[f"range/{name}.high"] = each.value.high
         found[f"unreadable/{name}"] = each.parse_failures
@@ -98,6 +102,12 @@ def bill_numbers(config: Config, lines: Sequence[Line]) -> Numbers:
     paid = per_second(find_json(config.run_dir / "price.json"), config)
     found[f"study_bill/all {config.price.currency}"] = None if paid is None else seconds * paid
     return found
+
+
+def _is_worse_zero_shot(row: TableRow, rows: Sequence[TableRow], metric: str) -> bool:
+    """Whether a row is the untrained model with the template or without it, whichever does worse by a metric."""
+    compared = {each.metrics[metric].zero_shot for each in rows if metric in each.metrics}
+    return row.method.is_zero_shot and bool(compared - {None, row.method})
 
 
 def _compared(name: str, found: Comparison | None) -> Numbers:

@@ -48,6 +48,8 @@ function config(width) {
   };
 }
 
+const NARROW = 480;
+
 async function draw(place) {
   const name = place.dataset.figure;
   if (place.dataset.drawn === name || !figures[name]) return;
@@ -56,6 +58,10 @@ async function draw(place) {
   const spec = JSON.parse(text.replace(/"(#[0-9a-f]{6})"/g, (found, given) => (PALETTE[given] ? JSON.stringify(colour(PALETTE[given])) : found)));
   if (spec.layer || spec.mark) {
     spec.width = "container";
+  }
+  if (place.clientWidth < NARROW) {
+    if (spec.columns) spec.columns = 1; // side by side, panels would be made small with all that is written in them
+    if (spec.layer) spec.layer = spec.layer.filter((layer) => layer.encoding?.text?.field !== "level"); // it would lie on points; the caption says it
   }
   await vegaEmbed(place, spec, {
     mode: "vega-lite", ast: true, config: config(place.clientWidth), renderer: "svg", tooltip: { theme: dark.matches ? "dark" : "light" },
@@ -303,7 +309,7 @@ async function showAnswers() {
         return type === "filter" ? word(gain) : made("span", word(gain), `chip ${{ fixed: "better", broken: "worse", alike: "" }[word(gain)]}`);
       } },
       { className: "wide", data: (r) => r.row.prompt || r.row.id, render: (value, type, r) => (type === "display" ? long(value, [[r.row.id, ""]]) : TEXT(`${value} ${r.row.id}`)) },
-      { data: (r) => r.row.label, render: (value, type) => {
+      { className: "label-of", data: (r) => r.row.label, render: (value, type) => {
         if (type !== "display") return TEXT(value);
         const node = made("div");
         node.append(made("span", "Label", "who"), made("div", value, "text"));

@@ -167,6 +167,9 @@ class _Less(Representation[LessSettings]):
             "sketch": {"version": SKETCH_VERSION, **settings.sketch.model_dump(mode="json")},
         }
 
+    def width(self, settings: LessSettings, hidden: int) -> int:
+        return settings.sketch.width
+
     def scoring(self, settings: LessSettings) -> Literal["store", "stream", "exact"]:
         return settings.scoring
 

@@ -25,6 +25,9 @@ class _Rds(Representation[RdsSettings]):
 
         return Rds(build.model, build.batch, build.device)
 
+    def width(self, settings: RdsSettings, hidden: int) -> int:
+        return hidden
+
 
 REPRESENTATION = _Rds(
     name="rds",
