@@ -152,7 +152,7 @@ class Ended:
                 [_ordering(*each) for each in held["orderings"]],
                 [Cell.from_json(cell) for cell in held["cells"]],
                 [Cell.from_json(cell) for cell in held["quantiles"]],
-                [Path(path) for path in held["rests_on"]],
+                [place(path) for path in held["rests_on"]],
             )
         except (InputError, KeyError, TypeError, ValueError):  # of another version, or damaged
             return None
