@@ -100,7 +100,7 @@ class Ended:
     orderings: list[StudyOrdering]
     cells: list[Cell]
     quantiles: list[Cell]
-    rests_on: list[Path]
+    rests_on: list[Place]
 
     @classmethod
     def keep(cls, inputs: Inputs, result: StudyResult, page: Place | None) -> None:
