@@ -7,6 +7,7 @@ import math
 import os
 import socket
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import ray
 
 from tis_ray.config import Config
+from tis_ray.distributed.growing import grow
 from tis_ray.distributed.head import watch_head
 from tis_ray.distributed.quiet import quiet_ray
 from tis_ray.errors import InputError
@@ -64,10 +66,11 @@ class Cluster:
         return {names[name]: amount for name, amount in self.actor_resources.items()}
 
 
-def connect(config: Config) -> Cluster:
+def connect(config: Config, say: Callable[[str], None] = lambda _: None) -> Cluster:
     """Join or start Ray and size the stages.
 
-    Joins `compute.address`, else RAY_ADDRESS (set inside `ray job submit`), else starts Ray here.
+    Joins `compute.address`, else RAY_ADDRESS (set inside `ray job submit`), else starts Ray here. A cluster that
+    scales is asked for room for `compute.actors`, or for one actor where it has none; say: is told of the wait.
     Raises InputError when the cluster cannot hold one actor, and in a job when results would be lost.
     """
     compute = config.compute
@@ -78,13 +81,19 @@ def connect(config: Config) -> Cluster:
         _start(address)
         _joined.append(address is None)
         watch_head(ray.get_runtime_context().gcs_address)
-    resources = ray.cluster_resources()
-    cpus, gpus = int(resources.get("CPU", 0)), resources.get("GPU", 0.0)
     threads = config.batch.threads
     each_gpu = compute.gpus_per_actor
     if each_gpu is None:
-        each_gpu = 1.0 if gpus else 0.0
-    room = sum(_room(node["Resources"], threads, each_gpu) for node in ray.nodes() if node["Alive"])
+        each_gpu = 1.0 if ray.cluster_resources().get("GPU", 0.0) else 0.0
+
+    def room_now() -> int:
+        alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        return sum(_room(resources, threads, each_gpu) for resources in alive)
+
+    actor = {"CPU": float(threads), **({"GPU": each_gpu} if each_gpu else {})}
+    room = grow(room_now, compute.actors or 1, actor, say)
+    resources = ray.cluster_resources()
+    cpus, gpus = int(resources.get("CPU", 0)), resources.get("GPU", 0.0)
     if room < 1:
         raise InputError(
             f"compute: one actor needs {threads} CPU(s) and {each_gpu:g} GPU(s) of one node, and the "

@@ -15,7 +15,8 @@ class ComputeConfig(Section):
     address: str | None = None
     """Ray cluster to join; null uses RAY_ADDRESS when it is set, else starts Ray on this machine."""
     actors: int | None = Field(None, ge=1)
-    """Actors of a stage; null takes as many as the cluster has room for."""
+    """Actors of a stage; null takes as many as the cluster has room for. A cluster that scales is asked for room
+    for so many when a study begins."""
     gpus_per_actor: float | None = Field(None, ge=0)
     """GPUs of each actor; null takes one when the cluster has any."""
     max_failures: int = Field(3, ge=0)
