@@ -82,6 +82,7 @@ def test_the_commands_that_only_parse_are_few() -> None:
         "CONTRIBUTING.md",
         "README.md",
         "analyze.md",
+        "buckets.md",
         "cluster.md",
         "evaluation.md",
         "start.md",

@@ -7,15 +7,15 @@ import math
 import os
 import socket
 import threading
-import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray.autoscaler.sdk import request_resources
 
 from tis_ray.config import Config
+from tis_ray.distributed.growing import grow
 from tis_ray.distributed.head import watch_head
 from tis_ray.distributed.quiet import quiet_ray
 from tis_ray.errors import InputError
@@ -68,10 +68,11 @@ class Cluster:
         return {names[name]: amount for name, amount in self.actor_resources.items()}
 
 
-def connect(config: Config) -> Cluster:
+def connect(config: Config, say: Callable[[str], None] = lambda _: None) -> Cluster:
     """Join or start Ray and size the stages.
 
-    Joins `compute.address`, else RAY_ADDRESS (set inside `ray job submit`), else starts Ray here.
+    Joins `compute.address`, else RAY_ADDRESS (set inside `ray job submit`), else starts Ray here. A cluster that
+    scales is asked for room for `compute.actors`, or for one actor where it has none; say: is told of the wait.
     Raises InputError when the cluster cannot hold one actor, and in a job when results would be lost.
     """
     compute = config.compute
@@ -82,22 +83,29 @@ def connect(config: Config) -> Cluster:
         _start(address)
         _joined.append(address is None)
         watch_head(ray.get_runtime_context().gcs_address)
-    resources = ray.cluster_resources()
-    cpus, gpus = int(resources.get("CPU", 0)), resources.get("GPU", 0.0)
     threads = config.batch.threads
     each_gpu = compute.gpus_per_actor
     if each_gpu is None:
-        each_gpu = 1.0 if gpus else 0.0
-    room = _room_when_nodes_came(threads, each_gpu, compute.wait_for_nodes)
+        each_gpu = 1.0 if ray.cluster_resources().get("GPU", 0.0) else 0.0
+
+    def room_now() -> int:
+        alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        return sum(_room(resources, threads, each_gpu) for resources in alive)
+
+    actor = {"CPU": float(threads), **({"GPU": each_gpu} if each_gpu else {})}
+    room = grow(room_now, compute.actors or 1, actor, say)
+    resources = ray.cluster_resources()
+    cpus, gpus = int(resources.get("CPU", 0)), resources.get("GPU", 0.0)
     if room < 1:
         raise InputError(
             f"compute: one actor needs {threads} CPU(s) and {each_gpu:g} GPU(s) of one node, and the "
             f"cluster has {cpus} and {gpus:g}; lower batch.threads or compute.gpus_per_actor, or "
-            "wait for its worker nodes (compute.wait_for_nodes: 600)"
+            "wait for its worker nodes"
         )
     actors = min(compute.actors or room, room)
-    fixed = compute.actors is not None or (_joined and _joined[-1])
-    most = compute.max_actors or (compute.actors or actors if fixed else None)
+    most = compute.max_actors or compute.actors
+    if most is None and not (_joined and not _joined[-1]):
+        most = actors  # this machine does not grow, and a host program's Ray is not ours to fill
     return Cluster(
         cpus=cpus,
         gpus=gpus,
@@ -184,23 +192,6 @@ def require_lasting_folders(config: Config) -> None:
                 f"{field}: found `{folder}`; a job needs an absolute path that every node sees, "
                 f"such as --set {field}=/shared/{field}, or a bucket, as in --set {field}=s3://bucket/{field}"
             )
-
-
-def _room_when_nodes_came(threads: int, gpus_per_actor: float, seconds: float) -> int:
-    """Return how many actors there is room for; where there is none, ask the autoscaler, and wait."""
-    end, asked = time.monotonic() + seconds, False
-    while True:
-        nodes = (node["Resources"] for node in ray.nodes() if node["Alive"])
-        room = sum(_room(resources, threads, gpus_per_actor) for resources in nodes)
-        if room or time.monotonic() >= end:
-            if asked:
-                request_resources(bundles=[])  # what the actors ask for themselves is enough now
-            return room
-        if not asked:
-            bundle = {"CPU": float(threads), **({"GPU": gpus_per_actor} if gpus_per_actor else {})}
-            request_resources(bundles=[bundle])
-            asked = True
-        time.sleep(1.0)
 
 
 def _room(resources: dict[str, float], threads: int, gpus_per_actor: float) -> int:

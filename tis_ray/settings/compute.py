@@ -15,12 +15,11 @@ class ComputeConfig(Section):
     address: str | None = None
     """Ray cluster to join; null uses RAY_ADDRESS when it is set, else starts Ray on this machine."""
     actors: int | None = Field(None, ge=1)
-    """Actors with which a stage begins; null takes as many as the cluster has room for."""
+    """Actors with which a stage begins; null takes as many as the cluster has room for. A cluster that scales is
+    asked for room for so many when a study begins."""
     max_actors: int | None = Field(None, ge=1)
     """Actors to which a stage grows while nodes come; null is `actors` or, if that is null too, as many as a
     cluster that was joined has room for."""
-    wait_for_nodes: float = Field(0.0, ge=0)
-    """Seconds to wait, at the start, for a node that can hold an actor; the autoscaler is asked for one."""
     gpus_per_actor: float | None = Field(None, ge=0)
     """GPUs of each actor; null takes one when the cluster has any."""
     max_failures: int = Field(3, ge=0)

@@ -124,8 +124,8 @@ def _run(checked: _Checked, until: Until) -> StudyResult:
 def _steps(checked: _Checked, until: Until) -> StudyResult:
     part, log = checked.part, checked.log
     config = part.config
-    with log.waiting(config.name, "starting Ray"):
-        cluster = connect(config)
+    with log.waiting(config.name, "starting Ray") as activity:
+        cluster = connect(config, activity.now)
     with log.waiting(config.name, "asking the nodes"):
         check_nodes(config, models_of(config))
     log.say(

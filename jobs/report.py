@@ -1,0 +1,16 @@
+"""The page of a finished study, where its files are: what `tis-ray report` does, with its options.
+
+ray job submit --address http://127.0.0.1:8265 --working-dir . -- python jobs/report.py --config examples/quickstart.yaml \
+  --set runs=s3://bucket/runs --set artifacts=s3://bucket/artifacts
+"""
+
+import sys
+
+if __name__ == "__main__":
+    del sys.path[
+        0
+    ]  # this folder: libraries have the names of its files, too (`select`, `evaluate`)
+    from tis_ray.cli import main
+
+    sys.argv.insert(1, "report")
+    main()
