@@ -10,7 +10,6 @@ import typer
 
 from tis_ray.cli.options import PLACE, Overrides, app, as_place, load, load_run, say
 from tis_ray.errors import InputError
-from tis_ray.storage import place
 
 
 class FormName(StrEnum):
@@ -69,6 +68,8 @@ def subset(
         raise InputError("--to: writes a file or a folder, not to standard output; give its name")
     if not to.strip():
         raise InputError("--to: is empty; give a file or a folder")
+    from tis_ray.storage import place
+
     here, path = Path.cwd(), place(to)
     if config is not None:
         loaded = load(config, overrides)
