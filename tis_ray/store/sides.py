@@ -101,7 +101,7 @@ class Side:
     def places(self, shard: int) -> pa.Table:
         """Read where a shard's rows came from: row, file, line."""
         path = self.rows / f"rows-{shard:05d}.parquet"
-        return read_parquet(path, columns=["row", "file", "line"])
+        return read_parquet(path, ["row", "file", "line"])
 
     @cached_property
     def starts(self) -> np.ndarray:
