@@ -401,6 +401,21 @@ def test_without_the_token_nothing_is_accepted(
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+def test_an_entry_point_of_jobs_runs_as_a_job(real_cluster: RealCluster) -> None:
+    """One whose name is a library's, too: Ray puts the checkout on its path, and not the folder that it is in."""
+    for job, words in (("select.py", "Rank the pool"), ("evaluate.py", "Print the losses")):
+        done = run_command(
+            real_cluster.environment,
+            *(BIN / "ray", "job", "submit", "--address", real_cluster.address),
+            *("--working-dir", ROOT, "--", sys.executable, f"jobs/{job}", "--help"),
+        )
+        assert done.returncode == 0, done.stdout[-3000:]
+        assert words in done.stdout
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_job_ends_in_the_bytes_of_a_local_run_and_a_second_one_reuses_them(
     real_cluster: RealCluster, study_file: Path, tmp_path: Path
 ) -> None:

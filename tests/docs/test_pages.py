@@ -13,7 +13,7 @@ import typer
 from ray.dashboard.modules.job.cli import job_cli_group
 from ray.scripts.scripts import cli as ray_cli
 
-from tests.docs.blocks import PAGES, Page, commands, page_of, read_page
+from tests.docs.blocks import PAGES, ROOT, Page, commands, page_of, read_page
 from tests.docs.conftest import follow
 from tis_ray import cli
 from website.commands import commands_page
@@ -54,8 +54,13 @@ def test_every_command_of_ray_parses_and_its_job_is_ours(page: Page) -> None:
         for words in commands(block) if block.language == "bash" else ():
             if words[:3] == ["ray", "job", "submit"]:
                 job_cli_group.commands["submit"].make_context("submit", words[3:])
-                python, option, module, verb, *rest = words[words.index("--") + 1 :]
-                assert (python, option, module) == ("python", "-m", cli.__name__)
+                python, job, *rest = words[words.index("--") + 1 :]
+                assert python == "python"
+                assert (ROOT / job).is_file()
+                program.commands[Path(job).stem].make_context(Path(job).stem, rest)
+            elif words[0] == "sbatch":
+                script = words.index("cluster/slurm.sh")
+                verb, *rest = words[script + 1 :]
                 program.commands[verb].make_context(verb, rest)
             elif words[0] == "ray":
                 ray_cli.commands[words[1]].make_context(words[1], words[2:])
