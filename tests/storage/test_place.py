@@ -291,3 +291,18 @@ def test_paths_are_as_they_were() -> None:
     assert not is_remote("C:/x")
     assert not is_remote("a:b")
     assert is_remote("s3://a/b")
+
+
+def test_an_artifact_that_is_made_again_has_its_new_manifest(root: Place) -> None:
+    artifact = Artifact(root, "stage", {"x": 1})
+    artifact.commit(rows=1)
+    artifact.reopen()
+    assert not artifact.complete
+    artifact.commit(rows=2)
+    assert artifact.manifest().rows == 2
+
+
+@pytest.mark.parametrize("named", [None, 3, ["a"]])
+def test_what_names_no_place_is_said(named: object) -> None:
+    with pytest.raises(TypeError, match="names no place"):
+        place(named)  # type: ignore[arg-type]

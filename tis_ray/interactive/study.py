@@ -297,13 +297,14 @@ def _read(
     config: AnyPlace | Mapping[str, Any] | Config, changes: Mapping[str, Any]
 ) -> tuple[Config, Path]:
     """Return the config, and the folder at which its relative paths start."""
-    if not isinstance(config, AnyPlace):
-        if not isinstance(config, Mapping | Config):
-            raise InputError(
-                f"Study: found {type(config).__name__}; give a YAML file, the folder of a run, or a mapping"
-            )
+    if isinstance(config, Mapping | Config):
         return parse_config(config, changes=changes), Path.cwd()
-    path = place(config).expanduser()
+    try:
+        path = place(config)
+    except TypeError:
+        raise InputError(
+            f"Study: found {type(config).__name__}; give a YAML file, the folder of a run, or a mapping"
+        ) from None
     if not path.is_dir():
         return load_config(path, changes=changes), Path.cwd()
     left = load_config(run_config(path))

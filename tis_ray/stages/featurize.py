@@ -67,6 +67,7 @@ def featurize(
     )
     reused, note = _intact(artifact, store), ""
     if not reused:
+        artifact.reopen()
         clock = artifact.clock()
         missing = {
             _work_number(role, shard): positions

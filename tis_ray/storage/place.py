@@ -48,6 +48,8 @@ def place(named: AnyPlace) -> Place:
     Raises InputError for a URI that nothing here can read, or that carries a user or a password.
     """
     if not isinstance(named, str | os.PathLike):
+        if not hasattr(named, "fs"):
+            raise TypeError(f"{type(named).__name__} names no place")
         return named
     text = os.fspath(named)
     scheme = scheme_of(text)

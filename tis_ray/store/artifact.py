@@ -66,6 +66,11 @@ class Artifact:
         """Begin to make the artifact, or go on with it."""
         return Clock(self.path)
 
+    def reopen(self) -> None:
+        """Take back that the artifact is complete: something that it rests on has gone, and it is made again."""
+        (self.path / "_SUCCESS").unlink(missing_ok=True)
+        (self.path / "manifest.json").unlink(missing_ok=True)
+
     def commit(
         self,
         *,
