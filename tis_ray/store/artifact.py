@@ -69,7 +69,6 @@ class Artifact:
     def reopen(self) -> None:
         """Take back that the artifact is complete: something that it rests on has gone, and it is made again."""
         (self.path / "_SUCCESS").unlink(missing_ok=True)
-        (self.path / "manifest.json").unlink(missing_ok=True)
 
     def commit(
         self,
@@ -94,8 +93,13 @@ class Artifact:
             version=self.version,
         )
         content = json.dumps(asdict(manifest), indent=2, ensure_ascii=False, allow_nan=False)
-        if not write_new(self.path / "manifest.json", f"{content}\n".encode()):
-            manifest = self.manifest()  # another driver was faster: the artifact is the same
+        written = f"{content}\n".encode()
+        if not write_new(self.path / "manifest.json", written):
+            if self.complete:  # another driver was faster: the artifact is the same
+                return self.manifest()
+            write_bytes(
+                self.path / "manifest.json", written
+            )  # of a start that was killed just here
         (self.path / Clock.FILE).unlink(missing_ok=True)
         write_bytes(self.path / "_SUCCESS", b"")
         return manifest
