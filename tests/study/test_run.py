@@ -260,16 +260,16 @@ def test_cells_that_fail_are_named_and_failed_in_mlflow(ray_cluster, tmp_path):
     found = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
     assert {name: run.info.status for name, run in found.items()} == {
         "small": "FAILED",
-        "zero_shot 0": "FINISHED",
-        "zero_shot (no template) 0": "FINISHED",
-        "random random 12 0": "FAILED",
-        "bm25 round_robin 12 0": "FAILED",
+        "zero_shot": "FINISHED",
+        "zero_shot (no template)": "FINISHED",
+        "seed 0 random random 12": "FAILED",
+        "seed 0 bm25 round_robin 12": "FAILED",
         "Zero-shot": "FINISHED",
         "Zero-shot, no template": "FINISHED",
         "@12 Random": "FAILED",
         "@12 BM25 + round robin": "FAILED",
     }
-    for name in ("bm25 round_robin 12 0", "@12 BM25 + round robin"):
+    for name in ("seed 0 bm25 round_robin 12", "@12 BM25 + round robin"):
         assert "lower learning_rate" in found[name].data.tags["tis.error"]
     assert found["Zero-shot"].data.metrics["test_loss"] > 0
     assert "test_loss" not in found["@12 Random"].data.metrics
