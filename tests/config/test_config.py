@@ -12,7 +12,7 @@ import yaml
 
 from tis_ray.config import Config, config_yaml, load_config, parse_config
 from tis_ray.errors import InputError
-from tis_ray.settings.secret import shown_uri
+from tis_ray.storage.secret import shown_uri
 from tis_ray.store import fingerprint
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("**/*.yaml"))

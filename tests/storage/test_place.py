@@ -275,6 +275,8 @@ def test_the_copies_of_a_machine_are_bounded(
     ("named", "message"),
     [
         ("s3://key:secret@bucket/x", "carries a user or a password"),
+        ("s3://key@bucket/x", "carries a user or a password"),
+        ("https://host/x?token=secret", "carries a user or a password"),
         ("nothing://x/y", "cannot be reached"),
     ],
 )

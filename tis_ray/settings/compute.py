@@ -6,7 +6,7 @@ from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from tis_ray.section import Section
-from tis_ray.settings.secret import has_secret
+from tis_ray.storage.secret import has_secret
 
 
 class ComputeConfig(Section):

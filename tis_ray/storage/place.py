@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 from tis_ray.errors import InputError
+from tis_ray.storage.secret import shown_uri
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -134,7 +135,7 @@ def remove_folder(folder: Place) -> None:
 
 def _remote(text: str, scheme: str) -> Place:
     module, extra = _NEEDS.get(scheme, ("", ""))
-    shown = without_credentials(text)
+    shown = shown_uri(_without_user(text))
     if shown != text:
         raise InputError(
             f"{shown}: carries a user or a password, which would be shown and stored with it; leave them out, "
@@ -161,8 +162,8 @@ _OPTIONS: dict[str, dict[str, Any]] = dict.fromkeys(
 )
 
 
-def without_credentials(text: str) -> str:
-    """Return a URI without the user and the password that it may carry."""
+def _without_user(text: str) -> str:
+    """Return a URI without what stands before its host, such as a user and a password."""
     scheme = scheme_of(text)
     if scheme is None or scheme in ("abfs", "abfss", "hf"):  # whose containers stand before an @
         return text

@@ -30,8 +30,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tis_ray.errors import InputError
-from tis_ray.settings.secret import shown_uri
 from tis_ray.storage import AnyPlace
+from tis_ray.storage.secret import shown_uri
 from tis_ray.study.mlflow_limits import HINT, is_database, locations
 from tis_ray.study.mlflow_run import KIND_TAG, STUDY_TAG, opened, search, tolerant
 from tis_ray.study.no_tracker import NullRun, NullTracker

@@ -15,7 +15,7 @@ from tis_ray.config import Config, plan
 from tis_ray.metrics.description import MetricDescription
 from tis_ray.report.formatting import counted, decimals, interval, metrics_of, number
 from tis_ray.report.headline import headline
-from tis_ray.settings.secret import shown_uri
+from tis_ray.storage.secret import shown_uri
 from tis_ray.study.bill import print_bill
 from tis_ray.study.labels import legend_of
 from tis_ray.study.mlflow_limits import store_uri
