@@ -7,9 +7,7 @@ ray job submit --address http://127.0.0.1:8265 --working-dir . -- python jobs/fi
 import sys
 
 if __name__ == "__main__":
-    del sys.path[
-        0
-    ]  # this folder: libraries have the names of its files, too (`select`, `evaluate`)
+    del sys.path[0]  # this folder: libraries have the names of its files, too (`select`)
     from tis_ray.cli import main
 
     sys.argv.insert(1, "finetune")

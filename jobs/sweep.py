@@ -15,9 +15,7 @@ WITHIN = ("representation", "selector", "budget", "seed")
 """What varies within a study; the rest is its `grid`."""
 
 if __name__ == "__main__":
-    del sys.path[
-        0
-    ]  # this folder: libraries have the names of its files, too (`select`, `evaluate`)
+    del sys.path[0]  # this folder: libraries have the names of its files, too (`select`)
     from tis_ray.cli import main
 
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)

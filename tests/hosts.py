@@ -22,6 +22,8 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.buckets import s3_server
+
 BIN = Path(sys.executable).parent
 GCS = "6379"
 TOOLS = ("ip", "unshare", "nsenter", "mount")
@@ -160,12 +162,27 @@ def _ip(*words: str) -> None:
     subprocess.run(["ip", *words], check=True)
 
 
-def clustered(made: Mapping[str, Host], own: Path, env: Mapping[str, str]) -> dict[str, Host]:
-    """Start a Ray cluster: `head` without work, `one` and `two` with a CPU each, of those that are there."""
-    for name in ("head", "one", "two"):
-        if name in made:
-            join(made, name, own, env)
-    return dict(made)
+@contextmanager
+def cluster_with_bucket(
+    names: Sequence[str], joined: Sequence[str], env: Mapping[str, str]
+) -> Iterator[Machines]:
+    """Start machines that share nothing but a bucket, and a Ray cluster of those `joined`, of which `head` is first."""
+    own = Path(f"/tmp/own-{os.getpid()}")  # a short path: sockets are in it
+    with hosts(names, [own]) as made:
+        network = made["head"].address.rpartition(".")[0]
+        with s3_server(f"{network}.1") as bucket:
+            every = {
+                **env,
+                **bucket,
+                "RAY_AUTH_MODE": "disabled",
+                "TIS_RAY_CACHE": str(own / "copies"),
+                "HOME": str(own),
+                "PYTHONPATH": str(Path(__file__).parents[1]),
+            }
+            for name in joined:
+                join(made, name, own, every)
+            yield Machines(made, own, every)
+    own.rmdir()
 
 
 def join(made: Mapping[str, Host], name: str, own: Path, env: Mapping[str, str]) -> None:

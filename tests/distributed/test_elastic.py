@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.buckets import BUCKET, s3_server
+from tests.buckets import BUCKET
 from tests.distributed.test_submit import environment
-from tests.hosts import BIN, GCS, Machines, hosts, join
+from tests.hosts import BIN, GCS, Machines, cluster_with_bucket, join
 from tests.small import small_study
 from tis_ray.storage import followed, listed, place
 
@@ -25,24 +23,11 @@ SHARDS = 90
 @pytest.fixture(scope="module")
 def machines() -> Iterator[Machines]:
     """A head and one worker; two more machines stand ready. A bucket for all."""
-    own = Path(f"/tmp/own-{os.getpid()}")  # a short path: sockets are in it
-    with hosts(["head", "one", "two", "three"], [own]) as made:
-        network = made["head"].address.rpartition(".")[0]
-        with s3_server(f"{network}.1") as bucket:
-            env = environment(
-                **bucket,
-                RAY_AUTH_MODE="disabled",
-                TIS_RAY_CACHE=str(own / "copies"),
-                HOME=str(own),
-                PYTHONPATH=str(Path(__file__).parents[2]),
-                # A machine without power is missed sooner than after Ray's half minute.
-                RAY_health_check_period_ms="1000",
-                RAY_health_check_failure_threshold="5",
-            )
-            for name in ("head", "one"):
-                join(made, name, own, env)
-            yield Machines(made, own, env)
-    own.rmdir()
+    # A machine without power is missed sooner than after Ray's half minute.
+    often = {"RAY_health_check_period_ms": "1000", "RAY_health_check_failure_threshold": "5"}
+    names = ["head", "one", "two", "three"]
+    with cluster_with_bucket(names, ["head", "one"], environment(**often)) as made:
+        yield made
 
 
 def _study(machines: Machines, name: str) -> tuple[str, dict[str, Any]]:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.buckets import BUCKET, s3_server
+from tests.buckets import BUCKET
 from tests.distributed.test_submit import environment
-from tests.hosts import GCS, Machines, clustered, hosts
+from tests.hosts import GCS, Machines, cluster_with_bucket
 from tests.small import small_study
 from tis_ray.data import builtin
 from tis_ray.storage import Place, followed, place
@@ -24,23 +22,11 @@ DASHBOARD = "8265"
 
 
 @pytest.fixture(scope="module")
-def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
+def machines() -> Iterator[Machines]:
     """A head without work, two workers, and a machine that is no part of the cluster; a bucket for all."""
-    folder = tmp_path_factory.mktemp("hosts")
-    own = Path(f"/tmp/own-{os.getpid()}")  # a short path: sockets are in it
-    with hosts(["head", "one", "two", "away"], [own]) as made:
-        network = made["head"].address.rpartition(".")[0]
-        with s3_server(f"{network}.1") as bucket:
-            env = environment(
-                **bucket,
-                RAY_AUTH_MODE="disabled",
-                TIS_RAY_CACHE=str(own / "copies"),
-                HOME=str(own),
-                PYTHONPATH=str(Path(__file__).parents[2]),
-            )
-            yield Machines(clustered(made, own, env), own, env)
-    own.rmdir()
-    del folder
+    names, joined = ["head", "one", "two", "away"], ["head", "one", "two"]
+    with cluster_with_bucket(names, joined, environment()) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")

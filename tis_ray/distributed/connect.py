@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,8 +40,8 @@ class Cluster:
     gpus_per_actor: float
     actors: int
     """How many actors a stage starts."""
-    most_actors: int | None = None
-    """To how many it grows as nodes come: None is without bound, and no more than `actors` does not grow."""
+    most_actors: int = 0
+    """To how many it grows as nodes come; no more than `actors` does not grow."""
     max_failures: int = 3
     """How often a training is restarted after a worker is lost."""
 
@@ -102,17 +103,17 @@ def connect(config: Config, say: Callable[[str], None] = lambda _: None) -> Clus
             f"cluster has {cpus} and {gpus:g}; lower batch.threads or compute.gpus_per_actor, or "
             "wait for its worker nodes"
         )
-    actors = min(compute.actors or room, room)
-    most = compute.max_actors or compute.actors
-    if most is None and not (_joined and not _joined[-1]):
-        most = actors  # this machine does not grow, and a host program's Ray is not ours to fill
+    actors = min(compute.actors or room, compute.max_actors or room, room)
+    # This machine does not grow, and a host program's Ray is not ours to fill.
+    grows = bool(_joined) and not _joined[-1]
+    most = compute.max_actors or compute.actors or sys.maxsize
     return Cluster(
         cpus=cpus,
         gpus=gpus,
         threads=threads,
         gpus_per_actor=each_gpu,
-        actors=min(actors, most or actors),
-        most_actors=most,
+        actors=actors,
+        most_actors=most if grows else 0,
         max_failures=compute.max_failures,
     )
 

@@ -151,7 +151,7 @@ def map_shards(
         totals["peak_mb"] = peak_mb()
         return totals
     size = min(study.cluster.actors, len(shards))
-    most = min(study.cluster.most_actors or len(shards), len(shards))
+    most = min(max(size, study.cluster.most_actors), len(shards))
     resources = dict(study.cluster.actor_resources)
     if not gpu:
         resources.pop("num_gpus", None)
@@ -188,7 +188,7 @@ def map_shards(
                 # An actor that lost its node starts again where there is room, so idle ones make it.
                 compute=ray.data.ActorPoolStrategy(
                     min_size=1,
-                    max_size=max(size, most),
+                    max_size=most,
                     initial_size=size,
                     max_tasks_in_flight_per_actor=2,
                 ),

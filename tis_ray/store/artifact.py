@@ -10,14 +10,13 @@ may trust every file beside it; whoever does not continues from the shards that 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tis_ray.errors import InputError
 from tis_ray.storage import AnyPlace, Place, place
-from tis_ray.store.atomic import write_bytes, write_new
+from tis_ray.store.atomic import json_bytes, write_bytes, write_new
 from tis_ray.store.clock import Clock
 from tis_ray.store.files import read_json
 from tis_ray.store.fingerprint import fingerprint
@@ -92,14 +91,12 @@ class Artifact:
             details=dict(details or {}),
             version=self.version,
         )
-        content = json.dumps(asdict(manifest), indent=2, ensure_ascii=False, allow_nan=False)
-        written = f"{content}\n".encode()
-        if not write_new(self.path / "manifest.json", written):
+        content = json_bytes(asdict(manifest))
+        if not write_new(self.path / "manifest.json", content):
             if self.complete:  # another driver was faster: the artifact is the same
                 return self.manifest()
-            write_bytes(
-                self.path / "manifest.json", written
-            )  # of a start that was killed just here
+            # That of a start that was killed just here, or of what is made again.
+            write_bytes(self.path / "manifest.json", content)
         (self.path / Clock.FILE).unlink(missing_ok=True)
         write_bytes(self.path / "_SUCCESS", b"")
         return manifest

@@ -79,7 +79,8 @@ def write_bytes(path: AnyPlace, content: bytes) -> None:
 def write_new(path: AnyPlace, content: bytes) -> bool:
     """Write a file that is not there yet; return False, and leave the one that is, where there is one.
 
-    Of several who write it at once one does: by a link on a disk, by a condition of the put in a bucket.
+    Of several who write it at once one does: the one that makes the file on a disk, by a condition of the put in
+    a bucket. On a disk a writer that is killed may leave a part of it: something else has to say that it is whole.
     """
     target = place(path)
     try:
@@ -87,12 +88,10 @@ def write_new(path: AnyPlace, content: bytes) -> bool:
             target.fs.pipe_file(target.path, content, mode="create")
             return True
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.stem}.{uuid.uuid4().hex[:8]}.tmp{target.suffix}")
-        try:
-            write_bytes(temporary, content)
-            os.link(temporary, target)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with target.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
     except FileExistsError:
         return False
     return True
@@ -105,8 +104,13 @@ def write_text(path: AnyPlace, text: str) -> None:
 
 def write_json(path: AnyPlace, value: object) -> None:
     """Write a value as indented JSON (UTF-8), atomically."""
+    write_bytes(path, json_bytes(value))
+
+
+def json_bytes(value: object) -> bytes:
+    """Return a value as indented JSON (UTF-8)."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
-    write_bytes(path, (text + "\n").encode())
+    return f"{text}\n".encode()
 
 
 def write_npy(path: AnyPlace, array: np.ndarray) -> None:
