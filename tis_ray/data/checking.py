@@ -8,7 +8,15 @@ from hashlib import blake2b
 
 from tis_ray.data.ids import Ids
 from tis_ray.data.reading import Reading, given_id, row_of
-from tis_ray.data.rows import Record, Rejected, RejectReason, Row, Side, UnusableError
+from tis_ray.data.rows import (
+    Record,
+    Rejected,
+    RejectReason,
+    Row,
+    Side,
+    UnusableError,
+    content_id,
+)
 from tis_ray.errors import InputError
 
 
@@ -22,11 +30,28 @@ def checked_rows(
 
     ids: those of the rows before, if there were some. Memory grows only with the number of ids.
     """
-    reading, ids = reading or Reading(), ids or Ids()
+    ids = ids or Ids()
+    for row in hashed_rows(records, side, reading or Reading()):
+        if isinstance(row, Rejected):
+            yield row
+            continue
+        given = row.get("given_id")
+        try:
+            row["id"] = ids.settle(row["file"], given, row["content"])
+        except UnusableError as error:
+            yield Rejected(row["file"], row["line"], given, error.reason, error.detail)
+        else:
+            yield row
+
+
+def hashed_rows(
+    records: Iterable[Record], side: Side, reading: Reading
+) -> Iterator[Row | Rejected]:
+    """Yield the same without ids, but with the hash of what each row says: all that a row has by itself."""
     for record in records:
         try:
             row = row_of(record, side, reading)
-            row["id"] = ids.name(row)
+            row["content"] = content_id(row)
         except UnusableError as error:
             yield _rejected(record, reading, error)
         except RecursionError:
@@ -45,21 +70,25 @@ def sample_rows(rows: Iterable[Row | Rejected], n: int, seed: int = 0) -> Iterat
     """
     if n < 1:
         raise InputError(f"sample: {n} rows cannot be drawn; give 1 or more")
-    key = f"tis_ray sample {seed}".encode()
     lowest: list[tuple[int, int, Row]] = []  # a heap whose top is the row to give up next
     rejected: list[tuple[int, Rejected]] = []
     for place, row in enumerate(rows):
         if isinstance(row, Rejected):
             rejected.append((place, row))
             continue
-        digest = blake2b(row["id"].encode(), key=key, digest_size=8).digest()
-        entry = (-int.from_bytes(digest), -place, row)
+        entry = (-sample_hash(row["id"], seed), -place, row)
         if len(lowest) < n:
             heapq.heappush(lowest, entry)
         elif entry[:2] > lowest[0][:2]:
             heapq.heapreplace(lowest, entry)
     kept: list[tuple[int, Row | Rejected]] = [(-place, row) for _, place, row in lowest]
     yield from (row for _, row in sorted([*kept, *rejected], key=lambda entry: entry[0]))
+
+
+def sample_hash(row_id: str, seed: int) -> int:
+    """Return 64 bits of a row's id and a seed: rows with the lowest ones are a sample."""
+    key = f"tis_ray sample {seed}".encode()
+    return int.from_bytes(blake2b(row_id.encode(), key=key, digest_size=8).digest())
 
 
 def _rejected(record: Record, reading: Reading, error: UnusableError) -> Rejected:

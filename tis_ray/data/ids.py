@@ -11,7 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tis_ray.data.rows import RejectReason, Row, UnusableError, content_id
+from tis_ray.data.rows import RejectReason, UnusableError
+
+
+GIVEN_TWICE = "an earlier row of the file has this id; give each row its own, or none at all"
 
 
 class Ids:
@@ -26,14 +29,15 @@ class Ids:
         self._taken: set[str] = set()
         self._copies: dict[str, int] = {}
 
-    def name(self, row: Row) -> str:
-        """Return the id of the next row. Raises UnusableError if its file has it already."""
-        given, file = row.get("given_id"), row["file"]
+    def settle(self, file: str, given: str | None, content: str) -> str:
+        """Return the id of the next row of a file, by the one that it was given or what it says (`content_id`).
+
+        Raises UnusableError if its file has it already.
+        """
         if not given:
-            chosen = self._unused(content_id(row))
+            chosen = self._unused(content)
         elif self._file_of.get(given) == file:
-            detail = "an earlier row of the file has this id; give each row its own, or none at all"
-            raise UnusableError(RejectReason.DUPLICATE_ID, detail)
+            raise UnusableError(RejectReason.DUPLICATE_ID, GIVEN_TWICE)
         else:
             self._file_of[given] = file
             chosen = given

@@ -56,7 +56,8 @@ class Row(TypedDict):
     `prompt` and `label` are there only in rows that are encoded as they are, `tools` (JSON schemas of
     functions) where the record has some. `file` is a path within the source; `line` counts from 1: a
     line, an element of an array, or a row of a table. `given_id` is the id as it was written. `schema`
-    and `left_out` say how the record was read, and which of its fields had no part in that.
+    and `left_out` say how the record was read, and which of its fields had no part in that. `content` is the
+    hash of what it says (`content_id`).
     """
 
     id: str
@@ -68,6 +69,7 @@ class Row(TypedDict):
     file: NotRequired[str]
     line: NotRequired[int]
     given_id: NotRequired[str]
+    content: NotRequired[str]
     schema: NotRequired[str]
     left_out: NotRequired[list[str]]
 

@@ -9,7 +9,7 @@ from typing import TypedDict
 import pyarrow as pa
 
 from tis_ray.analysis.recorded import QuarantinedRow
-from tis_ray.data import Rejected, Row, content_id
+from tis_ray.data import Rejected, Row
 from tis_ray.store import TableRow
 from tis_ray.store.sides import QUARANTINE, SideName
 
@@ -53,7 +53,7 @@ class RowFacts:
                 name = field.encode(errors="backslashreplace").decode()
                 known = name in self._left_out or len(self._left_out) < _MOST_NAMES
                 self._left_out[name if known else _OTHERS] += 1
-            yield {**row, "row": self.kept, "content": content_id(row)}
+            yield {**row, "row": self.kept}
             self.kept += 1
 
     def counts(self) -> RowCounts:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import compress, repeat
 from typing import Any
@@ -25,17 +25,18 @@ _UNREADABLE = (ValueError, OverflowError, TypeError, KeyError, pa.ArrowException
 
 def parquet_records(
     row_file: RowFile, columns: Columns | None, groups: Sequence[int] | None = None
-) -> Iterator[Record]:
-    """Yield the rows of a Parquet file; None for all columns, exactly as they are.
+) -> Generator[Record, None, int]:
+    """Yield the rows of a Parquet file; None for all columns, exactly as they are. Return their number.
 
-    groups: row groups that are read, of which rows are counted from 1; None for all. Raises InputError where no column holds rows, or where two have one name.
+    groups: row groups that are read, of which rows are counted from 1; None for all. Raises InputError
+    where no column holds rows, or where two have one name.
     """
     path = row_file.path
     with readable(path), open_parquet(path) as file:
         read, unread = _chosen(path, file.schema_arrow, columns)
         # The footer may say that a column has no nulls, but to ask a damaged one ends the process.
         batches = file.iter_batches(batch_size=_BATCH, row_groups=groups, columns=read + unread)
-        yield from _records(row_file, batches, read, exact=columns is None)
+        return (yield from _records(row_file, batches, read, exact=columns is None))
 
 
 def arrow_records(row_file: RowFile, columns: Columns | None) -> Iterator[Record]:
@@ -151,8 +152,11 @@ def _records(
     batches: Iterator[pa.RecordBatch],
     read: Sequence[str],
     exact: bool,
-) -> Iterator[Record]:
-    """Yield the rows of batches, whose other columns than those `read` are asked for nulls alone."""
+) -> Generator[Record, None, int]:
+    """Yield the rows of batches, whose other columns than those `read` are asked for nulls alone.
+
+    Return their number.
+    """
     number = 0
     names = list(read)
     for batch in batches:
@@ -168,6 +172,7 @@ def _records(
             bad = next((value for value in values if isinstance(value, UnusableError)), None)
             value = None if bad else dict(zip(names, values, strict=True))
             yield row_file.record(number, value, bad, others)
+    return number
 
 
 def _held(batch: pa.RecordBatch, read: Sequence[str]) -> Iterator[tuple[str, ...]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator, Iterator
 
 from tis_ray.data.files.opened import opened, readable
 from tis_ray.data.files.row_file import RowFile
@@ -11,17 +11,24 @@ from tis_ray.data.rows import Record, RejectReason, UnusableError
 from tis_ray.errors import InputError
 from tis_ray.storage import Place
 
+Span = tuple[int, int]
+"""The first byte of a part of a file, and the byte after its last one."""
 
-def line_records(row_file: RowFile, *, first_must_be_json: bool = False) -> Iterator[Record]:
-    """Yield a record for each line that is not blank.
 
-    Raises InputError if the file is not UTF-8 or, on demand, if its first record is not JSON.
+def line_records(
+    row_file: RowFile, *, first_must_be_json: bool = False, span: Span | None = None
+) -> Generator[Record, None, int]:
+    """Yield a record for each line that is not blank; return the number of lines.
+
+    span: of the lines that begin between two bytes of a file that is not packed, which are counted from 1. Raises
+    InputError if the file is not UTF-8 or, on demand, if its first record is not JSON.
     """
     started, path = False, row_file.path
-    with readable(path), opened(path) as file:
+    after = span[0] if span else 0
+    with readable(path):
         number = 0
-        for line in file:
-            for text in _texts(_decoded(line, number + 1, path)):
+        for line in _lines(row_file, span):
+            for text in _texts(_decoded(line, number + 1, path, after)):
                 number += 1
                 if not text.strip():
                     continue
@@ -33,6 +40,7 @@ def line_records(row_file: RowFile, *, first_must_be_json: bool = False) -> Iter
                     )
                 started = True
                 yield row_file.record(number, value, broken)
+    return number
 
 
 def line_texts(row_file: RowFile, wanted: Collection[int]) -> Iterator[tuple[int, str]]:
@@ -71,12 +79,30 @@ def lines_at(row_file: RowFile, begin: int) -> Iterator[Record]:
                 yield row_file.record(0, *_parsed(text))
 
 
-def _decoded(line: bytes, number: int, path: Place) -> str:
+def _lines(row_file: RowFile, span: Span | None) -> Iterator[bytes]:
+    if span is None:
+        with opened(row_file.path) as file:
+            yield from file
+        return
+    begin, end = span
+    with row_file.path.open("rb") as file:
+        if begin > 0:  # the line that is under way there belongs to the span before
+            file.seek(begin - 1)
+            begin += len(file.readline()) - 1
+        for line in file:
+            if begin >= end:
+                return
+            yield line
+            begin += len(line)
+
+
+def _decoded(line: bytes, number: int, path: Place, after: int = 0) -> str:
     try:
         # A byte order mark is harmless, and editors leave one at the start.
-        return line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+        return line.decode("utf-8-sig" if number == 1 and not after else "utf-8").strip()
     except UnicodeDecodeError:
-        raise InputError(f"{path}: line {number} is not UTF-8; save it as UTF-8") from None
+        at = f"line {number}" + (f" after byte {after}" if after else "")
+        raise InputError(f"{path}: {at} is not UTF-8; save it as UTF-8") from None
 
 
 def _texts(text: str) -> list[str]:
