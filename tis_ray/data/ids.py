@@ -13,7 +13,6 @@ from collections.abc import Mapping
 
 from tis_ray.data.rows import RejectReason, UnusableError
 
-
 GIVEN_TWICE = "an earlier row of the file has this id; give each row its own, or none at all"
 
 

@@ -93,16 +93,40 @@ def given_id(record: Record, reading: Reading) -> str | None:
 
 def with_mapped(records: Iterable[Record], reading: Reading, where: str) -> Iterator[Record]:
     """Yield records unchanged. Raises InputError after the last if none had a field that `columns` names."""
-    unseen, objects = reading.fields, 0
-    for record in records:
-        if unseen and isinstance(record.value, dict):
-            objects += 1
-            values = {**(record.more or {}), **record.value}
-            unseen = {n: p for n, p in unseen.items() if p not in values and _at(values, p) is None}
-        yield record
-    if unseen and objects:
-        name, path = next(iter(unseen.items()))
-        raise InputError(f"{where}: columns: no row has {path!r}, named for {name}; check the name")
+    unseen = Unseen(reading)
+    yield from unseen.watched(records)
+    unseen.check(where)
+
+
+class Unseen:
+    """The fields that `columns` names and no record of a source had so far."""
+
+    def __init__(self, reading: Reading) -> None:
+        self.fields = {**reading.fields}
+        self.objects = 0
+
+    def watched(self, records: Iterable[Record]) -> Iterator[Record]:
+        """Yield records unchanged."""
+        for record in records:
+            if self.fields and isinstance(record.value, dict):
+                self.objects += 1
+                had = {**(record.more or {}), **record.value}
+                self.keep(n for n, p in self.fields.items() if p not in had and _at(had, p) is None)
+            yield record
+
+    def keep(self, names: Iterable[str], objects: int = 0) -> None:
+        """Count other records, of which some had all but these."""
+        left = {*names}
+        self.fields = {name: path for name, path in self.fields.items() if name in left}
+        self.objects += objects
+
+    def check(self, where: str) -> None:
+        """Raise InputError if there is one left."""
+        if self.fields and self.objects:
+            name, path = next(iter(self.fields.items()))
+            raise InputError(
+                f"{where}: columns: no row has {path!r}, named for {name}; check the name"
+            )
 
 
 def _fields(record: Record, reading: Reading) -> Fields:

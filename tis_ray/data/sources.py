@@ -189,21 +189,26 @@ def _part_rows(part: SourcePart, side: Side, ids: Ids) -> Iterator[Row | Rejecte
     if part.source.sample is not None:
         rows = sample_rows(rows, part.source.sample, part.source.sample_seed)
         if part.source.weight is not None:
-            rows = _all_of(rows, part.source.sample, described(part.source))
+            rows = _all_of(rows, part.source)
     return rows
 
 
-def _all_of(rows: Iterable[Row | Rejected], n: int, where: str) -> Iterator[Row | Rejected]:
+def _all_of(rows: Iterable[Row | Rejected], source: OneSource) -> Iterator[Row | Rejected]:
     """Yield a source's share of a sample; InputError if it is smaller, so that weights are kept."""
     usable = 0
     for row in rows:
         usable += not isinstance(row, Rejected)
         yield row
-    if usable < n:
-        raise InputError(
-            f"{where}: has {usable} usable rows, and {n} are its share of the sample by weight; "
-            "lower the sample, or its weight"
-        )
+    if usable < (source.sample or 0):
+        raise too_small(source, usable)
+
+
+def too_small(source: OneSource, usable: int) -> InputError:
+    """Return the error of a source that has not the rows which its weight asks for."""
+    return InputError(
+        f"{described(source)}: has {usable} usable rows, and {source.sample} are its share of the sample by "
+        "weight; lower the sample, or its weight"
+    )
 
 
 def columns_of(reading: Reading) -> Columns:

@@ -34,6 +34,7 @@ class RowFacts:
     def __init__(self) -> None:
         self.kept = 0
         self.rejected: list[Rejected] = []
+        self.reasons: Counter[str] = Counter()
         self._schemas: dict[str, Counter[str]] = {}
         self._left_out: Counter[str] = Counter()
 
@@ -42,41 +43,36 @@ class RowFacts:
         for row in rows:
             if isinstance(row, Rejected):
                 self.rejected.append(row)
+                self.reasons[str(row.reason)] += 1
                 continue
-            source = row["source"]
-            if source not in self._schemas and len(self._schemas) >= _MOST_NAMES:
-                source = _OTHERS
-            by_schema = self._schemas.setdefault(source, Counter())
-            by_schema[row.pop("schema", "")] += 1
+            self.count(row["source"], row.pop("schema", ""), 1)
             for field in row.pop("left_out", ()):
-                # A name may hold what no file can: half of a surrogate pair.
-                name = field.encode(errors="backslashreplace").decode()
-                known = name in self._left_out or len(self._left_out) < _MOST_NAMES
-                self._left_out[name if known else _OTHERS] += 1
+                self.count_left_out(printable(field), 1)
             yield {**row, "row": self.kept}
             self.kept += 1
+
+    def count(self, source: str, schema: str, rows: int) -> None:
+        """Count usable rows; sources come in the order in which they first appear."""
+        if source not in self._schemas and len(self._schemas) >= _MOST_NAMES:
+            source = _OTHERS
+        self._schemas.setdefault(source, Counter())[schema] += rows
+
+    def count_left_out(self, field: str, rows: int) -> None:
+        """Count usable rows by a field that had no part in them, in the same order."""
+        known = field in self._left_out or len(self._left_out) < _MOST_NAMES
+        self._left_out[field if known else _OTHERS] += rows
 
     def counts(self) -> RowCounts:
         """Return the counts."""
         return {
             "schemas": {source: dict(counts) for source, counts in sorted(self._schemas.items())},
-            "reasons": dict(Counter(str(row.reason) for row in self.rejected).most_common()),
+            "reasons": dict(self.reasons.most_common()),
             "left_out": dict(self._left_out.most_common()),
         }
 
     def quarantined(self, side: SideName) -> list[QuarantinedRow]:
         """Return the refused rows."""
-        return [
-            QuarantinedRow(
-                side=side,
-                file=row.file,
-                line=str(row.line),
-                id=row.id or "",
-                reason=str(row.reason),
-                detail=row.detail,
-            )
-            for row in self.rejected
-        ]
+        return quarantined(side, self.rejected)
 
     def quarantine(self, side: SideName) -> pa.Table:
         """Return the refused rows as a table of the schema QUARANTINE."""
@@ -95,3 +91,23 @@ class RowFacts:
             f"{where} has no usable row: {'; '.join(parts)}; repair the rows, or name their fields with "
             "`columns:`"
         )
+
+
+def quarantined(side: SideName, rejected: Iterable[Rejected]) -> list[QuarantinedRow]:
+    """Return refused rows as rows of the quarantine."""
+    return [
+        QuarantinedRow(
+            side=side,
+            file=row.file,
+            line=str(row.line),
+            id=row.id or "",
+            reason=str(row.reason),
+            detail=row.detail,
+        )
+        for row in rejected
+    ]
+
+
+def printable(name: str) -> str:
+    """Return the name of a field, which may hold what no file can: half of a surrogate pair."""
+    return name.encode(errors="backslashreplace").decode()

@@ -162,16 +162,7 @@ def read_side(config: Config, name: SideName, source: AnySource | None = None) -
     source: what to read in place of the study's own, such as another task's.
     """
     source = source or config.data.side(name)
-    artifact = Artifact(
-        config.artifact_root,
-        "rows",
-        {
-            "side": name,
-            "content": content_fingerprint(source, name),
-            "shard_rows": config.batch.shard_rows,
-        },
-        ROWS_VERSION,
-    )
+    artifact = rows_artifact(config, name, source)
     if artifact.complete:
         return artifact
     clock = artifact.clock()
@@ -192,6 +183,16 @@ def read_side(config: Config, name: SideName, source: AnySource | None = None) -
         details={"shards": shard, "files": files_by_kind(source), **facts.counts()},
     )
     return artifact
+
+
+def rows_artifact(config: Config, name: SideName, source: AnySource) -> Artifact:
+    """Return where the rows of a source are, or will be."""
+    inputs = {
+        "side": name,
+        "content": content_fingerprint(source, name),
+        "shard_rows": config.batch.shard_rows,
+    }
+    return Artifact(config.artifact_root, "rows", inputs, ROWS_VERSION)
 
 
 class Tokenise:

@@ -171,9 +171,9 @@ def _grouped(owners: np.ndarray) -> dict[int, np.ndarray]:
     return {int(owner): np.flatnonzero(owners == owner) for owner in np.unique(owners)}
 
 
-def rows_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """Return rows (`tis_ray.data.Row`, with `row` and `content`) as a table of the schema ROWS."""
-    return pa.Table.from_pylist([_stored(row) for row in rows], schema=ROWS)
+def rows_table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema = ROWS) -> pa.Table:
+    """Return rows (`tis_ray.data.Row`, with `row`) as a table of the schema ROWS, or of other columns."""
+    return pa.Table.from_pylist([_stored(row) for row in rows], schema=schema)
 
 
 def row_dicts(path: Place, wanted: Collection[int] | None = None) -> list[TableRow]:

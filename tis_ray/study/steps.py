@@ -15,6 +15,7 @@ from tis_ray.distributed.quiet import quiet_ray
 from tis_ray.errors import InputError
 from tis_ray.log import RunLog
 from tis_ray.report.analyze import analyze
+from tis_ray.stages.context import Context
 from tis_ray.storage import Place, place
 from tis_ray.store import read_manifest
 from tis_ray.store.feature_store import DamagedShardError
@@ -27,7 +28,7 @@ from tis_ray.study.result import (
     failure,
     tell_failed,
 )
-from tis_ray.study.study import Rows, Study, checked_rows, models_of
+from tis_ray.study.study import Rows, Study, checked_rows, models_of, with_pool
 from tis_ray.study.track_study import tracked, tracker_of
 
 REPAIRS = 3
@@ -132,7 +133,8 @@ def _steps(checked: _Checked, until: Until) -> StudyResult:
         (config.name, "bold"),
         f": {cluster.actors} actor(s) x {cluster.threads} thread(s) on {cluster.device}; Ray has {cluster.cpus} CPU(s), {cluster.gpus:g} GPU(s)",
     )
-    study = Study(config, cluster, log, part, checked.rows)
+    rows = with_pool(Context(config, cluster, log), checked.rows)
+    study = Study(config, cluster, log, part, rows)
     result = StudyResult(config.run_dir, stages=log.stages, said=log.said)
     _ = study.sides
     if until == "featurize":

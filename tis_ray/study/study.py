@@ -25,6 +25,7 @@ from tis_ray.stages.cell_evaluation import check_evaluation
 from tis_ray.stages.cells import CellPlan, plan_cells, sweep
 from tis_ray.stages.context import Context
 from tis_ray.stages.feature_recipe import reading_model
+from tis_ray.stages.ingest import ingest, is_large
 from tis_ray.stages.ordering_artifact import StudyOrdering
 from tis_ray.stages.quantile_cells import plan_quantiles
 from tis_ray.stages.rank_pool import order_all, order_draws
@@ -51,9 +52,11 @@ Rows = dict[SideName, Artifact]
 def checked_rows(config: Config, log: RunLog, trained: bool = True) -> Rows:
     """Read the rows of a study; `trained` says whether it goes on to train and measure models.
 
-    Raises InputError for all that is known to be missing or broken before anything is started.
+    A large pool is left to the workers (`with_pool`). Raises InputError for all that is known to be missing or
+    broken before anything is started.
     """
-    rows: Rows = {side: read_side(config, side) for side in config.data.sides}
+    left = {"pool"} if is_large(config.data.pool) else set()
+    rows: Rows = {side: read_side(config, side) for side in config.data.sides if side not in left}
     check_apart(rows, log)
     target_rows(config, rows)
     for field in ("include", "exclude"):
@@ -65,6 +68,19 @@ def checked_rows(config: Config, log: RunLog, trained: bool = True) -> Rows:
     if trained:
         check_evaluation(config, rows["test"], log)
     return rows
+
+
+def with_pool(context: Context, rows: Rows) -> Rows:
+    """Return the rows of a study with those of its pool, which workers read if it is large.
+
+    Errors are those of `checked_rows`.
+    """
+    if "pool" in rows:
+        return rows
+    config, log = context.config, context.log
+    pool: Rows = {"pool": ingest(context)}
+    check_encoding(config, pool, models_of(config), log)
+    return {**pool, **rows}
 
 
 def models_of(config: Config) -> list[ModelConfig]:

@@ -1,0 +1,206 @@
+"""Reading of a large pool by the workers: the rows, ids, shards and bytes that one reader would leave.
+
+The pool is parted into portions (`tis_ray.data.portions`). Each is read and checked by itself
+(`ingest_read`), ids are settled by partitions of their keys (`ingest_ids`), and with the number of rows
+that each portion keeps, the shards are cut (`ingest_write`). What lies between the steps is in the
+artifact's folder until the last one is done, and an interrupted run goes on from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from tis_ray.data import Rejected, RejectReason, described, files_by_kind
+from tis_ray.data.files import short_names
+from tis_ray.data.portions import BYTES, portions_of
+from tis_ray.data.reading import Unseen
+from tis_ray.data.sources import parts_of, too_small
+from tis_ray.distributed.shards import ShardWorker, map_shards, pending
+from tis_ray.errors import InputError
+from tis_ray.log import peak_mb
+from tis_ray.settings import AnySource
+from tis_ray.stages.context import Context
+from tis_ray.stages.ingest_ids import NamesThatMeet, SettleIds, keys_of, settled, write_other
+from tis_ray.stages.ingest_read import ReadPortion
+from tis_ray.stages.ingest_write import Drawn, LowestHashes, SettledRows, WriteShards, drawn
+from tis_ray.stages.row_facts import RowFacts
+from tis_ray.stages.tokens import rows_artifact
+from tis_ray.storage import remove_folder
+from tis_ray.store import Artifact, read_json, read_npy, read_parquet, write_parquet
+
+LARGE = 256 << 20
+"""Bytes of a pool from which workers read it; one process is done with fewer before they have started."""
+KEYED_TOGETHER = 32
+"""Portions, about, whose keys are settled in one go: a few hundred megabytes of them."""
+
+
+def is_large(source: AnySource) -> bool:
+    """Return whether workers read a pool. Raises InputError for a path that is missing."""
+    if source.kind in ("builtin", "hub"):
+        return False
+    return sum(portion.size for portion in portions_of(parts_of(source, "pool"))) > LARGE
+
+
+def ingest(context: Context, size: int = BYTES, light: bool = False) -> Artifact:
+    """Return the rows of the pool, which workers read in portions of about `size` bytes.
+
+    light: few portions are read in this process. Errors are those of `tis_ray.stages.tokens.read_side`.
+    """
+    config = context.config
+    artifact = rows_artifact(config, "pool", config.data.pool)
+    if not artifact.complete:
+        _Ingest(context, artifact, config.data.pool, size, light).run()
+    return artifact
+
+
+class _Ingest:
+    """The reading of one pool."""
+
+    def __init__(
+        self, context: Context, artifact: Artifact, source: AnySource, size: int, light: bool
+    ) -> None:
+        self.artifact, self.source = artifact, source
+        self.scratch = artifact / f"reading-{size}"
+        self.parts = parts_of(source, "pool")
+        self.portions = portions_of(self.parts, size)
+        self.partitions = -(-len(self.portions) // KEYED_TOGETHER)
+        self.shard_rows = context.config.batch.shard_rows
+        self.map = partial(map_shards, study=context, light=light)
+
+    def run(self) -> None:
+        clock = self.artifact.clock()
+        with clock.marked():
+            read = self._read()
+            kept = read["rows"] - self._settle_ids()
+            rows = SettledRows(self.scratch, self.partitions, read["offsets"])
+            rows, kept = self._draw(rows, kept)
+            starts = [0, *np.cumsum(kept).tolist()]
+            writing = {"rows": rows, "starts": starts, "shard_rows": self.shard_rows}
+            self._step(
+                "written-{:05d}.json",
+                WriteShards,
+                {**writing, "out": self.artifact.path},
+                "writing",
+            )
+        facts, lost = self._facts(), self._lost()
+        write_parquet(self.artifact / "quarantine.parquet", lost)
+        if starts[-1] == 0:
+            facts.rejected = [*map(_rejected, lost.to_pylist())]
+            raise InputError(facts.nothing_usable(f"data.pool: {described(self.source)}"))
+        facts.reasons.update(lost["reason"].to_pylist())
+        self.artifact.commit(
+            rows=starts[-1],
+            quarantined=lost.num_rows,
+            seconds=clock.seconds,
+            peak_mb=peak_mb(),
+            details={
+                "shards": -(-starts[-1] // self.shard_rows),
+                "files": files_by_kind(self.source),
+                **facts.counts(),
+            },
+        )
+        remove_folder(self.scratch)
+
+    def _step(
+        self,
+        done: str,
+        worker: type[ShardWorker],
+        arguments: Mapping[str, Any],
+        label: str,
+        of: Sequence[int] | None = None,
+    ) -> None:
+        """Run a worker over portions (all, if `of` is None) or partitions whose file `done` is not there yet."""
+        of = range(len(self.portions)) if of is None else of
+        todo = pending(self.scratch, done, 1 + max(of, default=-1))
+        self.map(worker, arguments, sorted({*todo} & {*of}), label=f"pool: {label}")
+
+    def _read(self) -> dict[str, Any]:
+        """Read all portions; return the usable rows of each, and the lines of its file before it."""
+        arguments = {"parts": self.parts, "portions": self.portions, "out": self.scratch}
+        self._step(
+            "facts-{:05d}.json",
+            ReadPortion,
+            {**arguments, "partitions": self.partitions},
+            "reading",
+        )
+        facts = [read_json(self.scratch / f"facts-{k:05d}.json") for k in range(len(self.portions))]
+        unseen = [Unseen(part.reading) for part in self.parts]
+        offsets = [0] * len(facts)
+        for k, (portion, own) in enumerate(zip(self.portions, facts, strict=True)):
+            unseen[portion.part].keep(own["unseen"], own["objects"])
+            if portion.goes_on:
+                offsets[k] = offsets[k - 1] + facts[k - 1]["lines"]
+        for part, left in zip(self.parts, unseen, strict=True):
+            left.check(described(part.source))
+        return {"rows": np.array([own["rows"] for own in facts], np.int64), "offsets": offsets}
+
+    def _settle_ids(self) -> np.ndarray:
+        """Settle all ids; return how many rows of each portion are refused for theirs."""
+        count, every = len(self.portions), range(self.partitions)
+        names = short_names([file for part in self.parts for file in part.files])
+        arguments = {"out": self.scratch, "portions": count}
+        self._step("settled-{:05d}.json", SettleIds, {**arguments, "names": names}, "ids", every)
+        if any(self._settled(k)["named"] for k in every):
+            looking = {**arguments, "partitions": self.partitions}
+            self._step("met-{:05d}.json", NamesThatMeet, looking, "names of rows", every)
+            if any(read_json(self.scratch / f"met-{k:05d}.json") for k in every):
+                other = settled(keys_of(self.scratch, count, None), names)
+                for k in every:
+                    write_other(self.scratch, k, other.slice(0, None if k == 0 else 0))
+        refused = np.zeros(count, np.int64)
+        for k in every:
+            for portion, rows in self._settled(k)["refused"]:
+                refused[portion] += rows
+        return refused
+
+    def _settled(self, partition: int) -> dict[str, Any]:
+        found: dict[str, Any] = read_json(self.scratch / f"settled-{partition:05d}.json")
+        return found
+
+    def _draw(self, rows: SettledRows, kept: np.ndarray) -> tuple[SettledRows, np.ndarray]:
+        """Draw the samples that are asked for, of each source and then of the list of them."""
+        of: list[tuple[AnySource, list[int]]] = []
+        for place, part in enumerate(self.parts):
+            portions = [k for k, portion in enumerate(self.portions) if portion.part == place]
+            usable, source = int(kept[portions].sum()), part.source
+            if source.weight is not None and usable < (source.sample or 0):
+                raise too_small(source, usable)
+            of.append((source, portions))
+        of += [(self.source, [*range(len(self.portions))])] if self.source.kind == "list" else []
+        for number, (each, portions) in enumerate(of):
+            if each.sample is None:
+                continue
+            sample = Drawn(frozenset(portions), each.sample, each.sample_seed)
+            arguments = {"rows": rows, "sample": sample, "number": number}
+            self._step(f"lowest-{number}-{{:05d}}.npy", LowestHashes, arguments, "sample", portions)
+            files = {k: self.scratch / f"lowest-{number}-{k:05d}.npy" for k in portions}
+            sample, counts = drawn(sample, {k: read_npy(file) for k, file in files.items()})
+            rows = replace(rows, samples=[*rows.samples, sample])
+            kept = kept.copy()
+            kept[[*counts]] = [*counts.values()]
+        return rows, kept
+
+    def _facts(self) -> RowFacts:
+        facts = RowFacts()
+        for k in range(len(self.portions)):
+            counts = read_json(self.scratch / f"written-{k:05d}.json")
+            for source, schema, rows in counts["schemas"]:
+                facts.count(source, schema, rows)
+            for field, rows in counts["left_out"]:
+                facts.count_left_out(field, rows)
+        return facts
+
+    def _lost(self) -> pa.Table:
+        files = (self.scratch / f"quarantine-{k:05d}.parquet" for k in range(len(self.portions)))
+        return pa.concat_tables(map(read_parquet, files))
+
+
+def _rejected(row: Mapping[str, str]) -> Rejected:
+    reason = RejectReason(row["reason"])
+    return Rejected(row["file"], int(row["line"]), row["id"] or None, reason, row["detail"])
