@@ -250,7 +250,7 @@ def count_writes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
                 raise KeyboardInterrupt
         return really(path)
 
-    for module in ("store.atomic", "stages.ingest_read", "stages.ingest_ids"):
+    for module in ("store.atomic", "stages.ingest_ids"):
         monkeypatch.setattr(f"tis_ray.{module}.atomic_path", counting)
     while True:
         left = 7

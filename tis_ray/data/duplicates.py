@@ -6,16 +6,17 @@ that is in many rows is a template and counts neither as repeated nor as missing
 (`tis_ray.data.overlap`). Rows that are dropped count as earlier rows no more, so a chain of slow
 changes is not eaten up from its first link.
 
-Rows come in shards: `row_runs` reads one, and `near_duplicates` puts them together, a part of all runs
-at a time. Memory: 16 bytes a run of that part.
+Rows come in shards: `row_runs` reads one. A part of all runs is put together at a time, by itself
+(`Shared.of`), and what all parts found decides (`Shared.repeats`). Memory: 20 bytes a run of a part, and 20
+a run that two rows share.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, groupby
+from operator import itemgetter
 
 import numpy as np
 from xxhash import xxh3_64_intdigest
@@ -26,6 +27,7 @@ from tis_ray.data.rows import Row
 MOST_ROWS = 10
 """Rows that a run may be in before it is a template's (fewer in a small pool), as in the guard."""
 
+_MANY = -1
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -92,37 +94,88 @@ def near_duplicates(
 
     parts: all runs of the pool, part by part (`Runs.part`). words_of: gives the words of rows.
     """
-    most = min(MOST_ROWS, max(2, pool_rows // 200))
-    shared: dict[tuple[int, int], set[int]] = defaultdict(set)
-    templates: dict[int, set[int]] = defaultdict(set)
-    for runs in parts:
+    shared = Shared.joined([Shared.of(runs, pool_rows) for runs in parts])
+    return shared.repeats(words_of, n=n, threshold=threshold)
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Which rows of the pool share runs of words.
+
+    rows_P, earlier_P, places_P: of each pair, a row, an earlier one (-1 stands for many: the run is a
+    template's) and the place in the row of a run that both have (int64, int64, int32).
+    """
+
+    rows_P: np.ndarray
+    earlier_P: np.ndarray
+    places_P: np.ndarray
+
+    @staticmethod
+    def of(runs: Runs, pool_rows: int) -> Shared:
+        """Return the pairs of a part of all runs in a pool of so many rows."""
+        most = min(MOST_ROWS, max(2, pool_rows // 200))
+        pairs: list[tuple[int, int, int]] = []
         for rows_r, places_r in _groups(runs):
-            if len(set(rows_r)) > most:
-                for row, place in zip(rows_r, places_r, strict=True):
-                    templates[row].add(place)
+            of_run = [*zip(rows_r, places_r, strict=True)]
+            if len(own := set(rows_r)) > most:
+                pairs += [(row, _MANY, place) for row, place in of_run]
                 continue
-            for row, place in zip(rows_r, places_r, strict=True):
-                for earlier in {other for other in rows_r if other < row}:
-                    shared[row, earlier].add(place)
-    texts = words_of(sorted({row for pair in shared for row in pair}))
-    dropped: dict[int, tuple[int, float]] = {}
-    earlier_of: dict[int, list[int]] = defaultdict(list)
-    for row, earlier in sorted(shared):
-        earlier_of[row].append(earlier)
-    for row in earlier_of:
-        common = _covered(templates.get(row, ()), n)
-        wanted = len(texts[row]) - len(common)
-        best: tuple[float, int] | None = None
-        for earlier in earlier_of[row]:
-            if earlier in dropped:
+            pairs += [(row, other, place) for row, place in of_run for other in own if other < row]
+        if not pairs:
+            return Shared.joined([])
+        rows, earlier, places = zip(*pairs, strict=True)
+        return Shared(np.array(rows), np.array(earlier), np.array(places, np.int32))
+
+    @staticmethod
+    def joined(several: Sequence[Shared]) -> Shared:
+        """Return the pairs of several parts as one."""
+        if not several:
+            none = np.empty(0, np.int64)
+            return Shared(none, none, none.astype(np.int32))
+        fields = zip(*((s.rows_P, s.earlier_P, s.places_P) for s in several), strict=True)
+        return Shared(*(np.concatenate(field) for field in fields))
+
+    def repeats(
+        self,
+        words_of: Callable[[Sequence[int]], dict[int, list[str]]],
+        *,
+        n: int,
+        threshold: float,
+    ) -> dict[int, tuple[int, float]]:
+        """Return what `near_duplicates` does, of the pairs of all parts."""
+        with_earlier = self.earlier_P != _MANY
+        texts = words_of(
+            np.union1d(self.rows_P[with_earlier], self.earlier_P[with_earlier]).tolist()
+        )
+        dropped: dict[int, tuple[int, float]] = {}
+        for row, places_of in self._by_row():
+            common = _covered(places_of.pop(_MANY, ()), n)
+            if not places_of:
                 continue
-            same = _really_shared(texts[row], texts[earlier], shared[row, earlier], n)
-            value = len(_covered(same, n) - common) / wanted if wanted >= n else 0.0
-            if value >= threshold and (best is None or value > best[0]):
-                best = value, earlier
-        if best is not None:
-            dropped[row] = best[1], best[0]
-    return dropped
+            wanted = len(texts[row]) - len(common)
+            best: tuple[float, int] | None = None
+            for earlier, places in places_of.items():
+                if earlier in dropped:
+                    continue
+                same = _really_shared(texts[row], texts[earlier], places, n)
+                value = len(_covered(same, n) - common) / wanted if wanted >= n else 0.0
+                if value >= threshold and (best is None or value > best[0]):
+                    best = value, earlier
+            if best is not None:
+                dropped[row] = best[1], best[0]
+        return dropped
+
+    def _by_row(self) -> Iterator[tuple[int, dict[int, set[int]]]]:
+        """Yield each row, in order, with the places that it shares with each earlier one, in order."""
+        order = np.lexsort((self.places_P, self.earlier_P, self.rows_P))
+        triples = zip(
+            *(f[order].tolist() for f in (self.rows_P, self.earlier_P, self.places_P)), strict=True
+        )
+        for row, own in groupby(triples, itemgetter(0)):
+            places_of: dict[int, set[int]] = {}
+            for _, earlier, place in own:
+                places_of.setdefault(earlier, set()).add(place)
+            yield row, places_of
 
 
 def _groups(runs: Runs) -> Iterator[tuple[list[int], list[int]]]:

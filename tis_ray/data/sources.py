@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from itertools import chain
@@ -115,12 +115,14 @@ def read_records(path: AnyPlace) -> Iterator[Record]:
     return chain.from_iterable(file_records(replace(f, name=str(f.path))) for f in files)
 
 
-def content_fingerprint(source: AnySource, side: Side = "pool") -> str:
+def content_fingerprint(
+    source: AnySource, side: Side = "pool", digests: Mapping[str, str] | None = None
+) -> str:
     """Return 32 hexadecimal digits that identify the rows of `source`.
 
     Files are identified by their bytes and their names within the source, wherever that is; the
     generator by its version and settings; a hub data set by id and revision, so pin the revision: an
-    unpinned one may change unnoticed.
+    unpinned one may change unnoticed. digests: `file_digests` of all files, where they are known.
     """
     spec: list[object] = [_READING, side]
     if source.holdout is not None:
@@ -136,11 +138,19 @@ def content_fingerprint(source: AnySource, side: Side = "pool") -> str:
         spec += [sorted(own.columns.items()), own.train_on, own.source]
         if own.kind == "hub":
             spec += [own.name, own.config, own.split, own.revision]
+        known = file_digests(part.files) if digests is None else digests
         for file in part.files:
-            with readable(file.path):
-                digest = content_digest(file.path).hex()
-            spec.append([file.name, file.source, sorted(file.more.items()), digest])
+            spec.append([file.name, file.source, sorted(file.more.items()), known[file.name]])
     return blake2b(json.dumps(spec).encode(), digest_size=16).hexdigest()
+
+
+def file_digests(files: Iterable[RowFile]) -> dict[str, str]:
+    """Return the hash of the bytes of each file, by its name."""
+    digests = {}
+    for file in files:
+        with readable(file.path):
+            digests[file.name] = content_digest(file.path).hex()
+    return digests
 
 
 def files_by_kind(source: AnySource) -> dict[str, int]:

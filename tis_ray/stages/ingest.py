@@ -8,6 +8,7 @@ artifact's folder until the last one is done, and an interrupted run goes on fro
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -17,11 +18,11 @@ import numpy as np
 import pyarrow as pa
 
 from tis_ray.data import Rejected, RejectReason, described, files_by_kind
-from tis_ray.data.files import short_names
+from tis_ray.data.files import RowFile, short_names
 from tis_ray.data.portions import BYTES, portions_of
 from tis_ray.data.reading import Unseen
-from tis_ray.data.sources import parts_of, too_small
-from tis_ray.distributed.shards import ShardWorker, map_shards, pending
+from tis_ray.data.sources import file_digests, parts_of, too_small
+from tis_ray.distributed.shards import ShardFacts, ShardWorker, map_shards, pending
 from tis_ray.errors import InputError
 from tis_ray.log import peak_mb
 from tis_ray.settings import AnySource
@@ -31,8 +32,8 @@ from tis_ray.stages.ingest_read import ReadPortion
 from tis_ray.stages.ingest_write import Drawn, LowestHashes, SettledRows, WriteShards, drawn
 from tis_ray.stages.row_facts import RowFacts
 from tis_ray.stages.tokens import rows_artifact
-from tis_ray.storage import remove_folder
-from tis_ray.store import Artifact, read_json, read_npy, read_parquet, write_parquet
+from tis_ray.storage import Place, remove_folder
+from tis_ray.store import Artifact, read_json, read_npy, read_parquet, write_json, write_parquet
 
 LARGE = 256 << 20
 """Bytes of a pool from which workers read it; one process is done with fewer before they have started."""
@@ -53,10 +54,42 @@ def ingest(context: Context, size: int = BYTES, light: bool = False) -> Artifact
     light: few portions are read in this process. Errors are those of `tis_ray.stages.tokens.read_side`.
     """
     config = context.config
-    artifact = rows_artifact(config, "pool", config.data.pool)
+    digests = _digests(context, light)
+    artifact = rows_artifact(config, "pool", config.data.pool, digests)
     if not artifact.complete:
         _Ingest(context, artifact, config.data.pool, size, light).run()
     return artifact
+
+
+class Digest:
+    """Takes the hashes of groups of files."""
+
+    def __init__(self, groups: Sequence[Sequence[RowFile]], out: Place) -> None:
+        self.groups, self.out = groups, out
+
+    def __call__(self, group: int) -> ShardFacts:
+        """Write the hashes of one group's files."""
+        start = time.monotonic()
+        digests = file_digests(self.groups[group])
+        write_json(self.out / f"digests-{group:05d}.json", digests)
+        return {"rows": len(digests), "seconds": time.monotonic() - start}
+
+
+def _digests(context: Context, light: bool) -> dict[str, str]:
+    """Return the hash of each of the pool's files, by its name; each file is read by one worker."""
+    parts = parts_of(context.config.data.pool, "pool")
+    own = {portion.files[0].name: portion.files for portion in portions_of(parts) if portion.files}
+    groups = [*own.values()]
+    out = context.config.run_dir / "digests"
+    remove_folder(out)
+    arguments = {"groups": groups, "out": out}
+    numbers = range(len(groups))
+    map_shards(Digest, arguments, numbers, context, "pool: hashes of files", light=light)
+    found: dict[str, str] = {}
+    for number in numbers:
+        found |= read_json(out / f"digests-{number:05d}.json")
+    remove_folder(out)
+    return found
 
 
 class _Ingest:

@@ -10,12 +10,10 @@ from __future__ import annotations
 import time
 import zlib
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from tis_ray.data import Record, Rejected, Row
 from tis_ray.data.checking import hashed_rows
@@ -26,7 +24,7 @@ from tis_ray.distributed.shards import ShardFacts
 from tis_ray.stages.row_facts import printable
 from tis_ray.storage import Place
 from tis_ray.store import write_json, write_parquet
-from tis_ray.store.atomic import atomic_path
+from tis_ray.store.atomic import parquet_groups
 from tis_ray.store.sides import ROWS, rows_table
 
 READ = pa.schema(
@@ -74,7 +72,7 @@ class ReadPortion:
         keys: list[dict[str, Any]] = []
         lost: list[dict[str, Any]] = []
         records = unseen.watched(lines.records())
-        with _table(self.out / f"read-{number:05d}.parquet", READ) as add:
+        with parquet_groups(self.out / f"read-{number:05d}.parquet", READ) as add:
             rows = _usable(hashed_rows(records, "pool", part.reading), keys, lost)
             while batch := [*islice(rows, TOGETHER)]:
                 add(rows_table(batch, READ))
@@ -94,7 +92,7 @@ class ReadPortion:
         parted: list[list[dict[str, Any]]] = [[] for _ in range(self.partitions)]
         for key in keys:
             parted[partition_of(key["key"], self.partitions)].append(key)
-        with _table(self.out / f"keys-{number:05d}.parquet", KEYS) as add:
+        with parquet_groups(self.out / f"keys-{number:05d}.parquet", KEYS) as add:
             for own in parted:
                 add(pa.Table.from_pylist(own, KEYS))
 
@@ -127,13 +125,3 @@ def _usable(
         keys.append({**key, "key": given or row["content"]})
         left_out = [printable(name) for name in row.pop("left_out", ())]
         yield {**row, "left_out": left_out, "record": record}
-
-
-@contextmanager
-def _table(path: Place, schema: pa.Schema) -> Iterator[Any]:
-    """Yield a function that adds a table to a Parquet file, which is there when the block ends."""
-    with (
-        atomic_path(path) as temporary,
-        pq.ParquetWriter(temporary, schema, compression="zstd") as writer,
-    ):
-        yield writer.write_table

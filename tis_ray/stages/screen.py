@@ -16,6 +16,7 @@ from typing import cast
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tis_ray.config import Config
 from tis_ray.data import RejectReason, Row, format_tulu
@@ -66,6 +67,8 @@ OVERLAPPING = {
 OVERLAPS = schema_of(OVERLAPPING)
 DROPPED = pa.schema([(name, pa.string()) for name in ("id", "reason", "detail")])
 TARGETS: tuple[TargetSide, ...] = ("query", "test")
+_BETWEEN = ("frequencies*.json", "overlaps-*", "equal-*", "runs-*", "shared-*")
+"""Files of the steps between, that nobody needs when the stage is done."""
 _REASONS = {"query": RejectReason.OVERLAPS_QUERY, "test": RejectReason.OVERLAPS_TEST}
 
 
@@ -154,6 +157,9 @@ def screen_pool(context: Context, rows: Mapping[SideName, Artifact]) -> Screen:
                 "dropped": dict(Counter(row["reason"] for row in dropped)),
             },
         )
+        for name in _BETWEEN:
+            for path in listed(artifact.path, name):
+                path.unlink()
     screen = Screen(artifact, frozenset(excluded))
     note = _note(artifact.manifest().details["overlaps"], sum(screen.counts().values()))
     context.log.made("screen", "screen", artifact, reused, note)
@@ -270,10 +276,13 @@ def _excluded(config: Config, pool: Artifact) -> set[str]:
     """Return the ids that the config excludes. Raises InputError for one that no pool row has."""
     excluded = read_ids(config.constraints.exclude, "constraints.exclude")
     if excluded:
-        known = read_tables(pool.path, "rows-*.parquet", ["id"])["id"].to_pylist()
-        if left := excluded - set(known):
+        left = pa.array(sorted(excluded))
+        for shard in range(int(pool.manifest().details["shards"])):
+            ids = read_parquet(pool / f"rows-{shard:05d}.parquet", ["id"])["id"]
+            left = left.filter(pc.invert(pc.is_in(left, ids)))
+        if len(left):
             raise InputError(
-                f"constraints.exclude: {sorted(left)[0]!r} is not the id of a pool row"
+                f"constraints.exclude: {left[0].as_py()!r} is not the id of a pool row"
                 + (f" (nor are {len(left) - 1} more)" if len(left) > 1 else "")
                 + "; check the spelling"
             )

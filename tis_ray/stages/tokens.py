@@ -185,11 +185,13 @@ def read_side(config: Config, name: SideName, source: AnySource | None = None) -
     return artifact
 
 
-def rows_artifact(config: Config, name: SideName, source: AnySource) -> Artifact:
-    """Return where the rows of a source are, or will be."""
+def rows_artifact(
+    config: Config, name: SideName, source: AnySource, digests: Mapping[str, str] | None = None
+) -> Artifact:
+    """Return where the rows of a source are, or will be; `digests` are those of its files, if they are known."""
     inputs = {
         "side": name,
-        "content": content_fingerprint(source, name),
+        "content": content_fingerprint(source, name, digests),
         "shard_rows": config.batch.shard_rows,
     }
     return Artifact(config.artifact_root, "rows", inputs, ROWS_VERSION)

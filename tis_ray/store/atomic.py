@@ -10,7 +10,7 @@ import json
 import os
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -138,6 +138,16 @@ def write_arrow(path: AnyPlace, table: pa.Table) -> None:
     """Write a table as an Arrow (Feather) file, atomically."""
     with atomic_path(path) as temporary, pa.ipc.new_file(temporary, table.schema) as file:
         file.write_table(table.unify_dictionaries())
+
+
+@contextmanager
+def parquet_groups(path: AnyPlace, schema: pa.Schema) -> Iterator[Callable[[pa.Table], None]]:
+    """Yield a function that adds a table to a Parquet file, as a row group; the file is there when the block ends."""
+    with (
+        atomic_path(path) as temporary,
+        pq.ParquetWriter(temporary, schema, compression="zstd") as writer,
+    ):
+        yield writer.write_table
 
 
 def write_parquet(path: AnyPlace, table: pa.Table) -> None:
