@@ -52,10 +52,10 @@ def ray_cluster() -> Iterator[Any]:
     """One small Ray cluster for the whole session; four logical CPUs avoid waiting on two."""
     import ray
 
-    ray.init(
-        address="local",
+    from tis_ray.distributed.starting import start_here
+
+    start_here(
         num_cpus=4,
-        include_dashboard=False,
         object_store_memory=200 * 2**20,
         log_to_driver=False,
         logging_level="warning",

@@ -150,12 +150,12 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
-import ray
+from tis_ray.distributed.starting import start_here
 from tis_ray.stopping import own_signals, stop_at_signals
 
 stop_at_signals(lambda line: print(line, file=sys.stderr, flush=True))
 with own_signals():
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+    start_here(num_cpus=1, log_to_driver=False)
 for process in psutil.Process().children(recursive=True):
     with suppress(psutil.NoSuchProcess):  # some of Ray's helpers live for a moment
         if process.name() in ("raylet", "gcs_server"):

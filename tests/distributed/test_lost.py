@@ -117,8 +117,8 @@ def test_a_training_whose_worker_is_killed_too_often_ends_in_a_line(
 TOO_LARGE = """
 import sys, time
 from pathlib import Path
-import ray
 from tis_ray.distributed import shards
+from tis_ray.distributed.starting import start_here
 from tis_ray.errors import FailedError
 from tests.distributed.test_lost import study
 
@@ -128,7 +128,7 @@ class TooLarge:
         time.sleep(120)
 
 if __name__ == "__main__":
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    start_here(num_cpus=2, log_to_driver=False)
     shards.MAX_RESTARTS = 0
     try:
         shards.map_shards(TooLarge, {}, [0], study(Path(sys.argv[1])), "features less")

@@ -187,7 +187,7 @@ def test_a_process_that_trains_many_cells_stays_as_large_as_it_is(
 KILLED = """
 import sys
 from pathlib import Path
-import ray
+from tis_ray.distributed.starting import start_here
 from tis_ray.distributed.trials import run_trials
 
 def work(size):
@@ -196,7 +196,7 @@ def work(size):
     time.sleep(120)
 
 if __name__ == "__main__":
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    start_here(num_cpus=2, log_to_driver=False)
     errors = run_trials("killed", work, {"one": 2**28}, Path(sys.argv[1]), resources={"CPU": 1}, at_once=1)
     Path(sys.argv[1], "error.txt").write_text(errors["one"])
 """

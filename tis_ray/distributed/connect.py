@@ -19,6 +19,7 @@ from tis_ray.config import Config
 from tis_ray.distributed.growing import grow
 from tis_ray.distributed.head import watch_head
 from tis_ray.distributed.quiet import quiet_ray
+from tis_ray.distributed.starting import start_here
 from tis_ray.errors import InputError
 from tis_ray.stopping import own_signals
 from tis_ray.storage import is_remote
@@ -123,7 +124,7 @@ def _start(address: str | None) -> None:
     options = {"logging_level": logging.WARNING, "log_to_driver": False}
     with quiet_ray(), own_signals():
         if address is None:
-            ray.init(address="local", include_dashboard=False, **options)
+            start_here(**options)
             return
         _join(address, options)
 

@@ -12,6 +12,7 @@ import ray
 from tis_ray.distributed.connect import Cluster
 from tis_ray.distributed.lost import lost_workers
 from tis_ray.distributed.quiet import quiet_ray
+from tis_ray.distributed.starting import start_here
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -42,12 +43,7 @@ def try_ray() -> str:
     running = ray.is_initialized()
     with quiet_ray():
         if not running:
-            ray.init(
-                address="local",
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
+            start_here(log_to_driver=False, logging_level=logging.ERROR)
         try:
             process = ray.get(ray.remote(_process).remote(), timeout=60)
         finally:
