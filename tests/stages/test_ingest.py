@@ -289,7 +289,7 @@ def test_a_study_whose_pool_workers_read_is_the_same(
     orderings = []
     for name in ("here", "workers"):
         study = small_study(tmp_path / name, data__pool={"path": str(folder)}, **changes)
-        tis.select(study)
+        tis.run(study, until="select")
         orderings.append(ordering_bytes(tmp_path / name, "bm25-round_robin"))
         monkeypatch.setattr("tis_ray.stages.ingest.LARGE", 1)
     assert orderings[0] == orderings[1]
