@@ -16,6 +16,7 @@ import pytest
 from rich.console import Console
 
 import tis_ray as tis
+from tests.buckets import BUCKET, s3_server
 from tests.small import ordering_bytes, small_study
 from tis_ray.config import parse_config
 from tis_ray.distributed.connect import Cluster
@@ -24,6 +25,7 @@ from tis_ray.log import RunLog
 from tis_ray.stages.context import Context
 from tis_ray.stages.ingest import ingest, is_large
 from tis_ray.stages.tokens import read_side
+from tis_ray.storage import listed, place
 from tis_ray.store import Artifact
 
 SIZES = (80, 400, 1 << 20)
@@ -44,7 +46,7 @@ def context(folder: Path, pool: Any, **changes: Any) -> Context:
 def contents(artifact: Artifact) -> dict[str, object]:
     """Return the bytes of each file, and the manifest without what it took."""
     files: dict[str, object] = {
-        file.name: file.read_bytes() for file in sorted(artifact.path.glob("*.parquet"))
+        file.name: file.read_bytes() for file in listed(artifact.path, "*.parquet")
     }
     manifest = artifact.manifest()
     return {**files, "rows": manifest.rows, "lost": manifest.quarantined, **manifest.details}
@@ -264,6 +266,26 @@ def test_a_pool_is_large_by_its_bytes(tmp_path: Path, monkeypatch: pytest.Monkey
     assert is_large(source)
     made = context(tmp_path, {"kind": "builtin", "rows": 10**9}).config.data.pool
     assert not is_large(made)
+
+
+def test_a_pool_in_a_bucket_and_artifacts_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = odd_pool(tmp_path / "pool")
+    whole = contents(read_side(context(tmp_path / "whole", {"path": str(folder)}).config, "pool"))
+    monkeypatch.setenv("TIS_RAY_CACHE", str(tmp_path / "copies"))
+    with s3_server():
+        for file in folder.iterdir():
+            (place(f"s3://{BUCKET}/pool") / file.name).write_bytes(file.read_bytes())
+        there = context(
+            tmp_path / "there",
+            {"path": f"s3://{BUCKET}/pool"},
+            artifacts=f"s3://{BUCKET}/artifacts",
+        )
+        artifact = ingest(there, 800, light=True)
+        assert contents(artifact) == whole
+        assert artifact.fingerprint == read_side(there.config, "pool").fingerprint
+        assert not [path.name for path in artifact.path.iterdir() if "reading" in path.name]
 
 
 @pytest.mark.ray

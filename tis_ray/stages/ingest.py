@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -35,8 +34,12 @@ from tis_ray.stages.tokens import rows_artifact
 from tis_ray.storage import Place, remove_folder
 from tis_ray.store import Artifact, read_json, read_npy, read_parquet, write_json, write_parquet
 
+_ON_KEYS: tuple[type[ShardWorker], ...] = (SettleIds, NamesThatMeet)
 LARGE = 256 << 20
 """Bytes of a pool from which workers read it; one process is done with fewer before they have started."""
+SOON_HASHED = 4 << 30
+SOON_KEYED = 4
+"""Bytes whose hashes, and partitions whose ids, one process has before others have started."""
 KEYED_TOGETHER = 32
 """Portions, about, whose keys are settled in one go: a few hundred megabytes of them."""
 
@@ -78,12 +81,15 @@ class Digest:
 def _digests(context: Context, light: bool) -> dict[str, str]:
     """Return the hash of each of the pool's files, by its name; each file is read by one worker."""
     parts = parts_of(context.config.data.pool, "pool")
-    own = {portion.files[0].name: portion.files for portion in portions_of(parts) if portion.files}
+    portions = portions_of(parts)
+    own = {portion.files[0].name: portion.files for portion in portions if portion.files}
     groups = [*own.values()]
     out = context.config.run_dir / "digests"
     remove_folder(out)
     arguments = {"groups": groups, "out": out}
     numbers = range(len(groups))
+    # One process is done with so little before others have started.
+    light = light or sum(portion.size for portion in portions) < SOON_HASHED
     map_shards(Digest, arguments, numbers, context, "pool: hashes of files", light=light)
     found: dict[str, str] = {}
     for number in numbers:
@@ -104,7 +110,7 @@ class _Ingest:
         self.portions = portions_of(self.parts, size)
         self.partitions = -(-len(self.portions) // KEYED_TOGETHER)
         self.shard_rows = context.config.batch.shard_rows
-        self.map = partial(map_shards, study=context, light=light)
+        self.context, self.light = context, light
 
     def run(self) -> None:
         clock = self.artifact.clock()
@@ -151,7 +157,9 @@ class _Ingest:
         """Run a worker over portions (all, if `of` is None) or partitions whose file `done` is not there yet."""
         of = range(len(self.portions)) if of is None else of
         todo = pending(self.scratch, done, 1 + max(of, default=-1))
-        self.map(worker, arguments, sorted({*todo} & {*of}), label=f"pool: {label}")
+        light = self.light or (worker in _ON_KEYS and self.partitions <= SOON_KEYED)
+        wanted = sorted({*todo} & {*of})
+        map_shards(worker, arguments, wanted, self.context, f"pool: {label}", light=light)
 
     def _read(self) -> dict[str, Any]:
         """Read all portions; return the usable rows of each, and the lines of its file before it."""
