@@ -11,7 +11,7 @@ import yaml
 
 from tests.buckets import BUCKET
 from tests.distributed.test_submit import environment
-from tests.hosts import GCS, Machines, cluster_with_bucket
+from tests.hosts import BIN, GCS, Machines, cluster_with_bucket
 from tests.small import small_study
 from tis_ray.data import builtin
 from tis_ray.storage import Place, followed, place
@@ -109,3 +109,37 @@ def test_a_machine_away_from_the_cluster_submits_and_reads(
     assert json.loads(status.stdout)["studies"][0]["state"] == "done"
     explained = machines.tis_ray("away", "explain", "-c", str(run))
     assert explained.returncode == 0, explained.stderr
+
+
+def test_workers_on_other_machines_read_a_pool_in_the_bucket(
+    machines: Machines, config: dict[str, Any], on_one: Place
+) -> None:
+    """As they read a large one."""
+    study = {**config, "name": "parted", "artifacts": f"s3://{BUCKET}/parted"}
+    study["compute"] = {"address": f"{machines.hosts['head'].address}:{GCS}", "actors": 2}
+    program = (
+        "import sys; from tis_ray.stages import ingest; ingest.LARGE = 1; ingest.BYTES = 10_000\n"
+        "sys.argv = ['tis-ray', 'select', '-c', sys.argv[1]]\n"
+        "from tis_ray.cli import main; main()"
+    )
+    words = (str(BIN / "python"), "-c", program, _written(study, "parted"))
+    said = machines.hosts["head"].run(*words, cwd=machines.own, env=machines.env)
+    assert said.returncode == 0, said.stderr
+    assert _ordering(place(config["runs"]) / "parted") == _ordering(on_one)
+    events = (place(config["runs"]) / "parted" / "events.jsonl").read_text().splitlines()
+    reading = [event for event in map(json.loads, events) if event.get("label") == "pool: reading"]
+    assert {*reading[0]["nodes"]} == {"one", "two"}
+
+
+def test_machines_that_do_not_see_a_pool_are_named(machines: Machines) -> None:
+    """What the head has for itself, and what all have."""
+    head = machines.hosts["head"]
+    program = (
+        "import sys, ray; from pathlib import Path\n"
+        "from tis_ray.distributed.preflight import nodes_without\n"
+        "own = Path('pool.jsonl').absolute(); own.write_text('{}')\n"
+        f"ray.init(address='{head.address}:{GCS}', log_to_driver=False)\n"
+        "print(nodes_without([own]), nodes_without([Path('/etc/passwd')]))"
+    )
+    said = head.run(str(BIN / "python"), "-c", program, cwd=machines.own, env=machines.env)
+    assert said.stdout == "['one', 'two'] []\n", said.stderr

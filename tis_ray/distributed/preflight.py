@@ -12,7 +12,7 @@ import importlib.metadata
 import platform
 import shutil
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,9 +60,7 @@ Answer = dict[str, Any]
 
 def check_nodes(config: Config, models: Iterable[ModelConfig]) -> None:
     """Raise InputError, with a line for each node that could not do its work, where there are several machines."""
-    nodes = [node for node in ray.nodes() if node["Alive"] and _works(node["Resources"])]
-    here = ray.get_runtime_context().get_node_id()
-    others = [node for node in nodes if node["NodeID"] != here]
+    others = _others()
     if not others:
         return
     roots = {str(config.artifact_root): config.artifact_root, str(config.run_dir): config.run_dir}
@@ -85,6 +83,44 @@ def check_nodes(config: Config, models: Iterable[ModelConfig]) -> None:
         raise InputError("\n".join(problems))
 
 
+def nodes_without(files: Sequence[Path]) -> list[str]:
+    """Return the names of the nodes that have not these files as this machine has them, or do not answer."""
+    names = [str(file.absolute()) for file in files]
+    task, asked = ray.remote(_sizes), {}
+    for node in _others():
+        asked[_there(task, node).remote(names)] = node
+    if not asked:
+        return []
+    done, without = ray.wait([*asked], num_returns=len(asked), timeout=SECONDS)
+    ours = _sizes(names)
+    for reference in done:
+        try:
+            same = ray.get(reference, timeout=1) == ours
+        except (RayError, GetTimeoutError):
+            same = False
+        if not same:
+            without.append(reference)
+    return sorted(_name(asked[reference]) for reference in without)
+
+
+def _sizes(names: Sequence[str]) -> list[int | None]:
+    """Return the sizes of files, None for one that is not there (runs on a node)."""
+    return [Path(name).stat().st_size if Path(name).is_file() else None for name in names]
+
+
+def _others() -> list[dict[str, Any]]:
+    """Return the nodes that work, but this machine's."""
+    nodes = [node for node in ray.nodes() if node["Alive"] and _works(node["Resources"])]
+    here = ray.get_runtime_context().get_node_id()
+    return [node for node in nodes if node["NodeID"] != here]
+
+
+def _there(task: Any, node: Mapping[str, Any]) -> Any:
+    """Return a task that runs on a node and on no other."""
+    strategy = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+    return task.options(num_cpus=0, max_retries=0, scheduling_strategy=strategy)
+
+
 def _works(resources: Mapping[str, float]) -> bool:
     return resources.get("CPU", 0) > 0 or resources.get("GPU", 0) > 0
 
@@ -94,9 +130,7 @@ def _asked(question: Question, nodes: list[dict[str, Any]]) -> list[str]:
     ours = answer(question, "")
     task, asked = ray.remote(answer), {}
     for node in nodes:
-        there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        there_only = task.options(num_cpus=0, max_retries=0, scheduling_strategy=there)  # type: ignore[attr-defined]
-        asked[there_only.remote(question, node["NodeID"])] = node
+        asked[_there(task, node).remote(question, node["NodeID"])] = node
     done, late = ray.wait([*asked], num_returns=len(asked), timeout=SECONDS)
     problems = []
     for reference in done:

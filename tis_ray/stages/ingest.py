@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from tis_ray.data.files import RowFile, short_names
 from tis_ray.data.portions import BYTES, portions_of
 from tis_ray.data.reading import Unseen
 from tis_ray.data.sources import file_digests, parts_of, too_small
+from tis_ray.distributed.preflight import nodes_without
 from tis_ray.distributed.shards import ShardFacts, ShardWorker, map_shards, pending
 from tis_ray.errors import InputError
 from tis_ray.log import peak_mb
@@ -37,6 +39,8 @@ from tis_ray.store import Artifact, read_json, read_npy, read_parquet, write_jso
 _ON_KEYS: tuple[type[ShardWorker], ...] = (SettleIds, NamesThatMeet)
 LARGE = 256 << 20
 """Bytes of a pool from which workers read it; one process is done with fewer before they have started."""
+LOOKED_FOR = 100
+"""Files, about, that nodes are asked for."""
 SOON_HASHED = 4 << 30
 SOON_KEYED = 4
 """Bytes whose hashes, and partitions whose ids, one process has before others have started."""
@@ -51,8 +55,15 @@ def is_large(source: AnySource) -> bool:
     return sum(portion.size for portion in portions_of(parts_of(source, "pool"))) > LARGE
 
 
-def ingest(context: Context, size: int = BYTES, light: bool = False) -> Artifact:
-    """Return the rows of the pool, which workers read in portions of about `size` bytes.
+def nodes_without_pool(source: AnySource) -> list[str]:
+    """Return the names of the nodes that do not see a pool on this machine's disks as this machine does."""
+    files = [file.path for part in parts_of(source, "pool") for file in part.files]
+    here = [path for path in files if isinstance(path, Path)]
+    return nodes_without(here[:: max(1, len(here) // LOOKED_FOR)]) if here else []
+
+
+def ingest(context: Context, size: int | None = None, light: bool = False) -> Artifact:
+    """Return the rows of the pool, which workers read in portions of about `size` bytes (BYTES).
 
     light: few portions are read in this process. Errors are those of `tis_ray.stages.tokens.read_side`.
     """
@@ -60,7 +71,7 @@ def ingest(context: Context, size: int = BYTES, light: bool = False) -> Artifact
     digests = _digests(context, light)
     artifact = rows_artifact(config, "pool", config.data.pool, digests)
     if not artifact.complete:
-        _Ingest(context, artifact, config.data.pool, size, light).run()
+        _Ingest(context, artifact, config.data.pool, size or BYTES, light).run()
     return artifact
 
 

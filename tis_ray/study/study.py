@@ -25,7 +25,7 @@ from tis_ray.stages.cell_evaluation import check_evaluation
 from tis_ray.stages.cells import CellPlan, plan_cells, sweep
 from tis_ray.stages.context import Context
 from tis_ray.stages.feature_recipe import reading_model
-from tis_ray.stages.ingest import ingest, is_large
+from tis_ray.stages.ingest import ingest, is_large, nodes_without_pool
 from tis_ray.stages.ordering_artifact import StudyOrdering
 from tis_ray.stages.quantile_cells import plan_quantiles
 from tis_ray.stages.rank_pool import order_all, order_draws
@@ -71,14 +71,17 @@ def checked_rows(config: Config, log: RunLog, trained: bool = True) -> Rows:
 
 
 def with_pool(context: Context, rows: Rows) -> Rows:
-    """Return the rows of a study with those of its pool, which workers read if it is large.
+    """Return the rows of a study with those of its pool, which workers read if it is large and all nodes see it.
 
     Errors are those of `checked_rows`.
     """
     if "pool" in rows:
         return rows
     config, log = context.config, context.log
-    pool: Rows = {"pool": ingest(context)}
+    if blind := nodes_without_pool(config.data.pool):
+        said = f"data.pool: node {blind[0]} does not see its files, so that this process reads it alone"
+        log.say((f"{said}; give a folder that all nodes see, or a bucket", "yellow"))
+    pool: Rows = {"pool": read_side(config, "pool") if blind else ingest(context)}
     check_encoding(config, pool, models_of(config), log)
     return {**pool, **rows}
 
