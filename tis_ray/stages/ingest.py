@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -231,12 +232,14 @@ class _Ingest:
             sample = Drawn(frozenset(portions), each.sample, each.sample_seed)
             arguments = {"rows": rows, "sample": sample, "number": number}
             self._step(f"lowest-{number}-{{:05d}}.npy", LowestHashes, arguments, "sample", portions)
-            files = {k: self.scratch / f"lowest-{number}-{k:05d}.npy" for k in portions}
-            sample, counts = drawn(sample, {k: read_npy(file) for k, file in files.items()})
+            sample, counts = drawn(sample, partial(self._lowest, number))
             rows = replace(rows, samples=[*rows.samples, sample])
             kept = kept.copy()
             kept[[*counts]] = [*counts.values()]
         return rows, kept
+
+    def _lowest(self, number: int, portion: int) -> np.ndarray:
+        return read_npy(self.scratch / f"lowest-{number}-{portion:05d}.npy")
 
     def _facts(self) -> RowFacts:
         facts = RowFacts()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -134,22 +134,26 @@ class LowestHashes:
         return {"rows": len(hashes), "seconds": time.monotonic() - start}
 
 
-def drawn(sample: Drawn, lowest: Mapping[int, np.ndarray]) -> tuple[Drawn, dict[int, int]]:
-    """Return a sample of the portions whose lowest hashes are given, and how many rows it keeps of each."""
+def drawn(sample: Drawn, lowest: Callable[[int], np.ndarray]) -> tuple[Drawn, dict[int, int]]:
+    """Return the sample, drawn, and how many rows it keeps of each of its portions.
+
+    lowest: reads the lowest hashes of a portion; no more than the sample's own are held.
+    """
     best = np.empty(0, np.uint64)
-    for hashes in lowest.values():
-        best = np.concatenate([best, hashes])
+    for portion in sample.portions:
+        best = np.concatenate([best, lowest(portion)])
         if len(best) > sample.rows:
             best = np.partition(best, sample.rows - 1)[: sample.rows]
     if len(best) < sample.rows:
-        return sample, {portion: len(hashes) for portion, hashes in lowest.items()}
+        return sample, {portion: len(lowest(portion)) for portion in sample.portions}
     bound = best.max()
     left = sample.rows - int((best < bound).sum())
     last, counts = {}, {}
-    for portion in sorted(lowest):
-        last[portion] = min(left, int((lowest[portion] == bound).sum()))
+    for portion in sorted(sample.portions):
+        hashes = lowest(portion)
+        last[portion] = min(left, int((hashes == bound).sum()))
         left -= last[portion]
-        counts[portion] = int((lowest[portion] < bound).sum()) + last[portion]
+        counts[portion] = int((hashes < bound).sum()) + last[portion]
     return replace(sample, bound=int(bound), last=last), counts
 
 
