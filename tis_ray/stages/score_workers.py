@@ -68,7 +68,7 @@ class ScoreStored(_Writer):
     def __init__(self, query: FeatureSet, pool: FeatureSet, out: Place, stride: int = 1) -> None:
         super().__init__(out, stride)
         self.pool, self.queries = pool, _query_side(query)
-        self.count = sum(len(query.rows("query", s)) for s in range(query.shards["query"]))
+        self.count = query.count("query")
         self.write_queries(_query_rows(query))
 
     def __call__(self, shard: int) -> ShardFacts:
@@ -99,7 +99,7 @@ class ScoreStreamed(_Writer):
         self.reader, self.wanted = RowReader(recipe, sides), wanted
         self.representation = recipe.build()
         self.queries = _query_side(query)
-        self.count = sum(len(query.rows("query", s)) for s in range(query.shards["query"]))
+        self.count = query.count("query")
         self.write_queries(_query_rows(query))
 
     def __call__(self, shard: int) -> ShardFacts:
@@ -219,7 +219,7 @@ def _query_side(query: FeatureSet) -> QuerySide:
 
 
 def _query_rows(query: FeatureSet) -> np.ndarray:
-    return np.concatenate([query.rows("query", shard) for shard in range(query.shards["query"])])
+    return query.runs["query"].rows()
 
 
 def _scored(queries: QuerySide, count: int, values_ECK: np.ndarray) -> Scored:
@@ -233,7 +233,7 @@ def _wanted_rows(reader: RowReader, shard: int, wanted: np.ndarray | None) -> li
     if wanted is None:
         return reader.rows("pool", shard)
     numbers = reader.sides["pool"].token_facts(shard)["row"].to_numpy()
-    return reader.rows("pool", shard, np.flatnonzero(np.isin(numbers, wanted)).tolist())
+    return reader.rows("pool", shard, np.flatnonzero(np.isin(numbers, wanted)))
 
 
 def _lost(rows: list[TableRow], unusable: dict[int, str], role: str) -> list[QuarantinedRow]:

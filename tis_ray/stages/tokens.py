@@ -266,7 +266,8 @@ def _as_given(row: TableRow) -> Row:
 def _with_tokens(row: TableRow, encoded: EncodedRow) -> TableRow:
     fact = {name: row[name] for name in ("row", "id", "source", "content")}
     tokens = count_response_tokens(encoded.labels)
-    return {**fact, **encoded.encoded(), "response_tokens": tokens}
+    lengths = {"response_tokens": tokens, "tokens": len(encoded.input_ids)}
+    return {**fact, **encoded.encoded(), **lengths}
 
 
 def prompt_and_label(row: TableRow, tokenizer: Any, template: Template) -> tuple[str, str]:
