@@ -233,29 +233,48 @@ def _cpu() -> float:
 
 @contextmanager
 def _inside() -> Iterator[None]:
-    """Let the workers of all stages but the selectors' run in this process, without counting their time."""
-    import tis_ray.study.study  # noqa: F401  # whose stages all have the function by name
-    from tis_ray.distributed import shards
+    """Let all workers be in this process, without a cluster, and do not count their time."""
+    from tis_ray import select
+    from tis_ray.distributed import connect, shards
+    from tis_ray.selectors import Ordering
+    from tis_ray.stages import rank_pool
+    from tis_ray.study import study as _  # noqa: F401  # whose stages all have the function by name
 
-    in_group = shards.map_shards
+    in_actors = shards.map_shards
 
-    def here(
+    def in_turn(
         worker_class: Any, arguments: Any, todo: Any, study: Any, label: str, **options: Any
     ) -> Any:
-        global _workers
-        before = _cpu()
-        built = worker_class(**pickle.loads(pickle.dumps(arguments)))
-        facts = [built(shard) for shard in todo]
-        _workers += _cpu() - before
-        totals = {"rows": 0, "seconds": 0.0, "cut": 0, "peak_mb": 0.0, "nodes": {}}
-        for each in facts:
-            shards._add(totals, each)
+        totals = shards.Totals(rows=0, seconds=0.0, cut=0, peak_mb=0.0, nodes={})
+        with _uncounted():
+            worker = worker_class(**pickle.loads(pickle.dumps(arguments)))
+            for shard in todo:
+                shards._add(totals, worker(shard))
         return totals
 
+    class Held:
+        def __init__(self, refs: Any) -> None:
+            self.refs = refs
+
+        def select(self, selector: Any, budget: int, **params: Any) -> Ordering:
+            with _uncounted():
+                scores_MN = np.concatenate([np.load(ref.path) for ref in self.refs], axis=1)
+                return select(scores_MN, selector=selector.name, budget=budget, **params)
+
     for module in [*sys.modules.values()]:
-        if getattr(module, "map_shards", None) is in_group:
-            module.map_shards = here
+        if getattr(module, "map_shards", None) is in_actors:
+            module.map_shards = in_turn  # type: ignore[attr-defined]
+    rank_pool.hold_scores = lambda refs, actors: nullcontext(Held(refs))  # type: ignore[assignment]
+    connect.connect = lambda config: connect.Cluster(1, 0, 1, 0, actors=1)  # type: ignore[assignment]
     yield
+
+
+@contextmanager
+def _uncounted() -> Iterator[None]:
+    global _workers
+    before = _cpu()
+    yield
+    _workers += _cpu() - before
 
 
 def _peak_mb() -> float:

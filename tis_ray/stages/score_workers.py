@@ -50,14 +50,18 @@ class _Writer:
                 self.out / f"lost-{shard:05d}.parquet", pa.Table.from_pylist(lost, QUARANTINE)
             )
         if scored.noise_ME is not None:
-            noise = scored.noise_ME.astype(np.float64)
-            sums = np.stack([noise.sum(axis=1), np.square(noise).sum(axis=1)])
-            write_npy(self.out / f"noise-{shard:05d}.npy", sums)
-            sampled = rows_N % self.stride == 0
-            sample = np.stack([scored.scores_ME[:, sampled], scored.noise_ME[:, sampled]])
-            write_npy(self.out / f"sample-{shard:05d}.npy", sample)
+            write_npy(self.out / f"noise-{shard:05d}.npy", self._noise(rows_N, scored))
         write_npy(self.out / f"scores-{shard:05d}.npy", scored.scores_ME)
         return len(rows_N)
+
+    def _noise(self, rows_N: np.ndarray, scored: Scored) -> np.ndarray:
+        """Return (2, M, 1 + s) float64: the noise's sums and sums of squares, then s columns of scores and noise."""
+        assert scored.noise_ME is not None
+        noise = scored.noise_ME.astype(np.float64)
+        sums = np.stack([noise.sum(axis=1), np.square(noise).sum(axis=1)])
+        sampled = rows_N % self.stride == 0
+        sample = np.stack([scored.scores_ME[:, sampled], scored.noise_ME[:, sampled]])
+        return np.concatenate([sums[:, :, None], sample], axis=2)
 
 
 class ScoreStored(_Writer):
