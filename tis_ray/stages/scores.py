@@ -2,8 +2,9 @@
 
 `scores-00000.npy` is (M, n_s) float32; its columns are the usable pool rows of a token shard, in
 pool order, and `rows-00000.parquet` says which they are, with what was measured on the way (losses,
-norms), `noise-00000.npy` how far sketches are off. `columns.npy` maps all columns to row numbers of the pool, `queries.npy` the rows of the
-matrix to row numbers of the query set. `certificate.json` says how far the scores are from exact.
+norms); `noise-00000.npy`, of sketches, how far they are off. `columns.npy` maps all columns to row
+numbers of the pool, `queries.npy` the rows of the matrix to row numbers of the query set.
+`certificate.json` says how far the scores are from exact.
 
 Four ways lead here: from stored features, from features that are used once and dropped (`stream`),
 from whole gradients without a projection (`exact`), and from texts (BM25).
