@@ -25,6 +25,7 @@ BENCHMARKS = {
         "LESS without a warm-up, at an adapter, with estimated moments: what is chosen",
     ),
     "n": ("gpu", "LESS on a GPU beside its floors; --out DIR keeps the figures"),
+    "o": ("growth", "what the driver of a study does for each row: CPU by stage, memory, files"),
     "r": ("ingest", "reading a pool by one and two workers against one reader"),
 }
 

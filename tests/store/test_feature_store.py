@@ -10,7 +10,6 @@ import pytest
 from tis_ray.errors import InputError
 from tis_ray.store.feature_store import (
     DamagedShardError,
-    FeaturePlace,
     FeatureShard,
     FeatureStore,
     require_same_space,
@@ -82,11 +81,24 @@ def test_a_shard_of_no_rows_is_kept(tmp_path):
 def test_rows_are_found_wherever_they_lie(tmp_path):
     store = FeatureStore(tmp_path, SPACE)
     files = [store.write("pool", shard(numbers), "float16") for numbers in ([5, 6], [7])]
-    assert store.places("pool") == {
-        key(5): FeaturePlace(files[0], 0),
-        key(6): FeaturePlace(files[0], 1),
-        key(7): FeaturePlace(files[1], 0),
-    }
+    found = store.keys("pool")
+    owners, positions = found.places([key(7), key(5), key(8), key(6)])
+    named = [found.files[owner] if owner >= 0 else None for owner in owners]
+    assert named == [files[1], files[0], None, files[0]]
+    assert positions.tolist() == [0, 0, -1, 1]
+
+
+def test_of_rows_that_lie_in_two_files_the_place_in_the_last_is_taken(tmp_path):
+    store = FeatureStore(tmp_path, SPACE)
+    for numbers in ([5, 6], [7, 6], [6]):
+        store.write("pool", shard(numbers), "float16")
+    found = store.keys("pool")
+    last = max(found.files.index(file) for file in found.files if _holds(store, file, key(6)))
+    assert found.places([key(6)])[0].tolist() == [last]
+
+
+def _holds(store, file, name):
+    return name in store.read("pool", file).keys
 
 
 def test_every_changed_byte_is_detected_and_the_file_put_aside(tmp_path):
@@ -106,7 +118,7 @@ def test_a_file_cut_short_is_detected_and_no_row_is_found_in_it(tmp_path):
     store = FeatureStore(tmp_path, SPACE)
     path = store.path / "pool" / store.write("pool", shard([1, 2]), "float16")
     path.write_bytes(path.read_bytes()[:20])
-    assert store.places("pool") == {}
+    assert store.keys("pool").places([key(1)])[0].tolist() == [-1]
     assert store.files("pool") == {}
 
 

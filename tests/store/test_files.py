@@ -12,13 +12,13 @@ from tis_ray.errors import InputError
 from tis_ray.store import (
     append_line,
     find_json,
+    footer_of,
     read_json,
     read_lines,
     read_npy,
     read_parquet,
     read_tables,
     read_text,
-    rows_in,
     write_json,
     write_npy,
     write_parquet,
@@ -55,9 +55,17 @@ def test_tables_are_read_by_the_order_of_their_names(tmp_path: Path) -> None:
     for shard in (1, 0):
         table = pa.table({"row": [shard, shard + 10], "id": ["a", "b"]})
         write_parquet(tmp_path / f"rows-{shard:05d}.parquet", table)
-    assert sum(rows_in(path) for path in tmp_path.glob("rows-*.parquet")) == 4
     found = read_tables(tmp_path, "rows-*.parquet", ["row"])
     assert found.to_pydict() == {"row": [0, 10, 1, 11]}
+
+
+def test_a_footer_tells_rows_and_what_was_noted(tmp_path: Path) -> None:
+    table = pa.table({"row": [1, 2, 3]})
+    write_parquet(tmp_path / "plain.parquet", table)
+    write_parquet(tmp_path / "noted.parquet", table.replace_schema_metadata({"counts": "x"}))
+    assert footer_of(tmp_path / "plain.parquet")[0] == 3
+    assert b"counts" not in footer_of(tmp_path / "plain.parquet")[1]
+    assert footer_of(tmp_path / "noted.parquet")[1][b"counts"] == b"x"
 
 
 @pytest.mark.parametrize(("read", "name"), READERS)

@@ -3,7 +3,8 @@
 The rows of the data set are shard numbers, not examples. Each actor reads its shard from the
 artifact before, computes, and writes one file by rename. So the content of a file depends on its
 shard alone (not on actors, blocks or order), a shard is the unit of resume, nothing large passes
-through the object store, and a lost actor costs the shards it was working on.
+through the object store, and a lost actor costs the shards it was working on. Of many shards a task
+has several (`tis_ray.distributed.groups`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from threading import Event
-from typing import Any, NotRequired, Protocol, TypedDict
+from typing import Any, Protocol, TypedDict
 
 import numpy as np
 import ray
@@ -28,6 +29,7 @@ from tis_ray.background import in_background
 from tis_ray.batches.out_of_memory import seen
 from tis_ray.batches.threads import cpu_threads
 from tis_ray.distributed.connect import Cluster
+from tis_ray.distributed.groups import GroupWork, ShardFacts, groups_of
 from tis_ray.distributed.lost import MAX_RESTARTS, lost_workers
 from tis_ray.distributed.metrics import StageMetrics
 from tis_ray.errors import InputError
@@ -35,15 +37,11 @@ from tis_ray.log import Activity, RunLog, peak_mb
 from tis_ray.storage import Place, pace, remove_folder
 from tis_ray.store import read_json, write_json
 
+__all__ = ["ShardFacts", "ShardWorker", "Totals", "map_shards", "pending"]
+
 FEW_SHARDS = 16
-
-
-class ShardFacts(TypedDict):
-    """What one shard came to. cut: texts that were too long and were cut, where that is counted."""
-
-    rows: int
-    seconds: float
-    cut: NotRequired[int]
+DONE = "done"
+"""Folder of the notes which shards of a group are done, beside the counts of rows."""
 
 
 class Totals(TypedDict):
@@ -72,9 +70,9 @@ class ClusterAndLog(Protocol):
 
 
 class _Actor:
-    """Adapts a ShardWorker to `map_batches`: one shard a batch.
+    """Adapts a ShardWorker to `map_batches`: one group of shards a batch.
 
-    The worker is built with the first shard: of what an actor's constructor raises, Ray keeps the text
+    The worker is built with the first group: of what an actor's constructor raises, Ray keeps the text
     alone, and one that is killed in it is not started again.
     """
 
@@ -91,22 +89,28 @@ class _Actor:
         self.worker: ShardWorker | None = None
         self.metrics = metrics
         self.counts = counts / f"{uuid.uuid4().hex}.json"
+        self.group = GroupWork(counts / DONE, self._shard)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[Any]]:
         with in_background(self._count):
             if self.worker is None:
                 self.worker = self.build()
                 self.metrics.started()
-            facts = [self.worker(int(shard)) for shard in batch["shard"]]
-        for fact in facts:
-            self.metrics.finished(fact["rows"], fact["seconds"])
+            facts = self.group([int(shard) for shard in batch["shards"][0]])
         return {
-            "rows": [fact["rows"] for fact in facts],
-            "seconds": [fact["seconds"] for fact in facts],
-            "cut": [fact.get("cut", 0) for fact in facts],
-            "peak_mb": [peak_mb()] * len(facts),
-            "node": [socket.gethostname()] * len(facts),
+            "shards": [len(facts)],
+            "rows": [sum(fact["rows"] for fact in facts)],
+            "seconds": [sum(fact["seconds"] for fact in facts)],
+            "cut": [sum(fact.get("cut", 0) for fact in facts)],
+            "peak_mb": [peak_mb()],
+            "node": [socket.gethostname()],
         }
+
+    def _shard(self, shard: int) -> ShardFacts:
+        assert self.worker is not None
+        facts = self.worker(shard)
+        self.metrics.finished(facts["rows"], facts["seconds"])
+        return facts
 
     def _count(self, stop: Event) -> None:
         """Leave the number of rows that this process has seen, once a second, for whoever shows it."""
@@ -133,7 +137,8 @@ def map_shards(
 
     `arguments` must be picklable. An exception in a worker ends the run with that exception, and a
     worker that keeps dying with FailedError.
-    `light` work on few shards is done in this process: it ends before an actor would have started.
+    `light` work on few shards is done in this process: it ends before an actor would have started. On
+    many it is done in few tasks.
     rows, passes: how many rows there are in all and how often a model sees each, to show how far it is.
     """
     totals = Totals(rows=0, seconds=0.0, cut=0, peak_mb=0.0, nodes={})
@@ -150,8 +155,9 @@ def map_shards(
                 advance(1)
         totals["peak_mb"] = peak_mb()
         return totals
-    size = min(study.cluster.actors, len(shards))
-    most = min(max(size, study.cluster.most_actors), len(shards))
+    groups = groups_of(shards, study.cluster.actors, light)
+    size = min(study.cluster.actors, len(groups))
+    most = min(max(size, study.cluster.most_actors), len(groups))
     resources = dict(study.cluster.actor_resources)
     if not gpu:
         resources.pop("num_gpus", None)
@@ -170,7 +176,7 @@ def map_shards(
 
     with lost_workers(label), _settings_of_ray_data():
         numbers = ray.data.from_items(
-            [{"shard": shard} for shard in shards], override_num_blocks=len(shards)
+            [{"shards": group} for group in groups], override_num_blocks=len(groups)
         )
         with warnings.catch_warnings():
             # Ray 2.64 takes `max_restarts` away, and 2.60 has nothing in its place.
@@ -199,15 +205,15 @@ def map_shards(
             for row in results.iter_rows():
                 _add(totals, row)
                 totals["peak_mb"] = max(totals["peak_mb"], row["peak_mb"])
-                totals["nodes"][row["node"]] = totals["nodes"].get(row["node"], 0) + 1
-                work.advance()
+                totals["nodes"][row["node"]] = totals["nodes"].get(row["node"], 0) + row["shards"]
+                work.advance(row["shards"])
                 metrics.left(len(shards) - work.done)
     study.log.event("shards", label=label, rows=totals["rows"], nodes=totals["nodes"])
     remove_folder(counts)
     return totals
 
 
-def _add(totals: Totals, facts: ShardFacts) -> None:
+def _add(totals: Totals, facts: ShardFacts | Mapping[str, Any]) -> None:
     totals["rows"] += facts["rows"]
     totals["seconds"] += facts["seconds"]
     totals["cut"] += facts.get("cut", 0)

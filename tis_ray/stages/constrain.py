@@ -14,8 +14,6 @@ from functools import cached_property
 from typing import Protocol
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from tis_ray.config import Config
 from tis_ray.errors import InputError
@@ -53,10 +51,10 @@ class Constrainer:
             **settings,
         }
 
-    @cached_property
+    @property
     def rows(self) -> np.ndarray:
         """(N,) the usable pool rows, ascending."""
-        return self._facts[0]
+        return self.pool.usable_rows.rows_N
 
     def fill(
         self,
@@ -74,12 +72,11 @@ class Constrainer:
             rows = ranked(length)
             rows = np.concatenate([self.included, rows[~np.isin(rows, self.included)]])
             spacing = self._spacing(rows, features)
-            places = np.searchsorted(self.rows, rows)
-            _, codes_N, names, sizes_N = self._facts
+            facts = self.pool.usable_rows
             filled = fill_budgets(
                 self.config.budget,
-                [names[code] for code in codes_N[places].tolist()],
-                sizes_N[places].tolist(),
+                facts.sources_of(rows),
+                self._sizes[facts.places(rows)].tolist(),
                 self.limits,
                 unit=self.config.budget_unit,
                 forced=len(self.included),
@@ -99,33 +96,27 @@ class Constrainer:
     def _first_length(self, candidates: int) -> int:
         most = max(self.config.budget)
         if self.config.budget_unit == "tokens":
-            most = math.ceil(1.2 * most / float(self._facts[3].mean())) + 1
+            most = math.ceil(1.2 * most / float(self._sizes.mean())) + 1
         return min(most, candidates)
 
     @cached_property
-    def _facts(self) -> tuple[np.ndarray, np.ndarray, list[str], np.ndarray]:
-        """Rows, codes of their sources, names of the codes, and sizes in the budget's unit."""
-        rows, sizes, sources = [], [], []
+    def _sizes(self) -> np.ndarray:
+        """Return the sizes of the usable rows in the budget's unit."""
+        facts = self.pool.usable_rows
         in_tokens = self.config.budget_unit == "tokens"
-        for shard in range(self.pool.shards):
-            columns = ["row", "source", *(["input_ids"] if in_tokens else [])]
-            table = self.pool.token_table(shard, columns)
-            rows.append(table["row"].to_numpy())
-            sources.append(table["source"].combine_chunks())
-            if in_tokens:
-                sizes.append(pc.list_value_length(table["input_ids"]).to_numpy())
-            else:
-                sizes.append(np.ones(table.num_rows, np.int32))
-        coded = pa.chunked_array(sources, pa.string()).combine_chunks().dictionary_encode()
-        names: list[str] = coded.dictionary.to_pylist()
-        return np.concatenate(rows), coded.indices.to_numpy(), names, np.concatenate(sizes)
+        return facts.tokens_N if in_tokens else np.ones(len(facts), np.int32)
 
     def _check_sources(self) -> None:
         for field in ("cap", "quota"):
             for name in getattr(self.limits, field):
                 if name == EVERY_OTHER and field == "cap":
                     continue
-                known_name(name, self._facts[2], f"constraints.{field}", "a source of the pool")
+                known_name(
+                    name,
+                    self.pool.usable_rows.sources,
+                    f"constraints.{field}",
+                    "a source of the pool",
+                )
 
     def _included(self) -> np.ndarray:
         """Return the rows that must be in, in pool order."""

@@ -1,9 +1,8 @@
 """The features stage: Ray Data streams shards of pool and query set through actors that hold the model.
 
 Features live in a store (`tis_ray.store.feature_store`), by the content of their rows. What is made here
-is the view of one study on it, a `features-*` artifact: for each side and shard of tokens,
-`<side>-00000.parquet` says in which file of the store a row's feature lies, and what had no feature
-is in `quarantine.parquet`. Only rows that the store lacks are computed, one shard of tokens at a
+is the view of one study on it, a `features-*` artifact: `<side>.parquet` says in which files of the
+store the features of the side's rows lie, and what had no feature is in `quarantine.parquet`. Only rows that the store lacks are computed, one shard of tokens at a
 time; a shard is the unit of work and of resume.
 """
 
@@ -11,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -23,20 +21,14 @@ from tis_ray.models.loading import load_tokenizer
 from tis_ray.stages.context import Context
 from tis_ray.stages.feature_recipe import Recipe
 from tis_ray.stages.tokens import prompt_and_label
+from tis_ray.stages.view import View
 from tis_ray.store import Artifact, TableRow, fingerprint, write_parquet
-from tis_ray.store.feature_store import (
-    DamagedShardError,
-    FeaturePlace,
-    FeatureShard,
-    FeatureStore,
-    rows_digest,
-)
+from tis_ray.store.feature_store import FeatureShard, FeatureStore
 from tis_ray.store.feature_views import FeatureSet
 from tis_ray.store.sides import QUARANTINE, Side, row_dicts
 
-VERSION = 1
-"""Of the view; what a feature is, is the space's to say."""
-INDEX = pa.schema([("row", pa.int64()), ("file", pa.string()), ("position", pa.int32())])
+VERSION = 2
+"""Of the view; what a feature is, is the space's to say. 2: one file a side."""
 
 
 def featurize(
@@ -54,7 +46,7 @@ def featurize(
     root = context.root
     store = FeatureStore(root, recipe.space)
     label = label or f"features {recipe.name}"
-    views = {role: _View(store, role, side, wanted) for role, side in sides.items()}
+    views = {role: View(store, role, side, wanted) for role, side in sides.items()}
     inputs = {
         "store": store.fingerprint,
         **{role: side.tokens.fingerprint for role, side in sides.items()},
@@ -76,7 +68,7 @@ def featurize(
             for shard, positions in views[role].missing()
         }
         total = sum(view.count for view in views.values())
-        lacking = sum(len(positions) for positions in missing.values())
+        lacking = sum(view.lacking for view in views.values())
         if lacking < total:
             note = f"{total - lacking} of {total} rows were already in the store"
         arguments = {"recipe": recipe, "sides": sides, "store": store, "missing": missing}
@@ -133,83 +125,6 @@ def _work_number(role: str, shard: int) -> int:
     return -1 - shard if role == "query" else shard
 
 
-class _View:
-    """One side's rows and where their features lie, shard by shard."""
-
-    def __init__(
-        self, store: FeatureStore, role: str, side: Side, wanted: np.ndarray | None
-    ) -> None:
-        self.store, self.role, self.side = store, role, side
-        self.wanted = wanted if role == "pool" else None
-        self.count = 0
-        self.lost: list[QuarantinedRow] = []
-
-    def missing(self) -> Iterator[tuple[int, list[int]]]:
-        """Yield each shard with rows that the store lacks, and their positions in it."""
-        for shard, (positions, _, places) in enumerate(self._shards()):
-            self.count += len(positions)
-            lacking = [
-                int(position)
-                for position, place in zip(positions, places, strict=True)
-                if place is None
-            ]
-            if lacking:
-                yield shard, lacking
-
-    def write(self, artifact: Artifact) -> list[str]:
-        """Write the index of every shard; return the names of the files it points to."""
-        files: dict[str, dict[int, str]] = {}
-        for shard, (positions, table, places) in enumerate(self._shards()):
-            columns = table.select(["row", "id"]).to_pydict()
-            index: dict[str, list[int | str]] = {"row": [], "file": [], "position": []}
-            for position, place in zip(positions.tolist(), places, strict=True):
-                if place is None:
-                    raise DamagedShardError(
-                        f"{self.store.path}: a shard disappeared while it was read"
-                    )
-                if place.file not in files:
-                    files[place.file] = self.store.unusable(self.role, place.file)
-                row = columns["row"][position]
-                reason = files[place.file].get(place.position)
-                if reason is not None:
-                    self.lost.append(
-                        QuarantinedRow(
-                            side=self.role,
-                            file="",
-                            line=str(row),
-                            id=columns["id"][position],
-                            reason=reason,
-                            detail="",
-                        )
-                    )
-                    continue
-                for name, value in zip(index, (row, *place), strict=True):
-                    index[name].append(value)
-            write_parquet(
-                artifact / f"{self.role}-{shard:05d}.parquet", pa.table(index, schema=INDEX)
-            )
-        return sorted(files)
-
-    def _shards(self) -> Iterator[tuple[np.ndarray, pa.Table, list[FeaturePlace | None]]]:
-        """Yield, for each shard, the positions of its wanted rows, its tokens, and their places."""
-        files, everything = self.store.files(self.role), None
-        for shard in range(self.side.shards):
-            table = self.side.token_facts(shard)
-            positions = np.arange(table.num_rows)
-            if self.wanted is not None:
-                positions = np.flatnonzero(np.isin(table["row"].to_numpy(), self.wanted))
-            keys = table["content"].take(positions).to_pylist()
-            file = files.get(rows_digest(keys))
-            places: list[FeaturePlace | None] = []
-            if file is not None:
-                places = [FeaturePlace(file, i) for i in range(len(keys))]
-            elif keys:
-                # Rows that were in another shard once; needed when a pool grew or was reordered.
-                everything = self.store.places(self.role) if everything is None else everything
-                places = [everything.get(key) for key in keys]
-            yield positions, table, places
-
-
 class Featurise:
     """Holds a representation; turns the missing rows of one shard into one file of the store."""
 
@@ -218,7 +133,7 @@ class Featurise:
         recipe: Recipe,
         sides: dict[str, Side],
         store: FeatureStore,
-        missing: dict[int, list[int]],
+        missing: dict[int, np.ndarray | None],
     ) -> None:
         logging.getLogger("transformers").setLevel(logging.ERROR)
         self.store, self.missing = store, missing
@@ -260,10 +175,12 @@ class RowReader:
         )
         self.tokenizer = load_tokenizer(recipe.of.model) if self.needs_text else None
 
-    def rows(self, role: str, shard: int, positions: list[int] | None = None) -> list[TableRow]:
+    def rows(self, role: str, shard: int, positions: np.ndarray | None = None) -> list[TableRow]:
         """Return the token rows at these positions of a shard (None: all), joined with their text."""
         table = self.sides[role].token_table(shard)
-        rows: list[TableRow] = (table if positions is None else table.take(positions)).to_pylist()
+        rows: list[TableRow] = (
+            table if positions is None else table.take(pa.array(positions))
+        ).to_pylist()
         if self.needs_text:
             path = self.sides[role].rows / f"rows-{shard:05d}.parquet"
             texts = {row["row"]: row for row in row_dicts(path)}

@@ -27,13 +27,12 @@ def plan_quantiles(
 ) -> list[CellPlan]:
     """Return a cell for each representation that has scores, quantile and seed."""
     config = context.config
-    facts = (pool.token_facts(shard)["row"].to_numpy() for shard in range(pool.shards))
-    rows_N = np.concatenate(list(facts))
+    facts = pool.usable_rows
     cells = []
     for scored in represented:
         if scored.scores is None:
             continue
-        places_N = np.searchsorted(rows_N, _whole_order(scored.name, scored.scores, context))
+        places_N = facts.places(_whole_order(scored.name, scored.scores, context))
         slices = quantile_slices(len(places_N), settings.bins, settings.rows, settings.focus)
         cells += [
             CellPlan(scored.name, BASELINE, settings.rows, seed, places_N[part], quantile=quantile)

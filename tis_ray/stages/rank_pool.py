@@ -269,11 +269,9 @@ class _Orderer:
 
     @cached_property
     def _candidate_lengths(self) -> np.ndarray:
-        counts: dict[int, int] = {}
-        for table in self.pool.token_tables():
-            part = table.select(["row", "response_tokens"]).to_pydict()
-            counts.update(zip(part["row"], part["response_tokens"], strict=True))
-        return np.array([counts[row] for row in self.columns_N.tolist()])
+        facts = self.pool.usable_rows
+        lengths_N: np.ndarray = facts.responses_N[facts.places(self.columns_N)].astype(np.int64)
+        return lengths_N
 
     def _named(self, rows: np.ndarray, ranked: Ordering) -> pa.Table:
         """Return the ordering's table: pool rows with score, query, ids and sources."""

@@ -91,7 +91,7 @@ class Representer:
         if not scored:
             return represented
         # The sample shows what the cascade loses; the method does without it.
-        candidates = _row_numbers(sides["pool"]) if usable is None else usable
+        candidates = sides["pool"].usable_rows.rows_N if usable is None else usable
         facts = self._cascade_facts(cascade, recipe, kept, candidates, sides)
         return replace(represented, cascade=facts)
 
@@ -170,9 +170,4 @@ class Representer:
         """Return the pool rows that the fine-tuned model can use as well, if that is another one."""
         if sides["pool"] is self.sides["pool"]:
             return None
-        return _row_numbers(self.sides["pool"])
-
-
-def _row_numbers(side: Side) -> np.ndarray:
-    parts = [side.token_facts(shard)["row"].to_numpy() for shard in range(side.shards)]
-    return np.concatenate(parts)
+        return self.sides["pool"].usable_rows.rows_N

@@ -50,14 +50,18 @@ class _Writer:
                 self.out / f"lost-{shard:05d}.parquet", pa.Table.from_pylist(lost, QUARANTINE)
             )
         if scored.noise_ME is not None:
-            noise = scored.noise_ME.astype(np.float64)
-            sums = np.stack([noise.sum(axis=1), np.square(noise).sum(axis=1)])
-            write_npy(self.out / f"noise-{shard:05d}.npy", sums)
-            sampled = rows_N % self.stride == 0
-            sample = np.stack([scored.scores_ME[:, sampled], scored.noise_ME[:, sampled]])
-            write_npy(self.out / f"sample-{shard:05d}.npy", sample)
+            write_npy(self.out / f"noise-{shard:05d}.npy", self._noise(rows_N, scored))
         write_npy(self.out / f"scores-{shard:05d}.npy", scored.scores_ME)
         return len(rows_N)
+
+    def _noise(self, rows_N: np.ndarray, scored: Scored) -> np.ndarray:
+        """Return (2, M, 1 + s) float64: the noise's sums and sums of squares, then s columns of scores and noise."""
+        assert scored.noise_ME is not None
+        noise = scored.noise_ME.astype(np.float64)
+        sums = np.stack([noise.sum(axis=1), np.square(noise).sum(axis=1)])
+        sampled = rows_N % self.stride == 0
+        sample = np.stack([scored.scores_ME[:, sampled], scored.noise_ME[:, sampled]])
+        return np.concatenate([sums[:, :, None], sample], axis=2)
 
 
 class ScoreStored(_Writer):
@@ -68,7 +72,7 @@ class ScoreStored(_Writer):
     def __init__(self, query: FeatureSet, pool: FeatureSet, out: Place, stride: int = 1) -> None:
         super().__init__(out, stride)
         self.pool, self.queries = pool, _query_side(query)
-        self.count = sum(len(query.rows("query", s)) for s in range(query.shards["query"]))
+        self.count = query.count("query")
         self.write_queries(_query_rows(query))
 
     def __call__(self, shard: int) -> ShardFacts:
@@ -99,7 +103,7 @@ class ScoreStreamed(_Writer):
         self.reader, self.wanted = RowReader(recipe, sides), wanted
         self.representation = recipe.build()
         self.queries = _query_side(query)
-        self.count = sum(len(query.rows("query", s)) for s in range(query.shards["query"]))
+        self.count = query.count("query")
         self.write_queries(_query_rows(query))
 
     def __call__(self, shard: int) -> ShardFacts:
@@ -219,7 +223,7 @@ def _query_side(query: FeatureSet) -> QuerySide:
 
 
 def _query_rows(query: FeatureSet) -> np.ndarray:
-    return np.concatenate([query.rows("query", shard) for shard in range(query.shards["query"])])
+    return query.runs["query"].rows()
 
 
 def _scored(queries: QuerySide, count: int, values_ECK: np.ndarray) -> Scored:
@@ -233,7 +237,7 @@ def _wanted_rows(reader: RowReader, shard: int, wanted: np.ndarray | None) -> li
     if wanted is None:
         return reader.rows("pool", shard)
     numbers = reader.sides["pool"].token_facts(shard)["row"].to_numpy()
-    return reader.rows("pool", shard, np.flatnonzero(np.isin(numbers, wanted)).tolist())
+    return reader.rows("pool", shard, np.flatnonzero(np.isin(numbers, wanted)))
 
 
 def _lost(rows: list[TableRow], unusable: dict[int, str], role: str) -> list[QuarantinedRow]:

@@ -2,8 +2,9 @@
 
 `scores-00000.npy` is (M, n_s) float32; its columns are the usable pool rows of a token shard, in
 pool order, and `rows-00000.parquet` says which they are, with what was measured on the way (losses,
-norms). `columns.npy` maps all columns to row numbers of the pool, `queries.npy` the rows of the
-matrix to row numbers of the query set. `certificate.json` says how far the scores are from exact.
+norms); `noise-00000.npy`, of sketches, how far they are off. `columns.npy` maps all columns to row
+numbers of the pool, `queries.npy` the rows of the matrix to row numbers of the query set.
+`certificate.json` says how far the scores are from exact.
 
 Four ways lead here: from stored features, from features that are used once and dropped (`stream`),
 from whole gradients without a projection (`exact`), and from texts (BM25).
@@ -33,7 +34,6 @@ from tis_ray.store import (
     read_json,
     read_npy,
     read_parquet,
-    rows_in,
     write_json,
     write_npy,
     write_parquet,
@@ -161,11 +161,12 @@ def score_folders(pool: Place, query: Place, out: Place) -> Place:
     shards = ours.shards["pool"]
     for shard in range(shards):
         worker(shard)
-    write_npy(out / "columns.npy", np.concatenate([_rows(out, shard) for shard in range(shards)]))
-    write_json(out / "certificate.json", _certificate(out, ScoreStored.KIND))
+    columns_N = np.concatenate([_rows(out, shard) for shard in range(shards)])
+    write_npy(out / "columns.npy", columns_N)
+    write_json(out / "certificate.json", _certificate(out, ScoreStored.KIND, len(columns_N)))
     parts = [read_npy(out / f"scores-{shard:05d}.npy", mapped=True) for shard in range(shards)]
     ends: tuple[tuple[FeatureSet, Literal["pool", "query"], np.ndarray], ...] = (
-        (ours, "pool", read_npy(out / "columns.npy")),
+        (ours, "pool", columns_N),
         (theirs, "query", read_npy(out / "queries.npy")),
     )
     for features, side, rows in ends:
@@ -221,7 +222,7 @@ def _score(name: str, inputs: Mapping[str, object], way: _Way, context: Context)
         write_parquet(artifact / "quarantine.parquet", lost)
         write_npy(artifact / "columns.npy", columns_N)
         kind = way.worker.KIND or way.kind
-        write_json(artifact / "certificate.json", _certificate(artifact.path, kind))
+        write_json(artifact / "certificate.json", _certificate(artifact.path, kind, len(columns_N)))
         artifact.commit(
             rows=len(columns_N),
             quarantined=lost.num_rows,
@@ -265,15 +266,16 @@ def read_certificate(scores: Artifact) -> RecordedCertificate:
     return recorded
 
 
-def _certificate(folder: Place, kind: str) -> dict[str, object]:
+def _certificate(folder: Place, kind: str, columns: int) -> dict[str, object]:
+    """Return how far the scores of so many columns are from exact, by the noise that the workers measured."""
     noises = [read_npy(path) for path in listed(folder, "noise-*.npy")]
     if not noises:
         return {"projection": False, "kind": kind}
-    sums_M, squares_M = np.sum(noises, axis=0)
-    count = sum(rows_in(path) for path in listed(folder, "rows-*.parquet"))
-    samples = [read_npy(path) for path in listed(folder, "sample-*.npy")]
-    scores_Ms, noise_Ms = np.concatenate(samples, axis=2)
-    measured = certificate(scores_Ms, sums_M, squares_M, count, SHARES, noise_Ms=noise_Ms)
+    sums_M, squares_M = np.sum([noise[:, :, 0] for noise in noises], axis=0)
+    scores_Ms, noise_Ms = np.concatenate(
+        [noise[:, :, 1:].astype(np.float32) for noise in noises], axis=2
+    )
+    measured = certificate(scores_Ms, sums_M, squares_M, columns, SHARES, noise_Ms=noise_Ms)
     return {"projection": True, "kind": kind, **measured.to_dict()}
 
 

@@ -75,7 +75,7 @@ def measure_subsets(
     context: Context,
 ) -> list[RepresentationDistances]:
     """Return the distances of each representation's subsets and of random's, as plain data."""
-    rows_N = np.concatenate([pool.token_facts(s)["row"].to_numpy() for s in range(pool.shards)])
+    rows_N = pool.usable_rows.rows_N
     distances: list[RepresentationDistances] = []
     for scored in represented:
         if scored.scores is None:

@@ -8,6 +8,7 @@ whose labels are all cut off is quarantined here). `row` is a row's number in it
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -41,15 +42,13 @@ from tis_ray.settings import AnySource, ModelConfig
 from tis_ray.stages.context import Context
 from tis_ray.stages.row_facts import RowFacts
 from tis_ray.stages.side_report import side_lines
-from tis_ray.storage import Place, place
+from tis_ray.storage import Place, listed, place
 from tis_ray.store import (
     Artifact,
     TableRow,
     fingerprint,
-    read_json,
-    read_tables,
-    rows_in,
-    write_json,
+    footer_of,
+    read_parquet,
     write_parquet,
 )
 from tis_ray.store.sides import (
@@ -63,8 +62,10 @@ from tis_ray.store.sides import (
 
 ROWS_VERSION = 2
 """Of `rows-*`."""
-TOKENS_VERSION = 4
-"""Of `tokens-*`; 4: the manifest says how many rows each shard kept."""
+TOKENS_VERSION = 5
+"""Of `tokens-*`; 4: the manifest says how many rows each shard kept; 5: a row has its number of tokens."""
+_COUNTS = b"counts"
+"""In the metadata of a shard of tokens: what the encoding came to."""
 
 
 def prepare_side(
@@ -111,19 +112,19 @@ def prepare_side(
         }
         with clock.marked():
             facts = map_shards(Tokenise, arguments, todo, context, f"tokens {label}", light=True)
-        lost = read_tables(tokens.path, "quarantine-*.parquet")
-        kept = [rows_in(tokens / f"tokens-{shard:05d}.parquet") for shard in range(shards)]
+        encoded = [_encoded(tokens, shard) for shard in range(shards)]
+        lost = _lost(tokens)
         write_parquet(tokens / "quarantine.parquet", lost)
         tokens.commit(
-            rows=sum(kept),
+            rows=sum(kept for kept, _ in encoded),
             quarantined=lost.num_rows,
             seconds=clock.seconds,
             peak_mb=facts["peak_mb"],
             details={
                 "shards": shards,
-                "kept": kept,
+                "kept": [kept for kept, _ in encoded],
                 "reasons": dict(Counter(lost["reason"].to_pylist()).most_common()),
-                **_counts(tokens, shards).to_json(),
+                **sum((counts for _, counts in encoded), TokenCounts()).to_json(),
             },
         )
     manifest = tokens.manifest()
@@ -150,10 +151,16 @@ def prepare_side(
     return side
 
 
-def _counts(tokens: Artifact, shards: int) -> TokenCounts:
-    """Return what the encoding of all shards came to."""
-    files = (tokens / f"counts-{shard:05d}.json" for shard in range(shards))
-    return sum((TokenCounts.from_json(read_json(file)) for file in files), TokenCounts())
+def _encoded(tokens: Artifact, shard: int) -> tuple[int, TokenCounts]:
+    """Return how many rows of a shard were kept, and what its encoding came to; the rows are not read."""
+    rows, metadata = footer_of(tokens / f"tokens-{shard:05d}.parquet")
+    return rows, TokenCounts.from_json(json.loads(metadata[_COUNTS]))
+
+
+def _lost(tokens: Artifact) -> pa.Table:
+    """Return the rows of all shards that cannot be used; a shard without any has no such file."""
+    files = listed(tokens.path, "quarantine-*.parquet")
+    return pa.concat_tables([QUARANTINE.empty_table(), *map(read_parquet, files)])
 
 
 def read_side(config: Config, name: SideName, source: AnySource | None = None) -> Artifact:
@@ -221,7 +228,7 @@ class Tokenise:
         return cls(rows, rows, side, config.model, data.template, data.max_length)
 
     def __call__(self, shard: int) -> ShardFacts:
-        """Encode one shard; write its quarantine, its counts and, last, its tokens."""
+        """Encode one shard; write what is quarantined, if anything, and last its tokens."""
         start = time.monotonic()
         kept, lost, counts = [], [], TokenCounts()
         for row in row_dicts(self.rows / f"rows-{shard:05d}.parquet"):
@@ -243,11 +250,12 @@ class Tokenise:
                 "id": row["id"],
             }
             lost.append({**place, "reason": str(reason), "detail": detail})
-        write_parquet(
-            self.out / f"quarantine-{shard:05d}.parquet", pa.Table.from_pylist(lost, QUARANTINE)
-        )
-        write_json(self.out / f"counts-{shard:05d}.json", counts.to_json())
-        write_parquet(self.out / f"tokens-{shard:05d}.parquet", pa.Table.from_pylist(kept, TOKENS))
+        if lost:
+            table = pa.Table.from_pylist(lost, QUARANTINE)
+            write_parquet(self.out / f"quarantine-{shard:05d}.parquet", table)
+        metadata = {_COUNTS: json.dumps(counts.to_json()).encode()}
+        table = pa.Table.from_pylist(kept, TOKENS).replace_schema_metadata(metadata)
+        write_parquet(self.out / f"tokens-{shard:05d}.parquet", table)
         return {"rows": len(kept), "seconds": time.monotonic() - start}
 
     def stored(self, row: TableRow) -> TableRow | None:
@@ -269,7 +277,8 @@ def _as_given(row: TableRow) -> Row:
 def _with_tokens(row: TableRow, encoded: EncodedRow) -> TableRow:
     fact = {name: row[name] for name in ("row", "id", "source", "content")}
     tokens = count_response_tokens(encoded.labels)
-    return {**fact, **encoded.encoded(), "response_tokens": tokens}
+    lengths = {"response_tokens": tokens, "tokens": len(encoded.input_ids)}
+    return {**fact, **encoded.encoded(), **lengths}
 
 
 def prompt_and_label(row: TableRow, tokenizer: Any, template: Template) -> tuple[str, str]:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from hashlib import blake2b
 
 import numpy as np
 import pyarrow as pa
 import torch.distributed as dist
 
 from tis_ray.batches import Example
+from tis_ray.stages.random_rows import lowest_rows
 from tis_ray.storage import Place, pace
 from tis_ray.store import file_digest, find_json, read_parquet, write_json, write_parquet
 from tis_ray.store.sides import TOKENS, Side
@@ -54,14 +54,11 @@ def sample_rows(pool: Side, size: int, seed: int) -> np.ndarray:
 
     Both follow from a hash of the rows' ids, so the order of the pool file does not matter.
     """
-    ids = [name for table in pool.token_tables() for name in table["id"].to_pylist()]
-    return in_order_of_hashes(ids, seed)[:size]
 
+    def ids() -> Iterator[pa.Table]:
+        return (pool.token_table(shard, ["id"]) for shard in range(pool.shards))
 
-def in_order_of_hashes(ids: Sequence[str], seed: int) -> np.ndarray:
-    """Return the places of ids in a random order that follows from each id and the seed alone."""
-    keys = [blake2b(f"{seed}|{name}".encode(), digest_size=8).digest() for name in ids]
-    return np.array(sorted(range(len(ids)), key=lambda i: keys[i]))
+    return lowest_rows(ids, pool.usable, size, seed)[0]
 
 
 def take_examples(pool: Side, positions: np.ndarray) -> pa.Table:

@@ -6,6 +6,7 @@ them: excluding rows, or changing others, trains nothing anew.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,8 +16,9 @@ from tis_ray.data import RejectReason
 from tis_ray.representations import Warmup
 from tis_ray.settings import ModelConfig
 from tis_ray.stages.context import Context
+from tis_ray.stages.random_rows import lowest_rows
 from tis_ray.stages.tokens import Tokenise
-from tis_ray.stages.training_rows import in_order_of_hashes, take_examples
+from tis_ray.stages.training_rows import take_examples
 from tis_ray.store import TableRow, fingerprint, read_parquet
 from tis_ray.store.sides import TOKENS, Side, row_dicts
 
@@ -53,14 +55,17 @@ def warmup_sample(warmup: Warmup, context: Context, model: ModelConfig, pool: Si
     """Return the share of the pool that a warm-up is trained on; `model` is whose tokens `pool` has."""
     excluded = _excluded(context, model, pool)
     columns = ["id", "content"]
-    facts = [pool.token_facts(shard).select(columns) for shard in range(pool.shards)]
-    known = pa.concat_tables([*facts, excluded.select(columns)]).to_pydict()
-    total = len(known["id"])
-    size = min(total, max(warmup.min_rows, round(warmup.share * total)))
-    places = in_order_of_hashes(known["id"], warmup.seed)[:size]
+
+    def known() -> Iterator[pa.Table]:
+        yield from (pool.token_table(shard, columns) for shard in range(pool.shards))
+        yield excluded.select(columns)
+
+    total = pool.usable + excluded.num_rows
+    size = max(warmup.min_rows, round(warmup.share * total))
+    places, rows = lowest_rows(known, total, size, warmup.seed)
     tokens = pool.tokens
     encoding = {k: v for k, v in tokens.inputs.items() if k not in ("rows", "dropped")}
-    named = [encoding, tokens.version, [known["content"][place] for place in places.tolist()]]
+    named = [encoding, tokens.version, rows["content"].to_pylist()]
     return Sample(pool, excluded, places, fingerprint(named))
 
 

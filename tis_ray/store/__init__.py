@@ -20,6 +20,7 @@ from tis_ray.store.files import (
     append_line,
     end_of,
     find_json,
+    footer_of,
     read_ids,
     read_json,
     read_lines,
@@ -27,7 +28,6 @@ from tis_ray.store.files import (
     read_parquet,
     read_tables,
     read_text,
-    rows_in,
 )
 from tis_ray.store.fingerprint import canonical_json, file_digest, fingerprint, folder_digest
 
@@ -44,6 +44,7 @@ __all__ = [
     "find_json",
     "fingerprint",
     "folder_digest",
+    "footer_of",
     "read_ids",
     "read_json",
     "read_lines",
@@ -52,7 +53,6 @@ __all__ = [
     "read_parquet",
     "read_tables",
     "read_text",
-    "rows_in",
     "write_arrow",
     "write_bytes",
     "write_csv",

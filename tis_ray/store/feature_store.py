@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
-from typing import NamedTuple, TypedDict
+from typing import TypedDict
 
 import numpy as np
 import safetensors.numpy
@@ -55,11 +55,29 @@ class FeatureShard:
     columns: dict[str, np.ndarray] = field(default_factory=dict)
 
 
-class FeaturePlace(NamedTuple):
-    """Where a row's feature lies: a file of the store and the row's position in it."""
+@dataclass(frozen=True)
+class StoredKeys:
+    """The keys of all rows of one side of a store, sorted, and where their features lie.
 
-    file: str
-    position: int
+    keys_S: 16 bytes each. owners_S: the file of each, as its place in `files`. positions_S: where in it.
+    """
+
+    files: list[str]
+    keys_S: np.ndarray
+    owners_S: np.ndarray
+    positions_S: np.ndarray
+
+    def places(self, keys: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Return file and position of each of these keys; -1 for those that the store lacks."""
+        if not len(self.keys_S):
+            return np.full(len(keys), -1), np.full(len(keys), -1)
+        wanted_n = _packed(keys)
+        found_n = np.maximum(np.searchsorted(self.keys_S, wanted_n, side="right") - 1, 0)
+        there_n = self.keys_S[found_n] == wanted_n
+        return (
+            np.where(there_n, self.owners_S[found_n], -1),
+            np.where(there_n, self.positions_S[found_n], -1),
+        )
 
 
 class _ShardFacts(TypedDict):
@@ -99,7 +117,7 @@ class FeatureStore:
         tensors["values"] = encoded.data
         if encoded.scales is not None:
             tensors["scales"] = encoded.scales
-        keys = np.frombuffer(bytes.fromhex("".join(shard.keys)), np.uint8).reshape(-1, 16)
+        keys = _packed(shard.keys).view(np.uint8).reshape(-1, 16)
         # One metadata entry: with several, their order in the file would be arbitrary.
         facts = {"dtype": dtype, "unusable": {str(i): r for i, r in shard.unusable.items()}}
         content = safetensors.numpy.save(
@@ -144,18 +162,25 @@ class FeatureStore:
         paths = listed((self.path / side), f"*{SUFFIX}")
         return {path.name.partition("-")[0]: path.name for path in paths}
 
-    def places(self, side: str) -> dict[str, FeaturePlace]:
-        """Return where each row of every shard lies, by row key. Reads the keys, not the values."""
-        places: dict[str, FeaturePlace] = {}
+    def keys(self, side: str) -> StoredKeys:
+        """Return where each row of every shard lies. Reads the keys, not the values."""
+        files: list[str] = []
+        parts: list[np.ndarray] = [np.zeros(0, "S16")]
         for file in self.files(side).values():
             try:
                 with safe_open(local_file(self.path / side / file), framework="np") as shard:
-                    keys = _hex_keys(shard.get_tensor("keys"))
+                    keys_E16 = np.ascontiguousarray(shard.get_tensor("keys"))
             except (SafetensorError, OSError):
                 self._put_aside(self.path / side / file)
                 continue  # its rows are missing now, and will be computed again
-            places |= {key: FeaturePlace(file, position) for position, key in enumerate(keys)}
-        return places
+            files.append(file)
+            parts.append(keys_E16.view("S16").reshape(-1))
+        sizes = [len(part) for part in parts[1:]]
+        owners = np.repeat(np.arange(len(files)), sizes)
+        positions = np.concatenate([np.zeros(0, np.int64), *map(np.arange, sizes)])
+        keys = np.concatenate(parts)
+        order = np.argsort(keys, kind="stable")  # of equal ones the last is found
+        return StoredKeys(files, keys[order], owners[order], positions[order])
 
     def unusable(self, side: str, file: str) -> dict[int, str]:
         """Return the positions of a shard's rows that have no feature, and why."""
@@ -221,6 +246,11 @@ def _leaves(value: object, path: str = "") -> dict[str, object]:
 def _short(value: object) -> str:
     text = value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _packed(keys: Sequence[str]) -> np.ndarray:
+    """Return keys of 32 hexadecimal digits as 16 bytes each."""
+    return np.frombuffer(bytes.fromhex("".join(keys)), "S16")
 
 
 def _hex_keys(keys_E16: np.ndarray) -> list[str]:

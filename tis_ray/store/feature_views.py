@@ -1,22 +1,21 @@
 """One study's view of a feature store: which file of the store holds the feature of which row.
 
-A `features-*` artifact has, for each side and shard of tokens, `<side>-00000.parquet` with row, file
-of the store, and position in it.
+A `features-*` artifact has `<side>.parquet` for each side: runs of rows (`tis_ray.store.feature_runs`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
 
 import numpy as np
-import pyarrow as pa
 
 from tis_ray.errors import InputError
 from tis_ray.storage import Place, followed
 from tis_ray.store.artifact import Artifact, read_manifest
+from tis_ray.store.feature_runs import Runs
 from tis_ray.store.feature_store import FeatureStore
-from tis_ray.store.files import read_parquet
 
 
 @dataclass(frozen=True)
@@ -34,9 +33,14 @@ class FeatureSet:
     has_halves: bool
     shards: dict[str, int]
 
-    def index(self, side: str, shard: int) -> pa.Table:
-        """Read where the features of a shard's rows lie: row, file, position."""
-        return read_parquet(self.artifact / f"{side}-{shard:05d}.parquet")
+    @cached_property
+    def runs(self) -> dict[str, Runs]:
+        """Where the features of each side lie; read once."""
+        return {side: Runs.read(self.artifact / f"{side}.parquet") for side in self.shards}
+
+    def __getstate__(self) -> dict[str, object]:
+        """Leave what was read here behind: a worker reads what it needs itself."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
 
     def size(self, side: str) -> int:
         """Return how many bytes of files hold a side's features."""
@@ -45,7 +49,11 @@ class FeatureSet:
 
     def rows(self, side: str, shard: int) -> np.ndarray:
         """Return the row numbers of a shard's features."""
-        return _integers(self.index(side, shard)["row"])
+        return self.runs[side].of(shard).rows()
+
+    def count(self, side: str) -> int:
+        """Return how many rows of a side have features."""
+        return int(self.runs[side].count_R.sum())
 
     def read(
         self, side: str, shard: int, places: np.ndarray | None = None
@@ -55,14 +63,15 @@ class FeatureSet:
         places: rows of the shard, by their place in `rows`; None means all. Raises
         DamagedShardError if a file of the store was changed.
         """
-        index = self.index(side, shard)
-        files, positions = index["file"].to_pylist(), _integers(index["position"])
+        runs = self.runs[side].of(shard)
+        owners, positions = runs.owners(), runs.positions()
         if places is not None:
-            files, positions = [files[place] for place in places.tolist()], positions[places]
-        if not files:
+            owners, positions = owners[places], positions[places]
+        if not len(owners):
             return np.zeros((0, len(self.weights_C), 1), np.float32), {}
         members = {
-            file: np.flatnonzero([f == file for f in files]) for file in dict.fromkeys(files)
+            runs.files[owner]: np.flatnonzero(owners == owner)
+            for owner in dict.fromkeys(owners.tolist())
         }
         order = np.argsort(np.concatenate(list(members.values())), kind="stable")
         shards = [self.store.read(side, file, positions[mine]) for file, mine in members.items()]
@@ -84,8 +93,8 @@ class SideFeatures:
 
     def __init__(self, features: FeatureSet, side: str) -> None:
         self.features, self.side = features, side
-        shards = range(features.shards[side])
-        self.starts = np.cumsum([0, *(len(features.rows(side, shard)) for shard in shards)])
+        counts = features.runs[side].counts(features.shards[side])
+        self.starts = np.concatenate([[0], np.cumsum(counts)])
 
     def __len__(self) -> int:
         return int(self.starts[-1])
@@ -112,11 +121,6 @@ class SideFeatures:
             order.append(mine)
         joined: np.ndarray = np.concatenate(parts)[np.argsort(np.concatenate(order))]
         return joined
-
-
-def _integers(column: pa.ChunkedArray) -> np.ndarray:
-    """Return a short column; Arrow's own conversion imports pandas, half of what `explain` takes."""
-    return np.array(column.to_pylist(), np.int64)
 
 
 def combine(values_ECK: np.ndarray, weights_C: np.ndarray) -> np.ndarray:

@@ -101,10 +101,10 @@ def read_tables(folder: Place, pattern: str, columns: Sequence[str] | None = Non
     return pa.concat_tables(read_parquet(path, columns) for path in listed(folder, pattern))
 
 
-def rows_in(path: AnyPlace) -> int:
-    """Return the number of rows of a table; reads none of them."""
+def footer_of(path: AnyPlace) -> tuple[int, dict[bytes, bytes]]:
+    """Return the number of rows of a table, and what was noted with it; reads none of them."""
     with _readable(path), open_parquet(place(path)) as file:
-        return int(file.metadata.num_rows)
+        return int(file.metadata.num_rows), dict(file.schema_arrow.metadata or {})
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from tis_ray.storage import Place
 from tis_ray.store.artifact import Artifact
 from tis_ray.store.columns import Column, schema_of
 from tis_ray.store.files import TableRow, read_parquet
+from tis_ray.store.usable_rows import COLUMNS, UsableRows
 
 MESSAGE = pa.struct(
     [
@@ -57,8 +58,10 @@ TOKENS = pa.schema(
         ("labels", pa.list_(pa.int32())),
         ("response_tokens", pa.int32()),
         ("content", pa.string()),
+        ("tokens", pa.int32()),
     ]
 )
+"""Usable rows as they are trained on: `tokens` counts `input_ids`, `response_tokens` those that are learnt."""
 QUARANTINED = {
     "side": Column(pa.string(), "`pool`, `query` or `test`"),
     "file": Column(pa.string(), "the file that the row stands in, its path within the source"),
@@ -107,6 +110,15 @@ class Side:
     def starts(self) -> np.ndarray:
         """Number of usable rows before each shard and, last, of all."""
         return np.cumsum([0, *self.tokens.manifest().details["kept"]])
+
+    @cached_property
+    def usable_rows(self) -> UsableRows:
+        """Source and lengths of every usable row; read once."""
+        return UsableRows.of(self.token_table(shard, COLUMNS) for shard in range(self.shards))
+
+    def __getstate__(self) -> dict[str, object]:
+        """Leave what was read here behind: a worker reads what it needs itself."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
 
     def shards_of(self, rows: np.ndarray) -> dict[int, np.ndarray]:
         """Return the shards that hold some of these rows, by their numbers, and which places in `rows` those have."""

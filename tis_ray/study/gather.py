@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
-import pyarrow.compute as pc
 
 from tis_ray.analysis import Method
 from tis_ray.analysis.agreement import pairwise_agreement
@@ -37,6 +36,7 @@ from tis_ray.stages.screen import Screen
 from tis_ray.store import read_parquet
 from tis_ray.store.feature_views import FeatureSet
 from tis_ray.store.sides import Side
+from tis_ray.store.usable_rows import UsableRows
 from tis_ray.study.labels import legend_of
 from tis_ray.study.texts import graded_answers, side_texts
 
@@ -61,23 +61,19 @@ def study_record(study: Study, command: str) -> StudyRecord:
     features = next((r.pool_features for r in study.represented if r.pool_features), None)
     # Of a selector that draws, one seed's subset stands for the others.
     orderings = [o for o in study.orderings if o.seed in (None, config.seed[0])]
-    sources = np.concatenate(
-        [table["source"].to_numpy(zero_copy_only=False) for table in pool.token_tables()]
-    )
-    rows_N = np.concatenate([table["row"].to_numpy() for table in pool.token_tables()])
-    composition = {POOL: dict(Counter(sources.tolist()))}
-    lengths_N, responses_N = _lengths(pool)
+    facts = pool.usable_rows
+    composition = {POOL: facts.counts()}
     lengths = {
-        POOL: length_facts(lengths_N, responses_N),
-        QUERIES: length_facts(*_lengths(query)),
+        POOL: length_facts(facts.tokens_N, facts.responses_N),
+        QUERIES: length_facts(query.usable_rows.tokens_N, query.usable_rows.responses_N),
     }
     for ordering in orderings:
         table = ordering.table()
         for budget, filled in ordering.filled().items():
             part = Part(method=_method(ordering), budget=budget)
             composition[part] = dict(Counter(table["source"].to_pylist()[: filled.rows]))
-            places = np.searchsorted(rows_N, table["index"].to_numpy()[: filled.rows])
-            lengths[part] = length_facts(lengths_N[places], responses_N[places])
+            places = facts.places(table["index"].to_numpy()[: filled.rows])
+            lengths[part] = length_facts(facts.tokens_N[places], facts.responses_N[places])
     return StudyRecord(
         name=config.name,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -90,11 +86,9 @@ def study_record(study: Study, command: str) -> StudyRecord:
         texts=_selected_texts(orderings, pool, query),
         answers=graded_answers(cells, study.test),
         agreement=pairwise_agreement(
-            {_method(o): o.table()["index"].to_numpy() for o in orderings}, len(rows_N)
+            {_method(o): o.table()["index"].to_numpy() for o in orderings}, len(facts)
         ),
-        map=_map(features, orderings, dict(zip(rows_N.tolist(), sources.tolist(), strict=True)))
-        if features
-        else None,
+        map=_map(features, orderings, facts) if features else None,
         certificates=_certificates(study.represented),
         distances=distances,
         composition=composition,
@@ -164,15 +158,6 @@ def _selected_texts(orderings: Sequence[StudyOrdering], pool: Side, query: Side)
     }
 
 
-def _lengths(side: Side) -> tuple[np.ndarray, np.ndarray]:
-    """Return the tokens of each usable row, and those of its response."""
-    tokens, responses = [], []
-    for table in side.token_tables():
-        tokens.append(pc.list_value_length(table["input_ids"]).to_numpy())
-        responses.append(table["response_tokens"].to_numpy())
-    return np.concatenate(tokens), np.concatenate(responses)
-
-
 def _method(ordering: StudyOrdering) -> Method:
     return Method(ordering.representation, ordering.selector)
 
@@ -222,27 +207,21 @@ def _without_feature(represented: Represented) -> list[QuarantinedRow]:
     return rows
 
 
-def _map(
-    features: FeatureSet, orderings: list[StudyOrdering], source_of: dict[int, str]
-) -> PoolMap:
+def _map(features: FeatureSet, orderings: list[StudyOrdering], facts: UsableRows) -> PoolMap:
     """Place pool and queries in the plane of the features' two principal components."""
     chosen = {_method(o): o.table()["index"].to_pylist() for o in orderings}
-    keep_always = {row for rows in chosen.values() for row in rows}
-    total = sum(len(features.rows("pool", s)) for s in range(features.shards["pool"]))
-    stride = max(1, total // MAP_ROWS)
+    keep_always = np.array([row for rows in chosen.values() for row in rows], np.int64)
+    stride = max(1, features.count("pool") // MAP_ROWS)
     rows, parts, seen = [], [], 0
     heaviest = int(np.argmax(features.weights_C))  # one checkpoint is enough for a picture
     for shard in range(features.shards["pool"]):
         numbers = features.rows("pool", shard)
-        kept = [
-            i
-            for i, row in enumerate(numbers)
-            if (seen + i) % stride == 0 or int(row) in keep_always
-        ]
+        on_the_way = (seen + np.arange(len(numbers))) % stride == 0
+        kept = np.flatnonzero(on_the_way | np.isin(numbers, keep_always))
         seen += len(numbers)
-        if kept:
-            parts.append(features.read("pool", shard)[0][kept, heaviest])
-        rows += [int(numbers[i]) for i in kept]
+        if len(kept):
+            parts.append(features.read("pool", shard, kept)[0][:, heaviest])
+        rows += numbers[kept].tolist()
     query_MD = np.concatenate(
         [
             features.read("query", shard)[0][:, heaviest]
@@ -255,7 +234,7 @@ def _map(
     return {
         "representation": features.representation,
         "pool_xy": np.round(pool_xy, 4).tolist(),
-        "pool_source": [source_of[row] for row in rows],
+        "pool_source": facts.sources_of(np.array(rows)),
         "query_xy": np.round(query_xy, 4).tolist(),
         "selected": {
             method: [place[row] for row in picked if row in place]

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from tis_ray.analysis import Cell, Method
 from tis_ray.analysis.study_values import ZERO_SHOT_PLAIN
@@ -36,19 +37,18 @@ def side_texts(
     wanted: numbers of the rows; all where None. last: whether the last turn, the label, is in the text.
     """
     columns = ["row", "id", "source", "file", "line", "messages"]
-    shards = range(side.shards) if wanted is None else side.shards_of(np.array([*wanted], np.int64))
-    return [
-        {
-            **row,
-            "text": "\n".join(
-                f"{turn['role']}: {turn['content']}"
-                for turn in (row["messages"] if last else row["messages"][:-1])
-            ),
-        }
-        for shard in sorted(shards)
-        for row in side.row_table(shard).select(columns).to_pylist()
-        if wanted is None or row["row"] in wanted
-    ]
+    numbers = None if wanted is None else np.array([*wanted], np.int64)
+    shards = range(side.shards) if numbers is None else side.shards_of(numbers)
+    found = []
+    for shard in sorted(shards):
+        table = side.row_table(shard).select(columns)
+        if numbers is not None:
+            table = table.filter(pa.array(np.isin(table["row"].to_numpy(), numbers)))
+        for row in table.to_pylist():
+            turns = row["messages"] if last else row["messages"][:-1]
+            text = "\n".join(f"{turn['role']}: {turn['content']}" for turn in turns)
+            found.append({**row, "text": text})
+    return found
 
 
 def graded_answers(cells: Sequence[Cell], test: Side) -> list[GradedAnswers]:
