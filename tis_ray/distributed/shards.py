@@ -25,11 +25,13 @@ from ray.exceptions import RayTaskError
 from ray.util.annotations import RayDeprecationWarning
 
 from tis_ray.background import in_background
-from tis_ray.batches.out_of_memory import seen
+from tis_ray.batches.seen import seen
 from tis_ray.batches.threads import cpu_threads
 from tis_ray.distributed.connect import Cluster
 from tis_ray.distributed.lost import MAX_RESTARTS, lost_workers
-from tis_ray.distributed.metrics import StageMetrics
+from tis_ray.distributed.metrics import StageMetrics, done_since
+from tis_ray.distributed.observed import failing, work_of
+from tis_ray.distributed.worker_logs import Work, WorkerLog, begin_logs
 from tis_ray.errors import InputError
 from tis_ray.log import Activity, RunLog, peak_mb
 from tis_ray.storage import Place, pace, remove_folder
@@ -84,23 +86,26 @@ class _Actor:
         arguments: Mapping[str, object],
         threads: int,
         counts: Place,
-        metrics: StageMetrics,
+        work: Work,
     ) -> None:
         torch.set_num_threads(threads)  # the actor's process is its own
         self.build = partial(worker_class, **arguments)
         self.worker: ShardWorker | None = None
-        self.metrics = metrics
         self.counts = counts / f"{uuid.uuid4().hex}.json"
+        self.log = WorkerLog(work)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[Any]]:
-        with in_background(self._count):
-            if self.worker is None:
-                self.worker = self.build()
-                self.metrics.started()
-            facts = [self.worker(int(shard)) for shard in batch["shard"]]
-        for fact in facts:
-            self.metrics.finished(fact["rows"], fact["seconds"])
+        facts, did = [], []
+        for shard in batch["shard"].tolist():
+            again = self.worker is None and _started_again()
+            with in_background(self._count), self.log.kept(f"shard {shard}", shard):
+                starts = int(self.worker is None)
+                if self.worker is None:
+                    self.worker = self.build()
+                facts.append(self.worker(shard))
+            did.append({"starts": starts, "restarts": int(again), **done_since()})
         return {
+            "did": did,
             "rows": [fact["rows"] for fact in facts],
             "seconds": [fact["seconds"] for fact in facts],
             "cut": [fact.get("cut", 0) for fact in facts],
@@ -139,6 +144,7 @@ def map_shards(
     totals = Totals(rows=0, seconds=0.0, cut=0, peak_mb=0.0, nodes={})
     if not shards:
         return totals
+    metrics = StageMetrics(study.log.study, label)
     if light and len(shards) <= FEW_SHARDS:
         with (
             cpu_threads(study.cluster.threads),
@@ -146,7 +152,9 @@ def map_shards(
         ):
             here = worker_class(**arguments)
             for shard in shards:
-                _add(totals, here(shard))
+                facts = here(shard)
+                _add(totals, facts)
+                metrics.add_here({"shards": 1, **_counted(facts)})
                 advance(1)
         totals["peak_mb"] = peak_mb()
         return totals
@@ -157,7 +165,7 @@ def map_shards(
         resources.pop("num_gpus", None)
     counts = study.log.run_dir / "rows-seen"
     remove_folder(counts)
-    metrics = StageMetrics(study.log.run_dir.name, label)
+    begin_logs(logs := work_of(study.log, label))
     work = Activity(label, "shards", len(shards), "waiting for a worker, loading what it needs")
     work.part, work.parts_total = ("rows", rows) if rows else ("", 0)
 
@@ -168,7 +176,7 @@ def map_shards(
         elif rows_seen:
             activity.state = f"{rows_seen:,} rows so far"
 
-    with lost_workers(label), _settings_of_ray_data():
+    with failing(study.log, logs), lost_workers(label), _settings_of_ray_data():
         numbers = ray.data.from_items(
             [{"shard": shard} for shard in shards], override_num_blocks=len(shards)
         )
@@ -182,7 +190,7 @@ def map_shards(
                     "arguments": arguments,
                     "threads": study.cluster.threads,
                     "counts": counts,
-                    "metrics": metrics,
+                    "work": logs,
                 },
                 batch_size=1,
                 # An actor that lost its node starts again where there is room, so idle ones make it.
@@ -201,10 +209,22 @@ def map_shards(
                 totals["peak_mb"] = max(totals["peak_mb"], row["peak_mb"])
                 totals["nodes"][row["node"]] = totals["nodes"].get(row["node"], 0) + 1
                 work.advance()
-                metrics.left(len(shards) - work.done)
+                metrics.add({**row["did"], "shards": 1, **_counted(row)}, row["node"])
+                if row["did"]["restarts"]:
+                    study.log.event("restart", stage=label, node=row["node"])
+                    study.log.say(f"a worker was lost, and started again on {row['node']}")
     study.log.event("shards", label=label, rows=totals["rows"], nodes=totals["nodes"])
     remove_folder(counts)
     return totals
+
+
+def _started_again() -> bool:
+    """Return whether Ray has started this actor in place of one that was lost."""
+    return bool(ray.get_runtime_context().was_current_actor_reconstructed)
+
+
+def _counted(facts: ShardFacts) -> dict[str, float]:
+    return {"rows": facts["rows"], "busy_seconds": facts["seconds"]}
 
 
 def _add(totals: Totals, facts: ShardFacts) -> None:

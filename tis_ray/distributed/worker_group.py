@@ -13,7 +13,9 @@ from ray.train.torch import TorchTrainer
 from tis_ray.distributed.connect import Cluster
 from tis_ray.distributed.interrupted import interruptible
 from tis_ray.distributed.lost import killed_for_memory
+from tis_ray.distributed.observed import counting, current_work, working
 from tis_ray.distributed.scratch import ray_storage
+from tis_ray.distributed.worker_logs import Work
 from tis_ray.errors import FailedError
 from tis_ray.storage import Place, remove_folder
 
@@ -36,7 +38,10 @@ def run_training(
     Raises FailedError where a worker is lost once more.
     """
     trainer = TorchTrainer(
-        partial(loop, order),
+        # Without workers it is the process around it that counts and keeps a log.
+        partial(_work_through, loop, order, name, current_work())
+        if workers
+        else partial(loop, order),
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers,
             use_gpu=bool(cluster.gpus_per_actor),
@@ -59,6 +64,13 @@ def run_training(
             raise
         raise FailedError(f"{name}: a worker process {why}; the same command continues") from None
     remove_folder(root / "ray-train" / name)
+
+
+def _work_through(
+    loop: Callable[[Order], None], order: Order, name: str, work: Work | None
+) -> None:
+    with working(work, name), counting(work):
+        loop(order)
 
 
 def report_epoch(metrics: dict[str, float]) -> None:

@@ -1,0 +1,203 @@
+"""Logs of workers in the run's folder: what they print, and their tracebacks, outlive the cluster.
+
+Ray keeps what a worker prints in files of its node, which vanish with it. Each worker copies its own to
+`runs/NAME/logs/NODE-STAGE-PID.log` while it works: the beginning and the end, so that a log stays small. What
+one has said last, before it was lost, is copied by a task on its node (`finish_logs`).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import ray
+from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from tis_ray.background import in_background
+from tis_ray.log.json_lines import is_json_line, json_line
+from tis_ray.storage import Place, listed, pace
+from tis_ray.store import read_text, write_text
+
+LOGS = "logs"
+HEAD, TAIL = 50_000, 200_000
+"""How many bytes of what was printed are kept: of its beginning, and of its end."""
+OFTEN = 2.0
+"""Seconds between two copies."""
+MOST = 5
+"""How many logs are named after a failure."""
+PATIENCE = 20.0
+"""Seconds in which the nodes have to copy what lost workers have said."""
+BEGINS, DONE = "begins", "is done"
+_OF_RAY = (":job_id:", ":actor_name:", ":task_name:")
+"""Lines that Ray writes for itself."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a worker works for: a stage of a study, the folder of its run, and whether its lines are JSON."""
+
+    study: str
+    stage: str
+    folder: Place
+    as_json: bool
+
+    @property
+    def name(self) -> str:
+        """The stage as it is in the names of files."""
+        return re.sub(r"[^\w.]+", "_", self.stage).strip("_")
+
+    def log(self, pid: int) -> Place:
+        """Return where the log of a process of this machine is."""
+        return self.folder / LOGS / f"{socket.gethostname()}-{self.name}-{pid}.log"
+
+    def logs(self) -> list[Place]:
+        """Return the logs that there are."""
+        return listed(self.folder / LOGS, f"*-{self.name}-*.log")
+
+
+class WorkerLog:
+    """The log of this process, in which one worker works."""
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+        self.place = work.log(os.getpid())
+        self._size, self._when = 0, 0.0
+        self._one = threading.Lock()
+        self._own = _own_files()
+
+    def say(self, message: str, shard: int | None = None) -> None:
+        """Print a line of ours among what the worker prints."""
+        work = self.work
+        if work.as_json:
+            line = json_line(message, work.study, work.stage, shard)
+        else:
+            line = f"{time.strftime('%H:%M:%S')} {message}"
+        print(line, file=sys.stderr, flush=True)  # noqa: T201 - it is the worker's own output
+
+    @contextmanager
+    def kept(self, what: str, shard: int | None = None) -> Iterator[None]:
+        """Keep what is printed while the block works on something, and what it raises with its traceback."""
+
+        def copy(stop: threading.Event) -> None:
+            while not stop.wait(pace(self.place, OFTEN)):
+                self.copy()
+
+        self.say(f"{what} {BEGINS}", shard)
+        with in_background(copy):
+            try:
+                yield
+            except BaseException as error:
+                self.say(f"failed: {what}: {''.join(traceback.format_exception(error))}", shard)
+                self.copy()
+                raise
+        self.say(f"{what} {DONE}", shard)
+        if time.monotonic() - self._when > pace(self.place, OFTEN):
+            self.copy()
+
+    def copy(self) -> None:
+        """Write the log, if more has been printed since the last time."""
+        with self._one, suppress(OSError):  # the work itself says what is wrong with the storage
+            sys.stdout.flush()
+            size = sum(path.stat().st_size for path in self._own)
+            if size != self._size:
+                self._size, self._when = size, time.monotonic()
+                _write(self.place, self.work, self._own)
+
+
+def begin_logs(work: Work) -> None:
+    """Remove the logs that an earlier start has left of a stage."""
+    for log in work.logs():
+        log.unlink(missing_ok=True)
+
+
+def finish_logs(work: Work) -> list[str]:
+    """Let each node complete the logs of its workers; return those that say why a stage failed, at most `MOST`."""
+    with suppress(RayError):  # the cluster is gone, and with it what was there
+        task = ray.remote(_finish_here)
+        asked = []
+        for node in ray.nodes():
+            if node["Alive"]:
+                there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+                there_only = task.options(num_cpus=0, max_retries=0, scheduling_strategy=there)  # type: ignore[attr-defined]
+                asked.append(there_only.remote(work))
+        _, late = ray.wait(asked, num_returns=len(asked), timeout=PATIENCE)
+        for reference in late:
+            ray.cancel(reference, force=True)
+    return [str(log) for log in _telling(work)]
+
+
+def _finish_here(work: Work) -> None:
+    """Copy what processes of this node have printed that are gone."""
+    folder = _own_files()[0].parent if _own_files() else None
+    here = f"{socket.gethostname()}-"
+    for log in work.logs():
+        pid = log.stem.rpartition("-")[2]
+        if folder is None or not log.name.startswith(here) or psutil.pid_exists(int(pid)):
+            continue
+        if files := sorted(folder.glob(f"worker-*-{pid}.err")) + sorted(
+            folder.glob(f"worker-*-{pid}.out")
+        ):
+            _write(log, work, files)
+
+
+def _telling(work: Work) -> list[Place]:
+    """Return the logs of workers that failed, else of those that ended within a shard."""
+    failed, cut = [], []
+    for log in work.logs():
+        text = read_text(log)
+        if "Traceback (most recent call last)" in text or "Fatal Python error" in text:
+            failed.append(log)
+        elif _count(text, BEGINS) > _count(text, DONE):
+            cut.append(log)
+    return (failed or cut)[:MOST]
+
+
+def _count(text: str, last: str) -> int:
+    """Return how many lines of ours end with these words, as plain text or as JSON."""
+    return sum(line.endswith((f" {last}", f' {last}"}}')) for line in text.splitlines())
+
+
+def _own_files() -> list[Path]:
+    """Return the files of Ray's that this process prints to: standard error, then output; none outside of Ray."""
+    links = [Path(f"/proc/self/fd/{descriptor}").readlink() for descriptor in (2, 1)]
+    return [link for link in links if link.name.startswith("worker-")]
+
+
+def _write(log: Place, work: Work, files: list[Path]) -> None:
+    pid = log.stem.rpartition("-")[2]
+    lines = []
+    for file in files:
+        text = _ends(file)
+        own = [line for line in text.splitlines() if line.strip() and not line.startswith(_OF_RAY)]
+        if work.as_json:
+            lines += [
+                line if is_json_line(line) else json_line(line, work.study, work.stage)
+                for line in own
+            ]
+        elif own:
+            what = "printed" if file.suffix == ".out" else "said"
+            lines += [f"--- {what} by process {pid} on {socket.gethostname()}: {work.stage}", *own]
+    write_text(log, "".join(f"{line}\n" for line in lines))
+
+
+def _ends(file: Path) -> str:
+    """Return the beginning and the end of a file."""
+    with file.open("rb") as opened:
+        size = os.fstat(opened.fileno()).st_size
+        head = opened.read(HEAD)
+        opened.seek(max(HEAD, size - TAIL))
+        tail = opened.read()
+    left = max(0, size - HEAD - TAIL)
+    between = f"\n... {left:,} bytes were left out\n".encode() if left else b""
+    return (head + between + tail).decode(errors="replace")
