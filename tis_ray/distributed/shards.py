@@ -31,7 +31,7 @@ from tis_ray.distributed.connect import Cluster
 from tis_ray.distributed.lost import MAX_RESTARTS, lost_workers
 from tis_ray.distributed.metrics import StageMetrics, done_since
 from tis_ray.distributed.observed import failing, work_of
-from tis_ray.distributed.worker_logs import Work, WorkerLog, begin_logs
+from tis_ray.distributed.worker_logs import Work, WorkerLog, begin_logs, finish_logs
 from tis_ray.errors import InputError
 from tis_ray.log import Activity, RunLog, peak_mb
 from tis_ray.storage import Place, pace, remove_folder
@@ -211,7 +211,8 @@ def map_shards(
                 work.advance()
                 metrics.add({**row["did"], "shards": 1, **_counted(row)}, row["node"])
                 if row["did"]["restarts"]:
-                    study.log.event("restart", stage=label, node=row["node"])
+                    logs_of_lost = finish_logs(logs)
+                    study.log.event("restart", stage=label, node=row["node"], logs=logs_of_lost)
                     study.log.say(f"a worker was lost, and started again on {row['node']}")
     study.log.event("shards", label=label, rows=totals["rows"], nodes=totals["nodes"])
     remove_folder(counts)

@@ -39,6 +39,8 @@ MOST = 5
 PATIENCE = 20.0
 """Seconds in which the nodes have to copy what lost workers have said."""
 BEGINS, DONE = "begins", "is done"
+"""Last words of our own lines."""
+TRACEBACK = "Traceback (most recent call last)"
 _OF_RAY = (":job_id:", ":actor_name:", ":task_name:")
 """Lines that Ray writes for itself."""
 
@@ -122,45 +124,51 @@ def begin_logs(work: Work) -> None:
 
 
 def finish_logs(work: Work) -> list[str]:
-    """Let each node complete the logs of its workers; return those that say why a stage failed, at most `MOST`."""
+    """Let each node complete the logs of its workers; return those that say what went wrong, at most `MOST`.
+
+    These are the logs with a traceback, and without any those of workers that were lost within something.
+    """
+    gone: set[str] = set()
     with suppress(RayError):  # the cluster is gone, and with it what was there
-        task = ray.remote(_finish_here)
-        asked = []
-        for node in ray.nodes():
-            if node["Alive"]:
-                there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-                there_only = task.options(num_cpus=0, max_retries=0, scheduling_strategy=there)  # type: ignore[attr-defined]
-                asked.append(there_only.remote(work))
-        _, late = ray.wait(asked, num_returns=len(asked), timeout=PATIENCE)
+        asked = [_asked(node["NodeID"], work) for node in ray.nodes() if node["Alive"]]
+        done, late = ray.wait(asked, num_returns=len(asked), timeout=PATIENCE)
         for reference in late:
             ray.cancel(reference, force=True)
-    return [str(log) for log in _telling(work)]
-
-
-def _finish_here(work: Work) -> None:
-    """Copy what processes of this node have printed that are gone."""
-    folder = _own_files()[0].parent if _own_files() else None
-    here = f"{socket.gethostname()}-"
-    for log in work.logs():
-        pid = log.stem.rpartition("-")[2]
-        if folder is None or not log.name.startswith(here) or psutil.pid_exists(int(pid)):
-            continue
-        if files := sorted(folder.glob(f"worker-*-{pid}.err")) + sorted(
-            folder.glob(f"worker-*-{pid}.out")
-        ):
-            _write(log, work, files)
-
-
-def _telling(work: Work) -> list[Place]:
-    """Return the logs of workers that failed, else of those that ended within a shard."""
-    failed, cut = [], []
+        for reference in done:
+            with suppress(RayError):  # its node is gone
+                gone |= ray.get(reference)
+    failed, lost = [], []
     for log in work.logs():
         text = read_text(log)
-        if "Traceback (most recent call last)" in text or "Fatal Python error" in text:
-            failed.append(log)
-        elif _count(text, BEGINS) > _count(text, DONE):
-            cut.append(log)
-    return (failed or cut)[:MOST]
+        if TRACEBACK in text:
+            failed.append(str(log))
+        elif log.name in gone and _count(text, BEGINS) > _count(text, DONE):
+            lost.append(str(log))
+    return (failed or lost)[:MOST]
+
+
+def _asked(node: str, work: Work) -> ray.ObjectRef:
+    there = NodeAffinitySchedulingStrategy(node, soft=False)
+    task = ray.remote(_finish_here).options(num_cpus=0, max_retries=0, scheduling_strategy=there)  # type: ignore[attr-defined]
+    return task.remote(work)
+
+
+def _finish_here(work: Work) -> set[str]:
+    """Copy what processes of this node have printed that are gone; return the names of their logs."""
+    own = _own_files()
+    here, finished = f"{socket.gethostname()}-", set()
+    for log in work.logs():
+        pid = log.stem.rpartition("-")[2]
+        if not own or not log.name.startswith(here) or psutil.pid_exists(int(pid)):
+            continue
+        printed = [
+            *own[0].parent.glob(f"worker-*-{pid}.err"),
+            *own[0].parent.glob(f"worker-*-{pid}.out"),
+        ]
+        if printed:
+            _write(log, work, printed)
+            finished.add(log.name)
+    return finished
 
 
 def _count(text: str, last: str) -> int:
