@@ -23,9 +23,9 @@ from tis_ray.distributed.metrics import METRICS, prometheus_name
 
 BOARD: dict[str, Any] = json.loads((KUBERAY / "board.json").read_text())
 OURS = {prometheus_name(name): metric for name, metric in METRICS.items()}
-DERIVED = {"SessionName", "NodeAddress", "WorkerId"}
-"""Labels that Ray puts beside ours."""
-VARIABLES = {"$study": ".*", "$__rate_interval": "1m", "$__range": "30m"}
+DERIVED = {"SessionName", "NodeAddress", "WorkerId", "instance"}
+"""Labels that Ray and Prometheus put beside ours."""
+VARIABLES = {"$study": ".*", "$__range": "30m"}
 MONITORING = ROOT / "cluster" / "monitoring"
 TARGETS = [
     pytest.param(panel, target, id=f"{panel['title']}-{target['refId']}")
@@ -42,7 +42,7 @@ def metrics_in(expression: str) -> set[str]:
 def labels_in(expression: str) -> set[str]:
     """Return the labels by which an expression selects and groups."""
     grouped = re.findall(r"\bby \(([^)]*)\)", expression)
-    selected = re.findall(r"{(\w+)=~?\"", expression)
+    selected = re.findall(r'[{,] *(\w+)(?:=~|!=|!~|=)"', expression)
     return {*selected, *(label.strip() for group in grouped for label in group.split(","))}
 
 

@@ -44,8 +44,8 @@ METRICS = {
     ),
     "quarantined": Metric("counter", "rows that could not be used"),
     "failures": Metric("counter", "stages and cells that failed"),
-    "units_left": Metric("gauge", "shards, cells or rows that are not done", BY_UNIT),
-    "units_planned": Metric("gauge", "shards, cells or rows that there are", BY_UNIT),
+    "units_left": Metric("gauge", "shards, cells, steps or rows that are not done", BY_UNIT),
+    "units_planned": Metric("gauge", "shards, cells, steps or rows that there are", BY_UNIT),
     "nodes": Metric("gauge", "nodes of the cluster that are alive", ("study",)),
 }
 """All that there are, by name: Prometheus has `rows` as `ray_tis_ray_rows_total`, and `nodes` as `ray_tis_ray_nodes`."""
@@ -125,9 +125,7 @@ class StudyMetrics:
 
     def heard(self, kind: str, facts: dict[str, Any]) -> None:
         """Count what an event tells."""
-        if kind == "node":
-            self.nodes(facts["nodes"])
-        elif kind == "failure":
+        if kind == "failure":
             self.stage(facts["stage"]).add_here({"failures": 1})
         elif kind == "stage":
             lost = 0 if facts["reused"] else facts["quarantined"]

@@ -31,7 +31,6 @@ def observed(log: RunLog) -> Iterator[None]:
     log.watches.append(metrics.watched)
     token = _log.set(log)
     known = _alive()
-    metrics.nodes(len(known))
 
     def watch(stop: Event) -> None:
         nonlocal known
@@ -42,6 +41,7 @@ def observed(log: RunLog) -> Iterator[None]:
                 continue
             _tell(log, known, now)
             known = now
+            metrics.nodes(len(now))  # Ray exports a level only for as long as it is told
 
     try:
         with in_background(watch):

@@ -221,7 +221,10 @@ def map_shards(
 
 def _started_again() -> bool:
     """Return whether Ray has started this actor in place of one that was lost."""
-    return bool(ray.get_runtime_context().was_current_actor_reconstructed)
+    with warnings.catch_warnings():
+        # Deprecated, and Ray 2.60 has nothing in its place.
+        warnings.simplefilter("ignore", RayDeprecationWarning)
+        return bool(ray.get_runtime_context().was_current_actor_reconstructed)
 
 
 def _counted(facts: ShardFacts) -> dict[str, float]:

@@ -85,7 +85,8 @@ class WorkerLog:
             line = json_line(message, work.study, work.stage, shard)
         else:
             line = f"{time.strftime('%H:%M:%S')} {message}"
-        print(line, file=sys.stderr, flush=True)  # noqa: T201 - it is the worker's own output
+        sys.stderr.write(f"{line}\n")  # Ray Train would say what is printed twice
+        sys.stderr.flush()
 
     @contextmanager
     def kept(self, what: str, shard: int | None = None) -> Iterator[None]:
