@@ -110,7 +110,7 @@ class WorkerLog:
 
     def copy(self) -> None:
         """Write the log, if more has been printed since the last time."""
-        with self._one, suppress(OSError):  # the work itself says what is wrong with the storage
+        with self._one, suppress(Exception):  # the work itself says what is wrong with the storage
             sys.stdout.flush()
             size = sum(path.stat().st_size for path in self._own)
             if size != self._size:
@@ -129,6 +129,22 @@ def finish_logs(work: Work) -> list[str]:
 
     These are the logs with a traceback, and without any those of workers that were lost within something.
     """
+    try:
+        gone = _finish_everywhere(work)
+        failed, lost = [], []
+        for log in work.logs():
+            text = read_text(log)
+            if TRACEBACK in text:
+                failed.append(str(log))
+            elif log.name in gone and _count(text, BEGINS) > _count(text, DONE):
+                lost.append(str(log))
+    except Exception:  # storages raise of every kind, and what went wrong is told without its logs
+        return []
+    return (failed or lost)[:MOST]
+
+
+def _finish_everywhere(work: Work) -> set[str]:
+    """Let each node complete its logs; return the names of those whose process is gone."""
     gone: set[str] = set()
     with suppress(RayError):  # the cluster is gone, and with it what was there
         asked = [_asked(node["NodeID"], work) for node in ray.nodes() if node["Alive"]]
@@ -138,14 +154,7 @@ def finish_logs(work: Work) -> list[str]:
         for reference in done:
             with suppress(RayError):  # its node is gone
                 gone |= ray.get(reference)
-    failed, lost = [], []
-    for log in work.logs():
-        text = read_text(log)
-        if TRACEBACK in text:
-            failed.append(str(log))
-        elif log.name in gone and _count(text, BEGINS) > _count(text, DONE):
-            lost.append(str(log))
-    return (failed or lost)[:MOST]
+    return gone
 
 
 def _asked(node: str, work: Work) -> ray.ObjectRef:
