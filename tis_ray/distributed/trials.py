@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, TypeVar
 
 from ray import tune
@@ -60,7 +61,7 @@ def run_trials(
             # With verbose=0 it says nothing; the default one would clear a notebook's output.
             progress_reporter=tune.CLIReporter(),
             failure_config=tune.FailureConfig(max_failures=1),
-            callbacks=[] if log is None or logs is None else [_Recorded(log, logs)],
+            callbacks=[] if logs is None else [_Recorded(logs)],
         ),
     )
     with interruptible():
@@ -86,23 +87,29 @@ def report_trial(metrics: Mapping[str, float]) -> None:
 
 
 class _Recorded(tune.Callback):
-    """Counts what trials report, and records those that are tried again."""
+    """Counts what trials report, and records those that are tried again. Tune pickles it: it holds no log."""
 
-    def __init__(self, log: RunLog, work: Work) -> None:
-        self.log, self.work = log, work
-        self.metrics = StageMetrics(work.study, work.stage)
+    def __init__(self, work: Work) -> None:
+        self.work = work
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any
     ) -> None:
         """Count what a trial has done."""
         if DID in result:
-            self.metrics.add(result[DID], result[NODE])
+            _metrics(self.work.study, self.work.stage).add(result[DID], result[NODE])
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         """Record a trial that is tried again."""
-        self.metrics.add_here({"retries": 1})
-        self.log.event("retry", stage=self.work.stage, order=trial.config["order"])
+        _metrics(self.work.study, self.work.stage).add_here({"retries": 1})
+        log = current_log()
+        if log is not None:
+            log.event("retry", stage=self.work.stage, order=trial.config["order"])
+
+
+@cache
+def _metrics(study: str, stage: str) -> StageMetrics:
+    return StageMetrics(study, stage)
 
 
 def asha(loss: str, epochs: int, first: int, reduction: int) -> ASHAScheduler:
