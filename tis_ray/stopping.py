@@ -55,6 +55,8 @@ STOPS = {
 Tell = Callable[[Stop], None]
 
 _told: list[Tell] = []
+_lines: list[str] = []
+"""What is said at a signal instead of the usual; the last one counts."""
 _say: Callable[[str], None] | None = None
 """How the program says its last line, and nothing after it; None where this process is no program of ours."""
 _handled: dict[signal.Signals, ctypes.Array[ctypes.c_char]] = {}
@@ -95,6 +97,16 @@ def told_of_stop(tell: Tell) -> Iterator[None]:
         yield
     finally:
         _told.remove(tell)
+
+
+@contextmanager
+def stopped_by(line: str) -> Iterator[None]:
+    """Let `line` be the last word if a signal stops the program inside: for what only watches the work."""
+    _lines.append(line)
+    try:
+        yield
+    finally:
+        _lines.remove(line)
 
 
 @contextmanager
@@ -186,7 +198,7 @@ def _end(stop: Stop) -> None:
         sys.stdout.flush()
     if _say is not None:
         with suppress(Exception):
-            _say(stop.line)
+            _say(_lines[-1] if _lines and stop.code > 128 else stop.line)
     with suppress(Exception):
         end_children()
     os._exit(stop.code)

@@ -59,10 +59,14 @@ def _ordering(study: dict[str, Any]) -> bytes:
     return (folder / "ordering.parquet").read_bytes()
 
 
+def _events(study: dict[str, Any], kind: str) -> list[dict[str, Any]]:
+    events = (place(study["runs"]) / study["name"] / "events.jsonl").read_text().splitlines()
+    return [event for event in map(json.loads, events) if event["event"] == kind]
+
+
 def _nodes(study: dict[str, Any]) -> dict[str, int]:
     """Return how many shards of features each node has made."""
-    events = (place(study["runs"]) / study["name"] / "events.jsonl").read_text().splitlines()
-    made = [event for event in map(json.loads, events) if event["event"] == "shards"]
+    made = _events(study, "shards")
     return next(event["nodes"] for event in made if event["label"].startswith("features"))
 
 
@@ -84,6 +88,11 @@ def test_nodes_that_come_get_work_and_nodes_that_go_cost_their_shards(machines: 
     assert (
         sum(made.values()) <= SHARDS + 1 + 4
     )  # queries' shard; two shards an actor are on their way
+    changes = {(event["node"], event["change"]) for event in _events(study, "node")}
+    assert changes == {("two", "joined"), ("three", "joined"), ("one", "left")}
+    assert "node two joined; 3 node(s) now" in said
+    logs = listed(place(study["runs"]) / study["name"] / "logs", "*-features*.log")
+    assert {log.name.partition("-")[0] for log in logs} >= {"one", "two"}  # `one` is gone
     still, alone = _study(machines, "still")
     said = machines.tis_ray("two", "select", "-c", still, "--set", "compute.address=null")
     assert said.returncode == 0, said.stderr

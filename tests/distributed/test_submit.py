@@ -66,6 +66,7 @@ class FakeServer:
     log: tuple[str, ...] = ("one line\n",)
     cut_off: bool = False
     configs: list[str] = field(default_factory=list)
+    variables: dict[str, str] = field(default_factory=dict)
 
     def get_address(self) -> str:
         return "http://head:8265"
@@ -77,6 +78,7 @@ class FakeServer:
         assert submission_id not in self.jobs, "a cluster refuses an id that it has seen"
         self.jobs[submission_id] = JobStatus.RUNNING
         self.configs.append((Path(runtime_env["working_dir"]) / "study.yaml").read_text())
+        self.variables = runtime_env["env_vars"]
 
     def get_job_status(self, job: str) -> JobStatus:
         self.jobs[job] = self.outcome
@@ -109,6 +111,17 @@ def test_the_job_gets_the_resolved_config(server: FakeServer) -> None:
     assert "one line" in said
     assert "/shared/runs/job" in said
     assert parse_config(yaml.safe_load(server.configs[0])) == parse_config(STUDY)
+
+
+def test_the_job_writes_the_lines_that_its_sender_asked_for(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send()
+    assert server.variables == {}
+    monkeypatch.setenv("TIS_RAY_LOG", "json")
+    server.jobs.clear()
+    send()
+    assert server.variables == {"TIS_RAY_LOG": "json"}
 
 
 def test_a_new_attempt_has_a_new_id_even_when_an_old_job_was_deleted(server: FakeServer) -> None:

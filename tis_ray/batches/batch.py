@@ -14,6 +14,7 @@ from typing import TypedDict
 import torch
 from torch import Tensor
 
+from tis_ray.batches.seen import seen
 from tis_ray.batches.segments import Segments, moved_to
 from tis_ray.errors import InputError
 
@@ -151,6 +152,7 @@ def collate(examples: Sequence[Example], pad_id: int | None = None, packed: bool
         raise InputError("batch: there are no examples; give at least one")
     lengths = [needed_length(example, index) for index, example in enumerate(examples)]
     longest = max(lengths)
+    seen.tokens += sum(lengths)
     ids, targets = [], []
     for example, length in zip(examples, lengths, strict=True):
         own = list(example["input_ids"][:length])

@@ -9,21 +9,11 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 
+from tis_ray.batches.seen import seen
 from tis_ray.errors import InputError
-
-
-@dataclass
-class Seen:
-    """How many rows have passed through batches in this process, for whoever shows progress."""
-
-    rows: int = 0
-
-
-seen = Seen()
 
 
 def in_halves(members: Sequence[int], work: Callable[[list[int]], None]) -> None:
@@ -46,6 +36,7 @@ def in_halves(members: Sequence[int], work: Callable[[list[int]], None]) -> None
             f"a single example does not fit into memory ({reason}); "
             "lower data.max_length, or use a device with more memory"
         )
+    seen.halved += 1
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -12,12 +12,14 @@ from tis_ray.cli import making, reading, rows  # noqa: F401  the verbs
 from tis_ray.cli.options import app, console
 from tis_ray.distributed.quiet import quiet_ray
 from tis_ray.errors import FailedError, refusal, user_message
+from tis_ray.log.json_lines import lines_are_json
 from tis_ray.stopping import STOPS, end
 
 
 def answer() -> int:
     """Run the verb that the command line names; return the exit code: 0 done, 1 failed, 2 bad input."""
     try:
+        lines_are_json()  # a form that is not known is bad input
         with quiet_ray():
             # Without standalone mode typer returns the code of `typer.Exit` instead of exiting.
             code = app(standalone_mode=False)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
-from rich.console import Console
 
+from tis_ray.log.json_lines import stderr_console
 from tis_ray.version import __version__
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def _program(
 
 
 # A pipe has no width; 110 columns hold the tables.
-console = Console(stderr=True, width=None if sys.stderr.isatty() else 110)
+console = stderr_console(None if sys.stderr.isatty() else 110)
 
 
 def as_place(text: str) -> Path:

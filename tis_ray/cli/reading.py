@@ -14,6 +14,7 @@ from rich.markup import escape
 
 from tis_ray.cli.options import PLACE, ConfigFile, Overrides, app, as_place, console, load, say
 from tis_ray.errors import InputError
+from tis_ray.stopping import stopped_by
 from tis_ray.version import __version__
 
 
@@ -211,17 +212,34 @@ def recommend(
 def status(
     config: ConfigFile,
     overrides: Overrides = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on until the run ends, with its exit code.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object; with --follow at each change.")
+    ] = False,
 ) -> None:
     """Say how far a run is: stages, rate and time left; or how it ended. From any machine that sees its folder.
 
     Example: tis-ray status --config examples/quickstart.yaml
+
+    Example: tis-ray status --config s3://bucket/runs/study --follow
 
     Example: tis-ray status --config examples/quickstart.yaml --json
     """
     loaded = load(config, overrides)
     from tis_ray.finished.status import status_json, status_lines
 
+    if follow:
+        from tis_ray.finished.follow import follow_json, follow_lines
+
+        with stopped_by("no longer following; the run is as it was"):
+            code = (
+                follow_json(loaded, typer.echo)
+                if as_json
+                else follow_lines(loaded, Console(width=None if sys.stdout.isatty() else 110))
+            )
+        sys.exit(code)  # `typer.Exit` with 130 would say that this program was stopped
     if as_json:
         typer.echo(status_json(loaded))
         return

@@ -53,17 +53,18 @@ def quiet_terminal(log: Place) -> Iterator[None]:
         yield
         return
     from tis_ray.log.descriptors import descriptors_to
+    from tis_ray.log.json_lines import as_asked
 
     warnings = _Warnings(logging.WARNING)
     terminal = os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace")
     with terminal, descriptors_to(log):
-        console.file = terminal
+        console.file = as_asked(terminal)
         logging.getLogger("tis_ray").addHandler(warnings)
         try:
             yield
         finally:
             logging.getLogger("tis_ray").removeHandler(warnings)
-            console.file = sys.stderr
+            console.file = as_asked(sys.stderr)
 
 
 class _Warnings(logging.Handler):

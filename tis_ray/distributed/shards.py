@@ -26,12 +26,14 @@ from ray.exceptions import RayTaskError
 from ray.util.annotations import RayDeprecationWarning
 
 from tis_ray.background import in_background
-from tis_ray.batches.out_of_memory import seen
+from tis_ray.batches.seen import seen
 from tis_ray.batches.threads import cpu_threads
 from tis_ray.distributed.connect import Cluster
 from tis_ray.distributed.groups import GroupWork, ShardFacts, groups_of
 from tis_ray.distributed.lost import MAX_RESTARTS, lost_workers
-from tis_ray.distributed.metrics import StageMetrics
+from tis_ray.distributed.metrics import StageMetrics, done_since
+from tis_ray.distributed.observed import failing, work_of
+from tis_ray.distributed.worker_logs import Work, WorkerLog, begin_logs, finish_logs
 from tis_ray.errors import InputError
 from tis_ray.log import Activity, RunLog, peak_mb
 from tis_ray.storage import Place, pace, remove_folder
@@ -82,22 +84,22 @@ class _Actor:
         arguments: Mapping[str, object],
         threads: int,
         counts: Place,
-        metrics: StageMetrics,
+        work: Work,
     ) -> None:
         torch.set_num_threads(threads)  # the actor's process is its own
         self.build = partial(worker_class, **arguments)
         self.worker: ShardWorker | None = None
-        self.metrics = metrics
         self.counts = counts / f"{uuid.uuid4().hex}.json"
+        self.log = WorkerLog(work)
         self.group = GroupWork(counts / DONE, self._shard)
+        self.began = {"starts": 0, "restarts": 0}
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[Any]]:
+        self.began = {"starts": 0, "restarts": 0}
         with in_background(self._count):
-            if self.worker is None:
-                self.worker = self.build()
-                self.metrics.started()
             facts = self.group([int(shard) for shard in batch["shards"][0]])
         return {
+            "did": [{**self.began, **done_since()}],
             "shards": [len(facts)],
             "rows": [sum(fact["rows"] for fact in facts)],
             "seconds": [sum(fact["seconds"] for fact in facts)],
@@ -107,10 +109,12 @@ class _Actor:
         }
 
     def _shard(self, shard: int) -> ShardFacts:
-        assert self.worker is not None
-        facts = self.worker(shard)
-        self.metrics.finished(facts["rows"], facts["seconds"])
-        return facts
+        again = self.worker is None and _started_again()
+        with self.log.kept(f"shard {shard}", shard):
+            if self.worker is None:
+                self.began = {"starts": 1, "restarts": int(again)}
+                self.worker = self.build()
+            return self.worker(shard)
 
     def _count(self, stop: Event) -> None:
         """Leave the number of rows that this process has seen, once a second, for whoever shows it."""
@@ -144,6 +148,7 @@ def map_shards(
     totals = Totals(rows=0, seconds=0.0, cut=0, peak_mb=0.0, nodes={})
     if not shards:
         return totals
+    metrics = StageMetrics(study.log.study, label)
     if light and len(shards) <= FEW_SHARDS:
         with (
             cpu_threads(study.cluster.threads),
@@ -151,7 +156,9 @@ def map_shards(
         ):
             here = worker_class(**arguments)
             for shard in shards:
-                _add(totals, here(shard))
+                facts = here(shard)
+                _add(totals, facts)
+                metrics.add_here({"shards": 1, **_counted(facts)})
                 advance(1)
         totals["peak_mb"] = peak_mb()
         return totals
@@ -163,7 +170,7 @@ def map_shards(
         resources.pop("num_gpus", None)
     counts = study.log.run_dir / "rows-seen"
     remove_folder(counts)
-    metrics = StageMetrics(study.log.run_dir.name, label)
+    begin_logs(logs := work_of(study.log, label))
     work = Activity(label, "shards", len(shards), "waiting for a worker, loading what it needs")
     work.part, work.parts_total = ("rows", rows) if rows else ("", 0)
 
@@ -174,7 +181,7 @@ def map_shards(
         elif rows_seen:
             activity.state = f"{rows_seen:,} rows so far"
 
-    with lost_workers(label), _settings_of_ray_data():
+    with failing(study.log, logs), lost_workers(label), _settings_of_ray_data():
         numbers = ray.data.from_items(
             [{"shards": group} for group in groups], override_num_blocks=len(groups)
         )
@@ -188,7 +195,7 @@ def map_shards(
                     "arguments": arguments,
                     "threads": study.cluster.threads,
                     "counts": counts,
-                    "metrics": metrics,
+                    "work": logs,
                 },
                 batch_size=1,
                 # An actor that lost its node starts again where there is room, so idle ones make it.
@@ -207,10 +214,27 @@ def map_shards(
                 totals["peak_mb"] = max(totals["peak_mb"], row["peak_mb"])
                 totals["nodes"][row["node"]] = totals["nodes"].get(row["node"], 0) + row["shards"]
                 work.advance(row["shards"])
-                metrics.left(len(shards) - work.done)
+                done = {**row["did"], "shards": row["shards"], **_counted(row)}
+                metrics.add(done, row["node"])
+                if row["did"]["restarts"]:
+                    logs_of_lost = finish_logs(logs)
+                    study.log.event("restart", stage=label, node=row["node"], logs=logs_of_lost)
+                    study.log.say(f"a worker was lost, and started again on {row['node']}")
     study.log.event("shards", label=label, rows=totals["rows"], nodes=totals["nodes"])
     remove_folder(counts)
     return totals
+
+
+def _started_again() -> bool:
+    """Return whether Ray has started this actor in place of one that was lost."""
+    with warnings.catch_warnings():
+        # Deprecated, and Ray 2.60 has nothing in its place.
+        warnings.simplefilter("ignore", RayDeprecationWarning)
+        return bool(ray.get_runtime_context().was_current_actor_reconstructed)
+
+
+def _counted(facts: ShardFacts | Mapping[str, Any]) -> dict[str, float]:
+    return {"rows": facts["rows"], "busy_seconds": facts["seconds"]}
 
 
 def _add(totals: Totals, facts: ShardFacts | Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import os
 import shutil
 import sysconfig
 import tempfile
@@ -23,6 +24,7 @@ from rich.console import Console
 from tis_ray.config import Config, config_yaml, plan, together
 from tis_ray.distributed.connect import require_lasting_folders
 from tis_ray.errors import InputError
+from tis_ray.log.json_lines import VARIABLE as LINES
 from tis_ray.settings import AnySource
 from tis_ray.storage import is_remote, place
 from tis_ray.store import fingerprint, write_text
@@ -95,9 +97,14 @@ def _submit(client: JobSubmissionClient, job: str, name: str, config: Config) ->
         client.submit_job(
             entrypoint="python -m tis_ray.cli run --config study.yaml",
             submission_id=job,
-            runtime_env={"working_dir": folder},
+            runtime_env={"working_dir": folder, "env_vars": _handed_on()},
             metadata={"study": config.name, "fingerprint": name, "tis_ray": __version__},
         )
+
+
+def _handed_on() -> dict[str, str]:
+    """Return the variables of this machine that the job works by, too."""
+    return {name: os.environ[name] for name in (LINES,) if name in os.environ}
 
 
 def _take_code_along(config: Config, folder: Path) -> None:

@@ -13,7 +13,9 @@ from ray.train.torch import TorchTrainer
 from tis_ray.distributed.connect import Cluster
 from tis_ray.distributed.interrupted import interruptible
 from tis_ray.distributed.lost import killed_for_memory
+from tis_ray.distributed.observed import counting, current_log, current_work, working
 from tis_ray.distributed.scratch import ray_storage
+from tis_ray.distributed.worker_logs import Work, begin_logs
 from tis_ray.errors import FailedError
 from tis_ray.storage import Place, remove_folder
 
@@ -35,8 +37,12 @@ def run_training(
     its own checkpoints, which lie in the artifact, so it also does after a restart of the driver.
     Raises FailedError where a worker is lost once more.
     """
+    work = current_work()
+    if work is not None and current_log() is not None:  # a trial's are begun by who runs the trials
+        begin_logs(work)
     trainer = TorchTrainer(
-        partial(loop, order),
+        # Without workers it is the process around it that counts and keeps a log.
+        partial(_work_through, loop, order, name, work) if workers else partial(loop, order),
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers,
             use_gpu=bool(cluster.gpus_per_actor),
@@ -59,6 +65,13 @@ def run_training(
             raise
         raise FailedError(f"{name}: a worker process {why}; the same command continues") from None
     remove_folder(root / "ray-train" / name)
+
+
+def _work_through(
+    loop: Callable[[Order], None], order: Order, name: str, work: Work | None
+) -> None:
+    with working(work, name), counting(work):
+        loop(order)
 
 
 def report_epoch(metrics: dict[str, float]) -> None:

@@ -19,6 +19,7 @@ from tis_ray.config import Config, plan, together
 from tis_ray.errors import InputError
 from tis_ray.log.activity import duration
 from tis_ray.log.sign_of_life import LIVE, Live
+from tis_ray.stopping import STOPS
 from tis_ray.storage import Place
 from tis_ray.store import find_json, read_lines
 
@@ -48,7 +49,8 @@ class Status:
 
     starts: how often it was started. started, ended: of the last start, seconds since the epoch.
     until: how far that start goes. now: what goes on, with its sign of life; only of a run that runs.
-    why: what failed, or what stopped it. page: the study's page, if it is there.
+    why: what failed, or what stopped it. code: the exit code that it ended with. page: the study's page, if it
+    is there. restarts: workers that were lost and started again. logs: of the workers that say why it failed.
     """
 
     name: str
@@ -65,6 +67,9 @@ class Status:
     cells: dict[str, int] | None = None
     now: Live | None = None
     why: str | None = None
+    code: int | None = None
+    restarts: int = 0
+    logs: list[str] = field(default_factory=list)
     page: str | None = None
 
 
@@ -73,16 +78,16 @@ def statuses(config: Config) -> list[Status]:
     return [_status(study) for study in plan(config).values()]
 
 
-def status_json(config: Config) -> str:
+def status_json(config: Config, found: list[Status] | None = None) -> str:
     """Return the same as one JSON object: `studies`, and `page`, that of all where there are several."""
     page = _page_of_all(config)
-    studies = [asdict(status) for status in statuses(config)]
+    studies = [asdict(status) for status in found or statuses(config)]
     return json.dumps({"studies": studies, "page": str(page) if page and page.exists() else None})
 
 
-def status_lines(config: Config) -> Iterator[str]:
+def status_lines(config: Config, found: list[Status] | None = None) -> Iterator[str]:
     """Yield what is done, running or failed in each study of a file, and whether their page is there."""
-    for status in statuses(config):
+    for status in found or statuses(config):
         yield from _lines(status)
     if (page := _page_of_all(config)) is not None:
         name = page.parent.parent.name
@@ -139,11 +144,17 @@ def _take(status: Status, event: dict[str, Any]) -> None:
         case "cells":
             status.cells = {name: event[name] for name in ("total", "reused", "to_train")}
         case "done":
-            status.state, status.ended = "done", event["time"]
+            status.state, status.ended, status.code = "done", event["time"], 0
         case "failed":
             status.state, status.why, status.ended = "failed", event["error"], event["time"]
+            status.code = event.get("code", 1)
         case "stopped":
             status.state, status.why, status.ended = "stopped", event["by"], event["time"]
+            status.code = next((each.code for each in STOPS.values() if each.by == event["by"]), 1)
+        case "restart":
+            status.restarts += 1
+        case "failure":
+            status.logs = [*dict.fromkeys([*status.logs, *event["logs"]])]
 
 
 def _live(folder: Place, pid: int) -> Live | None:
@@ -173,7 +184,11 @@ def _lines(status: Status) -> Iterator[str]:
         yield from (f"           {line}" for line in stage.details)
     if status.cells is not None:
         yield f"  cells    {status.cells['total']} in all, {status.cells['reused']} reused"
+    if status.restarts:
+        yield f"  restarts {status.restarts} worker(s) were lost and started again"
     yield _last_line(status)
+    if status.state in ("failed", "lost"):
+        yield from (f"           log of a worker: {log}" for log in status.logs)
 
 
 def _last_line(status: Status) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import threading
 import time
 import traceback
 from collections import Counter
@@ -19,6 +20,7 @@ from rich.text import Text
 from tis_ray.analysis.study_values import Kind, Method, StageCost
 from tis_ray.background import in_background
 from tis_ray.log.activity import Activity
+from tis_ray.log.json_lines import lines_about, stderr_console
 from tis_ray.log.sign_of_life import SignOfLife
 from tis_ray.storage import Place, pace
 from tis_ray.store import Artifact, append_line, read_parquet
@@ -27,6 +29,8 @@ ENDS = ("done", "failed", "stopped")
 """The events after which a start says no more."""
 RUN_LOG = "run.log"
 """Tracebacks, and what libraries written in C++ say while a run goes on."""
+PROGRESS_SECONDS = 5.0
+"""The least time between two events that say how far a stage is; there is one at each tenth of it at most."""
 
 
 @dataclass(frozen=True)
@@ -42,28 +46,75 @@ class RunLog:
     """Console and event file of one run."""
 
     run_dir: Place
-    console: Console = field(default_factory=lambda: Console(stderr=True))
+    console: Console = field(default_factory=stderr_console)
     stages: list[StageCost] = field(default_factory=list)
     said: list[Said] = field(default_factory=list)
     """What was said of each of `stages` beside its numbers."""
+    hears: list[Callable[[str, dict[str, Any]], None]] = field(default_factory=list)
+    """Who is told of each event: its kind and its facts."""
+    watches: list[Callable[[Activity], None]] = field(default_factory=list)
+    """Who is told, twice a second, how far what goes on is."""
     _needed_by: tuple[Method, ...] = field(default=(), init=False)
     _over: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
-        self._life = SignOfLife(self.console, self.run_dir)
+        self._one = threading.Lock()
+        self._told: tuple[Activity | None, int, float] = (None, 0, 0.0)
+        self._life = SignOfLife(self.console, self.run_dir, self._goes_on)
+
+    @property
+    def study(self) -> str:
+        """The name of the run, by which lines and metrics call it."""
+        return self.run_dir.name
+
+    @property
+    def stage(self) -> str | None:
+        """What goes on."""
+        activity = self._life.current()
+        return activity.label if activity else None
 
     def event(self, kind: str, /, **facts: Any) -> None:
         """Append one event; each line is one JSON object with `time` in seconds since the epoch."""
-        if self._over:
-            return
-        self._over = kind in ENDS
-        line = json.dumps({"time": round(time.time(), 3), "event": kind, **facts})
-        append_line(self.run_dir / "events.jsonl", line)
+        with self._one:
+            if self._over:
+                return
+            self._over = kind in ENDS
+            line = json.dumps({"time": round(time.time(), 3), "event": kind, **facts})
+            append_line(self.run_dir / "events.jsonl", line)
+        for hear in self.hears:
+            hear(kind, facts)
 
-    def say(self, *parts: str | tuple[str, str]) -> None:
-        """Print one line of texts, or (text, style). Nothing in a text is read as markup."""
+    def _goes_on(self, activity: Activity) -> None:
+        """Tell who watches; record how far it is at each tenth."""
+        for watch in self.watches:
+            watch(activity)
+        if not activity.total:
+            return
+        tenth = 10 * activity.done // activity.total
+        before, last, when = self._told
+        if activity is not before:
+            self._told = activity, 0, time.monotonic()
+        elif tenth > last and time.monotonic() - when > PROGRESS_SECONDS:
+            self._told = activity, tenth, time.monotonic()
+            self.event(
+                "progress",
+                stage=activity.label,
+                done=activity.done,
+                total=activity.total,
+                unit=activity.unit,
+                rate=activity.rate,
+                rate_unit=activity.part or activity.unit,
+                left=activity.left,
+            )
+
+    def say(self, *parts: str | tuple[str, str], stage: str | None = None) -> None:
+        """Print one line of texts, or (text, style). Nothing in a text is read as markup.
+
+        stage: what it is about, where that is not what goes on.
+        """
         self._life.last_line = time.monotonic()
-        self.console.print(Text.assemble(*parts), highlight=False, soft_wrap=True)
+        with lines_about(self.study, stage or self.stage):
+            self.console.print(Text.assemble(*parts), highlight=False, soft_wrap=True)
 
     @contextmanager
     def needed_by(self, method: Method) -> Iterator[None]:
@@ -91,9 +142,9 @@ class RunLog:
         lost = f", {record.quarantined} quarantined" if record.quarantined else ""
         note = f"  {said.note}" if said.note else ""
         stage = f" {record.stage:<22} {record.rows:>8} rows{lost}  {how}"
-        self.say(("✓", "green"), stage, (note, "dim"))
+        self.say(("✓", "green"), stage, (note, "dim"), stage=record.stage)
         for line in said.details:
-            self.say((f"    {line}", "dim"))
+            self.say((f"    {line}", "dim"), stage=record.stage)
 
     def made(
         self, kind: Kind, stage: str, artifact: Artifact, reused: bool, note: str = ""

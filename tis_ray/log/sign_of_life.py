@@ -10,7 +10,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from threading import Event
@@ -24,6 +24,7 @@ from rich.text import Text
 
 from tis_ray.background import in_background
 from tis_ray.log.activity import Activity
+from tis_ray.log.json_lines import lines_about
 from tis_ray.storage import Place, pace
 from tis_ray.store import write_json
 
@@ -61,11 +62,17 @@ class Live:
 class SignOfLife:
     """Shows the innermost of the activities that go on, in one place.
 
-    folder: where `live.json` is kept; None for what is no run.
+    folder: where `live.json` is kept; None for what is no run. tell: is told twice a second, and once
+        more when it ends, of the activity that goes on.
     """
 
-    def __init__(self, console: Console, folder: Place | None = None) -> None:
-        self.console, self.folder = console, folder
+    def __init__(
+        self,
+        console: Console,
+        folder: Place | None = None,
+        tell: Callable[[Activity], None] = lambda activity: None,
+    ) -> None:
+        self.console, self.folder, self.tell = console, folder, tell
         self.activities: list[Activity] = []
         self.last_line = time.monotonic()
         self._running: ExitStack | None = None
@@ -83,6 +90,8 @@ class SignOfLife:
             yield activity
         finally:
             self.activities.remove(activity)
+            with suppress(OSError):
+                self.tell(activity)
             if self.activities:
                 self.activities[-1].since = time.time()  # it is waited for anew
             else:
@@ -113,36 +122,36 @@ class SignOfLife:
 
     def _tick(self, stop: Event) -> None:
         while not stop.wait(TICK):
-            activity = self._current()
+            activity = self.current()
             if activity is None:
                 continue
+            with suppress(OSError):  # a full disk ends the work, not its sign of life
+                self.tell(activity)
             now = time.monotonic()
             news = activity.label, activity.state
             if self.folder is not None and (
                 now - self._beaten > pace(self.folder, BEAT) or news != self._news
             ):
                 self._beaten, self._news = now, news
-                with suppress(OSError):  # a full disk ends the work, not its sign of life
+                with suppress(OSError):
                     write_json(self.folder / LIVE, asdict(_live(activity)))
             due = OFTEN if activity.seconds < NEW else SELDOM
             if not self._moves and now - self.last_line > due:
                 self.last_line = now
-                self.console.print(
-                    f"  {activity.label}: {activity.words()}",
-                    highlight=False,
-                    soft_wrap=True,
-                    markup=False,
-                )
+                line = f"  {activity.label}: {activity.words()}"
+                with lines_about(self.folder.name if self.folder else None, activity.label):
+                    self.console.print(line, highlight=False, soft_wrap=True, markup=False)
 
     @property
     def _moves(self) -> bool:
         return self.console.is_terminal or self.console.is_jupyter
 
-    def _current(self) -> Activity | None:
+    def current(self) -> Activity | None:
+        """Return the innermost activity."""
         return next(reversed(self.activities.copy()), None)
 
     def _line(self) -> RenderableType:
-        activity = self._current()
+        activity = self.current()
         if activity is None:
             return ""
         cells: list[RenderableType] = [self._spinner, Text(f"{activity.label:<22}")]

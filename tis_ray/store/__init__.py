@@ -12,6 +12,7 @@ from tis_ray.store.atomic import (
     write_npy,
     write_parquet,
     write_text,
+    written,
     written_folder,
 )
 from tis_ray.store.clock import Clock
@@ -62,5 +63,6 @@ __all__ = [
     "write_npy",
     "write_parquet",
     "write_text",
+    "written",
     "written_folder",
 ]

@@ -12,6 +12,7 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,16 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from tis_ray.storage import AnyPlace, Place, place
+
+
+@dataclass
+class Written:
+    """How many bytes of files this process has written, for whoever counts work."""
+
+    bytes: int = 0
+
+
+written = Written()
 
 
 @contextmanager
@@ -34,6 +45,7 @@ def atomic_path(path: AnyPlace) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix="tis_ray-") as folder:
             temporary = Path(folder) / target.name
             yield temporary
+            written.bytes += temporary.stat().st_size
             target.fs.put_file(str(temporary), target.path)
         return
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -43,6 +55,7 @@ def atomic_path(path: AnyPlace) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
+        written.bytes += temporary.stat().st_size
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
@@ -70,6 +83,7 @@ def write_bytes(path: AnyPlace, content: bytes) -> None:
     """Write bytes atomically."""
     target = place(path)
     if not isinstance(target, Path):
+        written.bytes += len(content)
         target.write_bytes(content)
         return
     with atomic_path(path) as temporary:

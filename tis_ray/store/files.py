@@ -25,8 +25,14 @@ TableRow = dict[str, Any]
 
 
 def read_text(path: AnyPlace) -> str:
-    """Return a UTF-8 file's text. The user's own files are read by it too: errors are the system's."""
-    return place(path).read_text(encoding="utf-8")
+    """Return a UTF-8 file's text. The user's own files are read by it too: errors are the system's.
+
+    One in a bucket is read in one request: it may be replaced at any time, between two of one reader too.
+    """
+    file = place(path)
+    if not isinstance(file, Path):
+        return bytes(file.fs.cat_file(file.path)).decode()
+    return file.read_text(encoding="utf-8")
 
 
 def read_lines(path: AnyPlace) -> list[str]:
@@ -78,7 +84,11 @@ def read_json(path: AnyPlace) -> Any:
 
 def find_json(path: AnyPlace) -> Any | None:
     """Return the same, or None where there is no such file (yet)."""
-    return read_json(path) if place(path).exists() else None
+    with _readable(path):
+        try:
+            return json.loads(read_text(path))
+        except FileNotFoundError:
+            return None
 
 
 def read_npy(path: AnyPlace, mapped: bool = False) -> np.ndarray:

@@ -34,7 +34,16 @@ from tis_ray.version import __version__
 
 FOLDER = "ended"
 """In the run's folder; one file for each step that a start may end with."""
-OURS = {FOLDER, "events.jsonl", "live.json", "run.log", "config.yaml", "rows-seen", "explain"}
+OURS = {
+    FOLDER,
+    "events.jsonl",
+    "live.json",
+    "run.log",
+    "config.yaml",
+    "rows-seen",
+    "logs",
+    "explain",
+}
 """Of the run's folder, what every start writes, and what is made on demand."""
 PACKAGE = Path(tis_ray.__file__).parent
 MOST_FILES = 200_000

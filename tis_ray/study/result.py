@@ -73,7 +73,7 @@ def tell_failed(log: RunLog, error: BaseException) -> None:
         log.event("stopped", by="Ctrl-C" if isinstance(error, KeyboardInterrupt) else "SIGTERM")
         return
     with suppress(OSError):  # a full disk takes neither
-        log.event("failed", error=failure_line(error))
+        log.event("failed", error=failure_line(error), code=1 if user_message(error) is None else 2)
         if _unexpected(error):
             log.traceback(error)
 

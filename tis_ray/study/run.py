@@ -22,6 +22,7 @@ from rich.console import Console
 
 from tis_ray.config import Config, config_yaml, parse_config, parts, require_test, together
 from tis_ray.log import RunLog
+from tis_ray.log.json_lines import stderr_console
 from tis_ray.stopping import Stop, told_of_stop
 from tis_ray.store import write_bytes
 from tis_ray.study.ended import Ended, Inputs
@@ -43,7 +44,7 @@ def run(
         require_test(config)
     page, begun = together(config), []
     for part in parts(config):
-        log = RunLog(part.config.run_dir, console or Console(stderr=True))
+        log = RunLog(part.config.run_dir, console or stderr_console())
         keep_config(part.config, replace=False)
         log.event(
             "start", until=until, command=command(), pid=os.getpid(), host=socket.gethostname()

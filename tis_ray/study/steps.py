@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from tis_ray.config import Part
 from tis_ray.distributed.connect import connect
+from tis_ray.distributed.observed import observed
 from tis_ray.distributed.preflight import check_nodes
 from tis_ray.distributed.quiet import quiet_ray
 from tis_ray.errors import InputError
@@ -133,8 +134,14 @@ def _steps(checked: _Checked, until: Until) -> StudyResult:
         (config.name, "bold"),
         f": {cluster.actors} actor(s) x {cluster.threads} thread(s) on {cluster.device}; Ray has {cluster.cpus} CPU(s), {cluster.gpus:g} GPU(s)",
     )
-    rows = with_pool(Context(config, cluster, log), checked.rows)
-    study = Study(config, cluster, log, part, rows)
+    with observed(log):
+        rows = with_pool(Context(config, cluster, log), checked.rows)
+        study = Study(config, cluster, log, part, rows)
+        return _result(study, checked.tracker, until)
+
+
+def _result(study: Study, tracker: NullTracker, until: Until) -> StudyResult:
+    config, log = study.config, study.log
     result = StudyResult(config.run_dir, stages=log.stages, said=log.said)
     _ = study.sides
     if until == "featurize":
@@ -142,7 +149,7 @@ def _steps(checked: _Checked, until: Until) -> StudyResult:
     else:
         result.orderings, _ = study.orderings, study.subsets
     if until in MEASURED:
-        with tracked(study, checked.tracker):
+        with tracked(study, tracker):
             result.cells, result.quantiles = study.cells, study.quantiles
             if until == "report":
                 with log.waiting("page", "gathering and drawing"):
