@@ -25,7 +25,10 @@ BENCHMARKS = {
         "LESS without a warm-up, at an adapter, with estimated moments: what is chosen",
     ),
     "n": ("gpu", "LESS on a GPU beside its floors; --out DIR keeps the figures"),
+    "o": ("pipeline", "a study of --rows N with a free featuriser: driver, memory, files"),
+    "p": ("requests", "requests of a small study to a bucket, by kind and subject"),
 }
+TAKES_OPTIONS = ("gpu", "pipeline", "requests")
 
 
 def main() -> None:
@@ -37,11 +40,15 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "which", nargs="*", metavar="benchmark", help="letters or names; all if none"
+        "which",
+        nargs="*",
+        metavar="benchmark",
+        help="letters or names, and options of the last; all if none",
     )
-    parser.add_argument("--out", help="folder for the figures of `gpu`")
-    options = parser.parse_args()
-    chosen, rest = options.which, [] if options.out is None else ["--out", options.out]
+    # What follows a name with dashes is that benchmark's own.
+    words = sys.argv[1:]
+    end = next((i for i, word in enumerate(words) if i and word.startswith("--")), len(words))
+    chosen, rest = parser.parse_args(words[:end]).which, words[end:]
     known = {alias: key for key, (name, _) in BENCHMARKS.items() for alias in (key, name)}
     for alias in chosen:
         if alias not in known:
@@ -52,7 +59,7 @@ def main() -> None:
         print(f"\n{key} {name}: {told}", flush=True)
         # In a process of its own: none finds the threads, the caches or the peak memory of another.
         code = f"from benchmarks.{name} import main; main()"
-        further = rest if name == "gpu" else []
+        further = rest if name in TAKES_OPTIONS else []
         subprocess.run([sys.executable, "-c", code, *further], check=True)
         print(f"  ({time.monotonic() - start:.0f} s)", flush=True)
 

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -16,18 +17,22 @@ BUCKET = "tis-ray-test"
 
 
 @contextmanager
-def s3_server(host: str = "127.0.0.1") -> Iterator[dict[str, str]]:
-    """Start an S3 server with an empty bucket; yield the environment by which clients find it."""
+def s3_server(host: str = "127.0.0.1", log: Path | None = None) -> Iterator[dict[str, str]]:
+    """Start an S3 server with an empty bucket; yield the environment by which clients find it.
+
+    log: file for a line about each request that is answered.
+    """
     pytest.importorskip("moto")
     pytest.importorskip("s3fs")
     with socket.socket() as free:
         free.bind((host, 0))
         port = free.getsockname()[1]
-    server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", host, "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    with open(os.devnull if log is None else log, "ab") as said:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "moto.server", "-H", host, "-p", str(port)],
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+        )
     environment = {
         "AWS_ACCESS_KEY_ID": "key-of-the-test",
         "AWS_SECRET_ACCESS_KEY": "secret-of-the-test",
