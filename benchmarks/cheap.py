@@ -31,11 +31,16 @@ class FromHashes:
 
     def features(self, rows: list[dict[str, Any]], side: str) -> Features:
         """Return (rows, 1, 8) vectors; a row's depends on what it says alone."""
-        named = bytes.fromhex("".join(row["content"] for row in rows))
-        numbers_EK = np.frombuffer(named, np.uint16).reshape(-1, WIDTH).astype(np.float32)
-        numbers_EK -= 2**15 - 0.5  # so that none is zero
-        numbers_EK /= np.linalg.norm(numbers_EK, axis=1, keepdims=True)
-        return Features(numbers_EK[:, None], {}, {})
+        return Features(vectors([row["content"] for row in rows])[:, None], {}, {})
+
+
+def vectors(contents: list[str]) -> np.ndarray:
+    """Return (rows, 8) unit vectors, float32, of hashes of 32 hexadecimal digits each."""
+    named = bytes.fromhex("".join(contents))
+    numbers_EK = np.frombuffer(named, np.uint16).reshape(-1, WIDTH).astype(np.float32)
+    numbers_EK -= 2**15 - 0.5  # so that none is zero
+    numbers_EK /= np.linalg.norm(numbers_EK, axis=1, keepdims=True)
+    return numbers_EK
 
 
 @dataclass(frozen=True, kw_only=True)

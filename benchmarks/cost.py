@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
+from typing import Any
+from unittest.mock import patch
 
 from tis_ray.background import in_background
+from tis_ray.distributed.shards import map_shards
+from tis_ray.stages import featurize, scores
 
 OFTEN = 0.2
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -20,7 +24,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 class Cost:
     """Of one step. driver, everybody: CPU seconds of this process, and of it with all its descendants.
 
-    peak_mb: of this process while the step went on. files, gigabytes: that were added in the folder.
+    waiting: what of the driver's it spent while workers worked, on Ray Data and on showing progress. peak_mb: of this process while the step went on. files, gigabytes: that were added in the folder.
     """
 
     name: str
@@ -30,6 +34,12 @@ class Cost:
     peak_mb: float = 0.0
     files: int = 0
     gigabytes: float = 0.0
+    waiting: float = 0.0
+
+    @property
+    def own(self) -> float:
+        """CPU seconds that the driver takes while nobody else works."""
+        return self.driver - self.waiting
 
 
 class Costs:
@@ -49,7 +59,7 @@ class Costs:
         everybody = sum(self._spent.values())
         _forget_peak()
         start, driver = time.monotonic(), time.process_time()
-        with in_background(self._watch):
+        with in_background(self._watch), _timed_maps(cost):
             yield cost
         cost.wall, cost.driver = time.monotonic() - start, time.process_time() - driver
         self._look()
@@ -82,6 +92,23 @@ class Costs:
                 above = parents[above]
             if above == mine:
                 self._spent[process] = spent
+
+
+@contextmanager
+def _timed_maps(cost: Cost) -> Iterator[None]:
+    """Count as waiting what the driver spends in `map_shards`."""
+
+    def timed(*arguments: Any, **named: Any) -> Any:
+        start = time.process_time()
+        try:
+            return map_shards(*arguments, **named)
+        finally:
+            cost.waiting += time.process_time() - start
+
+    with ExitStack() as patches:
+        for module in (featurize, scores):
+            patches.enter_context(patch.object(module, "map_shards", timed))
+        yield
 
 
 def _held(folder: Path) -> tuple[int, int]:

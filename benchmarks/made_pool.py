@@ -19,8 +19,9 @@ from tis_ray.store import Artifact, write_parquet
 from tis_ray.store.sides import QUARANTINE, ROWS, TOKENS, Side, SideName
 
 TOKENS_A_ROW = 4
-ROWS_FILLED = {"row", "id", "source", "file", "line"}
-"""Columns of the rows that are filled."""
+ROWS_FILLED = {"row", "file", "line"}
+TOKENS_FILLED = {"row", "id", "source", "content", "response_tokens"}
+"""Columns that are filled: all that is read before anything is trained."""
 SOURCES = 8
 
 
@@ -43,12 +44,10 @@ class MakeShard:
             "content": _contents(numbers_E, self.salt),
             "file": pa.repeat("made.jsonl", len(numbers_E)),
             "line": pa.array(numbers_E + 1),
-            "input_ids": _lists(len(numbers_E)),
-            "labels": _lists(len(numbers_E)),
             "response_tokens": pa.array(np.full(len(numbers_E), TOKENS_A_ROW, np.int32)),
         }
         self._write(self.rows / f"rows-{shard:05d}.parquet", known, ROWS, ROWS_FILLED)
-        self._write(self.tokens / f"tokens-{shard:05d}.parquet", known, TOKENS, set(TOKENS.names))
+        self._write(self.tokens / f"tokens-{shard:05d}.parquet", known, TOKENS, TOKENS_FILLED)
         return {"rows": len(numbers_E), "seconds": time.monotonic() - start}
 
     def _write(
@@ -99,9 +98,3 @@ def _contents(numbers_E: np.ndarray, salt: int) -> pa.Array:
 def _named(prefix: str, numbers_E: np.ndarray) -> pa.Array:
     text = pc.cast(pa.array(numbers_E), pa.string())
     return pc.binary_join_element_wise(pa.scalar(prefix), text, "")
-
-
-def _lists(count: int) -> pa.Array:
-    offsets = np.arange(0, TOKENS_A_ROW * count + 1, TOKENS_A_ROW, dtype=np.int32)
-    values = np.tile(np.arange(TOKENS_A_ROW, dtype=np.int32), count)
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values))

@@ -11,29 +11,38 @@ import argparse
 import shutil
 import sys
 import tempfile
+import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from unittest.mock import patch
 
 import ray
 from rich.console import Console
 
+from benchmarks.cheap import vectors
 from benchmarks.cost import Cost, Costs
 from benchmarks.lab import machine, quiet
 from benchmarks.made_pool import made_side
 from tis_ray.config import Config, parse_config
 from tis_ray.distributed.connect import connect
 from tis_ray.distributed.quiet import quiet_ray
+from tis_ray.distributed.shards import ShardFacts
 from tis_ray.log import RunLog
+from tis_ray.stages import featurize as features_stage
+from tis_ray.stages import scores as scores_stage
 from tis_ray.stages.cells import plan_cells
 from tis_ray.stages.context import Context
 from tis_ray.stages.feature_recipe import make_recipe
-from tis_ray.stages.featurize import featurize
+from tis_ray.stages.featurize import Featurise, featurize
 from tis_ray.stages.ordering_artifact import StudyOrdering
 from tis_ray.stages.rank_pool import order_all
 from tis_ray.stages.rows_to_scores import Represented
+from tis_ray.stages.score_workers import ScoreStreamed
 from tis_ray.stages.scores import score_features, score_stream
 from tis_ray.stages.warmup_rows import warmup_sample
+from tis_ray.store.feature_store import FeatureShard
 
 ROWS, QUERIES, BUDGET, ACTORS = 100_000, 8, 1000, 2
 BYTES_A_ROW = 90
@@ -60,6 +69,45 @@ def study(folder: Path, rows: int, scoring: str, shard_rows: int, actors: int) -
             "tracking": {"enabled": False},
         }
     )
+
+
+class CheapFeaturise(Featurise):
+    """The stage's worker; rows become features column by column, and never Python values one by one."""
+
+    def __call__(self, number: int) -> ShardFacts:
+        """Featurise all rows of a shard; query shards are numbered -1, -2, ..."""
+        start = time.monotonic()
+        role, shard = ("query", -1 - number) if number < 0 else ("pool", number)
+        table = self.reader.sides[role].token_table(shard, ["content", "response_tokens"])
+        keys = table["content"].to_pylist()
+        columns = {"response_tokens": table["response_tokens"].to_numpy()}
+        found = FeatureShard(keys, vectors(keys)[:, None], {}, columns)
+        self.store.write(role, found, "float32" if role == "query" else self.dtype)
+        return {"rows": len(keys), "seconds": time.monotonic() - start}
+
+
+class CheapScoreStreamed(ScoreStreamed):
+    """The same of the stage that keeps no features."""
+
+    def __call__(self, shard: int) -> ShardFacts:
+        """Write the scores of one pool shard."""
+        start = time.monotonic()
+        table = self.reader.sides["pool"].token_table(shard, ["row", "content"])
+        scored = self.queries.score(vectors(table["content"].to_pylist())[:, None])
+        count = self.write(shard, table["row"].to_numpy(), scored, {})
+        return {"rows": count, "seconds": time.monotonic() - start}
+
+
+@contextmanager
+def cheap_workers() -> Iterator[None]:
+    """Let the stages use these workers meanwhile."""
+    with ExitStack() as patches:
+        for module, name, other in (
+            (features_stage, "Featurise", CheapFeaturise),
+            (scores_stage, "ScoreStreamed", CheapScoreStreamed),
+        ):
+            patches.enter_context(patch.object(module, name, other))
+        yield
 
 
 class Pipeline:
@@ -135,12 +183,13 @@ class Pipeline:
 def line_of(cost: Cost | None, rows: int) -> str:
     """Return a line of the table; its head for None."""
     if cost is None:
-        names = ("wall s", "driver s", "us a row", "all CPU s", "peak MB", "files", "GB")
+        names = ("wall s", "driver s", "own s", "us a row", "all CPU s", "peak MB", "files", "GB")
         return f"  {'step':<18}" + "".join(f"{name:>11}" for name in names)
     values = (
         f"{cost.wall:,.1f}",
         f"{cost.driver:,.2f}",
-        f"{1e6 * cost.driver / rows:,.2f}",
+        f"{cost.own:,.2f}",
+        f"{1e6 * cost.own / rows:,.2f}",
         f"{cost.everybody:,.1f}",
         f"{cost.peak_mb:,.0f}",
         f"{cost.files:,}",
@@ -152,10 +201,8 @@ def line_of(cost: Cost | None, rows: int) -> str:
 def measure(rows: int, scoring: str, shard_rows: int, actors: int, folder: Path) -> list[Cost]:
     """Run the pipeline in a folder, print its table, and return what each step cost."""
     config = study(folder, rows, scoring, shard_rows, actors)
-    with quiet_ray():
-        context = Context(
-            config, connect(config), RunLog(folder / "log", Console(file=sys.stderr))
-        )
+    with quiet_ray(), cheap_workers():
+        context = Context(config, connect(config), RunLog(folder / "log", Console(file=sys.stderr)))
         print(
             f"  {rows:,} rows, {QUERIES} queries, shards of {shard_rows:,} rows, "
             f"{context.cluster.actors} actor(s), scoring: {scoring}",
@@ -163,9 +210,9 @@ def measure(rows: int, scoring: str, shard_rows: int, actors: int, folder: Path)
         )
         costs = Pipeline(context, rows).run()
     most = max(cost.peak_mb for cost in costs)
-    driver = sum(cost.driver for cost in costs[1:])
+    own = sum(cost.own for cost in costs[1:])
     print(
-        f"  driver: {driver:.1f} s of CPU, {1e6 * driver / rows:.2f} us a row, peak {most:,.0f} MB; "
+        f"  driver without its waiting for workers: {own:.1f} s of CPU, {1e6 * own / rows:.2f} us a row; peak {most:,.0f} MB; "
         f"target <= {TARGET_MB:,.0f} MB: {'met' if most <= TARGET_MB else 'MISSED'}; "
         f"{sum(cost.files for cost in costs):,} files"
     )

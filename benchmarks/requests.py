@@ -13,12 +13,11 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
-from urllib.parse import parse_qs, unquote, urlsplit
 
 import ray
 
 from benchmarks.lab import quiet
-from tests.buckets import BUCKET, s3_server
+from tests.buckets import BUCKET, requests_in, s3_server
 from tests.small import small_study
 from tis_ray import run
 
@@ -33,22 +32,6 @@ STUDY = {
 }
 """14 cells: two methods and random at two budgets and two seeds, and zero-shot with and without template."""
 KINDS = ("PUT", "LIST", "GET", "HEAD", "DELETE")
-_LINE = re.compile(r'"(GET|PUT|HEAD|DELETE|POST) (\S+) HTTP')
-
-
-def requests_in(log: Path) -> list[tuple[str, str]]:
-    """Return kind and object of each request that a server logged; the object of a listing is its prefix."""
-    found = []
-    for line in log.read_text(errors="replace").splitlines():
-        if match := _LINE.search(line):
-            url = urlsplit(match[2])
-            key = unquote(url.path).partition(f"/{BUCKET}")[2].strip("/")
-            query = parse_qs(url.query)
-            if match[1] == "GET" and not key:
-                found.append(("LIST", query.get("prefix", [""])[0].strip("/")))
-            else:
-                found.append(("DELETE" if "delete" in query else match[1], key))
-    return found
 
 
 def subject(key: str) -> str:
@@ -71,9 +54,7 @@ def table(requests: list[tuple[str, str]]) -> list[str]:
     for name, own in sorted(counted.items(), key=lambda item: -item[1].total()):
         lines.append(f"  {name:<28}" + "".join(f"{own[kind]:>8}" for kind in KINDS))
     total: Counter[str] = sum(counted.values(), Counter())
-    lines.append(
-        f"  {'all ' + str(total.total()):<28}" + "".join(f"{total[k]:>8}" for k in KINDS)
-    )
+    lines.append(f"  {'all ' + str(total.total()):<28}" + "".join(f"{total[k]:>8}" for k in KINDS))
     return lines
 
 

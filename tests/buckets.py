@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -10,10 +11,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
 BUCKET = "tis-ray-test"
+_LINE = re.compile(r'"(GET|PUT|HEAD|DELETE|POST) (\S+) HTTP')
 
 
 @contextmanager
@@ -59,6 +62,21 @@ def s3_server(host: str = "127.0.0.1", log: Path | None = None) -> Iterator[dict
     finally:
         server.kill()
         server.wait()
+
+
+def requests_in(log: Path) -> list[tuple[str, str]]:
+    """Return kind and object of each request that a server logged; the object of a listing is its prefix."""
+    found = []
+    for line in log.read_text(errors="replace").splitlines():
+        if match := _LINE.search(line):
+            url = urlsplit(match[2])
+            key = unquote(url.path).partition(f"/{BUCKET}")[2].strip("/")
+            query = parse_qs(url.query)
+            if match[1] == "GET" and not key:
+                found.append(("LIST", query.get("prefix", [""])[0].strip("/")))
+            else:
+                found.append(("DELETE" if "delete" in query else match[1], key))
+    return found
 
 
 def _wait_for(host: str, port: int) -> None:

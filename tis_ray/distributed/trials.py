@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TypeVar
 
 from ray import tune
@@ -13,6 +15,7 @@ from tis_ray.distributed.interrupted import interruptible
 from tis_ray.distributed.scratch import ray_storage
 from tis_ray.storage import Place, remove_folder
 
+_QUIET = {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "TUNE_GLOBAL_CHECKPOINT_S": "3600"}
 Order = TypeVar("Order")
 """What a trial is to do. Small; it is pickled."""
 
@@ -50,12 +53,30 @@ def run_trials(
             failure_config=tune.FailureConfig(max_failures=1),
         ),
     )
-    with interruptible():
+    with interruptible(), _little_written():
         errors = [result.error for result in tuner.fit()]
     remove_folder(folder / name)
     return {
         name: str(error) for name, error in zip(orders, errors, strict=True) if error is not None
     }
+
+
+@contextmanager
+def _little_written() -> Iterator[None]:
+    """Keep Tune from writing what nobody reads: a trial's results in three formats, and every few seconds its own state.
+
+    In a bucket each is a request. A study that is started again begins with a new Tuner.
+    """
+    before = {name: os.environ.get(name) for name in _QUIET}
+    os.environ.update(_QUIET)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def report_trial(metrics: Mapping[str, float]) -> None:

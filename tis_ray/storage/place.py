@@ -74,9 +74,12 @@ def is_remote(place: AnyPlace) -> bool:
     return not isinstance(place, os.PathLike)
 
 
-def pace(place: AnyPlace, seconds: float) -> float:
-    """Return the seconds between two looks at a place, or two writes: in a bucket each is a request that costs."""
-    return max(seconds, 5.0) if is_remote(place) else seconds
+def pace(place: AnyPlace, seconds: float, requests: int = 1) -> float:
+    """Return the seconds between two looks at a place, or two writes: in a bucket each is a request that costs.
+
+    requests: how many one look makes; they are not more than two a second.
+    """
+    return max(seconds, 5.0, requests / 2) if is_remote(place) else seconds
 
 
 def location(named: AnyPlace) -> str:
