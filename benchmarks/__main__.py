@@ -27,8 +27,9 @@ BENCHMARKS = {
     "n": ("gpu", "LESS on a GPU beside its floors; --out DIR keeps the figures"),
     "o": ("pipeline", "a study of --rows N with a free featuriser: driver, memory, files"),
     "p": ("requests", "requests of a small study to a bucket, by kind and subject"),
+    "q": ("predict", "the price of a study against what it takes, with 1, 2 and 4 actors"),
 }
-TAKES_OPTIONS = ("gpu", "pipeline", "requests")
+TAKES_OPTIONS = ("gpu", "pipeline", "requests", "predict")
 
 
 def main() -> None:

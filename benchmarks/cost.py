@@ -16,7 +16,8 @@ from tis_ray.background import in_background
 from tis_ray.distributed.shards import map_shards
 from tis_ray.stages import featurize, scores
 
-OFTEN = 0.2
+OFTEN = 1.0
+_OTHERS = ("ray::IDLE", "ray::DashboardAgent", "ray::RuntimeEnvAgent")
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -24,13 +25,16 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 class Cost:
     """Of one step. driver, everybody: CPU seconds of this process, and of it with all its descendants.
 
-    waiting: what of the driver's it spent while workers worked, on Ray Data and on showing progress. peak_mb: of this process while the step went on. files, gigabytes: that were added in the folder.
+    workers: of Ray's workers that had something to do. waiting: what of the driver's it spent while they
+    worked, on Ray Data and on showing progress. peak_mb: of this process while the step went on. files,
+    gigabytes: that were added in the folder.
     """
 
     name: str
     wall: float = 0.0
     driver: float = 0.0
     everybody: float = 0.0
+    workers: float = 0.0
     peak_mb: float = 0.0
     files: int = 0
     gigabytes: float = 0.0
@@ -49,6 +53,8 @@ class Costs:
         self.folder = folder
         self.steps: list[Cost] = []
         self._spent: dict[int, float] = {}
+        self._busy: set[int] = set()
+        self._looking = 0.0
 
     @contextmanager
     def of(self, name: str) -> Iterator[Cost]:
@@ -56,22 +62,30 @@ class Costs:
         cost = Cost(name)
         files, size = _held(self.folder)
         self._look()
-        everybody = sum(self._spent.values())
+        before, workers, self._looking = sum(self._spent.values()), self._of_busy(), 0.0
         _forget_peak()
         start, driver = time.monotonic(), time.process_time()
         with in_background(self._watch), _timed_maps(cost):
             yield cost
-        cost.wall, cost.driver = time.monotonic() - start, time.process_time() - driver
+        cost.wall = time.monotonic() - start
+        cost.driver = time.process_time() - driver - self._looking
+        cost.waiting = max(0.0, cost.waiting - self._looking)
         self._look()
-        cost.everybody = sum(self._spent.values()) - everybody
+        cost.everybody = sum(self._spent.values()) - before
+        cost.workers = self._of_busy() - workers
         cost.peak_mb = _peak_mb()
         now, bytes_now = _held(self.folder)
         cost.files, cost.gigabytes = now - files, (bytes_now - size) / 1e9
         self.steps.append(cost)
 
+    def _of_busy(self) -> float:
+        return sum(self._spent[process] for process in self._busy)
+
     def _watch(self, stop: Event) -> None:
         while not stop.wait(OFTEN):
+            start = time.thread_time()
             self._look()
+            self._looking += time.thread_time() - start
 
     def _look(self) -> None:
         """Keep the CPU seconds of each process below this one; what ends is missed by a moment."""
@@ -92,6 +106,17 @@ class Costs:
                 above = parents[above]
             if above == mine:
                 self._spent[process] = spent
+                if process not in self._busy and _is_busy(process):
+                    self._busy.add(process)
+
+
+def _is_busy(process: int) -> bool:
+    """Return whether a process is a worker of Ray that has been given something to do."""
+    try:
+        name = Path(f"/proc/{process}/cmdline").read_bytes().decode(errors="replace")
+    except OSError:
+        return False
+    return name.startswith("ray::") and not name.startswith(_OTHERS)
 
 
 @contextmanager

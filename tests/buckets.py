@@ -30,7 +30,7 @@ def s3_server(host: str = "127.0.0.1", log: Path | None = None) -> Iterator[dict
     with socket.socket() as free:
         free.bind((host, 0))
         port = free.getsockname()[1]
-    with open(os.devnull if log is None else log, "ab") as said:
+    with Path(os.devnull if log is None else log).open("ab") as said:
         server = subprocess.Popen(
             [sys.executable, "-m", "moto.server", "-H", host, "-p", str(port)],
             stdout=subprocess.DEVNULL,
