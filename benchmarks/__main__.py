@@ -27,6 +27,7 @@ BENCHMARKS = {
     "n": ("gpu", "LESS on a GPU beside its floors; --out DIR keeps the figures"),
     "o": ("pipeline", "a study of --rows N with a free featuriser: driver, memory, files"),
     "p": ("requests", "requests of a small study to a bucket, by kind and subject"),
+    "r": ("on_paper", "what 10^7 to 10^9 rows take: actors, hours, requests, money"),
     "q": ("predict", "the price of a study against what it takes, with 1, 2 and 4 actors"),
 }
 TAKES_OPTIONS = ("gpu", "pipeline", "requests", "predict")

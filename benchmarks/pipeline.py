@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from unittest.mock import patch
@@ -157,8 +157,8 @@ class Pipeline:
         """Plan the cells: draw the random subsets."""
         plan_cells(self.config, self.pool, self.orderings)
 
-    def run(self) -> list[Cost]:
-        """Take all steps; return what each cost."""
+    def run(self, skipped: Container[str] = ()) -> list[Cost]:
+        """Take all steps but those that are skipped; return what each cost."""
         steps: dict[str, Callable[[], None]] = {
             "warm-up rows": self.warm_up_rows,
             "features": self.features,
@@ -169,6 +169,8 @@ class Pipeline:
         print(line_of(None, self.pool.usable), flush=True)
         print(line_of(self.costs.steps[0], self.pool.usable), flush=True)
         for name, step in steps.items():
+            if name in skipped:
+                continue
             try:
                 with self.costs.of(name) as cost:
                     step()
@@ -198,7 +200,14 @@ def line_of(cost: Cost | None, rows: int) -> str:
     return f"  {cost.name:<18}" + "".join(f"{value:>11}" for value in values)
 
 
-def measure(rows: int, scoring: str, shard_rows: int, actors: int, folder: Path) -> list[Cost]:
+def measure(
+    rows: int,
+    scoring: str,
+    shard_rows: int,
+    actors: int,
+    folder: Path,
+    skipped: Container[str] = (),
+) -> list[Cost]:
     """Run the pipeline in a folder, print its table, and return what each step cost."""
     config = study(folder, rows, scoring, shard_rows, actors)
     with quiet_ray(), cheap_workers():
@@ -208,7 +217,7 @@ def measure(rows: int, scoring: str, shard_rows: int, actors: int, folder: Path)
             f"{context.cluster.actors} actor(s), scoring: {scoring}",
             flush=True,
         )
-        costs = Pipeline(context, rows).run()
+        costs = Pipeline(context, rows).run(skipped)
     most = max(cost.peak_mb for cost in costs)
     own = sum(cost.own for cost in costs[1:])
     print(
@@ -226,6 +235,7 @@ def main() -> None:
     parser.add_argument("--shard-rows", type=int, help="rows of a shard; by default a 1000th")
     parser.add_argument("--actors", type=int, default=ACTORS)
     parser.add_argument("--folder", help="where to work; what is complete there is used")
+    parser.add_argument("--skip", action="append", default=[], help="a step to leave out")
     options = parser.parse_args()
     quiet()
     print(f"  {machine()}")
@@ -237,7 +247,7 @@ def main() -> None:
         if (free := shutil.disk_usage(folder).free) < 1.25 * needed:
             sys.exit(f"pipeline: needs {needed / 1e9:.0f} GB, and {free / 1e9:.0f} GB are free")
         try:
-            measure(options.rows, options.scoring, shard_rows, options.actors, folder)
+            measure(options.rows, options.scoring, shard_rows, options.actors, folder, options.skip)
         finally:
             ray.shutdown()
 

@@ -32,43 +32,51 @@ from tis_ray.data.sampled import sample_side
 from tis_ray.distributed.connect import Cluster
 from tis_ray.store.sides import SIDES
 from tis_ray.study import sample, time_screen, timed
-from tis_ray.study.price import OTHERS, Price, estimate
+from tis_ray.study.measured import Measured
+from tis_ray.study.price import OTHERS, estimate
 from tis_ray.study.price import ROWS as SAMPLED
+from tis_ray.study.priced import Price
 
-ROWS, SHARD_ROWS, ACTORS, REPEATS = 4000, 256, (1, 2, 4), 2
+ROWS, SHARD_ROWS, ACTORS, REPEATS = 4000, 256, (1, 2, 4), 3
 WITHIN = 0.2
 
 
 def study(folder: Path, rows: int, actors: int) -> Config:
-    """Return a study of LESS, as it is, up to its selection."""
-    changes = {"data__pool": {"kind": "builtin", "rows": rows}, "less__dtype": "float16"}
+    """Return a study of RDS+, up to its selection."""
+    changes = {"data__pool": {"kind": "builtin", "rows": rows}, "representation": "rds"}
     changes |= {"batch__shard_rows": SHARD_ROWS, "compute__actors": actors}
     return parse_config(small_study(folder, **changes))
 
 
 def prices(rows: int) -> dict[int, Price]:
-    """Return what the dry run would say, by number of actors; its clock is this process's CPU time."""
+    """Return what the dry run would say, by number of actors."""
     config = study(Path("unused"), rows, 1)
-    sides = {
-        side: sample_side(config.data.side(side), side, SAMPLED if side == "pool" else OTHERS)
+    facts = facts_by_cpu_time(config)
+    counts = {side: sample_side(config.data.side(side), side, 1).usable_rows for side in SIDES}
+    return {
+        actors: estimate(config, counts, facts, Cluster(actors, 0, 1, 0, actors), trained=False)
+        for actors in ACTORS
+    }
+
+
+def facts_by_cpu_time(config: Config) -> Measured:
+    """Return what a dry run measures on a sample, with this process's CPU time for a clock."""
+    rows = {
+        side: sample_side(
+            config.data.side(side), side, SAMPLED if side == "pool" else OTHERS
+        ).usable
         for side in SIDES
     }
     clock = SimpleNamespace(monotonic=time.process_time)
     with ExitStack() as patches:
         for module in (sample, timed, time_screen):
             patches.enter_context(patch.object(module, "time", clock))
-        facts = sample.measure_sample(
-            config, {name: side.usable for name, side in sides.items()}, "cpu"
-        )
+        facts = sample.measure_sample(config, rows, "cpu")
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, "-c", "import tis_ray.study.sample"], check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     facts["start"] = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    counts = {name: side.usable_rows for name, side in sides.items()}
-    return {
-        actors: estimate(config, counts, facts, Cluster(actors, 0, 1, 0, actors), trained=False)
-        for actors in ACTORS
-    }
+    return facts
 
 
 def taken(rows: int, actors: int) -> Cost:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from tests.buckets import BUCKET, requests_in, s3_server
-from tis_ray.storage import Place, followed, pace, place, point
+from tis_ray.storage import Place, followed, listed, pace, place, point
 from tis_ray.store import (
     Artifact,
     find_json,
@@ -86,6 +86,20 @@ def test_a_pointer_and_what_is_none_are_followed_by_one_request(
         kinds = [kind for kind, _ in counted(lambda name=name: followed(folder / name))]
         assert kinds == ["GET"]
         assert followed(folder / name) == folder / to
+
+
+def test_the_shards_of_an_artifact_are_one_listing(counted: Counted, folder: Place) -> None:
+    for name in ("x-00000.json", "x-00001.json", "y-00000.json", "x-00002.npy", "x/x-3.json"):
+        write_json(folder / name, {})
+    names: list[str] = []
+
+    def look(where: Place) -> None:
+        names[:] = [each.name for each in listed(where, "x-*.json")]
+
+    assert [kind for kind, _ in counted(lambda: look(folder))] == ["LIST"]
+    assert names == ["x-00000.json", "x-00001.json"]
+    assert [kind for kind, _ in counted(lambda: look(folder / "none"))] == ["LIST"]
+    assert names == []
 
 
 def test_looks_that_take_many_requests_are_seldom() -> None:

@@ -387,7 +387,7 @@ def test_the_bill_has_what_a_stage_took_beside_its_estimate(tmp_path):
     found, by_stage = estimated(tmp_path)
     write_json(config.run_dir / "price.json", found.to_json())
     lines = {line.stage: line for line in bill(config, stages)}
-    assert lines["warm-up"].expected == pytest.approx(by_stage["warm-up"].seconds / 2)
+    assert lines["warm-up"].expected == pytest.approx(by_stage["warm-up"].wall(2))
     both = by_stage["fine-tune"].seconds + by_stage["evaluate"].seconds
     assert lines["fine-tune, evaluate"].expected == pytest.approx(both / 2)
     console = Console(width=130, record=True, file=io.StringIO())

@@ -32,7 +32,7 @@ from tis_ray.distributed.lost import MAX_RESTARTS, lost_workers
 from tis_ray.distributed.metrics import StageMetrics
 from tis_ray.errors import InputError
 from tis_ray.log import Activity, RunLog, peak_mb
-from tis_ray.storage import Place, pace, remove_folder
+from tis_ray.storage import Place, listed, pace, remove_folder
 from tis_ray.store import read_json, write_json
 
 FEW_SHARDS = 16
@@ -162,7 +162,7 @@ def map_shards(
     work.part, work.parts_total = ("rows", rows) if rows else ("", 0)
 
     def count(activity: Activity) -> None:
-        rows_seen = sum(read_json(path) for path in counts.glob("*.json")) // passes
+        rows_seen = sum(read_json(path) for path in listed(counts, "*.json")) // passes
         if rows:
             activity.count(activity.done, parts=min(rows, rows_seen))
         elif rows_seen:
@@ -232,5 +232,5 @@ def _settings_of_ray_data() -> Iterator[None]:
 def pending(folder: Place, pattern: str, count: int) -> list[int]:
     """Return the shards of 0..count-1 whose file (`pattern.format(shard)`) is not there yet."""
     begin, _, end = pattern.partition("{")
-    there = {path.name for path in folder.glob(f"{begin}*{end.partition('}')[2]}")}
+    there = {path.name for path in listed(folder, f"{begin}*{end.partition('}')[2]}")}
     return [shard for shard in range(count) if pattern.format(shard) not in there]

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from math import isnan
 from pathlib import Path
-from typing import NotRequired, TypedDict
+from typing import TypedDict
 
 import yaml
 
@@ -24,7 +25,7 @@ class Counted(TypedDict):
 
     stage: float
     shard: float
-    second: NotRequired[float]
+    second: float
 
 
 class StageRates(TypedDict):
@@ -46,6 +47,7 @@ class DriverRates(TypedDict):
     base_mb: float
     row_bytes: float
     scores_gigabytes_a_second: float
+    cell: dict[str, float]
     stages: dict[str, StageRates]
 
 
@@ -68,13 +70,17 @@ def driver_share(kind: str, rows: int, shards: int, lasts: float = 0.0) -> Drive
     """Return the driver's share in a stage of so many rows and shards; `lasts`: its seconds, for looks at progress."""
     rates = driver_rates()["stages"][kind]
     seconds = rates["seconds"] + shards * rates["shard_seconds"]
+    known = 0.0 if isnan(lasts) else lasts
     counts = (
-        each["stage"]
-        + shards * each["shard"]
-        + (0 if lasts != lasts else lasts) * each.get("second", 0)
+        each["stage"] + shards * each["shard"] + known * each["second"]
         for each in (rates["writes"], rates["reads"])
     )
     return DriverShare(seconds + 1e-6 * rows * rates["row_microseconds"], Requests(*counts))
+
+
+def cell_requests() -> Requests:
+    """Return the requests of a cell: its rows, checkpoints, metrics and answers."""
+    return Requests(**driver_rates()["cell"])
 
 
 def driver_gigabytes(rows: float) -> float:

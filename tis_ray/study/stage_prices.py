@@ -13,7 +13,7 @@ from tis_ray.settings.grid import points
 from tis_ray.stages.feature_recipe import reading_model
 from tis_ray.store import fingerprint
 from tis_ray.store.sides import SIDES, SideName
-from tis_ray.study.driver import driver_rates, driver_share
+from tis_ray.study.driver import cell_requests, driver_rates, driver_share
 from tis_ray.study.measured import Measured
 from tis_ray.study.requests import NONE, Requests
 from tis_ray.study.sample import methods_of
@@ -245,6 +245,7 @@ def _training_prices(
         begin + tokens * facts["finetune"],
         1e-9 * saved,
         flops=learns * tokens,
+        requests=cell_requests() * models,
     )
     models += 2  # zero-shot, with and without template
     # An answer's time is nearly all in its tokens.
