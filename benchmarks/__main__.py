@@ -26,8 +26,13 @@ BENCHMARKS = {
     ),
     "n": ("gpu", "LESS on a GPU beside its floors; --out DIR keeps the figures"),
     "o": ("growth", "what the driver of a study does for each row: CPU by stage, memory, files"),
-    "r": ("ingest", "reading a pool by one and two workers against one reader"),
+    "p": ("pipeline", "a study of --rows N with a free featuriser: driver, memory, files"),
+    "q": ("requests", "requests of a small study to a bucket, by kind and subject"),
+    "r": ("on_paper", "what 10^7 to 10^9 rows take: actors, hours, requests, money"),
+    "s": ("predict", "the price of a study against what it takes, with 1, 2 and 4 actors"),
+    "t": ("ingest", "reading a pool by one and two workers against one reader"),
 }
+TAKES_OPTIONS = ("gpu", "pipeline", "requests", "predict")
 
 
 def main() -> None:
@@ -39,11 +44,15 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "which", nargs="*", metavar="benchmark", help="letters or names; all if none"
+        "which",
+        nargs="*",
+        metavar="benchmark",
+        help="letters or names, and options of the last; all if none",
     )
-    parser.add_argument("--out", help="folder for the figures of `gpu`")
-    options = parser.parse_args()
-    chosen, rest = options.which, [] if options.out is None else ["--out", options.out]
+    # What follows a name with dashes is that benchmark's own.
+    words = sys.argv[1:]
+    end = next((i for i, word in enumerate(words) if i and word.startswith("--")), len(words))
+    chosen, rest = parser.parse_args(words[:end]).which, words[end:]
     known = {alias: key for key, (name, _) in BENCHMARKS.items() for alias in (key, name)}
     for alias in chosen:
         if alias not in known:
@@ -54,7 +63,7 @@ def main() -> None:
         print(f"\n{key} {name}: {told}", flush=True)
         # In a process of its own: none finds the threads, the caches or the peak memory of another.
         code = f"from benchmarks.{name} import main; main()"
-        further = rest if name == "gpu" else []
+        further = rest if name in TAKES_OPTIONS else []
         subprocess.run([sys.executable, "-c", code, *further], check=True)
         print(f"  ({time.monotonic() - start:.0f} s)", flush=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from math import isnan
 from pathlib import Path
 
@@ -19,9 +20,11 @@ from tis_ray.distributed.connect import Cluster
 from tis_ray.models.loading import meta_model
 from tis_ray.store import Artifact, write_json
 from tis_ray.study.bill import bill, print_bill
+from tis_ray.study.driver import driver_rates
 from tis_ray.study.price import estimate, kept_price, price, total_price
 from tis_ray.study.price_screen import print_price
 from tis_ray.study.sample import _size
+from tis_ray.study.time_screen import time_screen
 
 COUNTS = {"pool": Count.of(10_000), "query": Count.of(10), "test": Count.of(100)}
 FACTS = {
@@ -35,12 +38,14 @@ FACTS = {
     "sample": 64,
     "target_tokens": 50.0,
     "tokenise": 1e-3,
+    "screen": 0.0,
     "start": 0.0,
     "load": 0.0,
     "train": 1e-3,
     "finetune": 4e-3,
     "saved": 1e6,
     "feature": {"less": 0.5, "bm25": 1e-4, "embed": 0.01},
+    "held": {},
     "width": {"less": 8192, "embed": 384},
     "loss": 0.1,
     "answer": 1.0,
@@ -70,7 +75,8 @@ def estimated(tmp_path, facts=FACTS, **changes):
 def test_every_stage_is_rows_times_what_was_measured(tmp_path):
     found, stages = estimated(tmp_path, less__dtype="float16")
     assert list(stages) == [
-        "starting", "tokens", "warm-up", "features less", "scores less", "fine-tune", "evaluate",
+        "starting", "screen", "tokens", "warm-up", "features less", "scores less", "orderings less",
+        "fine-tune", "evaluate",
     ]  # fmt: skip
     assert stages["tokens"].tokens == 10_000 * 200
     assert stages["warm-up"].rows == 500  # 5% of the pool
@@ -85,7 +91,7 @@ def test_every_stage_is_rows_times_what_was_measured(tmp_path):
     assert stages["fine-tune"].gigabytes == pytest.approx(2 * 2 * 2 * 1e-3)  # and budgets
     assert stages["evaluate"].rows == (2 + 2 * 2 * 2) * 110
     total = sum(stage.seconds for stage in stages.values())
-    assert found.seconds == pytest.approx(total / 2)
+    assert found.seconds == pytest.approx(total / 2 + found.driver_seconds)
     assert found.device_hours == pytest.approx(total * 2 / 3600)
 
 
@@ -140,7 +146,11 @@ def test_what_the_studies_of_a_grid_have_in_common_is_paid_once(tmp_path):
     grid = {"finetune.learning_rate": [1e-4, 1e-3, 1e-2], "less.sketch.width": [512, 1024]}
     _, found = estimated(tmp_path, grid=grid)
     times = {n: found[n].seconds / p.seconds for n, p in plain.items() if p.seconds}
-    twice = ["features less", "scores less"]  # a sketch for each width, read by three studies
+    twice = [
+        "features less",
+        "scores less",
+        "orderings less",
+    ]  # a sketch for each width, read by three studies
     assert times.pop("starting", None) is None
     assert times == pytest.approx(
         dict.fromkeys(times, 6) | dict.fromkeys(["tokens", "warm-up"], 1) | dict.fromkeys(twice, 2)
@@ -159,7 +169,8 @@ def test_tasks_share_what_is_made_of_the_pool_and_are_trained_one_by_one(tmp_pat
     found = {s.stage: s.seconds for s in total_price(prices).stages if s.seconds}
     once = ["tokens", "warm-up", "features less"]
     assert {name: found[name] / plain[name].seconds for name in found} == pytest.approx(
-        dict.fromkeys(["scores less", "fine-tune", "evaluate"], 2) | dict.fromkeys(once, 1)
+        dict.fromkeys(["scores less", "orderings less", "fine-tune", "evaluate"], 2)
+        | dict.fromkeys(once, 1)
     )
 
 
@@ -253,6 +264,72 @@ def test_each_draw_is_one_more_training_of_every_method_and_budget(tmp_path):
     )
 
 
+def test_what_the_driver_takes_no_number_of_actors_shortens(tmp_path):
+    one, _ = estimated(tmp_path)
+    many = replace(one, actors=1000)
+    assert one.driver_seconds > 0
+    assert many.seconds == pytest.approx(
+        (one.seconds - one.driver_seconds) / 500 + one.driver_seconds
+    )
+    counts = {**COUNTS, "pool": Count.of(10_000_000)}
+    large = estimate(parse_config(small_study(tmp_path)), counts, FACTS, CLUSTER)
+    rate = driver_rates()["ingest_microseconds"]
+    assert large.driver_seconds > 10 * rate  # of 10^7 rows
+    assert large.memory.driver > one.memory.driver
+    assert "of the time are the driver's own" in shown(large)
+    assert "of the time are the driver's own" not in shown(one)
+
+
+def test_requests_follow_the_shards_and_have_a_price(tmp_path):
+    prices = {"price__writes_1000": 0.005, "price__reads_1000": 0.0004}
+    small, _ = estimated(tmp_path, artifacts="s3://bucket/artifacts", **prices)
+    finer, _ = estimated(tmp_path, artifacts="s3://bucket/artifacts", batch__shard_rows=4, **prices)
+    shards = 10_000 / 4 - 10_000 / 40
+    a_shard = sum(stage["writes"]["shard"] for stage in driver_rates()["stages"].values())
+    assert finer.requests.writes - small.requests.writes == pytest.approx(a_shard * shards, rel=0.1)
+    told = small.to_json()["requests"]
+    assert told["bucket"]
+    assert told["cost"] == pytest.approx(
+        (small.requests.writes * 0.005 + small.requests.reads * 0.0004) / 1000
+    )
+    assert "requests" in shown(small)
+    assert "set price.writes_1000" not in shown(small)
+    without, _ = estimated(tmp_path, artifacts="s3://bucket/artifacts")
+    assert "set price.writes_1000" in shown(without)
+    assert "requests" not in shown(estimated(tmp_path)[0])  # on a disk, and small
+
+
+def test_what_reads_the_whole_pool_in_one_process_has_its_memory_and_no_actors(tmp_path):
+    facts = {**FACTS, "held": {"bm25": 2000.0}}
+    found, stages = estimated(tmp_path, facts, representation=["bm25"])
+    assert stages["scores bm25"].seconds == 0
+    assert stages["scores bm25"].driver >= 10_010 * 1e-4
+    assert found.memory.words == pytest.approx(10_000 * 2000 / 1e9)
+    assert found.memory.driver > found.memory.words
+    assert "BM25's words" in shown(found)
+    assert "BM25's words" not in shown(estimated(tmp_path)[0])
+
+
+def test_the_screen_is_priced_by_its_passes_over_the_rows(tmp_path):
+    _, stages = estimated(tmp_path, {**FACTS, "screen": 1e-4})
+    assert stages["screen"].seconds == pytest.approx(1.0)
+
+
+def test_the_screen_of_longer_rows_takes_longer(tmp_path):
+    def rows(words):
+        text = " ".join(f"w{n}" for n in range(words))
+        turns = [{"role": "user", "content": text}, {"role": "assistant", "content": text}]
+        return [{"id": f"{n}", "source": "s", "messages": turns} for n in range(50)]
+
+    config = parse_config(small_study(tmp_path))
+    few = rows(5)[:2]
+    short, long = (
+        time_screen(config, {"pool": rows(words), "query": few, "test": few}, "cpu")
+        for words in (5, 1000)
+    )
+    assert 0 < 5 * short < long
+
+
 def shown(found):
     console = Console(width=130, record=True, file=io.StringIO())
     print_price(found, console)
@@ -281,7 +358,8 @@ def test_the_price_of_a_small_study_needs_no_ray_and_leaves_no_rows(tmp_path):
     assert 4 <= found.sample <= 64
     assert (found.rows.rows, found.refused) == (198, {"no_assistant_turn": 1})
     assert 0 < found.cut < 1  # by max_length 128
-    assert all(stage.seconds > 0 for stage in found.stages)
+    assert all(stage.wall(1) > 0 for stage in found.stages)
+    assert found.memory.words > 0
     assert not (tmp_path / "artifacts").exists()
     assert kept_price(config) == json.loads(json.dumps(found.to_json()))
     assert "less of" in " ".join(told)
@@ -309,7 +387,7 @@ def test_the_bill_has_what_a_stage_took_beside_its_estimate(tmp_path):
     found, by_stage = estimated(tmp_path)
     write_json(config.run_dir / "price.json", found.to_json())
     lines = {line.stage: line for line in bill(config, stages)}
-    assert lines["warm-up"].expected == pytest.approx(by_stage["warm-up"].seconds / 2)
+    assert lines["warm-up"].expected == pytest.approx(by_stage["warm-up"].wall(2))
     both = by_stage["fine-tune"].seconds + by_stage["evaluate"].seconds
     assert lines["fine-tune, evaluate"].expected == pytest.approx(both / 2)
     console = Console(width=130, record=True, file=io.StringIO())

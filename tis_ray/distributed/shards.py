@@ -36,7 +36,7 @@ from tis_ray.distributed.observed import failing, work_of
 from tis_ray.distributed.worker_logs import Work, WorkerLog, begin_logs, finish_logs
 from tis_ray.errors import InputError
 from tis_ray.log import Activity, RunLog, peak_mb
-from tis_ray.storage import Place, pace, remove_folder
+from tis_ray.storage import Place, listed, pace, remove_folder
 from tis_ray.store import read_json, write_json
 
 __all__ = ["ShardFacts", "ShardWorker", "Totals", "map_shards", "pending"]
@@ -175,7 +175,7 @@ def map_shards(
     work.part, work.parts_total = ("rows", rows) if rows else ("", 0)
 
     def count(activity: Activity) -> None:
-        rows_seen = sum(read_json(path) for path in counts.glob("*.json")) // passes
+        rows_seen = sum(read_json(path) for path in listed(counts, "*.json")) // passes
         if rows:
             activity.count(activity.done, parts=min(rows, rows_seen))
         elif rows_seen:
@@ -262,5 +262,5 @@ def _settings_of_ray_data() -> Iterator[None]:
 def pending(folder: Place, pattern: str, count: int) -> list[int]:
     """Return the shards of 0..count-1 whose file (`pattern.format(shard)`) is not there yet."""
     begin, _, end = pattern.partition("{")
-    there = {path.name for path in folder.glob(f"{begin}*{end.partition('}')[2]}")}
+    there = {path.name for path in listed(folder, f"{begin}*{end.partition('}')[2]}")}
     return [shard for shard in range(count) if pattern.format(shard) not in there]

@@ -227,9 +227,10 @@ def row_values(folder: Place, metrics: Mapping[str, object]) -> dict[str, list[f
     What has no value for each row (a metric of lm-eval that is no mean) is left out.
     """
     tables = {TEST_ROWS: "", QUERY_ROWS: ""}
-    tables |= {
-        f"tasks/{file.name}": f"{file.stem}/" for file in (folder / "tasks").glob("*.parquet")
-    }
+    if any("/" in name for name in metrics):  # or else there are none, and a listing costs
+        tables |= {
+            f"tasks/{file.name}": f"{file.stem}/" for file in (folder / "tasks").glob("*.parquet")
+        }
     found = {}
     for file, prefix in tables.items():
         if not (folder / file).exists():

@@ -33,8 +33,16 @@ from tis_ray.stages.constrain import Constrainer, random_fill
 from tis_ray.stages.context import Context
 from tis_ray.stages.ordering_artifact import StudyOrdering
 from tis_ray.stages.training_rows import Subset, take_examples, training_progress
-from tis_ray.storage import Place, place
-from tis_ray.store import Artifact, fingerprint, read_json, read_lines, write_json, write_text
+from tis_ray.storage import Place, has_file, pace, place
+from tis_ray.store import (
+    Artifact,
+    find_json,
+    fingerprint,
+    read_json,
+    read_lines,
+    write_json,
+    write_text,
+)
 from tis_ray.store.sides import Side
 
 VERSION = 3
@@ -198,11 +206,13 @@ def sweep(
     pairs = list(zip(cells, artifacts, strict=True))
     reported: set[int] = set()
 
-    def report_ended() -> None:
+    def report_ended() -> set[str]:
+        """Tell of cells that have ended since; return what names all that have."""
         fresh = [i for i, pair in enumerate(pairs) if i not in reported and pair[1].complete]
         if fresh:
             ended([_result(*pairs[i]) for i in fresh])
             reported.update(fresh)
+        return {pairs[i][1].fingerprint for i in reported}
 
     if orders:
         log.event("cells", total=len(cells), reused=reused, to_train=len(orders))
@@ -301,23 +311,24 @@ def _trained(note: Place) -> Place | None:
 
     The random subsets of several tasks are such cells, and a study that is given another metric.
     """
-    if not note.exists():
+    known = find_json(note)
+    if known is None:
         return None
-    folder = note.parent / read_json(note)["cell"]
-    whole = (folder / "_SUCCESS").exists() and (folder / "adapter").is_dir()
+    folder = note.parent / known["cell"]
+    whole = has_file(folder / "_SUCCESS") and (folder / "adapter").is_dir()
     return folder if whole else None
 
 
 def _train_all(
     orders: dict[str, CellOrder],
     context: Context,
-    report_ended: Callable[[], None],
+    report_ended: Callable[[], set[str]],
 ) -> None:
     training = Activity("fine-tune, evaluate", "cells", len(orders), "waiting for workers")
 
     def count(activity: Activity) -> None:
-        report_ended()
-        running = [order.folder for order in orders.values() if not order.artifact.complete]
+        ended = report_ended()
+        running = [order.folder for key, order in orders.items() if key not in ended]
         steps = [training_progress(folder) for folder in running]
         if any(total for _, total in steps):
             step, total = (sum(each) for each in zip(*steps, strict=True))
@@ -325,7 +336,8 @@ def _train_all(
         activity.count(len(orders) - len(running))
 
     workers, cluster = context.config.finetune.workers, context.cluster
-    with context.log.watching(training, count):
+    often = pace(context.root, 0.5, requests=2 * len(orders))
+    with context.log.watching(training, count, often):
         errors = run_trials(
             f"study-{fingerprint(sorted(orders))}",
             partial(run_cell, cluster=cluster, workers=workers, root=context.root),

@@ -231,7 +231,7 @@ def _of_cell(plan: CellPlan, digest: str, content: _Content) -> SubsetDistances:
         "deviation": None,
     }
     dimension = content["scale"] and content["scale"]["dimension"]
-    if dimension and dimension["intrinsic"] is not None:
+    if dimension and dimension["intrinsic"]:  # where nearly all rows are alike it is 0
         pool, subset = (Wasserstein(**part["chord"]) for part in (content["pool"], measured))
         budget, intrinsic = len(plan.positions), dimension["intrinsic"]
         terms = bound_terms(pool, subset, budget=budget, dimension=intrinsic)

@@ -16,7 +16,13 @@ from tis_ray.storage.place import (
     remove_folder,
 )
 from tis_ray.storage.pointer import followed, point, pointers, remove_pointer
-from tis_ray.storage.reading import arrow_source, content_digest, open_parquet
+from tis_ray.storage.reading import (
+    arrow_source,
+    content_digest,
+    has_file,
+    open_parquet,
+    whole_file,
+)
 
 __all__ = [
     "AnyPlace",
@@ -26,6 +32,7 @@ __all__ = [
     "content_digest",
     "folder_size",
     "followed",
+    "has_file",
     "is_remote",
     "listed",
     "listed_files",
@@ -40,4 +47,5 @@ __all__ = [
     "relative_to",
     "remove_folder",
     "remove_pointer",
+    "whole_file",
 ]

@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 from contextlib import suppress
+from fnmatch import fnmatchcase
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -30,6 +31,8 @@ AnyPlace: TypeAlias = "str | os.PathLike[str] | Place"
 """What names a file: its path or URI as text, or its place."""
 
 _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
+_BEGINNING, _ENDING = re.compile(r"[^*?\[]*"), re.compile(r"\.[a-z]+$")
+"""Of a pattern: what stands before the first of its signs, and the ending of a file."""
 _NEEDS = {
     "s3": ("s3fs", "s3"),
     "s3a": ("s3fs", "s3"),
@@ -74,9 +77,12 @@ def is_remote(place: AnyPlace) -> bool:
     return not isinstance(place, os.PathLike)
 
 
-def pace(place: AnyPlace, seconds: float) -> float:
-    """Return the seconds between two looks at a place, or two writes: in a bucket each is a request that costs."""
-    return max(seconds, 5.0) if is_remote(place) else seconds
+def pace(place: AnyPlace, seconds: float, requests: int = 1) -> float:
+    """Return the seconds between two looks at a place, or two writes: in a bucket each is a request that costs.
+
+    requests: how many one look makes; they are not more than two a second.
+    """
+    return max(seconds, 5.0, requests / 2) if is_remote(place) else seconds
 
 
 def location(named: AnyPlace) -> str:
@@ -93,8 +99,21 @@ def relative_to(inner: Place, outer: Place) -> str:
 
 
 def listed(folder: Place, pattern: str) -> list[Place]:
-    """Return the files and folders in a folder whose names match, in order."""
-    found: list[Place] = [*folder.glob(pattern)]
+    """Return the files and folders in a folder whose names match, in order.
+
+    Files with an ending, in a bucket, by one listing of what begins alike; fsspec's own way takes four.
+    """
+    found: list[Place]
+    if isinstance(folder, Path) or "/" in pattern or not _ENDING.search(pattern):
+        found = [*folder.glob(pattern)]
+    else:
+        paths = folder.fs.find(folder.path, prefix=_BEGINNING.match(pattern)[0])  # type: ignore[index]
+        found = [
+            _beside(folder, path)
+            for path in paths
+            if path.rpartition("/")[0].strip("/") == folder.path.strip("/")
+            and fnmatchcase(path.rpartition("/")[2], pattern)
+        ]
     return sorted(found, key=str)
 
 

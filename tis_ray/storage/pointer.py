@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 
 from tis_ray.storage.place import Place, location, place
+from tis_ray.storage.reading import whole_file
 
 SUFFIX = ".pointer"
 
@@ -55,9 +56,12 @@ def remove_pointer(name: Place) -> None:
 def followed(name: Place) -> Place:
     """Return the folder that a pointer leads to; of anything else, itself. Links are resolved."""
     file = _file_of(name)
-    if not (isinstance(name, Path) and name.exists()) and file.exists():
-        return place(file.read_text(encoding="utf-8").strip())
-    return name.resolve()
+    if isinstance(name, Path) and name.exists():
+        return name.resolve()
+    try:
+        return place(whole_file(file).decode().strip())
+    except FileNotFoundError:
+        return name.resolve()
 
 
 def _file_of(name: Place) -> Place:

@@ -1,4 +1,8 @@
-"""Opening files for Arrow, on a disk or in a bucket; of those in a bucket only what is read is fetched."""
+"""Reading files on a disk or in a bucket, with as few requests as can be.
+
+fsspec's own ways to open a file, or to ask whether there is one, first ask for what is known of it, and list what is
+below it where there is none: two or three requests, of which a listing costs as much as ten others.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,27 @@ import pyarrow.parquet as pq
 
 from tis_ray.storage.local_copy import DIGESTS, cache_folder, sign_of
 from tis_ray.storage.place import Place
+
+
+def whole_file(file: Place) -> bytes:
+    """Return the bytes of a file; of one in a bucket by one request. Raises FileNotFoundError where there is none."""
+    if isinstance(file, Path):
+        return file.read_bytes()
+    # s3fs would ask for the size first, to fetch a large file in parts at once.
+    at_once = {"max_concurrency": 1} if "s3" in file.fs.protocol else {}
+    content: bytes = file.fs.cat_file(file.path, **at_once)
+    return content
+
+
+def has_file(file: Place) -> bool:
+    """Return whether there is a file, by one request; for small files, since that of a bucket is fetched."""
+    if isinstance(file, Path):
+        return file.exists()
+    try:
+        whole_file(file)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 @contextmanager

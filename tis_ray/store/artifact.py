@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tis_ray.errors import InputError
-from tis_ray.storage import AnyPlace, Place, place
+from tis_ray.storage import AnyPlace, Place, has_file, place
 from tis_ray.store.atomic import json_bytes, write_bytes, write_new
 from tis_ray.store.clock import Clock
 from tis_ray.store.files import read_json
@@ -59,7 +59,7 @@ class Artifact:
     @property
     def complete(self) -> bool:
         """Whether the marker is there, so that every file of the artifact may be trusted."""
-        return (self.path / "_SUCCESS").exists()
+        return has_file(self.path / "_SUCCESS")
 
     def clock(self) -> Clock:
         """Begin to make the artifact, or go on with it."""

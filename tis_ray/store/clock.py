@@ -7,12 +7,12 @@ from contextlib import AbstractContextManager
 from threading import Event
 
 from tis_ray.background import in_background
-from tis_ray.storage import Place, pace
+from tis_ray.storage import Place, is_remote
 from tis_ray.store.atomic import write_json
 from tis_ray.store.files import find_json
 
-OFTEN = 1.0
-"""Seconds between two marks."""
+OFTEN, IN_BUCKET = 1.0, 30.0
+"""Seconds between two marks on a disk, and in a bucket. What a start that is killed did after its last is not counted."""
 
 
 class Clock:
@@ -38,7 +38,7 @@ class Clock:
         """Keep the seconds so far for a later start, once a second while the block runs."""
 
         def mark(stop: Event) -> None:
-            while not stop.wait(pace(self._file, OFTEN)):
+            while not stop.wait(IN_BUCKET if is_remote(self._file) else OFTEN):
                 write_json(self._file, {"seconds": self.seconds})
 
         return in_background(mark)

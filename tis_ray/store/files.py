@@ -8,16 +8,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from tis_ray.errors import InputError
-from tis_ray.storage import AnyPlace, Place, listed, local_file, open_parquet, place
+from tis_ray.storage import (
+    AnyPlace,
+    Place,
+    is_remote,
+    listed,
+    local_file,
+    open_parquet,
+    place,
+    whole_file,
+)
 from tis_ray.store.atomic import write_text
 
 TableRow = dict[str, Any]
@@ -29,10 +39,7 @@ def read_text(path: AnyPlace) -> str:
 
     One in a bucket is read in one request: it may be replaced at any time, between two of one reader too.
     """
-    file = place(path)
-    if not isinstance(file, Path):
-        return bytes(file.fs.cat_file(file.path)).decode()
-    return file.read_text(encoding="utf-8")
+    return whole_file(place(path)).decode()
 
 
 def read_lines(path: AnyPlace) -> list[str]:
@@ -84,11 +91,12 @@ def read_json(path: AnyPlace) -> Any:
 
 def find_json(path: AnyPlace) -> Any | None:
     """Return the same, or None where there is no such file (yet)."""
+    try:
+        text = read_text(path)
+    except FileNotFoundError:
+        return None
     with _readable(path):
-        try:
-            return json.loads(read_text(path))
-        except FileNotFoundError:
-            return None
+        return json.loads(text)
 
 
 def read_npy(path: AnyPlace, mapped: bool = False) -> np.ndarray:
@@ -101,9 +109,15 @@ def read_npy(path: AnyPlace, mapped: bool = False) -> np.ndarray:
 def read_parquet(path: AnyPlace, columns: Sequence[str] | None = None) -> pa.Table:
     """Return a table, or these columns of it."""
     # `pq.read_table` would import pandas, and takes four times as long for a small file.
-    with _readable(path), open_parquet(place(path)) as file:
+    # Of a file in a bucket that is read whole, one request fetches what its parts would take three for.
+    whole = columns is None and is_remote(place(path))
+    with _readable(path), _opened(place(path), whole) as file:
         table: pa.Table = file.read(None if columns is None else list(columns))
         return table if columns is None else table.select(columns)
+
+
+def _opened(path: Place, whole: bool) -> AbstractContextManager[pq.ParquetFile]:
+    return pq.ParquetFile(pa.BufferReader(whole_file(path))) if whole else open_parquet(path)
 
 
 def read_tables(folder: Place, pattern: str, columns: Sequence[str] | None = None) -> pa.Table:

@@ -16,6 +16,7 @@ import yaml
 
 from tis_ray.config import Config
 from tis_ray.store import read_text
+from tis_ray.study.driver import driver_gigabytes
 from tis_ray.study.measured import Measured
 from tis_ray.study.sample import methods_of
 from tis_ray.study.stage_prices import StagePrice
@@ -64,13 +65,16 @@ class Rates(TypedDict):
 class Memory:
     """What one actor needs, in GB. host: of the process that measured, and the weights where it could not
     load them. gpu: of a GPU, computed: weights, what training keeps of adapters or weights (gradients and Adam's moments), activations of a
-    batch, and the moments of each checkpoint that LESS's gradients are scaled by."""
+    batch, and the moments of each checkpoint that LESS's gradients are scaled by. driver: of the driver. words:
+    what of that BM25 makes of the whole pool."""
 
     host: float
     weights: float
     training: float
     activations: float
     moments: float
+    driver: float = 0.0
+    words: float = 0.0
 
     @property
     def gpu(self) -> float:
@@ -100,8 +104,8 @@ def rates() -> Rates:
     return found
 
 
-def memory_of(config: Config, facts: Measured) -> Memory:
-    """Return what an actor needs, for the model that is fine-tuned."""
+def memory_of(config: Config, facts: Measured, rows: float = 0.0) -> Memory:
+    """Return what an actor needs, for the model that is fine-tuned, and the driver of a pool of so many rows."""
     model = facts["model"]
     kept = 0
     for method in methods_of(config):
@@ -111,12 +115,15 @@ def memory_of(config: Config, facts: Measured) -> Memory:
     layer = ACTIVATION * model["hidden"] * model["layers"] * model["bytes_each"]
     logits = 2 * 4 * model["vocabulary"]  # and their gradient, in float32
     weights = model["parameters"] * model["bytes_each"] / 1e9
+    words = rows * max(facts["held"].values(), default=0.0) / 1e9
     return Memory(
         host=facts["peak_mb"] / 1000 + (0 if facts["sample"] else weights),
         weights=weights,
         training=3 * 4 * model["trained"] / 1e9,
         activations=tokens * (layer + logits) / 1e9,
         moments=kept * 2 * 4 * model["adapter"] / 1e9,
+        driver=driver_gigabytes(rows) + words,
+        words=words,
     )
 
 

@@ -28,6 +28,8 @@ class Measured(TypedDict):
     """Tokens per query or test row."""
     tokenise: float
     """Seconds per row."""
+    screen: float
+    """Seconds per row of the screen for overlaps."""
     start: float
     """Seconds until a new process could load a model."""
     load: float
@@ -40,6 +42,8 @@ class Measured(TypedDict):
     """Bytes of a trained model."""
     feature: dict[str, float]
     """Seconds per row and checkpoint, by representation."""
+    held: dict[str, float]
+    """Bytes per pool row that one process holds, by representation that gives scores of the whole pool at once."""
     width: dict[str, float]
     """Numbers of a feature, by representation; 0 where it has no vectors."""
     loss: float

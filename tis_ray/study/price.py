@@ -14,8 +14,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from math import isnan
+from dataclasses import replace
 
 import torch
 from transformers.utils import logging as transformers_logging
@@ -27,11 +26,12 @@ from tis_ray.distributed.connect import IN_JOB, Cluster, connect
 from tis_ray.distributed.quiet import quiet_ray
 from tis_ray.distributed.task import run_task
 from tis_ray.errors import InputError
-from tis_ray.settings import PriceConfig
+from tis_ray.storage import is_remote
 from tis_ray.store import find_json, fingerprint, write_json
 from tis_ray.store.sides import SIDES, SideName
-from tis_ray.study.hardware import Memory, OnHardware, memory_of, on_hardware
+from tis_ray.study.hardware import memory_of, on_hardware
 from tis_ray.study.measured import Measured
+from tis_ray.study.priced import Price
 from tis_ray.study.result import MEASURED, Until
 from tis_ray.study.sample import measure_sample, methods_of
 from tis_ray.study.stage_prices import StagePrice, stage_prices, tokens_of
@@ -42,99 +42,6 @@ OTHERS = 200
 """Query and test rows of it."""
 FILE = "price.json"
 """The estimate in a run's folder."""
-
-
-@dataclass(frozen=True)
-class Price:
-    """The estimate for a study.
-
-    sample: pool rows that were trained on and featurised; encoded: that were encoded. rows: usable pool
-    rows, estimated. parameters: of the model that is fine-tuned. spread: half the 95% interval of tokens per row, as a share. refused: rows of the
-    sample by reason; cut: share of the others that `data.max_length` cuts, with what share of tokens.
-    """
-
-    stages: list[StagePrice]
-    actors: int
-    threads: int
-    device: str
-    sample: int
-    spread: float
-    encoded: int = 0
-    rows: Count = field(default_factory=lambda: Count.of(0))
-    refused: dict[str, int] = field(default_factory=dict)
-    cut: float = 0.0
-    lost_tokens: float = 0.0
-    memory: Memory | None = None
-    hardware: list[OnHardware] = field(default_factory=list)
-    parameters: float = 0.0
-    money: PriceConfig = field(default_factory=PriceConfig)
-
-    @property
-    def seconds(self) -> float:
-        """Wall time, with every actor busy."""
-        return sum(stage.seconds for stage in self.stages) / self.actors
-
-    @property
-    def cores(self) -> int:
-        """What each actor has of that which is paid by the hour: one GPU, or its CPU cores."""
-        return 1 if self.device == "cuda" else self.threads
-
-    @property
-    def device_hours(self) -> float:
-        """GPU-hours, or CPU-core-hours without a GPU."""
-        return sum(stage.seconds for stage in self.stages) * self.cores / 3600
-
-    @property
-    def gigabytes(self) -> float:
-        """What is written."""
-        return sum(stage.gigabytes for stage in self.stages)
-
-    @property
-    def an_hour(self) -> float | None:
-        """What an hour of a GPU, or of a core, costs; None if that was not said."""
-        return self.money.gpu_hour if self.device == "cuda" else self.money.cpu_hour
-
-    def to_json(self) -> dict[str, object]:
-        """Return plain values; docs/price.md says what they are."""
-        paid, month = self.an_hour, self.money.storage_gb_month
-        return {
-            "device": self.device,
-            "actors": self.actors,
-            "threads": self.threads,
-            "seconds": _known(self.seconds),
-            "device_hours": _known(self.device_hours),
-            "gigabytes": _known(self.gigabytes),
-            "cost": None if paid is None else _known(self.device_hours * paid),
-            "storage_a_month": None if month is None else _known(self.gigabytes * month),
-            "currency": self.money.currency,
-            "stages": {
-                stage.stage: {
-                    "rows": stage.rows,
-                    "tokens": stage.tokens,
-                    "seconds": _known(stage.seconds / self.actors),
-                    "device_hours": _known(stage.seconds * self.cores / 3600),
-                    "gigabytes": _known(stage.gigabytes),
-                }
-                for stage in self.stages
-            },
-            "pool": {
-                "rows": round(self.rows.rows),
-                "low": round(self.rows.low),
-                "high": round(self.rows.high),
-                "sampled": self.encoded,
-                "refused": self.refused,
-                "cut": self.cut,
-                "lost_tokens": self.lost_tokens,
-                "tokens_spread": self.spread,
-            },
-            "measured_rows": self.sample,
-            "memory": None if self.memory is None else asdict(self.memory),
-            "hardware": [asdict(each) for each in self.hardware],
-        }
-
-
-def _known(value: float) -> float | None:
-    return None if isnan(value) else value
 
 
 def price(
@@ -262,6 +169,7 @@ def _measured_by(config: Config) -> str:
             "methods": [
                 method.identity(config.settings_of(method)) for method in methods_of(config)
             ],
+            "overlap": config.overlap.model_dump(mode="json"),
             "answers": config.evaluation.model_dump(
                 mode="json", include={"metrics", "tasks", "max_new_tokens"}
             ),
@@ -283,7 +191,7 @@ def estimate(
     rows = counts["pool"].times(facts["usable"], of=facts["encoded"])
     usable = {side: round(count.rows) for side, count in {**counts, "pool": rows}.items()}
     stages = stage_prices(config, usable, facts, cluster.actors, trained)
-    memory = memory_of(config, facts)
+    memory = memory_of(config, facts, rows.rows)
     return Price(
         stages,
         cluster.actors,
@@ -300,6 +208,7 @@ def estimate(
         on_hardware(stages, facts["model"]["parameters"], memory),
         facts["model"]["parameters"],
         config.price,
+        is_remote(config.artifacts),
     )
 
 

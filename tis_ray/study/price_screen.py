@@ -11,8 +11,11 @@ from rich.table import Table
 
 from tis_ray.study.bill import money, spell
 from tis_ray.study.hardware import OnHardware, rates
-from tis_ray.study.price import Price
+from tis_ray.study.priced import Price
 from tis_ray.study.stage_prices import StagePrice
+
+LARGE = 1_000_000
+"""Rows from which on it is said what the driver takes, and what a bucket would be asked."""
 
 
 def print_price(price: Price, console: Console) -> None:
@@ -46,6 +49,7 @@ def _stages(price: Price) -> Table:
         sum(stage.tokens for stage in price.stages),
         sum(stage.seconds for stage in price.stages),
         price.gigabytes,
+        driver=price.driver_seconds,
     )
     for stage in (*price.stages, total):
         hours = stage.seconds / 3600
@@ -53,7 +57,7 @@ def _stages(price: Price) -> Table:
             stage.stage,
             f"{stage.rows:,}" if stage.rows else "",
             f"{stage.tokens:,.0f}" if stage.tokens else "",
-            spell(stage.seconds / price.actors),
+            spell(stage.wall(price.actors)),
             _digits(hours * price.cores),
             _digits(stage.gigabytes),
             *([money(hours * price.cores * paid, price.money)] if paid is not None else []),
@@ -96,6 +100,14 @@ def _lines(price: Price) -> Iterator[str]:
             f"           {memory.gpu:.2g} GB of a GPU (computed): weights {memory.weights:.2g}, training "
             f"{memory.training:.2g}, activations {memory.activations:.2g}, moments {memory.moments:.2g}"
         )
+        words = f", {_digits(memory.words)} of them for BM25's words" if memory.words else ""
+        yield f"           {_digits(memory.driver)} GB of the driver{words}"
+    if price.bucket or price.rows.rows >= LARGE:
+        yield (
+            f"driver     {spell(price.driver_seconds)} of the time are the driver's own: more actors do not "
+            "shorten them"
+        )
+        yield _requests(price)
     if price.money.storage_gb_month is not None:
         a_month = money(price.gigabytes * price.money.storage_gb_month, price.money)
         yield f"disk       {_digits(price.gigabytes)} GB of artifacts, {a_month} a month"
@@ -103,8 +115,18 @@ def _lines(price: Price) -> Iterator[str]:
         field = "gpu_hour" if price.device == "cuda" else "cpu_hour"
         yield f"money      set price.{field} (--set price.{field}=...) to see it"
     yield (
-        "not in it  starting Ray itself, screening for overlaps, orderings, distances and the page, "
-        "tasks of lm-eval, other users of the machine"
+        "not in it  starting Ray itself, distances and the page, tasks of lm-eval, other users of the machine"
+    )
+
+
+def _requests(price: Price) -> str:
+    """Return the line of the requests to a bucket."""
+    requests, where = price.requests, "" if price.bucket else " if artifacts lay in a bucket"
+    paid = requests.cost(price.money)
+    cost = "set price.writes_1000 and price.reads_1000 to see their price"
+    return (
+        f"requests   {requests.writes:,.0f} that write or list, {requests.reads:,.0f} that read{where}; "
+        f"{cost if paid is None else money(paid, price.money)}"
     )
 
 

@@ -23,15 +23,14 @@ from tis_ray.evaluation import example_losses, generate
 from tis_ray.log import peak_mb
 from tis_ray.models.loading import load_model, meta_model
 from tis_ray.models.lora import attach_lora, trainable_parameters
-from tis_ray.representations import Build, Representation
-from tis_ray.settings import TrainingConfig
+from tis_ray.representations import Representation
 from tis_ray.stages.feature_recipe import reading_model
 from tis_ray.stages.tokens import Tokenise
-from tis_ray.storage import Place
 from tis_ray.store import TableRow
 from tis_ray.store.sides import SideName
 from tis_ray.study.measured import Measured, ModelSize
-from tis_ray.training.loop import train
+from tis_ray.study.time_screen import time_screen
+from tis_ray.study.timed import bytes_held, flops_here, time_features, time_scores, time_training
 
 SAMPLE, FEWEST = 64, 4
 """Pool rows that are trained on and featurised, and how many of them where a model is slow."""
@@ -69,6 +68,8 @@ def _measured(
     start = time.monotonic()
     pool, counts, refused = _encoded(config, rows["pool"], "pool")
     tokenise = (time.monotonic() - start) / max(len(rows["pool"]), 1)
+    tell("screening them")
+    screen = time_screen(config, rows, device)
     if not pool:
         raise InputError(
             f"data.pool: none of {len(rows['pool'])} rows of a sample can be encoded: {refused}"
@@ -87,6 +88,7 @@ def _measured(
         lost_tokens=counts.lost_tokens / counts.tokens,
         target_tokens=float(np.mean([len(row["input_ids"]) for row in target] or [0])),
         tokenise=tokenise,
+        screen=screen,
         model=size,
         readers=_readers(config, size["parameters"]),
         start=0.0,  # who started the process knows
@@ -96,10 +98,15 @@ def _measured(
         finetune=nan,
         saved=4 * size["trained"],
         feature={},
+        held={
+            m.name: bytes_held(m, config, pool, queries)
+            for m in methods_of(config)
+            if m.gives == "scores"
+        },
         width={},
         loss=nan,
         answer=nan,
-        flops=_flops(),
+        flops=flops_here(),
         peak_mb=peak_mb(),
     )
     if device == "cpu" and size["parameters"] > MOST_ON_CPU:
@@ -114,18 +121,18 @@ def _measured(
         load = time.monotonic() - start
         sample = _affordable(config, lora, pool)
         tell(f"training on {len(sample)} rows")
-        train, checkpoint = _time_training(config, lora, sample, Path(scratch) / "lora")
+        train, checkpoint = time_training(config, lora, sample, Path(scratch) / "lora")
         finetune, saved = train, _bytes(trainable_parameters(lora).values())
         if config.finetune.method == "full":
             model = load_model(config.model, device).requires_grad_(True)
             saved = _bytes(model.parameters())
-            finetune, _ = _time_training(config, model, sample, Path(scratch) / "full")
+            finetune, _ = time_training(config, model, sample, Path(scratch) / "full")
         for method in methods_of(config):
             tell(f"{method.name} of {len(sample)} rows")
             feature[method.name], width[method.name] = (
-                _time_features(method, config, sample, device, checkpoint)
+                time_features(method, config, sample, device, checkpoint)
                 if method.gives == "vectors"
-                else _time_scores(method, config, sample, queries)
+                else time_scores(method, config, sample, queries)
             )
     model = load_model(config.model, device)
     tell("evaluating")
@@ -228,60 +235,6 @@ def _bytes(tensors: Iterable[torch.Tensor]) -> float:
     return float(sum(tensor.nbytes for tensor in tensors))
 
 
-def _time_training(
-    config: Config, model: Module, sample: list[TableRow], folder: Place
-) -> tuple[float, Place]:
-    """Return seconds per token of training, and the checkpoint that it left."""
-    times: list[float] = []
-    batch = max(1, len(sample) // 4)
-    settings = TrainingConfig(
-        epochs=1,
-        batch_size=batch,
-        learning_rate=1e-5,
-        micro_tokens=config.finetune.micro_tokens,
-        packed=config.finetune.packed,
-    )
-    kept = train(
-        model,
-        sample,
-        settings,
-        seed=0,
-        folder=folder,
-        keep_all=True,
-        on_step=lambda step, total: times.append(time.monotonic()),
-    )
-    # The first step also warms up; the tokens of the others are near their mean.
-    steps = max(len(times) - 1, 1)
-    tokens = sum(len(row["input_ids"]) for row in sample) * steps / max(len(times), 1)
-    return (times[-1] - times[0]) / tokens if len(times) > 1 else 0.0, kept[-1].path
-
-
-def _time_features(
-    method: Representation,
-    config: Config,
-    sample: list[TableRow],
-    device: str,
-    checkpoint: Place | None,
-) -> tuple[float, int]:
-    """Return seconds per row (at one checkpoint; None where no language model reads), and the features' width."""
-    settings = config.settings_of(method)
-    proxy, warmup = method.model(settings), method.warmup(settings)
-    if checkpoint is not None and proxy is not None and warmup is not None:
-        model = attach_lora(load_model(proxy, device), warmup.lora, seed=0)
-        training = TrainingConfig(epochs=1, batch_size=4, learning_rate=1e-5)
-        folder = checkpoint.parent / "proxy"
-        kept = train(model, sample[:4], training, seed=0, folder=folder, keep_all=True)
-        checkpoint = kept[-1].path
-    checkpoints = (checkpoint,) if checkpoint is not None and warmup is not None else ()
-    featuriser = method.build(
-        Build(settings, proxy or config.model, config.batch, device, checkpoints)
-    )
-    width = featuriser.features(sample[:2], "pool").values_ECK.shape[2]
-    start = time.monotonic()
-    featuriser.features(sample, "pool")
-    return (time.monotonic() - start) / len(sample), width
-
-
 def _without_model(
     config: Config, size: ModelSize, sample: list[TableRow], queries: list[TableRow]
 ) -> tuple[dict[str, float], dict[str, float]]:
@@ -294,9 +247,9 @@ def _without_model(
     for method in methods_of(config):
         name = method.name
         if method.gives == "scores":
-            feature[name], width[name] = _time_scores(method, config, sample, queries)
+            feature[name], width[name] = time_scores(method, config, sample, queries)
         elif method.reads == "text":
-            feature[name], width[name] = _time_features(method, config, sample, "cpu", None)
+            feature[name], width[name] = time_features(method, config, sample, "cpu", None)
         else:
             reader = reading_model(method, config)
             hidden = _hidden(meta_model(reader)) if reader != config.model else size["hidden"]
@@ -306,31 +259,7 @@ def _without_model(
     return feature, width
 
 
-def _time_scores(
-    method: Representation,
-    config: Config,
-    sample: list[TableRow],
-    queries: list[TableRow],
-) -> tuple[float, int]:
-    """Return seconds per pool row of a representation without vectors, and no width."""
-    start = time.monotonic()
-    scorer = method.scorer(config.settings_of(method), sample, queries)
-    scorer.scores(0, len(sample))
-    return (time.monotonic() - start) / len(sample), 0
-
-
 def _prompt(row: TableRow) -> list[int]:
     first = next(i for i, label in enumerate(row["labels"]) if label != IGNORED)
     prompt: list[int] = row["input_ids"][:first]
     return prompt
-
-
-def _flops() -> float:
-    """Return operations per second of a float32 matrix product on the CPU, where scores are made."""
-    a = torch.rand(64, 4096)
-    b = torch.rand(4096, 512)
-    a @ b
-    start = time.monotonic()
-    for _ in range(4):
-        a @ b
-    return 4 * 2 * 64 * 4096 * 512 / (time.monotonic() - start)

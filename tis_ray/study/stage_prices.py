@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tis_ray.config import Config
 from tis_ray.evaluation import read_tasks
@@ -13,7 +13,9 @@ from tis_ray.settings.grid import points
 from tis_ray.stages.feature_recipe import reading_model
 from tis_ray.store import fingerprint
 from tis_ray.store.sides import SIDES, SideName
+from tis_ray.study.driver import cell_requests, driver_rates, driver_share
 from tis_ray.study.measured import Measured
+from tis_ray.study.requests import NONE, Requests
 from tis_ray.study.sample import methods_of
 
 READ, ADAPT, TRAIN = 2, 4, 6
@@ -29,6 +31,8 @@ class StagePrice:
     made_from: names what it is made from and how, where several studies can have it in common.
     flops: operations of a language model. reads: bytes of weights that generation reads, for each token
         of a batch anew. Where both are 0 a GPU is of no use.
+    driver: seconds of the one driver, which come on top and which more actors do not shorten.
+    requests: what it asks of a bucket, if its artifacts lie in one.
     """
 
     stage: str
@@ -39,6 +43,12 @@ class StagePrice:
     made_from: str | None = None
     flops: float = 0.0
     reads: float = 0.0
+    driver: float = 0.0
+    requests: Requests = NONE
+
+    def wall(self, actors: int) -> float:
+        """Return seconds from its beginning to its end."""
+        return self.seconds / actors + self.driver
 
     def __add__(self, other: StagePrice) -> StagePrice:
         """Return the price of the stage in two studies."""
@@ -50,6 +60,8 @@ class StagePrice:
             self.gigabytes + other.gigabytes,
             flops=self.flops + other.flops,
             reads=self.reads + other.reads,
+            driver=self.driver + other.driver,
+            requests=self.requests + other.requests,
         )
 
 
@@ -64,13 +76,11 @@ def stage_prices(
 
     A stage with a model has processes of its own, as many as actors: each takes its time to start.
     """
-    pool, tokens = counts["pool"], counts["pool"] * facts["tokens_per_row"]
-    encoded = fingerprint({"tokens": tokens_of(config)})
     started = actors * facts["start"]
     begin = started + actors * facts["load"]
-    return [
+    stages = [
         StagePrice("starting", 0, 0, started),
-        StagePrice("tokens", pool, tokens, pool * facts["tokenise"], 8e-9 * tokens, encoded),
+        *_reading_prices(config, counts, facts),
         *(
             price
             for method in methods_of(config)
@@ -80,6 +90,52 @@ def stage_prices(
         ),
         *(_training_prices(config, counts, facts, begin) if trained else ()),
     ]
+    return [_with_driver(stage, config, actors) for stage in stages]
+
+
+def _with_driver(stage: StagePrice, config: Config, actors: int) -> StagePrice:
+    """Return a stage with what the driver takes for it, and its requests."""
+    kind = stage.stage.partition(" ")[0]
+    if kind not in driver_rates()["stages"]:
+        return stage
+    shards = -(-stage.rows // config.batch.shard_rows)
+    share = driver_share(kind, stage.rows, shards, stage.seconds / actors)
+    return replace(stage, driver=stage.driver + share.seconds, requests=share.requests)
+
+
+def _reading_prices(
+    config: Config, counts: Mapping[SideName, int], facts: Measured
+) -> Iterator[StagePrice]:
+    """Yield the prices of the screen, and of reading the pool and encoding it."""
+    pool, tokens = counts["pool"], counts["pool"] * facts["tokens_per_row"]
+    yield StagePrice("screen", pool, 0, pool * facts["screen"], 0.0, _screened(config))
+    encoded = fingerprint({"tokens": tokens_of(config)})
+    yield StagePrice(
+        "tokens",
+        pool,
+        tokens,
+        pool * facts["tokenise"],
+        8e-9 * tokens,
+        encoded,
+        driver=1e-6 * pool * driver_rates()["ingest_microseconds"],
+    )
+
+
+def _screened(config: Config) -> str:
+    """Return what names the screen of a pool; tasks that are not to repeat each other have one in common."""
+    sources = [
+        source
+        for side in ("query", "test")
+        for source in [
+            config.data.side(side) if side in config.data.sides else None,
+            *(task.source(side) for task in config.overlap.also),
+        ]
+        if source is not None
+    ]
+    targets = sorted(fingerprint(source.model_dump(mode="json")) for source in sources)
+    overlap = config.overlap.model_dump(mode="json", exclude={"also"})
+    pool = config.data.pool.model_dump(mode="json")
+    return fingerprint({"pool": pool, "targets": sorted(set(targets)), "overlap": overlap})
 
 
 def tokens_of(config: Config, method: Representation | None = None) -> dict[str, object]:
@@ -119,8 +175,9 @@ def _representation_prices(
     size = width * BYTES[method.dtype(settings)] if stores else 0.0
     tokens, seconds = rows * each * passes, rows * passes * facts["feature"][name]
     written = 4e-9 * query * rows
-    if method.gives != "vectors":
-        yield StagePrice(f"scores {name}", rows, tokens, seconds, written, scores)
+    if method.gives != "vectors":  # one process has the whole pool
+        yield StagePrice(f"scores {name}", rows, tokens, 0.0, written, scores, driver=seconds)
+        yield _ordering_price(config, name, query, rows, scores)
         return
     flops = (READ if warmup is None else ADAPT) * tokens * facts["readers"].get(name, 0)
     gigabytes = rows * size * 1e-9
@@ -129,6 +186,18 @@ def _representation_prices(
     )
     seconds = 2.0 * query * rows * width / facts["flops"]
     yield StagePrice(f"scores {name}", rows, 0, seconds, written, scores)
+    yield _ordering_price(config, name, query, rows, scores)
+
+
+def _ordering_price(config: Config, name: str, queries: int, rows: int, scores: str) -> StagePrice:
+    """Return the price of a representation's orderings: its scores are checked, and read by each selector."""
+    selectors = config.selectors(name)
+    seconds = (
+        (1 + len(selectors)) * 4e-9 * queries * rows / driver_rates()["scores_gigabytes_a_second"]
+    )
+    subsets = config.model_dump(mode="json", include={"budget", "budget_unit", "constraints"})
+    made_from = fingerprint({"scores": scores, "selectors": selectors, **subsets})
+    return StagePrice(f"orderings {name}", rows, 0, seconds, made_from=made_from)
 
 
 def _training_prices(
@@ -176,6 +245,7 @@ def _training_prices(
         begin + tokens * facts["finetune"],
         1e-9 * saved,
         flops=learns * tokens,
+        requests=cell_requests() * models,
     )
     models += 2  # zero-shot, with and without template
     # An answer's time is nearly all in its tokens.
