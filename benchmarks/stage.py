@@ -52,7 +52,7 @@ class Stage:
             "recipe": self.recipe,
             "sides": {"pool": self.pool},
             "store": FeatureStore(root, self.recipe.space),
-            "missing": {s: list(range(self.pool.token_facts(s).num_rows)) for s in shards},
+            "missing": dict.fromkeys(shards),
         }
 
 
