@@ -14,7 +14,7 @@ from tis_ray import select
 from tis_ray.storage import listed, place
 from tis_ray.store import read_npy, read_tables
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 
 
 @pytest.mark.parametrize("scoring", ["store", "stream"])
