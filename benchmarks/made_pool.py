@@ -20,7 +20,7 @@ from tis_ray.store.sides import QUARANTINE, ROWS, TOKENS, Side, SideName
 
 TOKENS_A_ROW = 4
 ROWS_FILLED = {"row", "file", "line"}
-TOKENS_FILLED = {"row", "id", "source", "content", "response_tokens"}
+TOKENS_FILLED = {"row", "id", "source", "content", "tokens", "response_tokens"}
 """Columns that are filled: all that is read before anything is trained."""
 SOURCES = 8
 
@@ -44,6 +44,7 @@ class MakeShard:
             "content": _contents(numbers_E, self.salt),
             "file": pa.repeat("made.jsonl", len(numbers_E)),
             "line": pa.array(numbers_E + 1),
+            "tokens": pa.array(np.full(len(numbers_E), TOKENS_A_ROW, np.int32)),
             "response_tokens": pa.array(np.full(len(numbers_E), TOKENS_A_ROW, np.int32)),
         }
         self._write(self.rows / f"rows-{shard:05d}.parquet", known, ROWS, ROWS_FILLED)

@@ -6,6 +6,7 @@ from collections import Counter
 
 import numpy as np
 import pyarrow as pa
+import pytest
 
 from tis_ray.store.usable_rows import UsableRows
 
@@ -22,7 +23,14 @@ TABLE = pa.table(
 
 def _rows() -> UsableRows:
     """Return the rows of four tables, of which one is empty."""
-    return UsableRows.of(TABLE.slice(*part) for part in [(0, 3), (3, 0), (3, 1), (4, 3)])
+    tables = (TABLE.slice(*part) for part in [(0, 3), (3, 0), (3, 1), (4, 3)])
+    return UsableRows.of(tables, 7)
+
+
+@pytest.mark.parametrize("count", [6, 8])
+def test_tables_that_have_not_the_rows_that_were_promised(count: int) -> None:
+    with pytest.raises(ValueError, match=r"could not broadcast|7 rows were read, and 8"):
+        UsableRows.of([TABLE], count)
 
 
 def test_columns_are_those_of_all_tables() -> None:

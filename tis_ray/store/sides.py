@@ -114,7 +114,8 @@ class Side:
     @cached_property
     def usable_rows(self) -> UsableRows:
         """Source and lengths of every usable row; read once."""
-        return UsableRows.of(self.token_table(shard, COLUMNS) for shard in range(self.shards))
+        tables = (self.token_table(shard, COLUMNS) for shard in range(self.shards))
+        return UsableRows.of(tables, self.usable)
 
     def __getstate__(self) -> dict[str, object]:
         """Leave what was read here behind: a worker reads what it needs itself."""

@@ -27,19 +27,23 @@ class UsableRows:
     responses_N: np.ndarray
 
     @classmethod
-    def of(cls, tables: Iterable[pa.Table]) -> UsableRows:
-        """Read tables with COLUMNS, one after the other."""
+    def of(cls, tables: Iterable[pa.Table], count: int) -> UsableRows:
+        """Read tables with COLUMNS, one after the other, that have `count` rows in all."""
         known: dict[str, int] = {}
-        parts: list[tuple[np.ndarray, ...]] = []
+        rows_N = np.empty(count, np.int64)
+        codes_N, tokens_N, responses_N = (np.empty(count, np.int32) for _ in range(3))
+        end = 0
         for table in tables:
+            begin, end = end, end + table.num_rows
             coded = table["source"].combine_chunks().dictionary_encode()
             names = coded.dictionary.to_pylist()
             numbers = np.array([known.setdefault(name, len(known)) for name in names], np.int32)
-            lengths = (table[name].to_numpy() for name in ("tokens", "response_tokens"))
-            parts.append((table["row"].to_numpy(), numbers[coded.indices.to_numpy()], *lengths))
-        rows_N, codes_N, tokens_N, responses_N = (
-            np.concatenate(part) for part in zip(*parts, strict=True)
-        )
+            rows_N[begin:end] = table["row"].to_numpy()
+            codes_N[begin:end] = numbers[coded.indices.to_numpy()]
+            tokens_N[begin:end] = table["tokens"].to_numpy()
+            responses_N[begin:end] = table["response_tokens"].to_numpy()
+        if end != count:
+            raise ValueError(f"{end} rows were read, and {count} were expected")
         return cls(rows_N, codes_N, list(known), tokens_N, responses_N)
 
     def __len__(self) -> int:
