@@ -43,6 +43,7 @@ ALLOWED = {
     "methods.py": {"read_bytes": "the source of a user's method, which is part of its name"},
     "evaluation/sandbox_child.py": {"open": "the folder that a generated program is locked into"},
     "distributed/scratch.py": {"pyarrow.fs": "Ray writes files of its own"},
+    "distributed/worker_logs.py": {"open": "what Ray has kept of a worker's output on its node"},
     "finished/choices.py": {"memmap": "main memory that may be swapped, in a file without a name"},
     "interactive/scores.py": {"pandas": "a data frame in memory"},
     "interactive/table.py": {"pandas": "the name of what a table becomes"},

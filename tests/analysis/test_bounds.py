@@ -195,3 +195,14 @@ def test_bad_inputs() -> None:
             effective_dimension(np.eye(4).repeat(2, axis=0), neighbours=neighbours)
     with pytest.raises(ValueError, match="finite"):
         effective_dimension(np.array([[1.0], [np.nan], [3.0], [4.0]]), neighbours=2)
+
+
+@pytest.mark.parametrize("neighbours", [2, 3, 10, 40])
+def test_the_dimension_is_that_of_whole_sorts(neighbours: int) -> None:
+    """Whatever a processor's own way to part an array leaves in it."""
+    points = np.random.default_rng(neighbours).normal(size=(300, 4))
+    distances = np.linalg.norm(points[:, None] - points, axis=-1)
+    nearest = np.sort(distances, axis=1)[:, 1 : neighbours + 1]
+    expected = 1 / np.log(nearest[:, -1:] / nearest[:, :-1]).mean()
+    found = effective_dimension(points, neighbours=neighbours).intrinsic
+    assert found == pytest.approx(expected, rel=1e-12)

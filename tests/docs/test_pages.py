@@ -90,6 +90,7 @@ def test_the_commands_that_only_parse_are_few() -> None:
         "buckets.md",
         "cluster.md",
         "evaluation.md",
+        "monitoring.md",
         "start.md",
         "tracking.md",
     }

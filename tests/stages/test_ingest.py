@@ -252,8 +252,7 @@ def count_writes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
                 raise KeyboardInterrupt
         return really(path)
 
-    for module in ("store.atomic", "stages.ingest_ids"):
-        monkeypatch.setattr(f"tis_ray.{module}.atomic_path", counting)
+    monkeypatch.setattr("tis_ray.store.atomic.atomic_path", counting)
     while True:
         left = 7
         yield

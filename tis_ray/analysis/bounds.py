@@ -105,7 +105,8 @@ def effective_dimension(
     if not 2 <= neighbours < count:
         raise ValueError(f"{neighbours} neighbours of {count} distinct rows: give 2 to {count - 1}")
     distances_EE = scipy.spatial.distance.squareform(scipy.spatial.distance.pdist(distinct_ED))
-    nearest_Ek = np.sort(np.partition(distances_EE, neighbours, axis=1)[:, 1 : neighbours + 1])
+    # What a partition puts before its place is in no order, and in another one on other processors.
+    nearest_Ek = np.sort(np.partition(distances_EE, neighbours, axis=1)[:, : neighbours + 1])[:, 1:]
     spread = float(np.log(nearest_Ek[:, -1:] / nearest_Ek[:, :-1]).mean())
     return EffectiveDimension(
         intrinsic=1 / spread if spread > 0 else None,

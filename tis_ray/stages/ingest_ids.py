@@ -14,15 +14,13 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from tis_ray.data import UnusableError
 from tis_ray.data.ids import Ids
 from tis_ray.distributed.shards import ShardFacts
 from tis_ray.stages.ingest_read import partition_of
 from tis_ray.storage import Place, open_parquet
-from tis_ray.store import TableRow, write_json
-from tis_ray.store.atomic import atomic_path
+from tis_ray.store import TableRow, write_json, write_parquet
 
 OTHER = pa.schema([("portion", pa.int32()), ("place", pa.int32()), ("name", pa.string())])
 """Rows whose ids are not their keys, in order; a refused row has no name."""
@@ -102,8 +100,7 @@ def keys_of(out: Place, portions: int, partition: int | None) -> pa.Table:
 
 def write_other(out: Place, partition: int, other: pa.Table) -> None:
     """Write what was settled in a partition."""
-    with atomic_path(out / f"ids-{partition:05d}.parquet") as temporary:
-        pq.write_table(other, temporary, compression="zstd", row_group_size=GROUP)
+    write_parquet(out / f"ids-{partition:05d}.parquet", other, GROUP)
     refused = other["portion"].filter(other["name"].is_null())
     counts = pc.value_counts(refused).to_pylist()
     lost = [[each["values"], each["counts"]] for each in counts]

@@ -164,7 +164,7 @@ def parquet_groups(path: AnyPlace, schema: pa.Schema) -> Iterator[Callable[[pa.T
         yield writer.write_table
 
 
-def write_parquet(path: AnyPlace, table: pa.Table) -> None:
-    """Write a table as Parquet, atomically. Equal tables give equal bytes."""
+def write_parquet(path: AnyPlace, table: pa.Table, group: int | None = None) -> None:
+    """Write a table as Parquet, atomically, in row groups of so many rows. Equal tables give equal bytes."""
     with atomic_path(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+        pq.write_table(table, temporary, compression="zstd", row_group_size=group)
