@@ -12,20 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from tests.memory_kill import error_without_memory
 from tests.small import small_study
-from tis_ray.config import parse_config
-from tis_ray.distributed.connect import Cluster
+from tests.stages.here import context_here
 from tis_ray.distributed.lost import killed_for_memory
-from tis_ray.log import RunLog
 from tis_ray.models.builtin import PATH
 from tis_ray.stages.cell_evaluation import Evaluation
 from tis_ray.stages.cell_training import CellOrder, cell_loop
 from tis_ray.stages.cells import CellPlan, CellRows, _order, cell_artifact, plan_cells
-from tis_ray.stages.context import Context
 from tis_ray.stages.tokens import prepare_side, read_side
 from tis_ray.stages.training_rows import LostRowsError
 from tis_ray.store.sides import SIDES
@@ -35,9 +31,8 @@ from tis_ray.training.loop import UnmovedError
 
 def orders_of(folder: Path, **changes: Any) -> list[CellOrder]:
     """Return what the cells of a small study are ordered to do: zero-shot twice, then random."""
-    config = parse_config(small_study(folder, evaluation__metrics=[], **changes))
-    here = Cluster(cpus=2, gpus=0, threads=1, gpus_per_actor=0, actors=1)
-    context = Context(config, here, RunLog(folder, Console(quiet=True)))
+    context = context_here(small_study(folder, evaluation__metrics=[], **changes), folder)
+    config = context.config
     pool, query, test = (prepare_side(context, side, read_side(config, side)) for side in SIDES)
     evaluation = Evaluation.of(config, query, test)
     cells = plan_cells(config, pool, [])

@@ -13,15 +13,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from rich.console import Console
 
 import tis_ray as tis
 from tests.buckets import BUCKET, s3_server
 from tests.small import ordering_bytes, small_study
-from tis_ray.config import parse_config
+from tests.stages.here import context_here
 from tis_ray.distributed.connect import Cluster
 from tis_ray.errors import InputError
-from tis_ray.log import RunLog
 from tis_ray.stages.context import Context
 from tis_ray.stages.ingest import ingest, is_large
 from tis_ray.stages.tokens import read_side
@@ -38,9 +36,9 @@ def line(text: str, **more: Any) -> str:
 
 
 def context(folder: Path, pool: Any, **changes: Any) -> Context:
-    config = parse_config(small_study(folder, data__pool=pool, batch__shard_rows=7, **changes))
-    here = Cluster(cpus=2, gpus=0, threads=1, gpus_per_actor=0, actors=1)
-    return Context(config, here, RunLog(folder, Console(quiet=True)))
+    return context_here(
+        small_study(folder, data__pool=pool, batch__shard_rows=7, **changes), folder
+    )
 
 
 def contents(artifact: Artifact) -> dict[str, object]:

@@ -7,17 +7,14 @@ import random
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from tests.small import small_study
+from tests.stages.here import context_here
 from tis_ray.config import parse_config
 from tis_ray.data import read_rows
 from tis_ray.data.duplicates import near_duplicates, row_runs
 from tis_ray.data.overlap import row_words
-from tis_ray.distributed.connect import Cluster
-from tis_ray.log import RunLog
 from tis_ray.stages import pool_duplicates as stage
-from tis_ray.stages.context import Context
 from tis_ray.stages.tokens import read_side
 from tis_ray.store import Artifact
 
@@ -74,16 +71,10 @@ def test_repeated_rows_are_those_of_a_plain_loop(
     monkeypatch.setattr(stage, "RUNS_TOGETHER", runs)
     monkeypatch.setattr("tis_ray.distributed.shards.FEW_SHARDS", 10**6)
     file = pool_of(tmp_path)
-    config = parse_config(
-        small_study(
-            tmp_path,
-            data__pool={"path": str(file)},
-            batch__shard_rows=shard_rows,
-            overlap={"pool": "near"},
-        )
-    )
-    here = Cluster(cpus=2, gpus=0, threads=1, gpus_per_actor=0, actors=1)
-    context = Context(config, here, RunLog(tmp_path, Console(quiet=True)))
+    changes = {"batch__shard_rows": shard_rows, "overlap": {"pool": "near"}}
+    study = small_study(tmp_path, data__pool={"path": str(file)}, **changes)
+    context = context_here(study, tmp_path)
+    config = context.config
     artifact = Artifact(tmp_path, "screen", {})
     rows = read_side(config, "pool")
     found = stage.pool_duplicates(context, artifact, rows, config.overlap)

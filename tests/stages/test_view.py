@@ -9,14 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rich.console import Console
 
-from tests.small import small_study
-from tis_ray.config import parse_config
-from tis_ray.distributed.connect import Cluster
-from tis_ray.log import RunLog
-from tis_ray.stages.context import Context
-from tis_ray.stages.tokens import prepare_side, read_side
 from tis_ray.stages.view import View
 from tis_ray.store import Artifact
 from tis_ray.store.feature_runs import runs_of
@@ -25,19 +18,6 @@ from tis_ray.store.feature_views import FeatureSet
 from tis_ray.store.sides import Side
 
 Row = tuple[int, str]
-
-
-@pytest.fixture(scope="module")
-def pool(tmp_path_factory: pytest.TempPathFactory) -> Side:
-    """A pool of four shards, of which the second has lost two rows and the last one is short."""
-    folder = tmp_path_factory.mktemp("pool")
-    config = parse_config(small_study(folder, data__pool__rows=150))
-    here = Cluster(cpus=2, gpus=0, threads=1, gpus_per_actor=0, actors=1)
-    context = Context(config, here, RunLog(folder, Console(quiet=True)))
-    rows = read_side(config, "pool")
-    ids = Side("pool", rows, rows, 4).row_table(1)["id"].to_pylist()
-    dropped = {ids[3]: ("excluded", "x"), ids[30]: ("excluded", "x")}
-    return prepare_side(context, "pool", rows, dropped=dropped)
 
 
 def _rows(pool: Side, shard: int) -> list[Row]:

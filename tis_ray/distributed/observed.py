@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from threading import Event
 
-import ray
 from ray.exceptions import RaySystemError, RpcError
 
 from tis_ray.background import in_background
+from tis_ray.distributed.every_node import alive, name_of
 from tis_ray.distributed.metrics import StageMetrics, StudyMetrics, done_since
 from tis_ray.distributed.worker_logs import Work, WorkerLog, finish_logs
 from tis_ray.errors import failure_line
@@ -111,11 +111,7 @@ def failing(log: RunLog, work: Work) -> Iterator[None]:
 
 def _alive() -> dict[str, str]:
     """Return the names of the nodes that are alive, by their ids."""
-    return {
-        node["NodeID"]: node.get("NodeManagerHostname") or node["NodeManagerAddress"]
-        for node in ray.nodes()
-        if node["Alive"]
-    }
+    return {node["NodeID"]: name_of(node) for node in alive()}
 
 
 def _tell(log: RunLog, before: dict[str, str], now: dict[str, str]) -> None:

@@ -12,16 +12,13 @@ import importlib.metadata
 import platform
 import shutil
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ray
-from ray.exceptions import GetTimeoutError, RayError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
 from tis_ray.config import Config
+from tis_ray.distributed.every_node import Node, ask, name_of, others
 from tis_ray.errors import InputError
 from tis_ray.methods import Code, code_of
 from tis_ray.models.loading import model_files
@@ -60,8 +57,8 @@ Answer = dict[str, Any]
 
 def check_nodes(config: Config, models: Iterable[ModelConfig]) -> None:
     """Raise InputError, with a line for each node that could not do its work, where there are several machines."""
-    others = _others()
-    if not others:
+    nodes = others()
+    if not nodes:
         return
     roots = {str(config.artifact_root): config.artifact_root, str(config.run_dir): config.run_dir}
     files = [model_files(model) for model in models if not is_remote(model.name)]
@@ -75,7 +72,7 @@ def check_nodes(config: Config, models: Iterable[ModelConfig]) -> None:
     try:
         for root in roots.values():
             write_text(_notes(root, question.nonce) / "driver", question.nonce)
-        problems = _asked(question, others)
+        problems = _asked(question, nodes)
     finally:
         for root in roots.values():
             remove_folder(_notes(root, question.nonce))
@@ -86,21 +83,9 @@ def check_nodes(config: Config, models: Iterable[ModelConfig]) -> None:
 def nodes_without(files: Sequence[Path]) -> list[str]:
     """Return the names of the nodes that have not these files as this machine has them, or do not answer."""
     names = [str(file.absolute()) for file in files]
-    task, asked = ray.remote(_sizes), {}
-    for node in _others():
-        asked[_there(task, node).remote(names)] = node
-    if not asked:
-        return []
-    done, without = ray.wait([*asked], num_returns=len(asked), timeout=SECONDS)
     ours = _sizes(names)
-    for reference in done:
-        try:
-            same = ray.get(reference, timeout=1) == ours
-        except (RayError, GetTimeoutError):
-            same = False
-        if not same:
-            without.append(reference)
-    return sorted(_name(asked[reference]) for reference in without)
+    theirs = ask(others(), _sizes, lambda _: (names,), SECONDS)
+    return sorted(name_of(node) for node, sizes in theirs if sizes != ours)
 
 
 def _sizes(names: Sequence[str]) -> list[int | None]:
@@ -108,46 +93,18 @@ def _sizes(names: Sequence[str]) -> list[int | None]:
     return [Path(name).stat().st_size if Path(name).is_file() else None for name in names]
 
 
-def _others() -> list[dict[str, Any]]:
-    """Return the nodes that work, but this machine's."""
-    nodes = [node for node in ray.nodes() if node["Alive"] and _works(node["Resources"])]
-    here = ray.get_runtime_context().get_node_id()
-    return [node for node in nodes if node["NodeID"] != here]
-
-
-def _there(task: Any, node: Mapping[str, Any]) -> Any:
-    """Return a task that runs on a node and on no other."""
-    strategy = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-    return task.options(num_cpus=0, max_retries=0, scheduling_strategy=strategy)
-
-
-def _works(resources: Mapping[str, float]) -> bool:
-    return resources.get("CPU", 0) > 0 or resources.get("GPU", 0) > 0
-
-
-def _asked(question: Question, nodes: list[dict[str, Any]]) -> list[str]:
+def _asked(question: Question, nodes: Sequence[Node]) -> list[str]:
     """Ask the nodes; return a line for each that differs from this machine or does not answer."""
-    ours = answer(question, "")
-    task, asked = ray.remote(answer), {}
-    for node in nodes:
-        asked[_there(task, node).remote(question, node["NodeID"])] = node
-    done, late = ray.wait([*asked], num_returns=len(asked), timeout=SECONDS)
-    problems = []
-    for reference in done:
-        node = asked[reference]
-        try:
-            theirs = ray.get(reference, timeout=1)
-        except (RayError, GetTimeoutError) as error:
-            problems.append(f"node {_name(node)}: {_reason(error)}")
-            continue
-        if difference := _difference(question, ours, theirs, node["NodeID"]):
-            problems.append(f"node {_name(node)}: {difference}")
-    for reference in late:
-        ray.cancel(reference, force=True)
-        name = _name(asked[reference])
-        problems.append(
-            f"node {name}: has not answered within {SECONDS:.0f} s; see that it is well"
-        )
+    ours, problems = answer(question, ""), []
+    for node, theirs in ask(nodes, answer, lambda node: (question, node["NodeID"]), SECONDS):
+        if isinstance(theirs, TimeoutError):
+            problem: str | None = f"has not answered within {SECONDS:.0f} s; see that it is well"
+        elif isinstance(theirs, Exception):
+            problem = _reason(theirs)
+        else:
+            problem = _difference(question, ours, theirs, node["NodeID"])
+        if problem:
+            problems.append(f"node {name_of(node)}: {problem}")
     return sorted(problems)
 
 
@@ -231,10 +188,6 @@ def _digest(code: Code) -> str:
 
 def _notes(root: Place, nonce: str) -> Place:
     return root / f"preflight-{nonce}"
-
-
-def _name(node: Mapping[str, Any]) -> str:
-    return str(node.get("NodeManagerHostname") or node["NodeManagerAddress"])
 
 
 def _reason(error: Exception) -> str:

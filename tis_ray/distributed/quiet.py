@@ -13,6 +13,10 @@ ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "TOKENIZERS_PARALLELISM": "false",
+    # Of a trial's results in three formats, and of Tune's own state every few seconds, nobody reads any, and in a
+    # bucket each is a request: a study that is started again begins with a new Tuner.
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",
 }
 """Ray reads these when it is imported or started, and so do the processes that it starts."""
 

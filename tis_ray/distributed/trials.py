@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import socket
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, TypeVar
 
@@ -23,7 +21,6 @@ from tis_ray.errors import failure_line
 from tis_ray.log import RunLog
 from tis_ray.storage import Place, remove_folder
 
-_QUIET = {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "TUNE_GLOBAL_CHECKPOINT_S": "3600"}
 Order = TypeVar("Order")
 """What a trial is to do. Small; it is pickled."""
 DID, NODE = "did", "node"
@@ -67,7 +64,7 @@ def run_trials(
             callbacks=[] if logs is None else [_Recorded(logs)],
         ),
     )
-    with interruptible(), _little_written():
+    with interruptible():
         results = [result.error for result in tuner.fit()]
     remove_folder(folder / name)
     errors = {name: error for name, error in zip(orders, results, strict=True) if error is not None}
@@ -82,24 +79,6 @@ def _record(errors: Mapping[str, Exception], log: RunLog, work: Work) -> None:
     for name, error in errors.items():
         line = failure_line(error)
         log.event("failure", stage=work.stage, order=name, error=line, logs=telling)
-
-
-@contextmanager
-def _little_written() -> Iterator[None]:
-    """Keep Tune from writing what nobody reads: a trial's results in three formats, and every few seconds its own state.
-
-    In a bucket each is a request. A study that is started again begins with a new Tuner.
-    """
-    before = {name: os.environ.get(name) for name in _QUIET}
-    os.environ.update(_QUIET)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 def report_trial(metrics: Mapping[str, float]) -> None:

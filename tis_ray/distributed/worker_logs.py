@@ -20,11 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-import ray
 from ray.exceptions import RayError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from tis_ray.background import in_background
+from tis_ray.distributed.every_node import alive, ask
 from tis_ray.log.json_lines import is_json_line, json_line
 from tis_ray.storage import Place, listed, pace
 from tis_ray.store import read_text, write_text
@@ -147,20 +146,10 @@ def _finish_everywhere(work: Work) -> set[str]:
     """Let each node complete its logs; return the names of those whose process is gone."""
     gone: set[str] = set()
     with suppress(RayError):  # the cluster is gone, and with it what was there
-        asked = [_asked(node["NodeID"], work) for node in ray.nodes() if node["Alive"]]
-        done, late = ray.wait(asked, num_returns=len(asked), timeout=PATIENCE)
-        for reference in late:
-            ray.cancel(reference, force=True)
-        for reference in done:
-            with suppress(RayError):  # its node is gone
-                gone |= ray.get(reference)
+        for _, finished in ask(alive(), _finish_here, lambda _: (work,), PATIENCE):
+            if not isinstance(finished, Exception):  # else its node is gone, or busy
+                gone |= finished
     return gone
-
-
-def _asked(node: str, work: Work) -> ray.ObjectRef:
-    there = NodeAffinitySchedulingStrategy(node, soft=False)
-    task = ray.remote(_finish_here).options(num_cpus=0, max_retries=0, scheduling_strategy=there)  # type: ignore[attr-defined]
-    return task.remote(work)
 
 
 def _finish_here(work: Work) -> set[str]:

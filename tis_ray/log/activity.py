@@ -4,6 +4,18 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import TypedDict
+
+
+class Numbers(TypedDict):
+    """How far something is, as files have it: `rate` in `rate_unit` a second, `left` in seconds."""
+
+    done: int
+    total: int
+    unit: str
+    rate: float | None
+    rate_unit: str
+    left: float | None
 
 
 @dataclass
@@ -61,6 +73,17 @@ class Activity:
         """Seconds that are left at this rate."""
         whole = self.parts_total or self.total
         return (whole - self._work) / self.rate if self.rate and whole else None
+
+    def numbers(self) -> Numbers:
+        """Return how far it is."""
+        return Numbers(
+            done=self.done,
+            total=self.total,
+            unit=self.unit,
+            rate=self.rate,
+            rate_unit=self.part or self.unit,
+            left=self.left,
+        )
 
     @property
     def _work(self) -> int:

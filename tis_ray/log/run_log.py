@@ -96,16 +96,7 @@ class RunLog:
             self._told = activity, 0, time.monotonic()
         elif tenth > last and time.monotonic() - when > PROGRESS_SECONDS:
             self._told = activity, tenth, time.monotonic()
-            self.event(
-                "progress",
-                stage=activity.label,
-                done=activity.done,
-                total=activity.total,
-                unit=activity.unit,
-                rate=activity.rate,
-                rate_unit=activity.part or activity.unit,
-                left=activity.left,
-            )
+            self.event("progress", stage=activity.label, **activity.numbers())
 
     def say(self, *parts: str | tuple[str, str], stage: str | None = None) -> None:
         """Print one line of texts, or (text, style). Nothing in a text is read as markup.

@@ -169,12 +169,7 @@ def _live(activity: Activity) -> Live:
     return Live(
         stage=activity.label,
         state=activity.state,
-        done=activity.done,
-        total=activity.total,
-        unit=activity.unit,
-        rate=activity.rate,
-        rate_unit=activity.part or activity.unit,
-        left=activity.left,
+        **activity.numbers(),
         since=activity.since,
         now=time.time(),
         host=socket.gethostname(),

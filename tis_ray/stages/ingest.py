@@ -20,9 +20,9 @@ import pyarrow as pa
 
 from tis_ray.data import Rejected, RejectReason, described, files_by_kind
 from tis_ray.data.files import RowFile, short_names
-from tis_ray.data.portions import BYTES, portions_of
+from tis_ray.data.portions import BYTES, Portion, portions_of
 from tis_ray.data.reading import Unseen
-from tis_ray.data.sources import file_digests, parts_of, too_small
+from tis_ray.data.sources import SourcePart, file_digests, parts_of, too_small
 from tis_ray.distributed.preflight import nodes_without
 from tis_ray.distributed.shards import ShardFacts, ShardWorker, map_shards, pending
 from tis_ray.errors import InputError
@@ -68,11 +68,13 @@ def ingest(context: Context, size: int | None = None, light: bool = False) -> Ar
 
     light: few portions are read in this process. Errors are those of `tis_ray.stages.tokens.read_side`.
     """
-    config = context.config
-    digests = _digests(context, light)
+    config, size = context.config, size or BYTES
+    parts = parts_of(config.data.pool, "pool")
+    portions = portions_of(parts, size)
+    digests = _digests(context, portions, light)
     artifact = rows_artifact(config, "pool", config.data.pool, digests)
     if not artifact.complete:
-        _Ingest(context, artifact, config.data.pool, size or BYTES, light).run()
+        _Ingest(context, artifact, artifact / f"reading-{size}", parts, portions, light).run()
     return artifact
 
 
@@ -90,10 +92,8 @@ class Digest:
         return {"rows": len(digests), "seconds": time.monotonic() - start}
 
 
-def _digests(context: Context, light: bool) -> dict[str, str]:
+def _digests(context: Context, portions: Sequence[Portion], light: bool) -> dict[str, str]:
     """Return the hash of each of the pool's files, by its name; each file is read by one worker."""
-    parts = parts_of(context.config.data.pool, "pool")
-    portions = portions_of(parts)
     own = {portion.files[0].name: portion.files for portion in portions if portion.files}
     groups = [*own.values()]
     out = context.config.run_dir / "digests"
@@ -114,15 +114,18 @@ class _Ingest:
     """The reading of one pool."""
 
     def __init__(
-        self, context: Context, artifact: Artifact, source: AnySource, size: int, light: bool
+        self,
+        context: Context,
+        artifact: Artifact,
+        scratch: Place,
+        parts: Sequence[SourcePart],
+        portions: Sequence[Portion],
+        light: bool,
     ) -> None:
-        self.artifact, self.source = artifact, source
-        self.scratch = artifact / f"reading-{size}"
-        self.parts = parts_of(source, "pool")
-        self.portions = portions_of(self.parts, size)
-        self.partitions = -(-len(self.portions) // KEYED_TOGETHER)
+        self.context, self.artifact, self.scratch, self.light = context, artifact, scratch, light
+        self.source, self.parts, self.portions = context.config.data.pool, parts, portions
+        self.partitions = -(-len(portions) // KEYED_TOGETHER)
         self.shard_rows = context.config.batch.shard_rows
-        self.context, self.light = context, light
 
     def run(self) -> None:
         clock = self.artifact.clock()
