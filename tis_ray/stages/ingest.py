@@ -94,8 +94,7 @@ class Digest:
 
 def _digests(context: Context, portions: Sequence[Portion], light: bool) -> dict[str, str]:
     """Return the hash of each of the pool's files, by its name; each file is read by one worker."""
-    own = {portion.files[0].name: portion.files for portion in portions if portion.files}
-    groups = [*own.values()]
+    groups = _files_together(portions)
     out = context.config.run_dir / "digests"
     remove_folder(out)
     arguments = {"groups": groups, "out": out}
@@ -108,6 +107,20 @@ def _digests(context: Context, portions: Sequence[Portion], light: bool) -> dict
         found |= read_json(out / f"digests-{number:05d}.json")
     remove_folder(out)
     return found
+
+
+def _files_together(portions: Sequence[Portion]) -> list[list[RowFile]]:
+    """Return the files of portions, each once, in groups of about BYTES and more."""
+    groups: list[list[RowFile]] = []
+    held = BYTES
+    for portion in portions:
+        if portion.files and not portion.goes_on:
+            if held >= BYTES:
+                groups.append([])
+                held = 0
+            groups[-1] += portion.files
+        held += portion.size
+    return groups
 
 
 class _Ingest:
