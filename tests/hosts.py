@@ -23,6 +23,7 @@ import psutil
 import pytest
 
 from tests.buckets import s3_server
+from tis_ray.distributed.starting import STARTS
 
 BIN = Path(sys.executable).parent
 GCS = "6379"
@@ -196,18 +197,22 @@ def join(made: Mapping[str, Host], name: str, own: Path, env: Mapping[str, str])
     else:
         every += ["--address", f"{head.address}:{GCS}", "--num-cpus", "1"]
     before = nodes(head, own, env)
-    process = made[name].start(str(BIN / "ray"), *every, cwd=own, env=env)
+    for tries_left in range(STARTS - 1, -1, -1):
+        process = made[name].start(str(BIN / "ray"), *every, cwd=own, env=env)
 
-    def joined() -> bool:
-        if process.poll() is not None:
-            raise RuntimeError(process.stdout and process.stdout.read())
-        return nodes(head, own, env) > before
+        def ended_or_joined(process: subprocess.Popen[str] = process) -> bool:
+            return process.poll() is not None or nodes(head, own, env) > before
 
-    try:
-        wait_for(joined, 240)
-    except TimeoutError:
-        made[name].kill()
-        raise TimeoutError(process.stdout and process.stdout.read()) from None
+        try:
+            wait_for(ended_or_joined, 240)
+        except TimeoutError:
+            made[name].kill()
+            raise TimeoutError(process.stdout and process.stdout.read()) from None
+        if process.poll() is None:
+            return
+        said = process.stdout.read() if process.stdout else ""
+        if tries_left == 0 or "Timed out waiting for node info" not in said:
+            raise RuntimeError(said)  # else the machine is busy, and Ray has given up its start
 
 
 def nodes(head: Host, own: Path, env: Mapping[str, str]) -> int:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import socket
 import subprocess
-import time
 import urllib.parse
 import urllib.request
 from importlib import resources
@@ -19,6 +17,7 @@ import yaml
 
 from tests.cluster.conftest import KUBERAY, ROOT
 from tests.distributed.test_submit import free_ports
+from tests.hosts import wait_for
 from tis_ray.distributed.metrics import METRICS, prometheus_name
 
 BOARD: dict[str, Any] = json.loads((KUBERAY / "board.json").read_text())
@@ -165,15 +164,19 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Any:
         ],
         stderr=subprocess.DEVNULL,
     )
-    for _ in range(600):
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            break
-        except OSError:
-            time.sleep(0.1)
+    # It listens before it answers: until it has read its log it says 503.
+    wait_for(lambda: answers(f"http://127.0.0.1:{port}/-/ready"), 60)
     yield f"http://127.0.0.1:{port}"
     running.terminate()
     running.wait()
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=1):
+            return True
+    except OSError:
+        return False
 
 
 @pytest.mark.parametrize(("panel", "target"), TARGETS)
