@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from tis_ray.distributed.shards import ShardFacts, map_shards, pending
 from tis_ray.stages.context import Context
 from tis_ray.storage import Place
-from tis_ray.store import Artifact, write_parquet
+from tis_ray.store import Artifact, ShardLayout, write_parquet
 from tis_ray.store.sides import QUARANTINE, ROWS, TOKENS, Side, SideName
 
 TOKENS_A_ROW = 4
@@ -28,15 +28,17 @@ SOURCES = 8
 class MakeShard:
     """Writes one shard of rows, and the same as tokens."""
 
-    def __init__(self, rows: Place, tokens: Place, count: int, shard_rows: int, salt: int) -> None:
+    def __init__(
+        self, rows: Place, tokens: Place, count: int, layout: ShardLayout, salt: int
+    ) -> None:
         self.rows, self.tokens, self.count = rows, tokens, count
-        self.shard_rows, self.salt = shard_rows, salt
+        self.layout, self.salt = layout, salt
 
     def __call__(self, shard: int) -> ShardFacts:
         """Write the shard; its rows are numbered through all shards."""
         start = time.monotonic()
-        first = shard * self.shard_rows
-        numbers_E = np.arange(first, min(first + self.shard_rows, self.count))
+        last = min(self.layout.begin(shard + 1), self.count)
+        numbers_E = np.arange(self.layout.begin(shard), last)
         known = {
             "row": pa.array(numbers_E),
             "id": _named(f"{self.salt}-", numbers_E),
@@ -65,16 +67,17 @@ class MakeShard:
 def made_side(context: Context, name: SideName, count: int) -> Side:
     """Return a side of so many rows, which are made unless they are there."""
     shard_rows = context.config.batch.shard_rows
-    shards = -(-count // shard_rows)
+    layout = ShardLayout(shard_rows)
+    shards = layout.count(count)
     inputs = {"side": name, "made": count, "shard_rows": shard_rows}
     rows, tokens = (Artifact(context.root, stage, inputs) for stage in ("rows", "tokens"))
     if not tokens.complete:
         clock = tokens.clock()
         todo = pending(tokens.path, "tokens-{:05d}.parquet", shards)
         arguments = {"rows": rows.path, "tokens": tokens.path, "count": count}
-        arguments |= {"shard_rows": shard_rows, "salt": len(name)}
+        arguments |= {"layout": layout, "salt": len(name)}
         map_shards(MakeShard, arguments, todo, context, f"making {name}", light=True)
-        kept = [min(shard_rows, count - first) for first in range(0, count, shard_rows)]
+        kept = np.diff([*map(layout.begin, range(shards)), count]).tolist()
         for artifact in (rows, tokens):
             write_parquet(artifact / "quarantine.parquet", QUARANTINE.empty_table())
             artifact.commit(

@@ -25,7 +25,8 @@ from tis_ray.study.price import estimate
 from tis_ray.study.priced import Price
 
 ROWS = (10**7, 10**8, 10**9)
-SHARDS = (256, 16384)
+SHARDS = (256, None)
+"""`batch.shard_rows`; None: by the pool."""
 DEVICE, A_DAY = "H100", 24.0
 METHODS = ("rds", "less")
 PRICES = {
@@ -37,7 +38,7 @@ PRICES = {
 }
 
 
-def plan(model: Path, method: str, shard_rows: int) -> Config:
+def plan(model: Path, method: str, shard_rows: int | None) -> Config:
     """Return a study up to its selection, with everything in a bucket."""
     few = {"kind": "builtin", "skill": "reverse_word", "rows": 100}
     return parse_config(
@@ -73,7 +74,7 @@ def line(config: Config, facts: Measured, rows: int) -> str:
     assert memory is not None
     dollars = gpu_hours * PRICES["gpu_hour"] + cores(price) * PRICES["cpu_hour"]
     return (
-        f"| {config.representation[0]} | {rows:.0e} | {config.batch.shard_rows:,} | {gpu_hours:,.0f} | "
+        f"| {config.representation[0]} | {rows:.0e} | {config.batch.shard_rows or 'by the pool'} | {gpu_hours:,.0f} | "
         f"{actors or 'none'} | {hours} | {cores(price):,.0f} | {driver_hours:.2f} | {memory.driver:.1f} | "
         f"{price.gigabytes:,.0f} | {requests.writes / 1e6:,.2f} + {requests.reads / 1e6:,.2f} | "
         f"{requests.cost(config.price) or 0:,.2f} | {dollars:,.0f} |"

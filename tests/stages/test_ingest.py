@@ -36,9 +36,8 @@ def line(text: str, **more: Any) -> str:
 
 
 def context(folder: Path, pool: Any, **changes: Any) -> Context:
-    return context_here(
-        small_study(folder, data__pool=pool, batch__shard_rows=7, **changes), folder
-    )
+    changes = {"batch__shard_rows": 7, **changes}
+    return context_here(small_study(folder, data__pool=pool, **changes), folder)
 
 
 def contents(artifact: Artifact) -> dict[str, object]:
@@ -50,11 +49,13 @@ def contents(artifact: Artifact) -> dict[str, object]:
     return {**files, "rows": manifest.rows, "lost": manifest.quarantined, **manifest.details}
 
 
-def read_both(folder: Path, pool: Any, sizes: tuple[int, ...] = SIZES) -> dict[str, object]:
+def read_both(
+    folder: Path, pool: Any, sizes: tuple[int, ...] = SIZES, **changes: Any
+) -> dict[str, object]:
     """Read a pool in one go and in portions of several sizes; return what all of them come to."""
-    whole = contents(read_side(context(folder / "whole", pool).config, "pool"))
+    whole = contents(read_side(context(folder / "whole", pool, **changes).config, "pool"))
     for size in sizes:
-        artifact = ingest(context(folder / f"by-{size}", pool), size, light=True)
+        artifact = ingest(context(folder / f"by-{size}", pool, **changes), size, light=True)
         assert contents(artifact) == whole
         assert {path.suffix for path in artifact.path.iterdir()} == {".parquet", ".json", ""}
     return whole
@@ -108,6 +109,19 @@ def test_an_odd_pool_is_the_same_in_portions_of_any_size(tmp_path: Path) -> None
         "bad_json": 1,
         "wrong_type": 1,
     }
+
+
+def test_shards_that_grow_are_the_same_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tis_ray.store.shard_layout.SIZES", (2, 4, 8))
+    monkeypatch.setattr("tis_ray.store.shard_layout.OF_EACH", 2)
+    pool = {"path": str(odd_pool(tmp_path / "pool"))}
+    whole = read_both(tmp_path, pool, batch__shard_rows=None)
+    rows = [
+        pq.read_table(tmp_path / path)["row"].to_pylist()
+        for path in sorted((tmp_path / "whole").glob("artifacts/rows-*/rows-*.parquet"))
+    ]
+    assert [len(shard) for shard in rows[:8]] == [2, 2, 2, 2, 4, 4, 8, 8]
+    assert [row for shard in rows for row in shard] == [*range(int(str(whole["rows"])))]
 
 
 @pytest.mark.parametrize("seed", range(16))

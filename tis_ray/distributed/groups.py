@@ -31,10 +31,14 @@ class ShardFacts(TypedDict):
 
 
 def groups_of(shards: Sequence[int], actors: int, light: bool) -> list[list[int]]:
-    """Return neighbouring shards in groups, a task each; single ones where there are few."""
+    """Return shards in groups, a task each; single ones where there are few.
+
+    A group has every n-th shard: the later ones of a pool are larger, and each group has its share of them.
+    """
     each, least = (LIGHT_TASKS, LEAST_LIGHT) if light else (MODEL_TASKS, LEAST_MODEL)
     size = math.ceil(len(shards) / max(each * actors, least)) or 1
-    return [[*shards[begin : begin + size]] for begin in range(0, len(shards), size)]
+    groups = math.ceil(len(shards) / size)
+    return [[*shards[begin::groups]] for begin in range(groups)]
 
 
 class GroupWork:

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import takewhile
 
+import numpy as np
 import pyarrow as pa
 
 from tis_ray.data.shown_text import one_line
 from tis_ray.storage import Place
-from tis_ray.store import TableRow, read_manifest, read_tables
-from tis_ray.store.sides import row_dicts
+from tis_ray.store import ShardLayout, TableRow, read_manifest, read_tables
+from tis_ray.store.sides import layout_of, row_dicts
 
 _LOOKED_AT = 200
 """Ids that are compared letter by letter with one that is unknown."""
@@ -22,19 +23,19 @@ _LOOKED_AT = 200
 
 @dataclass(frozen=True)
 class StoredRows:
-    """A `rows-*` artifact: `rows-00000.parquet` and so on, with `shard_rows` rows each but the last."""
+    """A `rows-*` artifact: `rows-00000.parquet` and so on, cut as `layout` says."""
 
     folder: Place
-    shard_rows: int
+    layout: ShardLayout
 
     @classmethod
     def of(cls, folder: Place) -> StoredRows:
         """Open an artifact's folder."""
-        return cls(folder, int(str(read_manifest(folder).inputs["shard_rows"])))
+        return cls(folder, layout_of(read_manifest(folder).inputs))
 
     def shard(self, row: int) -> int:
         """Return the number of the shard that a row lies in: of rows, of tokens, and of features."""
-        return row // self.shard_rows
+        return int(self.layout.shards_of(np.array(row)))
 
     def read(self, rows: Collection[int]) -> dict[int, TableRow]:
         """Return rows by their numbers; reads the shards that they lie in."""

@@ -55,8 +55,9 @@ class LoraConfig(Section):
 class BatchConfig(Section):
     """How rows are cut into shards and batches. Part of every fingerprint: it moves last digits."""
 
-    shard_rows: int = Field(256, ge=1)
-    """Rows in one shard, the unit of work and of resume."""
+    shard_rows: int | None = Field(None, ge=1)
+    """Rows in one shard, the unit of work and of resume; null: 256 at the beginning of a pool, and more
+    the more rows lie before a shard, up to 8192."""
     tokens: int = Field(4096, ge=1)
     """Tokens, with padding, in one batch of gradients."""
     examples: int | None = Field(None, ge=1)

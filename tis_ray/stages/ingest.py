@@ -35,7 +35,15 @@ from tis_ray.stages.ingest_write import Drawn, LowestHashes, SettledRows, WriteS
 from tis_ray.stages.row_facts import RowFacts
 from tis_ray.stages.tokens import rows_artifact
 from tis_ray.storage import Place, remove_folder
-from tis_ray.store import Artifact, read_json, read_npy, read_parquet, write_json, write_parquet
+from tis_ray.store import (
+    Artifact,
+    ShardLayout,
+    read_json,
+    read_npy,
+    read_parquet,
+    write_json,
+    write_parquet,
+)
 
 _ON_KEYS: tuple[type[ShardWorker], ...] = (SettleIds, NamesThatMeet)
 LARGE = 256 << 20
@@ -138,7 +146,7 @@ class _Ingest:
         self.context, self.artifact, self.scratch, self.light = context, artifact, scratch, light
         self.source, self.parts, self.portions = context.config.data.pool, parts, portions
         self.partitions = -(-len(portions) // KEYED_TOGETHER)
-        self.shard_rows = context.config.batch.shard_rows
+        self.layout = ShardLayout(context.config.batch.shard_rows)
 
     def run(self) -> None:
         clock = self.artifact.clock()
@@ -148,7 +156,7 @@ class _Ingest:
             rows = SettledRows(self.scratch, self.partitions, read["offsets"])
             rows, kept = self._draw(rows, kept)
             starts = [0, *np.cumsum(kept).tolist()]
-            writing = {"rows": rows, "starts": starts, "shard_rows": self.shard_rows}
+            writing = {"rows": rows, "starts": starts, "layout": self.layout}
             self._step(
                 "written-{:05d}.json",
                 WriteShards,
@@ -167,7 +175,7 @@ class _Ingest:
             seconds=clock.seconds,
             peak_mb=peak_mb(),
             details={
-                "shards": -(-starts[-1] // self.shard_rows),
+                "shards": self.layout.count(starts[-1]),
                 "files": files_by_kind(self.source),
                 **facts.counts(),
             },

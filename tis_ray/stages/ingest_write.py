@@ -22,7 +22,7 @@ from tis_ray.distributed.shards import ShardFacts
 from tis_ray.stages.ingest_ids import names_of
 from tis_ray.stages.ingest_read import LOST
 from tis_ray.storage import Place, open_parquet
-from tis_ray.store import read_parquet, write_json, write_npy, write_parquet
+from tis_ray.store import ShardLayout, read_parquet, write_json, write_npy, write_parquet
 from tis_ray.store.sides import QUARANTINE, ROWS
 
 
@@ -160,13 +160,13 @@ def drawn(sample: Drawn, lowest: Callable[[int], np.ndarray]) -> tuple[Drawn, di
 class WriteShards:
     """Writes the shards that begin in a portion.
 
-    starts: the number of the first row of each portion and, last, of all rows. shard_rows: of a shard.
+    starts: the number of the first row of each portion and, last, of all rows. layout: of the shards.
     """
 
     def __init__(
-        self, rows: SettledRows, starts: Sequence[int], shard_rows: int, out: Place
+        self, rows: SettledRows, starts: Sequence[int], layout: ShardLayout, out: Place
     ) -> None:
-        self.rows, self.starts, self.shard_rows, self.out = rows, starts, shard_rows, out
+        self.rows, self.starts, self.layout, self.out = rows, starts, layout, out
 
     def __call__(self, portion: int) -> ShardFacts:
         """Write the shards of one portion, what it refused and, last, its counts."""
@@ -174,7 +174,7 @@ class WriteShards:
         schemas: Counter[tuple[str, str]] = Counter()
         left_out: Counter[str] = Counter()
         for shard, table in self._shards(portion, schemas, left_out):
-            numbers = pa.array(np.arange(table.num_rows) + shard * self.shard_rows)
+            numbers = pa.array(np.arange(table.num_rows) + self.layout.begin(shard))
             table = table.append_column("row", numbers).select(ROWS.names).cast(ROWS)
             write_parquet(self.out / f"rows-{shard:05d}.parquet", table.combine_chunks())
         scratch = self.rows.out
@@ -193,7 +193,7 @@ class WriteShards:
     ) -> Iterator[tuple[int, pa.Table]]:
         """Yield shards by their numbers; the last one goes on with the rows of portions that follow."""
         low, end, total = self.starts[portion], self.starts[portion + 1], self.starts[-1]
-        shard = -(-low // self.shard_rows)
+        shard = self.layout.count(low)  # the first that begins at `low` or after it
         held: list[pa.Table] = []
         have = low  # rows are held from `low` to here
         for number in range(portion, len(self.starts) - 1):
@@ -205,14 +205,14 @@ class WriteShards:
                     left_out.update(_texts(pc.list_flatten(table["left_out"])))
                 held.append(table)
                 have += table.num_rows
-                while (first := shard * self.shard_rows) < end:
-                    last = min(first + self.shard_rows, total)
+                while (first := self.layout.begin(shard)) < end:
+                    last = min(self.layout.begin(shard + 1), total)
                     if have < last:
                         break
                     yield shard, pa.concat_tables(held).slice(first - low, last - first)
                     held = [pa.concat_tables(held).slice(last - low)]
                     low, shard = last, shard + 1
-                if shard * self.shard_rows >= end:
+                if self.layout.begin(shard) >= end:
                     held, low = [], have
                     if number > portion:
                         return

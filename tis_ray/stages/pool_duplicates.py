@@ -23,7 +23,7 @@ from tis_ray.stages.context import Context
 from tis_ray.storage import Place, open_parquet
 from tis_ray.store import Artifact, read_parquet, read_tables, write_parquet
 from tis_ray.store.atomic import parquet_groups
-from tis_ray.store.sides import row_dicts
+from tis_ray.store.sides import layout_of, row_dicts
 
 HASHES_TOGETHER = 4_000_000
 """Rows whose hashes are compared in one go: some 300 MB."""
@@ -193,10 +193,11 @@ def _read_rows(
 
 
 def _by_shard(pool: Artifact, wanted: Iterable[int]) -> dict[int, set[int]]:
-    size = int(str(pool.inputs["shard_rows"]))
+    rows = np.array(sorted(wanted), np.int64)
     by_shard: dict[int, set[int]] = {}
-    for row in sorted(wanted):
-        by_shard.setdefault(row // size, set()).add(row)
+    shards = layout_of(pool.inputs).shards_of(rows)
+    for shard, row in zip(shards.tolist(), rows.tolist(), strict=True):
+        by_shard.setdefault(shard, set()).add(row)
     return by_shard
 
 

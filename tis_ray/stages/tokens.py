@@ -45,6 +45,7 @@ from tis_ray.stages.side_report import side_lines
 from tis_ray.storage import Place, listed, place
 from tis_ray.store import (
     Artifact,
+    ShardLayout,
     TableRow,
     fingerprint,
     footer_of,
@@ -176,7 +177,8 @@ def read_side(config: Config, name: SideName, source: AnySource | None = None) -
     facts = RowFacts()
     stream = facts.usable(read_rows(source, name))
     shard = 0
-    while chunk := list(islice(stream, config.batch.shard_rows)):
+    layout = ShardLayout(config.batch.shard_rows)
+    while chunk := list(islice(stream, layout.begin(shard + 1) - layout.begin(shard))):
         write_parquet(artifact / f"rows-{shard:05d}.parquet", rows_table(chunk))
         shard += 1
     write_parquet(artifact / "quarantine.parquet", facts.quarantine(name))

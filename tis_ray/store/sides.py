@@ -20,6 +20,7 @@ from tis_ray.storage import Place
 from tis_ray.store.artifact import Artifact
 from tis_ray.store.columns import Column, schema_of
 from tis_ray.store.files import TableRow, read_parquet
+from tis_ray.store.shard_layout import ShardLayout
 from tis_ray.store.usable_rows import COLUMNS, UsableRows
 
 MESSAGE = pa.struct(
@@ -123,7 +124,7 @@ class Side:
 
     def shards_of(self, rows: np.ndarray) -> dict[int, np.ndarray]:
         """Return the shards that hold some of these rows, by their numbers, and which places in `rows` those have."""
-        return _grouped(rows // int(str(self.rows.inputs["shard_rows"])))
+        return _grouped(layout_of(self.rows.inputs).shards_of(rows))
 
     def shards_at(self, positions: np.ndarray) -> dict[int, np.ndarray]:
         """Return the same for positions among the usable rows."""
@@ -178,6 +179,12 @@ class Side:
         tables = [read_parquet(a / "quarantine.parquet") for a in (self.rows, self.tokens)]
         rows: list[QuarantinedRow] = pa.concat_tables(tables).to_pylist()
         return rows
+
+
+def layout_of(inputs: Mapping[str, object]) -> ShardLayout:
+    """Return how a `rows-*` artifact of these inputs is cut."""
+    shard_rows = inputs["shard_rows"]
+    return ShardLayout(None if shard_rows is None else int(str(shard_rows)))
 
 
 def _grouped(owners: np.ndarray) -> dict[int, np.ndarray]:

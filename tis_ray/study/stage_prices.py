@@ -11,7 +11,7 @@ from tis_ray.representations import Representation
 from tis_ray.selectors import SELECTORS
 from tis_ray.settings.grid import points
 from tis_ray.stages.feature_recipe import reading_model
-from tis_ray.store import fingerprint
+from tis_ray.store import ShardLayout, fingerprint
 from tis_ray.store.sides import SIDES, SideName
 from tis_ray.study.driver import cell_requests, driver_rates, driver_share
 from tis_ray.study.measured import Measured
@@ -98,7 +98,7 @@ def _with_driver(stage: StagePrice, config: Config, actors: int) -> StagePrice:
     kind = stage.stage.partition(" ")[0]
     if kind not in driver_rates()["stages"]:
         return stage
-    shards = -(-stage.rows // config.batch.shard_rows)
+    shards = ShardLayout(config.batch.shard_rows).count(stage.rows)
     share = driver_share(kind, stage.rows, shards, stage.seconds / actors)
     return replace(stage, driver=stage.driver + share.seconds, requests=share.requests)
 
