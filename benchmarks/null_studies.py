@@ -4,8 +4,9 @@
 
 Each study is a whole one, through `tis_ray.run`: real trainings of the model that ships, on a pool of one
 skill, with a "method" whose scores are random numbers. Its subset is a random one, the same in all
-seeds, as every deterministic selector's are. Whatever is called better or worse is a false alarm. A study
-that is there already is not run again.
+seeds, as every deterministic selector's are. Whatever is called better or worse is a false alarm. Studies of one
+number have one pool, and those with few seeds find the trainings of the one with the most. A study that is there
+already is not run again.
 
 Beside it the same verdicts as the field gives them, by paired t-tests over seeds.
 """
@@ -50,7 +51,7 @@ def main() -> None:
     options = parser.parse_args()
     out = Path(options.out).absolute()
     for number in range(options.studies):
-        for seeds in options.seeds:
+        for seeds in sorted(options.seeds, reverse=True):
             _run(out, seeds, number)
         print(f"  {number + 1} of {options.studies}", file=sys.stderr, flush=True)
     for seeds in options.seeds:
@@ -62,11 +63,11 @@ def _run(out: Path, seeds: int, number: int) -> None:
     name = f"null-{seeds}-{number:03d}"
     if (out / "runs" / name / RECORD).exists():
         return
-    rng = np.random.default_rng([seeds, number])
+    rng = np.random.default_rng(number)
     skill = SKILLS[number % len(SKILLS)]
-    folder = out / "data" / name
+    folder = out / "data" / f"{number:03d}"
     folder.mkdir(parents=True, exist_ok=True)
-    rows = (row for row in builtin.iter_pool_rows(10**6, seed=1000 * seeds + number))
+    rows = (row for row in builtin.iter_pool_rows(10**6, seed=1000 + number))
     own = (row for row in rows if row["source"] == skill)
     with (folder / "pool.jsonl").open("w") as file:
         for row, _ in zip(own, range(POOL), strict=False):
@@ -77,7 +78,7 @@ def _run(out: Path, seeds: int, number: int) -> None:
     config: dict[str, Any] = {
         "name": name,
         "runs": str(out / "runs"),
-        "artifacts": str(out / "artifacts" / name),
+        "artifacts": str(out / "artifacts" / f"{number:03d}"),
         "data": {
             "pool": {"path": str(folder / "pool.jsonl")},
             "query": {**source, "rows": QUERIES},
