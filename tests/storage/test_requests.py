@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from tests.buckets import BUCKET, requests_in, s3_server
-from tis_ray.storage import Place, followed, listed, pace, place, point
+from tis_ray.storage import Place, file_sizes, followed, listed, pace, place, point
 from tis_ray.store import (
     Artifact,
     find_json,
@@ -65,6 +65,19 @@ def test_a_small_file_is_read_by_one_request_there_or_not(counted: Counted, fold
     for read in (find_json, read_json, read_text):
         assert [kind for kind, _ in counted(lambda read=read: read(file))] == ["GET"]
     assert find_json(file) == {"x": 1}
+
+
+def test_sizes_of_many_files_are_one_listing(counted: Counted, folder: Place) -> None:
+    for n in range(30):
+        (folder / f"part-{n:02d}.jsonl").write_text("x" * n)
+    files = [folder / f"part-{n:02d}.jsonl" for n in range(30)]
+    sizes: list[int] = []
+    made = counted(lambda: sizes.extend(file_sizes(files)))
+    assert [kind for kind, _ in made] == ["LIST"]
+    assert sizes == [*range(30)]
+    assert [*file_sizes(files[:3])] == [0, 1, 2]
+    with pytest.raises(FileNotFoundError, match="part-99"):
+        [*file_sizes([*files, folder / "part-99.jsonl"])]
 
 
 def test_a_whole_table_is_one_request_and_a_column_fetches_less(

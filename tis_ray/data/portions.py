@@ -15,7 +15,7 @@ from tis_ray.data.files.json_lines import Span, line_records
 from tis_ray.data.files.opened import PACKED, readable
 from tis_ray.data.rows import Record, Side
 from tis_ray.data.sources import SourcePart, columns_of
-from tis_ray.storage import open_parquet
+from tis_ray.storage import file_sizes, open_parquet
 
 BYTES = 32 << 20
 """Of a portion, about: a few seconds of reading."""
@@ -68,9 +68,10 @@ def _of_part(place: int, part: SourcePart, size: int) -> Iterator[Portion]:
         return
     together: list[RowFile] = []
     held = 0
+    sizes = file_sizes([file.path for file in part.files])
     for file in part.files:
         with readable(file.path):
-            length = file.path.stat().st_size
+            length = next(sizes)
         parted = length > size and _can_be_parted(file)
         if together and (parted or held + length > size or len(together) == MOST_FILES):
             yield Portion(place, (*together,), held)

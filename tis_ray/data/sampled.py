@@ -15,6 +15,7 @@ from tis_ray.data.ids import Ids
 from tis_ray.data.look import MOST_FILES
 from tis_ray.data.rows import Record, Rejected, Row, Side
 from tis_ray.data.sources import SourcePart, columns_of, parts_of, read_rows
+from tis_ray.storage import file_sizes
 
 if TYPE_CHECKING:
     from tis_ray.settings import AnySource
@@ -88,7 +89,7 @@ def _part(part: SourcePart, side: Side, rows: int) -> tuple[Iterator[Record], Co
 def _spread(part: SourcePart, rows: int) -> Iterator[Record]:
     """Yield records of the files, or of one in so many, of each as many as its size says."""
     files: list[RowFile] = part.files[:: max(1, -(-len(part.files) // MOST_FILES))]
-    sizes = [file.path.stat().st_size for file in files]
+    sizes = [*file_sizes([file.path for file in files])]
     for file, size in zip(files, sizes, strict=True):
         share = max(1, round(rows * size / max(sum(sizes), 1)))
         yield from sampled_records(file, share, columns_of(part.reading))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from importlib.util import find_spec
@@ -33,6 +34,8 @@ AnyPlace: TypeAlias = "str | os.PathLike[str] | Place"
 _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 _BEGINNING, _ENDING = re.compile(r"[^*?\[]*"), re.compile(r"\.[a-z]+$")
 """Of a pattern: what stands before the first of its signs, and the ending of a file."""
+ASKED_FOR = 20
+"""Files in a bucket that are asked for one by one: a listing may hold much else."""
 _NEEDS = {
     "s3": ("s3fs", "s3"),
     "s3a": ("s3fs", "s3"),
@@ -134,6 +137,23 @@ def listed_files(pattern: Place) -> list[Place]:
 
 def _beside(known: UPath, path: str) -> Place:
     return place(str(known.fs.unstrip_protocol(path)))
+
+
+def file_sizes(files: Sequence[Place]) -> Iterator[int]:
+    """Yield how many bytes files have; of many in a bucket by one listing of what their names begin with.
+
+    Raises OSError at one that is missing.
+    """
+    remote = [file for file in files if not isinstance(file, Path)]
+    known: dict[str, int] = {}
+    if len(remote) > ASKED_FOR:
+        begin = os.path.commonprefix([file.path for file in remote])  # noqa: RUF071  # by letters
+        folder, _, name = begin.rpartition("/")
+        found = remote[0].fs.find(folder, prefix=name, detail=True)
+        known = {path: int(about["size"]) for path, about in found.items()}
+    for file in files:
+        path = None if isinstance(file, Path) else file.path
+        yield known[path] if path in known else file.stat().st_size
 
 
 def folder_size(folder: Place) -> int:
