@@ -3,6 +3,8 @@
 import csv
 import io
 import re
+import shutil
+import subprocess
 from dataclasses import replace
 
 import pytest
@@ -133,3 +135,23 @@ def test_every_table_of_a_study_is_written_whatever_it_has(make, tmp_path):
     assert {path.stem for path in (tmp_path / "tables").glob("*.tex")} == tables
     head = (tmp_path / "tables" / "results_test_loss.csv").read_text().splitlines()[0]
     assert "Minus random, method" in head
+    (tmp_path / "tables" / "hostile.tex").write_text(TABLE.latex())
+    assert_typeset(tmp_path / "tables")
+
+
+def assert_typeset(folder):
+    """LaTeX itself reads every table, with no package but booktabs."""
+    if not (latex := shutil.which("pdflatex")):
+        return
+    names = sorted(path.stem for path in folder.glob("*.tex"))
+    inputs = "".join(f"\\input{{{name}}}\\clearpage\n" for name in names)
+    head = "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\n"
+    (folder / "all.tex").write_text(f"{head}{inputs}\\end{{document}}\n")
+    done = subprocess.run(
+        [latex, "-interaction=nonstopmode", "-halt-on-error", "all.tex"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        errors="replace",
+    )
+    assert done.returncode == 0, done.stdout[-2000:]

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tis_ray.report.charts import printable
 from tis_ray.report.formatting import MINUS
 
 Value = str | int
@@ -87,14 +88,14 @@ class Sheet:
 
         right = self.right
         frame = pd.DataFrame(
-            [[f"{v:,}" if isinstance(v, int) else v for v in row] for row in self.rows],
+            [[f"{v:,}" if isinstance(v, int) else printable(v) for v in row] for row in self.rows],
             columns=list(self.columns),
             dtype=object,
         )
         text = frame.to_latex(
             index=False,
             escape=True,
-            caption=f"{self.title}. {self.note}".translate(_ESCAPED).strip(),
+            caption=printable(f"{self.title}. {self.note}").translate(_ESCAPED).strip(),
             label=f"tab:{self.name}",
             position="tb",
             column_format="".join("r" if column in right else "l" for column in self.columns),
