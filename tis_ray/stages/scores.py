@@ -1,9 +1,10 @@
 """The scores stage: `scores_MN`, similarities of queries and pool rows, in column shards on disk.
 
-`scores-00000.npy` is (M, n_s) float32; its columns are the usable pool rows of a token shard, in
+`scores-00000.npy` is (M, n_s) float32; its columns are the usable pool rows of some token shards, in
 pool order, and `rows-00000.parquet` says which they are, with what was measured on the way (losses,
-norms); `noise-00000.npy`, of sketches, how far they are off. `columns.npy` maps all columns to row
-numbers of the pool, `queries.npy` the rows of the matrix to row numbers of the query set.
+norms). `columns.npy` maps all columns to row numbers of the pool, `queries.npy` the rows of the matrix
+to row numbers of the query set. Until all shards are scored each has files of its own in `parts`
+(`noise-00000.npy`, of sketches, says how far its scores are off).
 `certificate.json` says how far the scores are from exact.
 
 Four ways lead here: from stored features, from features that are used once and dropped (`stream`),
@@ -12,7 +13,7 @@ from whole gradients without a projection (`exact`), and from texts (BM25).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
 
@@ -26,14 +27,16 @@ from tis_ray.errors import InputError
 from tis_ray.representations import Representation
 from tis_ray.stages.context import Context
 from tis_ray.stages.feature_recipe import Recipe
+from tis_ray.stages.packed_scores import PackScores, packed, packed_noise, packs
 from tis_ray.stages.score_workers import ScoreExact, ScoreRows, ScoreStored, ScoreStreamed
-from tis_ray.storage import Place, listed
+from tis_ray.storage import Place, listed, remove_folder
 from tis_ray.store import (
     Artifact,
     fingerprint,
     read_json,
     read_npy,
     read_parquet,
+    read_tables,
     write_json,
     write_npy,
     write_parquet,
@@ -43,7 +46,9 @@ from tis_ray.store.feature_views import FeatureSet, open_features
 from tis_ray.store.row_origins import row_origins
 from tis_ray.store.sides import QUARANTINE, Side
 
-VERSION = 1
+VERSION = 2
+"""Of the artifact; 2: files hold the scores of many shards."""
+PARTS = "parts"
 CERTIFIED_COLUMNS = 8192
 """Columns on which the certificate's overlap is predicted, spread evenly over the pool."""
 SHARES = (0.01, 0.05, 0.10)
@@ -157,24 +162,28 @@ def score_folders(pool: Place, query: Place, out: Place) -> Place:
     ]
     require_same_space(spaces[0], spaces[1], (str(pool), str(query)))
     out.mkdir(parents=True, exist_ok=True)
-    worker = ScoreStored(theirs, ours, out=out)
+    worker = ScoreStored(theirs, ours, out=out / PARTS)
     shards = ours.shards["pool"]
     for shard in range(shards):
         worker(shard)
-    columns_N = np.concatenate([_rows(out, shard) for shard in range(shards)])
+    rows, scores_MN = packed(out / PARTS, range(shards))
+    columns_N = rows["row"].to_numpy()
     write_npy(out / "columns.npy", columns_N)
-    write_json(out / "certificate.json", _certificate(out, ScoreStored.KIND, len(columns_N)))
-    parts = [read_npy(out / f"scores-{shard:05d}.npy", mapped=True) for shard in range(shards)]
+    noises = [read_npy(path) for path in listed(out / PARTS, "noise-*.npy")]
+    write_json(out / "certificate.json", _certificate(noises, ScoreStored.KIND, columns_N))
+    queries_M = read_npy(out / PARTS / "queries.npy")
+    write_npy(out / "queries.npy", queries_M)
     ends: tuple[tuple[FeatureSet, Literal["pool", "query"], np.ndarray], ...] = (
         (ours, "pool", columns_N),
-        (theirs, "query", read_npy(out / "queries.npy")),
+        (theirs, "query", queries_M),
     )
     for features, side, rows in ends:
         name = "columns.parquet" if side == "pool" else "queries.parquet"
         (out / name).unlink(missing_ok=True)
         if (known := row_origins(features.artifact, side, rows)) is not None:
             write_parquet(out / name, known)
-    write_npy(out / "scores.npy", np.concatenate(parts, axis=1))
+    write_npy(out / "scores.npy", scores_MN)
+    remove_folder(out / PARTS)
     return out / "scores.npy"
 
 
@@ -210,19 +219,23 @@ def _score(name: str, inputs: Mapping[str, object], way: _Way, context: Context)
     if not reused:
         clock = artifact.clock()
         artifact.path.mkdir(parents=True, exist_ok=True)
+        parts = artifact / PARTS
         with clock.marked():
-            peak = _score_shards(name, way, artifact.path, context)
-        columns_N = np.concatenate([_rows(artifact.path, shard) for shard in range(way.shards)])
+            peak = _score_shards(name, way, parts, context)
+            _pack(name, way, artifact, context)
+        columns_N = _columns(artifact.path)
         if not len(columns_N):
             raise InputError(
                 f"data.pool: no row has a {name} score; see the quarantine of the features"
             )
-        queries_M = read_npy(artifact / "queries.npy")
-        lost = _lost_rows(artifact.path)
+        queries_M = read_npy(parts / "queries.npy")
+        lost = _lost_rows(parts)
         write_parquet(artifact / "quarantine.parquet", lost)
         write_npy(artifact / "columns.npy", columns_N)
+        write_npy(artifact / "queries.npy", queries_M)
         kind = way.worker.KIND or way.kind
-        write_json(artifact / "certificate.json", _certificate(artifact.path, kind, len(columns_N)))
+        noises = [read_npy(path) for path in listed(parts, "packed-noise-*.npy")]
+        write_json(artifact / "certificate.json", _certificate(noises, kind, columns_N))
         artifact.commit(
             rows=len(columns_N),
             quarantined=lost.num_rows,
@@ -231,6 +244,7 @@ def _score(name: str, inputs: Mapping[str, object], way: _Way, context: Context)
             peak_mb=peak,
             details={"shards": way.shards, "queries": len(queries_M)},
         )
+        remove_folder(parts)
     context.log.made("scores", f"scores {name}", artifact, reused, _noise_note(artifact))
     return artifact
 
@@ -250,6 +264,15 @@ def _score_shards(name: str, way: _Way, out: Place, context: Context) -> float:
     return totals["peak_mb"]
 
 
+def _pack(name: str, way: _Way, artifact: Artifact, context: Context) -> None:
+    """Bring the files of all shards together in few."""
+    parts = artifact / PARTS
+    groups, noisy = packs(parts, way.shards), bool(listed(parts, "noise-*.npy"))
+    todo = pending(artifact.path, "scores-{:05d}.npy", len(groups))
+    arguments = {"parts": parts, "out": artifact.path, "groups": groups, "noisy": noisy}
+    map_shards(PackScores, arguments, todo, context, f"scores {name}: files", light=True)
+
+
 def _lost_rows(folder: Place) -> pa.Table:
     """Return the rows without a score, each once: every worker lists the queries among them."""
     lost = {
@@ -266,16 +289,16 @@ def read_certificate(scores: Artifact) -> RecordedCertificate:
     return recorded
 
 
-def _certificate(folder: Place, kind: str, columns: int) -> dict[str, object]:
-    """Return how far the scores of so many columns are from exact, by the noise that the workers measured."""
-    noises = [read_npy(path) for path in listed(folder, "noise-*.npy")]
+def _certificate(
+    noises: Sequence[np.ndarray], kind: str, columns_N: np.ndarray
+) -> dict[str, object]:
+    """Return how far the scores of these columns are from exact, by the noise that the workers measured."""
     if not noises:
         return {"projection": False, "kind": kind}
-    sums_M, squares_M = np.sum([noise[:, :, 0] for noise in noises], axis=0)
-    scores_Ms, noise_Ms = np.concatenate(
-        [noise[:, :, 1:].astype(np.float32) for noise in noises], axis=2
-    )
-    measured = certificate(scores_Ms, sums_M, squares_M, columns, SHARES, noise_Ms=noise_Ms)
+    noise = packed_noise(noises)
+    sums_M, squares_M = noise[:, :, 0]
+    scores_Ms, noise_Ms = noise[:, :, 1:].astype(np.float32)
+    measured = certificate(scores_Ms, sums_M, squares_M, len(columns_N), SHARES, noise_Ms=noise_Ms)
     return {"projection": True, "kind": kind, **measured.to_dict()}
 
 
@@ -287,7 +310,7 @@ def _noise_note(artifact: Artifact) -> str:
     return f"noise {recorded['noise']:.4f}; top 5% agree with exact scores to about {overlap:.0%}"
 
 
-def _rows(folder: Place, shard: int) -> np.ndarray:
-    table = read_parquet(folder / f"rows-{shard:05d}.parquet", columns=["row"])
-    rows: np.ndarray = table["row"].to_numpy()
+def _columns(folder: Place) -> np.ndarray:
+    """Return the row number of each column."""
+    rows: np.ndarray = read_tables(folder, "rows-*.parquet", ["row"])["row"].to_numpy()
     return rows
