@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -53,11 +54,25 @@ with told_of_stop(slow):
     time.sleep(60)
 """
 
+DONE_AT_ONCE = """
+from pathlib import Path
+from tis_ray.log import RunLog
+log = RunLog(Path(sys.argv[1]))
+def tell(stop):
+    time.sleep(0.5)  # it has much to do
+    log.event("stopped", by=stop.by)
+with told_of_stop(tell):
+    ready()
+    time.sleep(0.4)
+    log.event("done")
+    time.sleep(60)
+"""
 
-def started(program: str) -> tuple[subprocess.Popen[str], int]:
+
+def started(program: str, *words: str) -> tuple[subprocess.Popen[str], int]:
     """Start a program; return it, and the number of the process that it has started."""
     process = subprocess.Popen(
-        [sys.executable, "-c", START + program],
+        [sys.executable, "-c", START + program, *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -85,6 +100,15 @@ def test_who_keeps_a_record_is_told_and_has_a_few_seconds() -> None:
     _, said = process.communicate(timeout=10)
     assert said == "told SIGTERM\nstopped; the same command continues\n"
     assert 2 < time.monotonic() - began < 8
+
+
+def test_what_is_stopped_is_not_done_a_moment_later(tmp_path: Path) -> None:
+    process, _ = started(DONE_AT_ONCE, str(tmp_path))
+    os.kill(process.pid, signal.SIGTERM)
+    process.communicate(timeout=10)
+    assert process.returncode == 143
+    events = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    assert [event["event"] for event in events] == ["stopped"]
 
 
 def test_a_second_signal_waits_for_nobody() -> None:

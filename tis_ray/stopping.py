@@ -139,6 +139,16 @@ def end(stop: Stop) -> None:
         _end(stop)
 
 
+@contextmanager
+def unless_stopped() -> Iterator[None]:
+    """Say inside that the work is done; where a signal has come before, this does not return, and the program ends.
+
+    So nothing is done and stopped at once.
+    """
+    with _ending:
+        yield
+
+
 def leave(code: int) -> NoReturn:
     """End the program when all is done, with what it has started: there is nothing to wait for.
 

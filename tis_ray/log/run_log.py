@@ -9,7 +9,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from threading import Event
 from typing import Any
@@ -22,6 +22,7 @@ from tis_ray.background import in_background
 from tis_ray.log.activity import Activity
 from tis_ray.log.json_lines import lines_about, stderr_console
 from tis_ray.log.sign_of_life import SignOfLife
+from tis_ray.stopping import unless_stopped
 from tis_ray.storage import Place, pace
 from tis_ray.store import Artifact, append_line, read_parquet
 
@@ -74,8 +75,11 @@ class RunLog:
         return activity.label if activity else None
 
     def event(self, kind: str, /, **facts: Any) -> None:
-        """Append one event; each line is one JSON object with `time` in seconds since the epoch."""
-        with self._one:
+        """Append one event; each line is one JSON object with `time` in seconds since the epoch.
+
+        What a signal stops is not done: "done" that comes after it is not said any more.
+        """
+        with unless_stopped() if kind == "done" else nullcontext(), self._one:
             if self._over:
                 return
             self._over = kind in ENDS
