@@ -69,15 +69,20 @@ with told_of_stop(tell):
 """
 
 
-def started(program: str, *words: str) -> tuple[subprocess.Popen[str], int]:
-    """Start a program; return it, and the number of the process that it has started."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", START + program, *words],
+def of_text(program: str, *words: str) -> subprocess.Popen[str]:
+    """Start a program in a group of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
+
+
+def started(program: str, *words: str) -> tuple[subprocess.Popen[str], int]:
+    """Start a program; return it, and the number of the process that it has started."""
+    process = of_text(START + program, *words)
     assert process.stdout is not None
     return process, int(process.stdout.readline())
 
@@ -190,13 +195,7 @@ print("own", own.partition("SigBlk:")[2].split()[0], flush=True)
 import time
 time.sleep(60)
 """
-    process = subprocess.Popen(
-        [sys.executable, "-c", program],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    process = of_text(program)
     assert process.stdout is not None
     lines = [process.stdout.readline().split() for _ in range(3)]
     if not all(lines):
@@ -211,3 +210,37 @@ time.sleep(60)
     _, said = process.communicate(timeout=20)
     assert process.returncode == 143
     assert said.splitlines()[-1] == "stopped; the same command continues"
+
+
+RAY_STARTS = """
+from tis_ray.stopping import own_signals, stop_at_signals
+stop_at_signals(lambda line: print(line, flush=True))
+from tis_ray.distributed.starting import start_here
+print("begins", flush=True)
+with own_signals():
+    start_here(num_cpus=1, log_to_driver=False)
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_a_process_of_rays_does_not_answer(number: signal.Signals) -> None:
+    """Ray waits for its `gcs_server` in compiled code; here that never answers."""
+    process = of_text(RAY_STARTS)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begins\n"
+    halted: list[psutil.Process] = []
+    while not halted:
+        assert process.poll() is None
+        children = psutil.Process(process.pid).children()
+        halted = [child for child in children if child.name() == "gcs_server"]
+    halted[0].suspend()
+    time.sleep(1.0)  # now Ray waits for it
+    began = time.monotonic()
+    process.send_signal(number)
+    said, _ = process.communicate(timeout=60)
+    assert time.monotonic() - began < 5
+    assert process.returncode == 128 + number
+    assert said == "stopped; the same command continues\n"
+    left = halted[0]
+    assert not left.is_running() or left.status() == psutil.STATUS_ZOMBIE
