@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 from tis_ray.distributed.shards import ShardFacts, map_shards, pending
 from tis_ray.stages.context import Context
 from tis_ray.storage import Place
-from tis_ray.store import Artifact, ShardLayout, write_parquet
+from tis_ray.store import Artifact, write_parquet
+from tis_ray.store.shard_layout import ShardLayout
 from tis_ray.store.sides import QUARANTINE, ROWS, TOKENS, Side, SideName
 
 TOKENS_A_ROW = 4

@@ -472,6 +472,26 @@ def test_the_package_and_its_help_import_neither_torch_nor_ray() -> None:
     assert done.stdout.strip() == "[]"
 
 
+SLOW = ("numpy", "pyarrow", "tis_ray.config", "tis_ray.data", "torch", "ray")
+
+
+def test_help_and_the_status_of_a_run_folder_import_nothing_slow(tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "moved"
+    run.mkdir(parents=True)
+    (run / "config.yaml").write_text("written by another version: true\n")
+    start = {"event": "start", "time": 1.7e9, "until": "report", "command": "tis-ray run", "pid": 0}
+    ended = {"event": "done", "time": 1.7e9 + 7}
+    (run / "events.jsonl").write_text(f"{json.dumps(start)}\n{json.dumps(ended)}\n")
+    for words, said in (["--help"], "Usage"), (["status", "-c", str(run)], "moved: start 1"):
+        code = (
+            f"import sys; sys.argv[1:] = {words!r}; from tis_ray.cli.answer import answer; "
+            f"assert answer() == 0; print([m for m in {SLOW!r} if m in sys.modules])"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert said in done.stdout, done.stderr
+        assert done.stdout.splitlines()[-1] == "[]"
+
+
 def test_a_preview_starts_no_cluster(talks: Path) -> None:
     code = (
         "import sys; from tis_ray.config import load_config; from tis_ray.study.preview import previews; "

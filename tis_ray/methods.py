@@ -256,8 +256,14 @@ class Methods(Generic[S]):
 
 @functools.cache
 def _installed(group: str, path: tuple[str, ...]) -> dict[str, importlib.metadata.EntryPoint]:
-    """Return the entry points on a path by name: kept, for the metadata of every package is read."""
-    return {point.name: point for point in importlib.metadata.entry_points(group=group)}
+    """Return the entry points of a group by name."""
+    return {point.name: point for point in _entry_points(path).select(group=group)}
+
+
+@functools.cache
+def _entry_points(path: tuple[str, ...]) -> Any:  # of another type from Python 3.12 on
+    """Return all entry points on a path, to select of: kept, for the metadata of every package is read."""
+    return importlib.metadata.entry_points()
 
 
 def settings_of(

@@ -62,6 +62,8 @@ _say: Callable[[str], None] | None = None
 _handled: dict[signal.Signals, ctypes.Array[ctypes.c_char]] = {}
 """What the C library calls at each signal, as Python has set it."""
 _ending = threading.Lock()
+SOON = 2.0
+"""Seconds after which a program is taken for one that goes on."""
 _OF_GROUPS = (signal.SIGTERM, signal.SIGHUP)
 """What reaches a whole group of processes; Ray itself keeps SIGINT from its own."""
 
@@ -174,7 +176,8 @@ def _keep_handled(stop: threading.Event) -> None:
 
 
 def _wait(reading: int) -> None:
-    import psutil  # noqa: F401 - now, and not when there is no time
+    select.select([reading], [], [], SOON)
+    import psutil  # noqa: F401 - not by what takes a moment, and not when there is no time
 
     stop = _next(reading)
     _ending.acquire()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import types
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
@@ -13,6 +14,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from tis_ray.config import Config
+from website.columns import docstrings
 
 INTRODUCTION = """# Settings
 
@@ -42,9 +44,10 @@ def _pages() -> Iterator[str]:
         yield f"{_one_line(about)}\n"
         yield "| setting | type | default | |\n|---|---|---|---|"
         inner: list[tuple[str, type[BaseModel]]] = []
+        said = help_texts(section)
         for name, field in section.model_fields.items():
             key = field.alias or name
-            yield _row(f"{path}.{key}".strip("."), field)
+            yield _row(f"{path}.{key}".strip("."), field, said.get(name, ""))
             for each in _sections(field.annotation):
                 kind = each.model_fields.get("kind")
                 ending = f" ({', '.join(get_args(kind.annotation))})" if kind is not None else ""
@@ -58,9 +61,18 @@ def anchor(section: type[BaseModel]) -> str:
     return section.__name__.lower()
 
 
-def _row(path: str, field: FieldInfo) -> str:
+def help_texts(section: type[BaseModel]) -> dict[str, str]:
+    """Return what is said of each field of a section, in the string below it."""
+    found: dict[str, str] = {}
+    for kind in reversed(section.__mro__[: section.__mro__.index(BaseModel)]):
+        with suppress(OSError):  # what is made of other sections has no source
+            found |= docstrings(kind)
+    return found
+
+
+def _row(path: str, field: FieldInfo, about: str) -> str:
     sections = list(_sections(field.annotation))
-    about = _one_line(field.description or "")
+    about = _one_line(about)
     links = ", ".join(f"[{each.__name__}](#{anchor(each)})" for each in sections)
     if not about and sections:
         about = _one_line(inspect.getdoc(sections[0]) or "")

@@ -14,6 +14,7 @@ from tis_ray.config import Config, config_yaml, load_config, parse_config
 from tis_ray.errors import InputError
 from tis_ray.storage.secret import shown_uri
 from tis_ray.store import fingerprint
+from website.settings import help_texts
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("**/*.yaml"))
 DATA = {"pool": "pool.jsonl", "query": "query.jsonl", "test": "test.jsonl"}
@@ -100,10 +101,11 @@ def test_values_do_not_change_after_reading() -> None:
 def test_every_field_has_help_text() -> None:
     def undocumented(section: Any, path: str) -> list[str]:
         found = []
+        said = help_texts(section)
         for name, field in section.model_fields.items():
             if hasattr(field.annotation, "model_fields"):
                 found += undocumented(field.annotation, f"{path}{name}.")
-            elif not field.description:
+            elif not said.get(name):
                 found.append(path + name)
         return found
 
@@ -239,11 +241,11 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         ),
         (
             {"data": {**DATA, "query": {"kind": "builtin", "skill": "plurl"}}},
-            "data.query.skill: found 'plurl', expected one of reverse_word, sort_letters",
+            "`data.query.skill`: found 'plurl', expected one of reverse_word, sort_letters",
         ),
         (
             {"overlap": {"also": [{"query": "q", "test": {"kind": "builtin", "skill": "x"}}]}},
-            "overlap.also.test.skill: found 'x', expected one of",
+            "`overlap.also.test.skill`: found 'x', expected one of",
         ),
         (
             {"data": {**DATA, "pool": {"kind": "builtin", "skill": "plural"}}},

@@ -137,7 +137,7 @@ def test_the_pool_of_each_task_is_screened_for_all() -> None:
                     "b": {"query": {"kind": "builtin", "skill": "no"}, "test": "t"},
                 },
             ),
-            "tasks.b.query.skill: found 'no', expected one of",
+            "`tasks.b.query.skill`: found 'no', expected one of",
         ),
         (with_tasks(name="n" * 195), "would name a run folder with 202 characters"),
         (raw(name="n" * 201), "`name`: String should have at most 200 characters"),

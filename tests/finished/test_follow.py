@@ -23,6 +23,7 @@ from tests.buckets import BUCKET, s3_server
 from tis_ray.config import Config, config_yaml, parse_config
 from tis_ray.finished import follow
 from tis_ray.finished.follow import follow_json, follow_lines
+from tis_ray.finished.status import Runs
 from tis_ray.log import RunLog
 from tis_ray.store import write_text
 
@@ -90,7 +91,7 @@ def test_the_exit_code_says_how_the_run_ended(
 ) -> None:
     config, file = study(str(tmp_path)), io.StringIO()
     with running(config, ("stage", STAGE), end):
-        assert follow_lines(config, Console(file=file, width=110)) == code
+        assert follow_lines(Runs.of(config), Console(file=file, width=110)) == code
     lines = file.getvalue().splitlines()
     assert lines[0].endswith("not started; `tis-ray run`, or `study.run()`, starts it")
     assert [line.split()[0] for line in lines if "tokens pool" in line] == ["done"]
@@ -104,14 +105,14 @@ def test_a_run_whose_process_is_gone_is_lost(tmp_path: Path) -> None:
     )
     log = RunLog(config.run_dir, Console(file=io.StringIO()))
     log.event("start", until="report", command="x", pid=int(gone.stdout), host=socket.gethostname())
-    assert follow_lines(config, Console(file=io.StringIO())) == 1
+    assert follow_lines(Runs.of(config), Console(file=io.StringIO())) == 1
 
 
 def test_each_change_is_a_json_object(tmp_path: Path) -> None:
     config, said = study(str(tmp_path)), []
     restart = {"stage": "features less", "node": "n2"}
     with running(config, ("stage", STAGE), ("restart", restart), ("done", {"seconds": 1.0})):
-        assert follow_json(config, said.append) == 0
+        assert follow_json(Runs.of(config), said.append) == 0
     states = [json.loads(line)["studies"][0] for line in said]
     assert [state["state"] for state in states] == ["not started", *["running"] * 3, "done"]
     assert [len(state["stages"]) for state in states] == [0, 0, 1, 1, 1]
@@ -139,7 +140,7 @@ def test_the_studies_of_a_file_are_followed_until_the_last_has_ended(tmp_path: P
         running(a, ("failed", {"error": "x", "code": 1})),
         running(b, ("stage", STAGE), ("done", {"seconds": 1.0})),
     ):
-        assert follow_lines(config, Console(file=(file := io.StringIO()))) == 1
+        assert follow_lines(Runs.of(config), Console(file=(file := io.StringIO()))) == 1
     assert "done     in" in file.getvalue()
 
 
@@ -151,7 +152,7 @@ def test_logs_of_workers_are_named_after_a_failure(tmp_path: Path) -> None:
         "logs": ["runs/tiny/logs/n1-features_less-7.log"],
     }
     with running(config, ("failure", failure), ("failed", {"error": "x", "code": 1})):
-        follow_lines(config, Console(file=file, width=110))
+        follow_lines(Runs.of(config), Console(file=file, width=110))
     assert file.getvalue().splitlines()[-1].strip() == f"log of a worker: {failure['logs'][0]}"
 
 
@@ -160,7 +161,7 @@ def test_a_run_in_a_bucket_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
     with s3_server():
         config = study(f"s3://{BUCKET}/runs")
         with running(config, ("done", {"seconds": 1.0})):
-            assert follow_lines(config, Console(file=io.StringIO())) == 0
+            assert follow_lines(Runs.of(config), Console(file=io.StringIO())) == 0
 
 
 def test_ctrl_c_ends_it_and_says_that_the_run_goes_on(tmp_path: Path) -> None:

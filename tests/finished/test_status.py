@@ -16,7 +16,7 @@ import pytest
 
 from tis_ray.config import Config, parse_config, plan
 from tis_ray.errors import InputError
-from tis_ray.finished.status import status_json, status_lines
+from tis_ray.finished.status import Runs, status_json, status_lines
 from tis_ray.log import Activity, sign_of_life
 from tis_ray.log.sign_of_life import LIVE
 
@@ -40,7 +40,7 @@ def events(config: Config, *lines: object) -> list[str]:
         for line in lines
     )
     (config.run_dir / "events.jsonl").write_text(text)
-    return list(status_lines(config))
+    return list(status_lines(Runs.of(config)))
 
 
 def start(
@@ -192,7 +192,7 @@ def test_status_as_json_has_every_study_and_what_it_is_busy_with(config: Config)
     first, second = plan(several).values()
     live(first, 1, done=3)
     events(first, start(os.getpid()), stage("pool"))
-    found = json.loads(status_json(several))
+    found = json.loads(status_json(Runs.of(several)))
     assert [study["name"] for study in found["studies"]] == [first.name, second.name]
     assert [study["state"] for study in found["studies"]] == ["running", "not started"]
     assert found["studies"][0]["now"]["done"] == 3
@@ -201,7 +201,7 @@ def test_status_as_json_has_every_study_and_what_it_is_busy_with(config: Config)
 
 
 def test_status_of_nothing(config: Config) -> None:
-    assert "not started; `tis-ray run`, or" in next(status_lines(config))
+    assert "not started; `tis-ray run`, or" in next(status_lines(Runs.of(config)))
     assert "not started" in events(config, '{"time"')[0]
 
 
@@ -210,7 +210,7 @@ def test_each_study_of_a_file_is_told_and_the_page_of_all(config: Config) -> Non
     several = parse_config({**raw, "grid": {"finetune.epochs": [1, 2]}})
     first, second = plan(several).values()
     events(first, start(), {"event": "done", "seconds": 3.0, "time": 1.7e9 + 3})
-    lines = list(status_lines(several))
+    lines = list(status_lines(Runs.of(several)))
     assert lines[0].startswith("tiny-finetune.epochs-1: start 1, 20")
     assert lines[1].strip().startswith("done     in 3 s; ")
     assert lines[2] == f"{second.run_dir}: not started; `tis-ray run`, or `study.run()`, starts it"
@@ -218,4 +218,4 @@ def test_each_study_of_a_file_is_told_and_the_page_of_all(config: Config) -> Non
     page = several.run_dir / "report" / "index.html"
     page.parent.mkdir(parents=True)
     page.write_text("")
-    assert list(status_lines(several))[3] == f"tiny: page of all studies: {page}"
+    assert list(status_lines(Runs.of(several)))[3] == f"tiny: page of all studies: {page}"

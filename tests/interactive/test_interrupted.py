@@ -12,7 +12,7 @@ import pytest
 
 import tis_ray as tis
 from tests.small import small_study
-from tis_ray.finished.status import status_lines
+from tis_ray.finished.status import Runs, status_lines
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -32,7 +32,7 @@ def test_the_same_call_continues(ray_cluster, tmp_path: Path, stage: str) -> Non
     handler = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         study.run()
-    assert "stopped" in "\n".join(status_lines(study.config))
+    assert "stopped" in "\n".join(status_lines(Runs.of(study.config)))
     assert signal.getsignal(signal.SIGINT) is handler
     study.run()
     assert study.page.is_file()

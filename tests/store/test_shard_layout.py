@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tis_ray.store import ShardLayout
-from tis_ray.store.shard_layout import SIZES
+from tis_ray.store.shard_layout import SIZES, ShardLayout
 
 
 @pytest.mark.parametrize("shard_rows", [None, 1, 7, 256])

@@ -5,6 +5,7 @@ Signals are taken before anything that takes time is imported, so that Ctrl-C is
 
 from __future__ import annotations
 
+import gc
 import sys
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 def main() -> None:
     """Run the verb that the command line names, and exit. The process is this program's."""
     stop_at_signals(_last_word)
+    # Imports make so many objects, which stay; Python would look through them again and again.
+    gc.set_threshold(100_000)
     from tis_ray.cli.answer import answer
 
     code = answer()

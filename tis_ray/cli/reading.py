@@ -227,23 +227,26 @@ def status(
 
     Example: tis-ray status --config examples/quickstart.yaml --json
     """
-    loaded = load(config, overrides)
-    from tis_ray.finished.status import status_json, status_lines
+    from tis_ray.finished.status import Runs, status_json, status_lines
 
+    if (config / "config.yaml").is_file() and not overrides:  # a run's folder says all by itself
+        runs = Runs([config.resolve()])
+    else:
+        runs = Runs.of(load(config, overrides))
     if follow:
         from tis_ray.finished.follow import follow_json, follow_lines
 
         with stopped_by("no longer following; the run is as it was"):
             code = (
-                follow_json(loaded, typer.echo)
+                follow_json(runs, typer.echo)
                 if as_json
-                else follow_lines(loaded, Console(width=None if sys.stdout.isatty() else 110))
+                else follow_lines(runs, Console(width=None if sys.stdout.isatty() else 110))
             )
         sys.exit(code)  # `typer.Exit` with 130 would say that this program was stopped
     if as_json:
-        typer.echo(status_json(loaded))
+        typer.echo(status_json(runs))
         return
-    for line in status_lines(loaded):
+    for line in status_lines(runs):
         typer.echo(line)
 
 

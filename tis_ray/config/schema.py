@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from pydantic import (
     AfterValidator,
     BeforeValidator,
+    ConfigDict,
     Field,
     ValidationInfo,
     create_model,
@@ -23,9 +24,7 @@ from pydantic import (
 
 from tis_ray.config.first_study import with_point, with_task
 from tis_ray.config.inline_files import with_named_files
-from tis_ray.config.problems import not_among
 from tis_ray.config.used_methods import check_methods
-from tis_ray.data.builtin import SKILLS
 from tis_ray.methods import RANDOM, ZERO_SHOT, Method, NoSettings
 from tis_ray.metrics import METRICS
 from tis_ray.representations import REPRESENTATIONS, Representation
@@ -71,6 +70,9 @@ Names = TypeVar("Names", list[str], dict[str, list[str]])
 
 class StudyConfig(Section):
     """A study: one cell, or a grid of cells with its baselines."""
+
+    # What is read is `Config` below, which has sections that this one lacks.
+    model_config = ConfigDict(defer_build=True)
 
     name: str = Field("study", pattern=NAME, max_length=NAME_LENGTH)
     """Name of the run folder."""
@@ -290,8 +292,6 @@ def _require_skill(source: AnySource, field: str) -> None:
             raise ValueError(f"{field}.skill: the pool mixes all skills; leave it out")
     elif source.skill is None:
         raise ValueError(f"{field}.skill is missing: name one skill of the generator")
-    elif source.skill not in SKILLS:
-        raise ValueError(not_among(f"{field}.skill", source.skill, SKILLS))
 
 
 def _method_sections() -> dict[str, Any]:

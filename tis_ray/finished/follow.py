@@ -11,8 +11,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from tis_ray.config import Config
-from tis_ray.finished.status import Status, status_json, status_lines, statuses
+from tis_ray.finished.status import Runs, Status, status_json, status_lines, statuses
 from tis_ray.storage import pace
 
 OFTEN, SELDOM = 2.0, 30.0
@@ -21,30 +20,30 @@ LOST = 1
 """The exit code of a run that gives no sign of life any more."""
 
 
-def follow_lines(config: Config, console: Console) -> int:
+def follow_lines(runs: Runs, console: Console) -> int:
     """Show how far a run is until it ends; return the exit code that says how it ended.
 
     On a terminal the lines are drawn anew; elsewhere each is printed once, and how far a stage is now and then.
     """
     if console.is_terminal:
         with Live(console=console, auto_refresh=False) as screen:
-            return _follow(config, lambda found: screen.update(_text(config, found), refresh=True))
+            return _follow(runs, lambda found: screen.update(_text(runs, found), refresh=True))
     printed: set[str] = set()
     last = 0.0
 
     def show(found: list[Status]) -> None:
         nonlocal last
-        for line in status_lines(config, found):
+        for line in status_lines(runs, found):
             moves = line.startswith("  running")
             if line not in printed and not (moves and time.monotonic() - last < SELDOM):
                 printed.add(line)
                 last = time.monotonic() if moves else last
                 console.print(line, highlight=False, markup=False, soft_wrap=True)
 
-    return _follow(config, show)
+    return _follow(runs, show)
 
 
-def follow_json(config: Config, say: Callable[[str], None]) -> int:
+def follow_json(runs: Runs, say: Callable[[str], None]) -> int:
     """The same with a JSON object at each change: that of `status --json`."""
     before: list[dict[str, Any]] = []
 
@@ -53,19 +52,19 @@ def follow_json(config: Config, say: Callable[[str], None]) -> int:
         now = [_lasting(status) for status in found]
         if now != before:
             before = now
-            say(status_json(config, found))
+            say(status_json(runs, found))
 
-    return _follow(config, show)
+    return _follow(runs, show)
 
 
-def _follow(config: Config, show: Callable[[list[Status]], None]) -> int:
+def _follow(runs: Runs, show: Callable[[list[Status]], None]) -> int:
     while True:
-        found = statuses(config)
+        found = statuses(runs)
         show(found)
         code = _ended(found)
         if code is not None:
             return code
-        time.sleep(pace(config.run_dir, OFTEN))
+        time.sleep(pace(runs.folders[0], OFTEN))
 
 
 def _ended(found: list[Status]) -> int | None:
@@ -89,5 +88,5 @@ def _lasting(status: Status) -> dict[str, Any]:
     return facts
 
 
-def _text(config: Config, found: list[Status]) -> Text:
-    return Text("\n".join(status_lines(config, found)))
+def _text(runs: Runs, found: list[Status]) -> Text:
+    return Text("\n".join(status_lines(runs, found)))

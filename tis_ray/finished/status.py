@@ -11,17 +11,17 @@ import socket
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import psutil
-
-from tis_ray.config import Config, plan, together
 from tis_ray.errors import InputError
 from tis_ray.log.activity import duration
 from tis_ray.log.sign_of_life import LIVE, Live
 from tis_ray.stopping import STOPS
 from tis_ray.storage import Place
 from tis_ray.store import find_json, read_lines
+
+if TYPE_CHECKING:
+    from tis_ray.config import Config
 
 SILENT = 30.0
 """Seconds without a sign of life after which a run on another machine is taken for lost."""
@@ -73,23 +73,43 @@ class Status:
     page: str | None = None
 
 
-def statuses(config: Config) -> list[Status]:
-    """Return the status of each study of a file. Raises InputError for files of another version."""
-    return [_status(study) for study in plan(config).values()]
+@dataclass(frozen=True)
+class Runs:
+    """The run folders of a file's studies, and that of the page of all; None where it is one study."""
+
+    folders: list[Place]
+    together: Place | None = None
+
+    @classmethod
+    def of(cls, config: Config) -> Runs:
+        """Return those of a config. Raises InputError for a grid that makes no valid studies."""
+        from tis_ray.config import plan, together  # a second, which a run's folder does not need
+
+        return cls([study.run_dir for study in plan(config).values()], together(config))
+
+    @property
+    def page(self) -> Place | None:
+        """The page of all studies, whether it is there or not."""
+        return self.together and self.together / "report" / "index.html"
 
 
-def status_json(config: Config, found: list[Status] | None = None) -> str:
+def statuses(runs: Runs) -> list[Status]:
+    """Return the status of each study. Raises InputError for files of another version."""
+    return [_status(folder) for folder in runs.folders]
+
+
+def status_json(runs: Runs, found: list[Status] | None = None) -> str:
     """Return the same as one JSON object: `studies`, and `page`, that of all where there are several."""
-    page = _page_of_all(config)
-    studies = [asdict(status) for status in found or statuses(config)]
+    page = runs.page
+    studies = [asdict(status) for status in found or statuses(runs)]
     return json.dumps({"studies": studies, "page": str(page) if page and page.exists() else None})
 
 
-def status_lines(config: Config, found: list[Status] | None = None) -> Iterator[str]:
-    """Yield what is done, running or failed in each study of a file, and whether their page is there."""
-    for status in found or statuses(config):
+def status_lines(runs: Runs, found: list[Status] | None = None) -> Iterator[str]:
+    """Yield what is done, running or failed in each study, and whether their page is there."""
+    for status in found or statuses(runs):
         yield from _lines(status)
-    if (page := _page_of_all(config)) is not None:
+    if (page := runs.page) is not None:
         name = page.parent.parent.name
         yield f"{name}: " + (f"page of all studies: {page}" if page.exists() else _NO_PAGE)
 
@@ -97,16 +117,10 @@ def status_lines(config: Config, found: list[Status] | None = None) -> Iterator[
 _NO_PAGE = "no page of all studies yet; `tis-ray run` draws it"
 
 
-def _page_of_all(config: Config) -> Place | None:
-    folder = together(config)
-    return folder and folder / "report" / "index.html"
-
-
-def _status(config: Config) -> Status:
-    folder = config.run_dir
+def _status(folder: Place) -> Status:
     page = folder / "report" / "index.html"
     status = Status(
-        config.name, str(folder), "not started", page=str(page) if page.exists() else None
+        folder.name, str(folder), "not started", page=str(page) if page.exists() else None
     )
     events = [event for event in map(_event, read_lines(folder / "events.jsonl")) if event]
     starts = [i for i, event in enumerate(events) if event.get("event") == "start"]
@@ -167,6 +181,8 @@ def _live(folder: Place, pid: int) -> Live | None:
 def _lives(status: Status, last_event: float) -> bool:
     """Return whether a run without an end goes on; a process is looked for on its own machine only."""
     if status.host in ("", socket.gethostname()):
+        import psutil
+
         return psutil.pid_exists(status.pid)
     return time.time() - (status.now.now if status.now else last_event) < SILENT
 

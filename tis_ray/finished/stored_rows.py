@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from tis_ray.data.shown_text import one_line
 from tis_ray.storage import Place
-from tis_ray.store import ShardLayout, TableRow, read_manifest, read_tables
+from tis_ray.store import TableRow, read_manifest, read_tables
+from tis_ray.store.shard_layout import ShardLayout
 from tis_ray.store.sides import layout_of, row_dicts
 
 _LOOKED_AT = 200

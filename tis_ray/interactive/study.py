@@ -31,7 +31,7 @@ from tis_ray.errors import InputError
 from tis_ray.finished.explain import explain_row
 from tis_ray.finished.explain_screen import print_explained
 from tis_ray.finished.lineage import trace
-from tis_ray.finished.status import status_lines
+from tis_ray.finished.status import Runs, status_lines
 from tis_ray.finished.subset import Ordered
 from tis_ray.interactive.figures import Figures
 from tis_ray.interactive.preview import PreviewPage
@@ -149,7 +149,7 @@ class Study:
 
     def _status(self) -> list[str]:
         with chdir(self._home):
-            return list(status_lines(self.config))
+            return list(status_lines(Runs.of(self.config)))
 
     # ---- what is selected ----
 

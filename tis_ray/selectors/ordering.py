@@ -5,20 +5,21 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from tis_ray.errors import InputError
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 Scores = NDArray[np.floating]
 Indices = NDArray[np.int64]
 
-SCHEMA = pa.schema(
-    [("index", pa.int64()), ("rank", pa.int64()), ("score", pa.float64()), ("query", pa.int32())]
-)
+COLUMNS = {"index": "int64", "rank": "int64", "score": "float64", "query": "int32"}
+"""The columns of an ordering as a table, and their types in Arrow."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,23 +67,28 @@ class Ordering:
 
     def to_table(self) -> pa.Table:
         """Return columns index, rank, score, query; the selector's name is in the metadata."""
+        import pyarrow as pa  # configs are read without it
+
         columns = [
             self.indices,
             np.arange(len(self), dtype=np.int64),
             self.scores.astype(np.float64),
             self.queries,
         ]
-        schema = SCHEMA.with_metadata({"selector": self.selector})
+        schema = pa.schema(
+            [(name, pa.type_for_alias(kind)) for name, kind in COLUMNS.items()],
+            {"selector": self.selector},
+        )
         return pa.table([pa.array(column) for column in columns], schema=schema)
 
     @classmethod
     def from_table(cls, table: pa.Table) -> Ordering:
         """Return the ordering in a table of `to_table`, in any row order (scores become float64)."""
-        missing = [name for name in SCHEMA.names if name not in table.column_names]
+        missing = [name for name in COLUMNS if name not in table.column_names]
         if missing:
             raise InputError(
                 f"ordering: column {missing[0]!r} is missing from {table.column_names}; "
-                f"needed: {', '.join(SCHEMA.names)}"
+                f"needed: {', '.join(COLUMNS)}"
             )
         table = table.sort_by("rank")
         ranks = table["rank"].to_numpy()

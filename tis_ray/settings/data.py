@@ -14,6 +14,26 @@ from tis_ray.settings.template import TemplateChoice, TemplateConfig
 _BY_FIELD = {"path": "file", "sources": "list"}
 """The kind of a section that has one of these fields and names no kind."""
 
+Skill = Literal[
+    "reverse_word",
+    "sort_letters",
+    "double_letters",
+    "drop_vowels",
+    "shift_letters",
+    "spell_out",
+    "upper_case",
+    "end_letters",
+    "plural",
+    "acronym",
+    "rotate_list",
+    "add_numbers",
+    "subtract_numbers",
+    "largest_number",
+    "next_number",
+    "digit_names",
+]
+"""The skills of the generator."""
+
 COLUMNS = (
     *("id", "source", "messages", "conversations", "chosen", "prompt", "completion", "response"),
     *("instruction", "input", "output", "context", "question", "answer", "query", "text", "system"),
@@ -72,7 +92,7 @@ class BuiltinSource(Source):
     """How many rows to make."""
     seed: Seed = 0
     """Seed of the generator."""
-    skill: str | None = None
+    skill: Skill | None = None
     """The one skill of query and test rows; the pool mixes all skills."""
     weight: float | None = Field(None, gt=0, allow_inf_nan=False)
     """Share of the sample of the list that this source is in, relative to the weights of the others."""

@@ -37,13 +37,13 @@ from tis_ray.stages.tokens import rows_artifact
 from tis_ray.storage import Place, remove_folder
 from tis_ray.store import (
     Artifact,
-    ShardLayout,
     read_json,
     read_npy,
     read_parquet,
     write_json,
     write_parquet,
 )
+from tis_ray.store.shard_layout import ShardLayout
 
 _ON_KEYS: tuple[type[ShardWorker], ...] = (SettleIds, NamesThatMeet)
 LARGE = 256 << 20

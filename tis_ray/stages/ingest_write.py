@@ -22,7 +22,8 @@ from tis_ray.distributed.shards import ShardFacts
 from tis_ray.stages.ingest_ids import names_of
 from tis_ray.stages.ingest_read import LOST
 from tis_ray.storage import Place, open_parquet
-from tis_ray.store import ShardLayout, read_parquet, write_json, write_npy, write_parquet
+from tis_ray.store import read_parquet, write_json, write_npy, write_parquet
+from tis_ray.store.shard_layout import ShardLayout
 from tis_ray.store.sides import QUARANTINE, ROWS
 
 

@@ -45,13 +45,13 @@ from tis_ray.stages.side_report import side_lines
 from tis_ray.storage import Place, listed, place
 from tis_ray.store import (
     Artifact,
-    ShardLayout,
     TableRow,
     fingerprint,
     footer_of,
     read_parquet,
     write_parquet,
 )
+from tis_ray.store.shard_layout import ShardLayout
 from tis_ray.store.sides import (
     QUARANTINE,
     TOKENS,

@@ -11,12 +11,13 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, cast
-
-import pyarrow.parquet as pq
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from tis_ray.storage.local_copy import DIGESTS, cache_folder, sign_of
 from tis_ray.storage.place import Place
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
 
 
 def whole_file(file: Place) -> bytes:
@@ -56,6 +57,8 @@ def arrow_source(file: Place) -> Iterator[str | IO[bytes]]:
 @contextmanager
 def open_parquet(file: Place) -> Iterator[pq.ParquetFile]:
     """Open a Parquet file; of one in a bucket only the footer and the ranges that are read are fetched."""
+    import pyarrow.parquet as pq  # a fifth of a second, which verbs that read no table do not have
+
     with arrow_source(file) as source, pq.ParquetFile(source, pre_buffer=True) as opened:
         yield opened
 

@@ -31,13 +31,11 @@ from tis_ray.store.files import (
     read_text,
 )
 from tis_ray.store.fingerprint import canonical_json, file_digest, fingerprint, folder_digest
-from tis_ray.store.shard_layout import ShardLayout
 
 __all__ = [
     "Artifact",
     "Clock",
     "Manifest",
-    "ShardLayout",
     "TableRow",
     "append_line",
     "atomic_path",

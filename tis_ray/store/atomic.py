@@ -1,7 +1,8 @@
 """Writing files that appear whole or not at all.
 
 On a disk: write beside the target, flush, rename. In a bucket an object appears whole by itself: it is written
-on this machine first, and put there in one go.
+on this machine first, and put there in one go. numpy and Arrow are imported by what needs them: they take
+longer than a verb that writes only JSON and text.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-import pyarrow as pa
-import pyarrow.csv as pacsv
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING
 
 from tis_ray.storage import AnyPlace, Place, place
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
 
 
 @dataclass
@@ -129,12 +130,16 @@ def json_bytes(value: object) -> bytes:
 
 def write_npy(path: AnyPlace, array: np.ndarray) -> None:
     """Write one array as .npy, atomically."""
+    import numpy as np
+
     with atomic_path(path) as temporary:
         np.save(temporary, array, allow_pickle=False)
 
 
 def write_csv(path: AnyPlace, table: pa.Table, delimiter: str = ",") -> None:
     """Write a table as CSV, atomically."""
+    import pyarrow.csv as pacsv
+
     with atomic_path(path) as temporary:
         pacsv.write_csv(table, temporary, pacsv.WriteOptions(delimiter=delimiter))
 
@@ -150,6 +155,8 @@ def write_lines(path: AnyPlace, lines: Iterable[str]) -> None:
 
 def write_arrow(path: AnyPlace, table: pa.Table) -> None:
     """Write a table as an Arrow (Feather) file, atomically."""
+    import pyarrow as pa
+
     with atomic_path(path) as temporary, pa.ipc.new_file(temporary, table.schema) as file:
         file.write_table(table.unify_dictionaries())
 
@@ -157,6 +164,8 @@ def write_arrow(path: AnyPlace, table: pa.Table) -> None:
 @contextmanager
 def parquet_groups(path: AnyPlace, schema: pa.Schema) -> Iterator[Callable[[pa.Table], None]]:
     """Yield a function that adds a table to a Parquet file, as a row group; the file is there when the block ends."""
+    import pyarrow.parquet as pq
+
     with (
         atomic_path(path) as temporary,
         pq.ParquetWriter(temporary, schema, compression="zstd") as writer,
@@ -166,5 +175,7 @@ def parquet_groups(path: AnyPlace, schema: pa.Schema) -> Iterator[Callable[[pa.T
 
 def write_parquet(path: AnyPlace, table: pa.Table, group: int | None = None) -> None:
     """Write a table as Parquet, atomically, in row groups of so many rows. Equal tables give equal bytes."""
+    import pyarrow.parquet as pq
+
     with atomic_path(path) as temporary:
         pq.write_table(table, temporary, compression="zstd", row_group_size=group)

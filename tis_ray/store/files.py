@@ -1,7 +1,8 @@
 """Reading files: JSON, arrays, tables, text; one that is missing or damaged is an InputError.
 
 Files are on a disk or in a bucket (`tis_ray.storage`). Of a table in a bucket only the ranges that are asked for
-are fetched; what can only be read from a disk is copied first.
+are fetched; what can only be read from a disk is copied first. numpy and Arrow are imported by what needs them: they take longer than a verb
+that reads only JSON and text.
 """
 
 from __future__ import annotations
@@ -11,11 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO, Any
-
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import IO, TYPE_CHECKING, Any
 
 from tis_ray.errors import InputError
 from tis_ray.storage import (
@@ -29,6 +26,11 @@ from tis_ray.storage import (
     whole_file,
 )
 from tis_ray.store.atomic import write_text
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
 TableRow = dict[str, Any]
 """A row of a table as Python values, by column; the schema of the table says which."""
@@ -101,6 +103,8 @@ def find_json(path: AnyPlace) -> Any | None:
 
 def read_npy(path: AnyPlace, mapped: bool = False) -> np.ndarray:
     """Return an array; `mapped` leaves it on disk until it is looked at. Nothing is unpickled."""
+    import numpy as np
+
     with _readable(path):
         array: np.ndarray = np.load(local_file(place(path)), mmap_mode="r" if mapped else None)
     return array
@@ -117,11 +121,16 @@ def read_parquet(path: AnyPlace, columns: Sequence[str] | None = None) -> pa.Tab
 
 
 def _opened(path: Place, whole: bool) -> AbstractContextManager[pq.ParquetFile]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     return pq.ParquetFile(pa.BufferReader(whole_file(path))) if whole else open_parquet(path)
 
 
 def read_tables(folder: Place, pattern: str, columns: Sequence[str] | None = None) -> pa.Table:
     """Return the tables of a folder whose names match, one under the other in the order of names."""
+    import pyarrow as pa
+
     return pa.concat_tables(read_parquet(path, columns) for path in listed(folder, pattern))
 
 

@@ -11,7 +11,8 @@ from tis_ray.representations import Representation
 from tis_ray.selectors import SELECTORS
 from tis_ray.settings.grid import points
 from tis_ray.stages.feature_recipe import reading_model
-from tis_ray.store import ShardLayout, fingerprint
+from tis_ray.store import fingerprint
+from tis_ray.store.shard_layout import ShardLayout
 from tis_ray.store.sides import SIDES, SideName
 from tis_ray.study.driver import cell_requests, driver_rates, driver_share
 from tis_ray.study.measured import Measured
