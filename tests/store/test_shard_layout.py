@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tis_ray.store.shard_layout import SIZES, ShardLayout
+from tis_ray.store.shard_layout import SIZES, ShardLayout, places_by
 
 
 @pytest.mark.parametrize("shard_rows", [None, 1, 7, 256])
@@ -37,3 +37,12 @@ def test_small_pools_have_small_shards_and_large_ones_few() -> None:
     # Of no size more than a 64th of the rows so far, so that some 64 actors have work to the end.
     begins = np.cumsum(sizes)
     assert (sizes[128:] <= begins[127:-1] / 64).all()
+
+
+@pytest.mark.parametrize("count", [0, 1, 1000])
+def test_places_by_owner(count: int) -> None:
+    owners = np.random.default_rng(0).integers(0, 7, count)
+    found = places_by(owners)
+    assert list(found) == sorted(set(owners.tolist()))
+    for owner, places in found.items():
+        np.testing.assert_array_equal(places, np.flatnonzero(owners == owner))

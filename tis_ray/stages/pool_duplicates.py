@@ -175,11 +175,10 @@ def _near(
 
 
 def _words_of(pool: Artifact, wanted: Sequence[int]) -> dict[int, list[str]]:
-    concerned = _by_shard(pool, wanted).items()
     return {
         row["row"]: row_words(cast(Row, row))
-        for shard, own in concerned
-        for row in row_dicts(_shard(pool.path, shard), own)
+        for shard, own in _by_shard(pool, wanted)
+        for row in row_dicts(_shard(pool.path, shard), set(own.tolist()))
     }
 
 
@@ -187,18 +186,16 @@ def _read_rows(
     pool: Artifact, wanted: Iterable[int], columns: Sequence[str]
 ) -> Iterator[Mapping[str, object]]:
     """Yield columns of some rows; the shards that hold them are read alone."""
-    for shard, own in _by_shard(pool, wanted).items():
+    for shard, own in _by_shard(pool, wanted):
         table = read_parquet(_shard(pool.path, shard), columns)
-        yield from table.filter(pc.is_in(table["row"], pa.array(sorted(own)))).to_pylist()
+        yield from table.filter(pc.is_in(table["row"], pa.array(own))).to_pylist()
 
 
-def _by_shard(pool: Artifact, wanted: Iterable[int]) -> dict[int, set[int]]:
+def _by_shard(pool: Artifact, wanted: Iterable[int]) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield the shards that hold some of these rows, and the numbers of those in each, ascending."""
     rows = np.array(sorted(wanted), np.int64)
-    by_shard: dict[int, set[int]] = {}
-    shards = layout_of(pool.inputs).shards_of(rows)
-    for shard, row in zip(shards.tolist(), rows.tolist(), strict=True):
-        by_shard.setdefault(shard, set()).add(row)
-    return by_shard
+    for shard, places in layout_of(pool.inputs).places_by_shard(rows).items():
+        yield shard, rows[places]
 
 
 def _named(row: Mapping[str, object]) -> str:

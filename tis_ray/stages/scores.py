@@ -215,11 +215,10 @@ def _score(name: str, inputs: Mapping[str, object], way: _Way, context: Context)
     """Score the shards and bring the small files together."""
     inputs = {"worker": way.worker.__name__, **inputs}
     artifact = Artifact(context.root, f"scores-{name}", inputs, VERSION)
-    reused = artifact.complete
+    reused, parts = artifact.complete, artifact / PARTS
     if not reused:
         clock = artifact.clock()
         artifact.path.mkdir(parents=True, exist_ok=True)
-        parts = artifact / PARTS
         with clock.marked():
             peak = _score_shards(name, way, parts, context)
             _pack(name, way, artifact, context)
@@ -244,6 +243,7 @@ def _score(name: str, inputs: Mapping[str, object], way: _Way, context: Context)
             peak_mb=peak,
             details={"shards": way.shards, "queries": len(queries_M)},
         )
+    if parts.is_dir():  # of a start that was killed just here, too
         remove_folder(parts)
     context.log.made("scores", f"scores {name}", artifact, reused, _noise_note(artifact))
     return artifact

@@ -48,6 +48,18 @@ class ShardLayout:
         levels = np.searchsorted(rows_L, rows, side="right") - 1
         return shards_L[levels] + (rows - rows_L[levels]) // sizes_L[levels]
 
+    def places_by_shard(self, rows: np.ndarray) -> dict[int, np.ndarray]:
+        """Return the shards that hold some of these rows, and which places in `rows` those of each have."""
+        return places_by(self.shards_of(rows))
+
     def count(self, rows: int) -> int:
         """Return how many shards so many rows have."""
         return int(self.shards_of(np.array(rows - 1))) + 1 if rows else 0
+
+
+def places_by(owners: np.ndarray) -> dict[int, np.ndarray]:
+    """Return the places at which each owner stands, ascending; owners ascending."""
+    order = np.argsort(owners, kind="stable")
+    found, begins = np.unique(owners[order], return_index=True)
+    places = np.split(order, begins[1:]) if len(found) else []
+    return dict(zip(found.tolist(), places, strict=True))

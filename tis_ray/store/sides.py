@@ -20,7 +20,7 @@ from tis_ray.storage import Place
 from tis_ray.store.artifact import Artifact
 from tis_ray.store.columns import Column, schema_of
 from tis_ray.store.files import TableRow, read_parquet
-from tis_ray.store.shard_layout import ShardLayout
+from tis_ray.store.shard_layout import ShardLayout, places_by
 from tis_ray.store.usable_rows import COLUMNS, UsableRows
 
 MESSAGE = pa.struct(
@@ -124,11 +124,11 @@ class Side:
 
     def shards_of(self, rows: np.ndarray) -> dict[int, np.ndarray]:
         """Return the shards that hold some of these rows, by their numbers, and which places in `rows` those have."""
-        return _grouped(layout_of(self.rows.inputs).shards_of(rows))
+        return layout_of(self.rows.inputs).places_by_shard(rows)
 
     def shards_at(self, positions: np.ndarray) -> dict[int, np.ndarray]:
         """Return the same for positions among the usable rows."""
-        return _grouped(np.searchsorted(self.starts, positions, side="right") - 1)
+        return places_by(np.searchsorted(self.starts, positions, side="right") - 1)
 
     def facts_of(self, rows: np.ndarray, *columns: str) -> pa.Table:
         """Read columns of `tokens-*` for usable rows, in their order; the shards concerned alone are read."""
@@ -185,10 +185,6 @@ def layout_of(inputs: Mapping[str, object]) -> ShardLayout:
     """Return how a `rows-*` artifact of these inputs is cut."""
     shard_rows = inputs["shard_rows"]
     return ShardLayout(None if shard_rows is None else int(str(shard_rows)))
-
-
-def _grouped(owners: np.ndarray) -> dict[int, np.ndarray]:
-    return {int(owner): np.flatnonzero(owners == owner) for owner in np.unique(owners)}
 
 
 def rows_table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema = ROWS) -> pa.Table:
