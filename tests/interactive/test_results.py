@@ -9,7 +9,7 @@ from scipy import stats
 from tis_ray.analysis import Cell, Legend, Method, summarise
 from tis_ray.analysis.study_values import RANDOM_METHOD
 from tis_ray.errors import InputError
-from tis_ray.interactive.results import cell_table, compared_table, method_name, result_table
+from tis_ray.interactive.results import cell_table, compared_table, result_table
 
 LESS, RDS = Method("less", "round_robin"), Method("rds", "round_robin")
 LOSSES = {LESS: (1.0, 1.2, 0.9), RDS: (1.4, 1.3, 1.5), RANDOM_METHOD: (1.5, 1.6, 1.4)}
@@ -69,7 +69,7 @@ def test_the_difference_is_that_of_the_means_beside_it(other: Method, draws: boo
             for draw, loss in enumerate(LOSSES[method])
         ]
     table = compared_table({"s": cells}, LESS, other, Legend())
-    left, right = (table[method_name(method)][0] for method in (LESS, other))
+    left, right = (table[method.asked][0] for method in (LESS, other))
     assert table["difference"] == pytest.approx([left - right])
 
 
@@ -126,7 +126,7 @@ def test_results_say_of_the_method_what_its_draws_say() -> None:
     [(LESS, "less+round_robin"), (RANDOM_METHOD, "random"), (Method("zero_shot"), "zero_shot")],
 )
 def test_names(method: Method, name: str) -> None:
-    assert method_name(method) == name
+    assert method.asked == name
 
 
 def test_methods_without_a_pair_are_refused() -> None:

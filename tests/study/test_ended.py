@@ -16,7 +16,8 @@ import pytest
 import yaml
 
 from tests.small import small_study
-from tis_ray.config import parse_config, parts
+from tis_ray.config import load_config, parse_config, parts
+from tis_ray.finished.status import Runs, statuses
 from tis_ray.study.ended import Ended, Inputs
 from tis_ray.study.result import StudyResult
 from tis_ray.study.run import run
@@ -61,12 +62,12 @@ STUDY: dict[str, Any] = {
 
 def inputs(**changes: Any) -> Inputs:
     (part,) = parts(parse_config({**STUDY, **changes}))
-    return Inputs.of(part, "evaluate")
+    return Inputs.of(part)
 
 
 def ended(**changes: Any) -> bool:
     """Whether a study is known to have ended with all as it is now."""
-    return Ended.found(inputs(**changes), None) is not None
+    return Ended.found(inputs(**changes), "evaluate", None) is not None
 
 
 @pytest.fixture
@@ -74,7 +75,7 @@ def kept(folder: Path) -> Path:
     """The same folder once the study has ended."""
     (folder / "runs" / "mlflow.db").write_text("")
     result = StudyResult(folder / "runs" / "tiny", made=[folder / "artifacts" / "screen-1"])
-    Ended.keep(inputs(), result, None)
+    Ended.keep(inputs(), "evaluate", result, None)
     assert ended()
     return folder
 
@@ -150,9 +151,9 @@ def test_changed_code_of_a_plugin_is_looked_at_again(
     (folder / "mine.py").write_text(MINE)
     __import__("mine")
     try:
-        Ended.keep(inputs(), StudyResult(folder / "runs" / "tiny"), None)
+        Ended.keep(inputs(), "evaluate", StudyResult(folder / "runs" / "tiny"), None)
         (folder / "runs" / "mlflow.db").write_text("")
-        Ended.keep(inputs(), StudyResult(folder / "runs" / "tiny"), None)
+        Ended.keep(inputs(), "evaluate", StudyResult(folder / "runs" / "tiny"), None)
         assert ended()
         append(folder / "mine.py")
         assert not ended()
@@ -165,8 +166,8 @@ def test_inputs_that_change_during_a_run_are_not_taken_for_what_it_was_made_from
 ) -> None:
     before = inputs()
     append(folder / "pool.jsonl")
-    Ended.keep(before, StudyResult(folder / "runs" / "tiny"), None)
-    assert not before.record.exists()
+    Ended.keep(before, "evaluate", StudyResult(folder / "runs" / "tiny"), None)
+    assert not before.record("evaluate").exists()
 
 
 @pytest.mark.ray
@@ -180,10 +181,13 @@ class TestFinishedStudy:
         run(small_study(copied))  # the copy's folders are new: its steps look once
         return config
 
-    def test_a_run_that_finds_all_done_loads_neither_torch_nor_ray(self, study: Path) -> None:
+    @pytest.mark.parametrize("verb", ["run", "select"])  # which is less than what is there
+    def test_a_run_that_finds_all_done_loads_neither_torch_nor_ray(
+        self, study: Path, verb: str
+    ) -> None:
         program = (
             "import sys; sys.modules['torch'] = sys.modules['ray'] = None\n"
-            f"sys.argv = ['tis-ray', 'run', '-c', {str(study)!r}]\n"
+            f"sys.argv = ['tis-ray', {verb!r}, '-c', {str(study)!r}]\n"
             "from tis_ray.cli import main; main()"
         )
         began = time.monotonic()
@@ -196,8 +200,10 @@ class TestFinishedStudy:
         )
         assert time.monotonic() - began < 60  # 2.5 on a free machine
         assert "done before; nothing has changed since" in done.stderr, done.stderr
-        assert "LESS" in done.stderr
+        assert ("LESS" if verb == "run" else "less-round_robin: ") in done.stderr
         assert done.returncode == 0
+        (status,) = statuses(Runs.of(load_config(study)))
+        assert (status.state, status.until) == ("done", "report")
 
     def test_it_returns_what_the_run_returned_that_made_it(self, study: Path) -> None:
         config = yaml.safe_load(study.read_text())

@@ -53,6 +53,13 @@ class Method:
         """Whether methods are compared with this."""
         return self.is_random or self.is_zero_shot
 
+    @property
+    def asked(self) -> str:
+        """The method as it is asked for: `less+round_robin`, `random`, `zero_shot`."""
+        if self.selector is None or self == RANDOM_METHOD:
+            return self.representation
+        return f"{self.representation}+{self.selector}"
+
     def to_json(self) -> dict[str, str | None]:
         """Return the two names."""
         return asdict(self)

@@ -89,10 +89,10 @@ def load(config: Path, overrides: list[str] | None) -> Config:
 
 def load_run(run: Path, overrides: list[str] | None = None) -> Config:
     """Read the config of a run's folder. Its relative paths start where it was run, so the program goes there."""
-    from tis_ray.config import home_of, load_config, run_config
+    from tis_ray.config import load_run as read
 
-    loaded = load_config(run_config(run), overrides)
-    os.chdir(home_of(run, loaded))
+    loaded, home = read(run, overrides)
+    os.chdir(home)
     return loaded
 
 

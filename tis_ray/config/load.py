@@ -15,7 +15,7 @@ from tis_ray.config.plan import parts
 from tis_ray.config.problems import problem_line
 from tis_ray.config.schema import Config
 from tis_ray.errors import InputError
-from tis_ray.storage import AnyPlace, Place, place
+from tis_ray.storage import AnyPlace, Place, location, place
 from tis_ray.store import read_text
 
 
@@ -62,18 +62,38 @@ def run_config(run: Place) -> Place:
     return run / "config.yaml"
 
 
+def load_run(run: Place, overrides: list[str] | None = None) -> tuple[Config, Path]:
+    """Read the config that a run has left in its folder; return it, and the folder that its relative paths start from.
+
+    The run is the folder that is given, wherever the config says it was: it may have been moved or renamed.
+    """
+    left = load_config(run_config(run))
+    config = load_config(run_config(run), overrides) if overrides else left
+    home = home_of(run, left)
+    was = place(left.runs)
+    there = was if not isinstance(was, Path) else home / was
+    if there / left.name == run.absolute():
+        return config, home
+    moved = {"name": run.absolute().name, "runs": location(run.absolute().parent)}
+    as_left = {
+        key: value for key, value in moved.items() if getattr(config, key) == getattr(left, key)
+    }
+    return config.model_copy(update=as_left), home
+
+
 def home_of(run: Place, config: Config) -> Path:
     """Return the folder that the relative paths of a run's config start from: where it was run.
 
     It follows from where the run's folder is; if its config says so from the root, this folder is meant.
     """
-    own = place(config.runs) / config.name
+    own = place(config.runs)
     if not (isinstance(run, Path) and isinstance(own, Path)):
         return Path.cwd()  # a URI starts from nowhere
-    said, there = own.parts, run.absolute().parts
-    if own.is_absolute() or there[-len(said) :] != said:
+    said, there = own.parts, run.absolute().parent.parts
+    above = len(there) - len(said)
+    if own.is_absolute() or there[above:] != said:
         return Path.cwd()
-    return Path(*there[: -len(said)])
+    return Path(*there[:above])
 
 
 def parse_config(

@@ -18,7 +18,7 @@ def hub_records(source: HubSource) -> Iterator[Record]:
         from datasets import load_dataset
     except ImportError:
         raise InputError(
-            f"hub:{source.name}: needs the `datasets` package; pip install 'tis_ray[hub]'"
+            f"hub:{source.name}: needs the `datasets` package; pip install datasets"
         ) from None
     try:
         rows = load_dataset(

@@ -7,11 +7,13 @@ import json
 from tis_ray.settings.template import TemplateConfig
 from tis_ray.storage import Place, place
 
+# As in the paper, the line break before the next turn is learnt as well.
 _TULU = (
     "{% for m in messages %}{{ '<|' + ('system' if m['role'] == 'developer' else m['role']) + '|>\n' }}"
-    "{% if m['role'] == 'assistant' %}"
-    "{% generation %}{{ m['content'].strip() }}{{ eos_token }}{% endgeneration %}"
-    "{% else %}{{ m['content'].strip() }}{% endif %}{{ '\n' }}{% endfor %}"
+    "{% if m['role'] == 'assistant' %}{% generation %}{{ m['content'].strip() }}{{ eos_token }}"
+    "{% if not loop.last %}{{ '\n' }}{% endif %}{% endgeneration %}"
+    "{% if loop.last %}{{ '\n' }}{% endif %}"
+    "{% else %}{{ m['content'].strip() }}{{ '\n' }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
 )
 _END = "<|im_end|>"

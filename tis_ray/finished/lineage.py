@@ -57,11 +57,22 @@ class Lineage:
 
 def lineages(run_dir: Place) -> list[Lineage]:
     """Return every ordering of a run. Raises InputError if there is none yet."""
-    if not has_orderings(run_dir):
+    return [trace(followed(name), name.name) for name in require_orderings(run_dir)]
+
+
+def require_orderings(run_dir: Place) -> list[Place]:
+    """Return the names in a run's folder that lead to its orderings. Raises InputError if there is none."""
+    if names := orderings_of(run_dir):
+        return names
+    folder = run_dir / "orderings"
+    if folder.is_dir() and any(True for _ in folder.iterdir()):
         raise InputError(
-            f"{run_dir}: no ordering yet; `tis-ray select`, or `study.run('select')`, makes it"
+            f"{run_dir}: its orderings lead to artifacts that are not there; a run's folder that is moved or "
+            "copied needs its `artifacts` at the same place beside it, as they were"
         )
-    return [trace(followed(name), name.name) for name in orderings_of(run_dir)]
+    raise InputError(
+        f"{run_dir}: no ordering yet; `tis-ray select`, or `study.run('select')`, makes it"
+    )
 
 
 def has_orderings(run_dir: Place) -> bool:

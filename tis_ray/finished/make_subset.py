@@ -9,8 +9,9 @@ from tis_ray.config.problems import not_among
 from tis_ray.data.forms import FORMS
 from tis_ray.data.sources import parts_of
 from tis_ray.errors import InputError
+from tis_ray.finished.asked_methods import asked_method
 from tis_ray.finished.data_card import data_card
-from tis_ray.finished.lineage import orderings_of
+from tis_ray.finished.lineage import require_orderings
 from tis_ray.finished.random_draw import random_draws
 from tis_ray.finished.subset import Choice, Ordered, Subset, subsets
 from tis_ray.finished.subset_files import KINDS, write_original
@@ -51,11 +52,7 @@ def orderings(run_dir: Place, config: Config) -> dict[str, Ordered]:
 
     Raises InputError if there is none yet.
     """
-    names = orderings_of(run_dir)
-    if not names:
-        raise InputError(
-            f"{run_dir}: no ordering yet; `tis-ray select`, or `study.run('select')`, makes it"
-        )
+    names = require_orderings(run_dir)
     found = {name.name: Ordered(name.name, followed(name), config.budget_unit) for name in names}
     return found | random_draws(config, next(iter(found.values())))
 
@@ -70,14 +67,19 @@ def choose(
     known = orderings(run_dir, config)
     names = [name for name in known if method or not name.startswith(f"{RANDOM}-seed-")]
     if method is not None:
-        wanted = method.replace(" ", "").replace("+", "-")
+        wanted = (asked_method(method, config) or method.replace(" ", "")).replace("+", "-")
         names = [name for name in known if name == wanted or name.startswith(f"{wanted}-")]
         names = [wanted] if wanted in names else names
     if seed is not None:
         names = [name for name in names if name.endswith(f"-seed-{seed}")]
     if len(names) != 1:
         asked = " ".join([method or "none", *([] if seed is None else [f"with seed {seed}"])])
-        raise InputError(f"--method: found {asked}; give one of {', '.join(known)}")
+        advice = f"give one of {', '.join(known)}"
+        if len(names) > 1 and method is not None and seed is None:
+            advice = (
+                f"it has an ordering for each seed; give --seed too, or one of {', '.join(names)}"
+            )
+        raise InputError(f"--method: found {asked}; {advice}")
     ordered = known[names[0]]
     if budget is None and len(ordered.budgets) > 1:
         raise InputError(
@@ -153,6 +155,6 @@ def _file(to: Place, name: str, kinds: tuple[str, ...]) -> Place:
         return to / name
     if to.suffix.lower() not in kinds:
         raise InputError(
-            f"{to}: is no name for it; give a folder, or a file that ends in {', '.join(kinds)}"
+            f"{to}: a file of these rows cannot be called so; give a folder, or a file that ends in {', '.join(kinds)}"
         )
     return to

@@ -71,6 +71,8 @@ class Status:
     restarts: int = 0
     logs: list[str] = field(default_factory=list)
     page: str | None = None
+    before: str | None = None
+    """How far an earlier start went, where one has ended well: of all that went furthest."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,7 @@ def _status(folder: Place) -> Status:
         return status
     status.starts = len(starts)
     try:
+        status.before = _before(events[: starts[-1]])
         for event in events[starts[-1] :]:
             _take(status, event)
         if status.state == "running":
@@ -140,6 +143,17 @@ def _status(folder: Place) -> Status:
             f"({type(error).__name__}: {error}); run `tis-ray run` again (finished work is reused)"
         ) from None
     return status
+
+
+def _before(events: list[dict[str, Any]]) -> str | None:
+    """Return the furthest step that these starts have ended with."""
+    until, furthest = "", None
+    for event in events:
+        if event["event"] == "start":
+            until = event["until"]
+        if event["event"] == "done":
+            furthest = max(furthest or until, event.get("until", until), key=[*_LEFT].index)
+    return furthest
 
 
 def _take(status: Status, event: dict[str, Any]) -> None:
@@ -159,6 +173,7 @@ def _take(status: Status, event: dict[str, Any]) -> None:
             status.cells = {name: event[name] for name in ("total", "reused", "to_train")}
         case "done":
             status.state, status.ended, status.code = "done", event["time"], 0
+            status.until = event.get("until", status.until)  # more was there than was asked for
         case "failed":
             status.state, status.why, status.ended = "failed", event["error"], event["time"]
             status.code = event.get("code", 1)
@@ -205,6 +220,8 @@ def _lines(status: Status) -> Iterator[str]:
     yield _last_line(status)
     if status.state in ("failed", "lost"):
         yield from (f"           log of a worker: {log}" for log in status.logs)
+    if status.before is not None and _went_further(status):
+        yield f"  before   an earlier start has left: {_left_at(status.before, status)}"
 
 
 def _last_line(status: Status) -> str:
@@ -250,9 +267,21 @@ _LEFT = {
 
 
 def _left(status: Status) -> str:
-    if status.until == "report" and status.page:
+    return _left_at(status.until, status)
+
+
+def _left_at(step: str, status: Status) -> str:
+    if step == "report" and status.page:
         return f"page: {status.page}"
-    return _LEFT[status.until].format(status.folder)
+    return _LEFT[step].format(status.folder)
+
+
+def _went_further(status: Status) -> bool:
+    """Whether an earlier start has left what the last one has not, and does not make just now."""
+    steps = [*_LEFT]
+    if status.state == "done":
+        return steps.index(str(status.before)) > steps.index(status.until)
+    return status.state in ("failed", "stopped", "lost")
 
 
 def _event(line: str) -> dict[str, Any]:

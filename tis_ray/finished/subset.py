@@ -121,18 +121,13 @@ class Ordered:
 
         Raises InputError for one that is larger than the ordering.
         """
-        if isinstance(budget, bool) or not isinstance(budget, int):
-            raise InputError(f"budget: found {budget!r}, expected a whole number")
+        most = max(self.budgets)
+        require_budget(budget, most, self.unit, self.method)
         rows = self.budgets.get(budget)
         if rows is None:
             rows = budget if self.unit == "examples" else self._that_fit(budget)
-        most = max(self.budgets)
-        if budget > most or not 0 < rows <= self.table.num_rows:
-            raise InputError(
-                f"budget: found {budget}, but {self.method} ranks rows for at most {most} {self.unit}, "
-                "the largest budget of its study, and 1 row at least; ask for less, or raise "
-                "`budget` and select again"
-            )
+        if not 0 < rows <= self.table.num_rows:
+            raise InputError(_no_budget(budget, most, self.unit, self.method))
         return Choice(self.method, budget, self.unit, self.table.slice(0, rows), self)
 
     def _that_fit(self, tokens: int) -> int:
@@ -233,6 +228,21 @@ class Subset:
         return self.originals.as_table().append_column(
             pa.field(self.column, NOTE), pa.array(self.notes, NOTE)
         )
+
+
+def require_budget(budget: object, most: int, unit: Unit, method: str) -> None:
+    """Raise InputError unless a budget is a whole number from 1 to the largest that was ranked for."""
+    if isinstance(budget, bool) or not isinstance(budget, int):
+        raise InputError(f"budget: found {budget!r}, expected a whole number")
+    if not 0 < budget <= most:
+        raise InputError(_no_budget(budget, most, unit, method))
+
+
+def _no_budget(budget: int, most: int, unit: Unit, method: str) -> str:
+    return (
+        f"budget: found {budget}, but {method} ranks rows for at most {most} {unit}, the largest budget of its "
+        "study, and 1 row at least; ask for less, or raise `budget` and select again"
+    )
 
 
 def subsets(choices: Sequence[Choice], source: AnySource) -> list[Subset]:

@@ -21,7 +21,6 @@ from tis_ray.analysis.comparison import with_holm
 from tis_ray.analysis.samples import Sample
 from tis_ray.analysis.study_pairs import compare_methods
 from tis_ray.analysis.study_runs import Place, StudyRuns
-from tis_ray.analysis.study_values import RANDOM_METHOD
 from tis_ray.errors import InputError
 from tis_ray.interactive.table import Table
 from tis_ray.metrics.description import MetricDescription, measured
@@ -40,7 +39,7 @@ def cell_table(cells: Cells, title: str) -> Table:
     rows = [
         {
             "study": study,
-            "method": method_name(cell.method),
+            "method": cell.method.asked,
             "budget": cell.budget,
             "seed": cell.seed,
             "draw": cell.draw,
@@ -82,7 +81,7 @@ def result_table(rows: Mapping[str, Sequence[TableRow]], title: str) -> Table:
             found.append(
                 {
                     "study": study,
-                    "method": method_name(row.method),
+                    "method": row.method.asked,
                     "budget": row.budget,
                     "metric": name,
                     "seeds": value.n,
@@ -144,7 +143,7 @@ def compared_table(
                 means[name, budget] = tuple(np.nanmean(sides, axis=0).tolist())
     if not found:
         raise InputError(
-            f"compare: {method_name(left)} and {method_name(right)} have no budget with a metric of "
+            f"compare: {left.asked} and {right.asked} have no budget with a metric of "
             "both for the same seed"
         )
     found = with_holm(found)
@@ -152,8 +151,8 @@ def compared_table(
         {
             "metric": name,
             "budget": budget,
-            method_name(left): means[name, budget][0],
-            method_name(right): means[name, budget][1],
+            left.asked: means[name, budget][0],
+            right.asked: means[name, budget][1],
             "about": "studies" if compared.question == "cells" else compared.question,
             "n": compared.n,
             **_comparison(compared),
@@ -169,13 +168,6 @@ def compared_table(
         ]
     }
     return Table(pa.Table.from_pylist(rows), title, texts, _ENDS)
-
-
-def method_name(method: Method) -> str:
-    """Return a method as it is asked for: `less+round_robin`, `random`, `zero_shot`."""
-    if method.selector is None or method == RANDOM_METHOD:
-        return method.representation
-    return f"{method.representation}+{method.selector}"
 
 
 def _means(

@@ -6,7 +6,7 @@ It is the same study that `tis-ray run` runs, with the same folders: what one ha
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import chdir
 from functools import cached_property
 from pathlib import Path
@@ -19,36 +19,36 @@ from tis_ray.analysis import Cell, Method, TableRow, summarise
 from tis_ray.analysis.study_values import ZERO_SHOT_PLAIN
 from tis_ray.config import (
     Config,
-    home_of,
     load_config,
+    load_run,
     parse_config,
     parts,
-    run_config,
     together,
 )
 from tis_ray.config.problems import not_among
 from tis_ray.errors import InputError
+from tis_ray.finished.asked_methods import asked_method, method_names, require_method
 from tis_ray.finished.explain import explain_row
 from tis_ray.finished.explain_screen import print_explained
 from tis_ray.finished.lineage import trace
 from tis_ray.finished.status import Runs, status_lines
-from tis_ray.finished.subset import Ordered
+from tis_ray.finished.subset import Ordered, require_budget
 from tis_ray.interactive.figures import Figures
 from tis_ray.interactive.preview import PreviewPage
 from tis_ray.interactive.printed import PRE, Printed
 from tis_ray.interactive.progress import console_here
-from tis_ray.interactive.results import cell_table, compared_table, method_name, result_table
+from tis_ray.interactive.results import cell_table, compared_table, result_table
 from tis_ray.interactive.scores import ScoreTable
 from tis_ray.interactive.subset import SubsetTable
 from tis_ray.interactive.table import Table
 from tis_ray.log.run_log import RUN_LOG
-from tis_ray.methods import RANDOM, READY, ZERO_SHOT
+from tis_ray.methods import RANDOM, ZERO_SHOT
 from tis_ray.report.figures import drawings
 from tis_ray.storage import AnyPlace, Place, followed, place
 from tis_ray.store.feature_store import SPACE
 from tis_ray.study.labels import legend_of
 from tis_ray.study.preview import previews
-from tis_ray.study.result import MEASURED
+from tis_ray.study.result import MEASURED, STEPS
 
 if TYPE_CHECKING:
     from tis_ray.stages.ordering_artifact import StudyOrdering
@@ -56,8 +56,6 @@ if TYPE_CHECKING:
 
 SEED = "-seed-"
 BASELINES = (ZERO_SHOT, ZERO_SHOT_PLAIN, RANDOM)
-STEPS: tuple[Until, ...] = ("featurize", "select", "evaluate", "report")
-"""How far a study can be run; each has what is before it."""
 
 
 class _ByName(dict[str, "Study"]):
@@ -105,6 +103,8 @@ class Study:
 
     def preview(self, rows: int = 3) -> PreviewPage:
         """Return what the model will see of some rows of each side. Computes nothing else."""
+        if isinstance(rows, bool) or not isinstance(rows, int) or rows < 0:
+            raise InputError(f"preview: found {rows!r} rows, expected a whole number")
         with chdir(self._home):
             return PreviewPage(list(previews(self.config, rows)))
 
@@ -113,14 +113,14 @@ class Study:
 
         Whether anything has changed since is looked at again, each time. Raises what `tis_ray.run` raises.
         """
-        if until not in STEPS:
-            raise InputError(not_among("run", until, list(STEPS)))
+        _require_step("run", until)
         self._results.clear()
         self._result(until)
         return self
 
     def price(self, until: Until = "report") -> Printed:
         """Return what a run up to a step would cost, stage by stage: some rows are measured."""
+        _require_step("price", until)
         from tis_ray.study.price import price
         from tis_ray.study.price_screen import print_price
 
@@ -174,7 +174,10 @@ class Study:
         budget: one of the study's, or any smaller one; the largest by default. Raises InputError for a larger
         one, and where the pool has changed since it was read.
         """
-        study, made = self._single("subset"), self._ordering(method)
+        study = self._single("subset")
+        if budget is not None:  # before anything is made for it
+            require_budget(budget, max(study.config.budget), study.config.budget_unit, study.name)
+        made = self._ordering(method)
         ordered = Ordered(made.name, made.artifact.path, study.config.budget_unit)
         choice = ordered.choice(max(ordered.budgets) if budget is None else budget)
         return SubsetTable(choice, study.config, self._home)
@@ -182,16 +185,22 @@ class Study:
     @property
     def methods(self) -> list[str]:
         """The methods that rank the pool, as they are asked for."""
-        return _methods(self._single("methods").config)
+        return method_names(self._single("methods").config)
 
     def _ordering(self, method: str | None) -> StudyOrdering:
         study = self._single("ordering")
+        if not isinstance(method, str | None):
+            raise InputError(f"method: found {method!r}, expected text such as {self.methods[0]!r}")
         asked, _, seed = (method or "").partition(SEED)  # a selector that draws has one for each
-        name = _chosen(asked or None, _methods(study.config), "method")
-        orderings = {_asked(each): each for each in study._result("select").orderings}
-        own = [each for each in orderings if each.partition(SEED)[0] == name]
+        name = require_method(asked or None, study.config)
+        orderings = study._result("select").orderings
+        own = {
+            name if each.seed is None else f"{name}{SEED}{each.seed}": each
+            for each in orderings
+            if Method(each.representation, each.selector).asked == name
+        }
         named = f"{name}{SEED}{seed}" if seed else name
-        return orderings[_chosen(named if seed or name in own else None, own, "method")]
+        return own[_chosen(named if seed or name in own else None, list(own), "method")]
 
     # ---- what comes of it ----
 
@@ -213,12 +222,13 @@ class Study:
         a file has several studies, they are the pairs. Methods are named "less+round_robin", "random" or
         "zero_shot".
         """
-        studies = self.studies.values()
-        declared = dict.fromkeys(name for study in studies for name in _methods(study.config))
-        for name in (left, right):
-            _chosen(name, [*declared, *BASELINES], "method")
+        # A grid may vary the methods: a study that has one says its name.
+        configs = [study.config for study in self.studies.values()]
+        left, right = (_of_any(name, configs) for name in (left, right))
+        if left == right:
+            raise InputError(f"compare: both are {left}; name two methods")
         cells = self._cells()
-        known = {method_name(c.method): c.method for own in cells.values() for c in own}
+        known = {c.method.asked: c.method for own in cells.values() for c in own}
         ours, theirs = (known[_chosen(name, list(known), "method")] for name in (left, right))
         apart = self.config.draws_apart
         return compared_table(cells, ours, theirs, legend_of(self.config), apart=apart)
@@ -307,8 +317,8 @@ def _read(
         ) from None
     if not path.is_dir():
         return load_config(path, changes=changes), Path.cwd()
-    left = load_config(run_config(path))
-    return parse_config(left, changes=changes), home_of(path, left)
+    left, home = load_run(path)
+    return parse_config(left, changes=changes), home
 
 
 def _is_there(result: StudyResult, home: Path) -> bool:
@@ -328,26 +338,23 @@ def _is_whole(folder: Place) -> bool:
     return (folder / "_SUCCESS").exists() or (folder / SPACE).exists()
 
 
-def _methods(config: Config) -> list[str]:
-    """Return the methods of a study, as they are asked for; nothing has to be made for it."""
-    return [
-        method_name(Method(method.name, selector))
-        for method in map(config.method, config.representation)
-        for selector in ([READY] if method.gives == "ordering" else config.selectors(method.name))
-    ]
+def _require_step(asked: str, until: object) -> None:
+    if until not in STEPS:
+        raise InputError(not_among(asked, until, list(STEPS)))
 
 
-def _asked(ordering: StudyOrdering) -> str:
-    name = method_name(Method(ordering.representation, ordering.selector))
-    return name if ordering.seed is None else f"{name}{SEED}{ordering.seed}"
+def _of_any(name: str, configs: Sequence[Config]) -> str:
+    """Return the method, or baseline, that is meant in the first study that has one of this name."""
+    for config in configs:
+        if isinstance(name, str) and (found := asked_method(name, config)) is not None:
+            return found
+    return require_method(name, configs[0], BASELINES)
 
 
 def _chosen(name: str | None, names: list[str], what: str) -> str:
     """Return the one that is asked for, or the only one. Raises InputError for another."""
     if name is None and len(names) == 1:
         return names[0]
-    if isinstance(name, str) and "+" not in name and name.replace("-", "+", 1) in names:
-        return name.replace("-", "+", 1)  # as its files are called
     if name is None:
         raise InputError(f"{what}: there are {', '.join(names)}; say which")
     if name not in names:

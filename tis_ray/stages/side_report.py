@@ -35,7 +35,6 @@ _CURES: tuple[tuple[RejectReason, str, str], ...] = (
     (RejectReason.TEMPLATE_REJECTED, "", "data.template: tulu, or a template file"),
     (RejectReason.NO_MESSAGES, "found|prompt", "name the fields with `columns:` of the source"),
     (RejectReason.LABELS_ALL_MASKED, "", "a greater data.max_length, or shorter prompts"),
-    (RejectReason.DUPLICATE_ID, "", "give each row its own id, or none"),
     (RejectReason.BAD_JSON, "", "repair these lines"),
     (RejectReason.OVERLAPS_TEST, "", "overlap: {test: keep}, if they are to stay"),
     (RejectReason.REPEATS_POOL_ROW, "", "overlap: {pool: keep}, if they are to stay"),
@@ -72,11 +71,11 @@ def cure(reason: str, detail: str) -> str:
 
 
 def refused(rows: Iterable[QuarantinedRow]) -> list[Refused]:
-    """Return refused rows by reason and cure, the most frequent first."""
-    counts: dict[tuple[str, str], int] = {}
-    first: dict[tuple[str, str], list[QuarantinedRow]] = {}
+    """Return refused rows by reason, cure and kind of detail, the most frequent first."""
+    counts: dict[tuple[str, str, str], int] = {}
+    first: dict[tuple[str, str, str], list[QuarantinedRow]] = {}
     for row in rows:
-        kind = row["reason"], cure(row["reason"], row["detail"])
+        kind = row["reason"], cure(row["reason"], row["detail"]), _kind(row)
         counts[kind] = counts.get(kind, 0) + 1
         shown = first.setdefault(kind, [])
         if len(shown) < PLACES:
@@ -93,11 +92,24 @@ def refused(rows: Iterable[QuarantinedRow]) -> list[Refused]:
     ]
 
 
+def _kind(row: QuarantinedRow) -> str:
+    """Return what tells the details of rows apart that have one reason and may have different faults.
+
+    It is the beginning, up to what is of one row alone: a number, or what stands in quotes.
+    """
+    if row["reason"] == RejectReason.BAD_JSON:  # no JSON, or a key that is there twice
+        return "twice" if "twice" in row["detail"] else ""
+    return (
+        re.split(r"[\d'\"`]", row["detail"])[0] if row["reason"] == RejectReason.WRONG_TYPE else ""
+    )
+
+
 def _short(detail: str) -> str:
     """Return a detail without its middle: it begins with what was expected, and ends with what was found."""
-    return (
-        detail if len(detail) <= DETAIL else f"{detail[: DETAIL // 3]}... {detail[-DETAIL // 2 :]}"
-    )
+    if len(detail) <= DETAIL:
+        return detail
+    begin, end = detail[: DETAIL // 3], detail[-DETAIL // 2 :]
+    return f"{begin.rpartition(' ')[0] or begin} ... {end.partition(' ')[2] or end}"
 
 
 def _places(rows: Iterable[QuarantinedRow]) -> list[str]:
@@ -133,9 +145,13 @@ def side_lines(side: Side) -> Iterator[str]:
     """Yield what to know of a side beside its number of rows: nothing where all went well."""
     for kind in refused(side.quarantined()):
         yield kind.line()
-    for artifact in (side.rows, side.tokens):
-        if artifact.manifest().quarantined:
-            yield f"listed in {artifact / 'quarantine.parquet'}"
+    lists = [
+        each / "quarantine.parquet"
+        for each in (side.rows, side.tokens)
+        if each.manifest().quarantined
+    ]
+    if lists:
+        yield f"listed in {' and '.join(map(str, lists))}"
     manifest = side.tokens.manifest()
     counts = TokenCounts.from_json(manifest.details)
     lines = (

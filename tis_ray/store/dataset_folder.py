@@ -29,9 +29,7 @@ def save_dataset(table: pa.Table, folder: Place, card: str) -> None:
             enable_progress_bars,
         )
     except ImportError:
-        raise InputError(
-            "--form hf: needs the `datasets` package; pip install 'tis_ray[hub]'"
-        ) from None
+        raise InputError("--form hf: needs the `datasets` package; pip install datasets") from None
     if folder.exists() and not (folder / _STATE).exists() and any(folder.iterdir()):
         raise InputError(f"--to: {folder} holds something else than a data set; give a new folder")
     shown = not are_progress_bars_disabled()

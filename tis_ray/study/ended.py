@@ -66,14 +66,13 @@ class Inputs:
     """
 
     config: Config
-    until: Until
     key: str
     files: list[str]
     modules: dict[str, str]
     state: str | None
 
     @classmethod
-    def of(cls, part: Part, until: Until) -> Self:
+    def of(cls, part: Part) -> Self:
         """Look at everything a study may read."""
         config = part.config.model_dump(mode="json", exclude={"compute"})
         named = {name: value for name, value in config.items() if name not in _NO_INPUT}
@@ -82,7 +81,6 @@ class Inputs:
         key = {
             "config": config,
             "place": [part.task, part.setting],
-            "until": until,
             "version": __version__,
             "python": sys.version,
             "installed": _installed(),
@@ -91,12 +89,11 @@ class Inputs:
             "tracked": _tracked(part.config),
         }
         state = _state([*files, *modules.values()])
-        return cls(part.config, until, fingerprint(key), files, modules, state)
+        return cls(part.config, fingerprint(key), files, modules, state)
 
-    @property
-    def record(self) -> Place:
-        """Where it is kept that a study made from these has ended."""
-        return self.config.run_dir / FOLDER / f"{self.until}.json"
+    def record(self, until: Until) -> Place:
+        """Where it is kept that a study made from these has ended, up to a step."""
+        return self.config.run_dir / FOLDER / f"{until}.json"
 
 
 @dataclass(frozen=True)
@@ -104,6 +101,7 @@ class Ended:
     """A study that has ended, and of which nothing has changed."""
 
     inputs: Inputs
+    until: Until
     stages: list[StageCost]
     said: list[Said]
     orderings: list[StudyOrdering]
@@ -112,16 +110,16 @@ class Ended:
     rests_on: list[Place]
 
     @classmethod
-    def keep(cls, inputs: Inputs, result: StudyResult, page: Place | None) -> None:
-        """Keep that a study has ended, unless its inputs changed meanwhile."""
+    def keep(cls, inputs: Inputs, until: Until, result: StudyResult, page: Place | None) -> None:
+        """Keep that a study has ended, up to a step, unless its inputs changed meanwhile."""
         made = _made(inputs.config, result.made, page)
         same = _state([*inputs.files, *inputs.modules.values()]) == inputs.state
         if inputs.state is None or not same or (left := _left(made)) is None:
-            inputs.record.unlink(missing_ok=True)
+            inputs.record(until).unlink(missing_ok=True)
             return
         modules = _modules()  # more, perhaps, than when it began
         write_json(
-            inputs.record,
+            inputs.record(until),
             {
                 "key": inputs.key,
                 "inputs": _state([*inputs.files, *modules.values()]),
@@ -141,10 +139,10 @@ class Ended:
         )
 
     @classmethod
-    def found(cls, inputs: Inputs, page: Place | None) -> Self | None:
-        """Return the study if it has ended, was made from these inputs, and all that it left is there."""
+    def found(cls, inputs: Inputs, until: Until, page: Place | None) -> Self | None:
+        """Return the study if it has ended at this step, was made from these inputs, and all that it left is there."""
         try:
-            held = find_json(inputs.record)
+            held = find_json(inputs.record(until))
             if held is None or inputs.state is None or held["key"] != inputs.key:
                 return None
             modules = held["modules"]
@@ -156,6 +154,7 @@ class Ended:
                 return None
             return cls(
                 inputs,
+                until,
                 [StageCost.from_json(stage) for stage in held["stages"]],
                 [Said(**said) for said in held["said"]],
                 [_ordering(*each) for each in held["orderings"]],
@@ -170,7 +169,7 @@ class Ended:
         """Return what the start that made it has returned."""
         result = StudyResult(self.inputs.config.run_dir, self.orderings, self.cells, self.quantiles)
         result.stages, result.said, result.made = self.stages, self.said, self.rests_on
-        if self.inputs.until == "report":
+        if self.until == "report":
             from tis_ray.report import StudyRecord
             from tis_ray.report.study_results import RECORD
 

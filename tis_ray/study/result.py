@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from tis_ray.report import StudyRecord
 
 Until = Literal["featurize", "select", "evaluate", "report"]
+STEPS: tuple[Until, ...] = ("featurize", "select", "evaluate", "report")
+"""How far a study can be run; each has what is before it."""
 MEASURED: tuple[Until, ...] = ("evaluate", "report")
 """Steps that train models and measure them on test rows."""
 

@@ -24,9 +24,17 @@ from tis_ray.config import Config, config_yaml, parse_config, parts, require_tes
 from tis_ray.log import RunLog
 from tis_ray.log.json_lines import stderr_console
 from tis_ray.stopping import Stop, told_of_stop
+from tis_ray.storage import Place
 from tis_ray.store import write_bytes
 from tis_ray.study.ended import Ended, Inputs
-from tis_ray.study.result import MEASURED, PartsFailedError, StudyResult, Until, tell_failed
+from tis_ray.study.result import (
+    MEASURED,
+    STEPS,
+    PartsFailedError,
+    StudyResult,
+    Until,
+    tell_failed,
+)
 
 __all__ = ["PartsFailedError", "StudyResult", "Until", "run"]
 
@@ -53,20 +61,19 @@ def run(
     logs = [log for _, log in begun]
     with told_of_stop(partial(_tell_stopped, logs)):
         with failures_told(logs), logs[0].waiting(config.name, "looking at what is done"):
-            inputs = [Inputs.of(part, until) for part, _ in begun]
-            ended = [Ended.found(each, page) for each in inputs]
-        if all(ended):
+            inputs = [Inputs.of(part) for part, _ in begun]
+            ended = _ended(inputs, until, page)
+        if ended:
             results = {
                 part.config.name: _again(found, log)
                 for (part, log), found in zip(begun, ended, strict=True)
-                if found is not None
             }
             return StudyResult(page, parts=results) if page else next(iter(results.values()))
         with failures_told(logs), logs[0].waiting(config.name, "loading libraries"):
             from tis_ray.study.steps import run_steps
         result = run_steps(begun, page, until)
         for each, study in zip(inputs, result.studies, strict=True):
-            Ended.keep(each, study, page)
+            Ended.keep(each, until, study, page)
     return result
 
 
@@ -91,13 +98,22 @@ def keep_config(config: Config, replace: bool = True) -> None:
         write_bytes(path, config_yaml(config).encode())
 
 
+def _ended(inputs: Sequence[Inputs], until: Until, page: Place | None) -> list[Ended]:
+    """Return all studies as a start that went so far, or further, has left them; none if one has changed."""
+    for step in STEPS[STEPS.index(until) :]:
+        found = [each for one in inputs if (each := Ended.found(one, step, page)) is not None]
+        if len(found) == len(inputs):
+            return found
+    return []
+
+
 def _again(ended: Ended, log: RunLog) -> StudyResult:
     """Return the result of a study that has ended, and say what the stages would say."""
     start = time.monotonic()
     result = ended.result()
     for stage, said in zip(result.stages, result.said, strict=True):
         log.reused(stage, said)
-    log.event("done", seconds=round(time.monotonic() - start, 3))
+    log.event("done", seconds=round(time.monotonic() - start, 3), until=ended.until)
     log.say(("done", "bold"), " before; nothing has changed since")
     return result
 
