@@ -296,7 +296,9 @@ def test_each_verb_refuses_a_bad_config_before_it_imports_ray(
 
 
 def test_a_missing_or_unknown_argument_is_one_line(tis: Tis) -> None:
-    assert "Missing option '--config'" in refused(tis("run"))
+    assert "Missing option '--config' / '-c'; give a study's YAML file or a run's" in refused(
+        tis("run")
+    )
     assert "No such command 'rnu'. Did you mean 'run'" in refused(tis("rnu"))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tis_ray.config import Config, config_yaml, load_config, parse_config
+from tis_ray.config import Config, config_yaml, load_config, load_run, parse_config, require_files
 from tis_ray.errors import InputError
 from tis_ray.storage.secret import shown_uri
 from tis_ray.store import fingerprint
@@ -170,7 +170,7 @@ def test_a_bad_override_is_named(tmp_path: Path, override: str, message: str) ->
     [
         ("budget: [1, 2\nname: x\n", "line 2: not valid YAML"),
         ("- budget\n", "expected `key: value` lines, found list"),
-        ("", "expected `key: value` lines, found NoneType"),
+        ("", "expected `key: value` lines, found nothing"),
         ("\0", "not valid YAML"),
         (
             "name: a\ndata:\n  pool: x\n  pool: y\n",
@@ -404,3 +404,67 @@ def test_a_password_in_a_config_is_refused_and_shown_nowhere(uri: str) -> None:
 def test_other_stores_are_taken_as_they_are(uri: str) -> None:
     assert shown_uri(uri) == uri
     assert parse_config(study(tracking={"uri": uri})).tracking.uri == uri
+
+
+# ---- what a run has left ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "named", ["runs/mine", "runs/renamed", "elsewhere/mine", "elsewhere/renamed"]
+)
+def test_a_run_is_its_folder_wherever_it_was_moved(
+    tmp_path: Path, named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "home" / named
+    folder.mkdir(parents=True)
+    config = parse_config(study(name="mine"))
+    (folder / "config.yaml").write_text(config_yaml(config))
+    (tmp_path / "away" / "runs" / "mine").mkdir(parents=True)  # another run of this name
+    monkeypatch.chdir(tmp_path / "away")
+    loaded, home = load_run(folder)
+    assert home == (tmp_path / "home" if named.startswith("runs/") else Path.cwd())
+    monkeypatch.chdir(home)
+    assert loaded.run_dir == folder
+    assert load_run(folder, ["name=other"])[0].name == "other"
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({}, "data.pool: pool.jsonl: no such file or folder"),
+        (
+            {"data": {**DATA, "pool": ["a.jsonl", {"path": "b.jsonl"}]}},
+            "data.pool: b.jsonl: no such",
+        ),
+        (
+            {"tasks": {"t": {"query": "c.jsonl"}}, "data": {"pool": "a.jsonl"}},
+            "tasks.t.query: c.jsonl",
+        ),
+        (
+            {"data": dict.fromkeys(DATA, "a.jsonl"), "model": {"name": "./m"}},
+            "model.name: ./m: no such",
+        ),
+        ({"data": dict.fromkeys(DATA, "*.jsonl")}, None),
+        ({"data": dict.fromkeys(DATA, "hub:org/name"), "model": {"name": "org/name"}}, None),
+    ],
+)
+def test_files_that_are_not_there_are_named_with_their_key(
+    tmp_path: Path, changes: dict[str, Any], line: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.jsonl").write_text("")
+    config = parse_config(study(**changes))
+    if line is None:
+        require_files(config)
+    else:
+        with pytest.raises(InputError, match=f"^{line}"):
+            require_files(config)
+
+
+def test_a_margin_is_of_a_metric_that_is_measured() -> None:
+    parse_config(study(margins={"exact_match": 0.1, "query_loss": 0.01}))
+    parse_config(study(margins={"acc": 0.1}, evaluation={"lm_eval": ["arc_easy"]}))
+    with pytest.raises(
+        InputError, match=r"margins.testloss: metric: found 'testloss', .*`test_loss`"
+    ):
+        parse_config(study(margins={"testloss": 0.1}))

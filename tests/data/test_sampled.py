@@ -82,6 +82,32 @@ def test_lines_of_large_files_are_estimated(
     assert count.rows == pytest.approx(20_000, rel=0.05)
 
 
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("small", [True, False])
+def test_empty_lines_are_no_records(
+    tmp_path: Path, packed: bool, small: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not small:
+        monkeypatch.setattr(counted, "SMALL", 1000)
+        monkeypatch.setattr(counted, "_PART", 4096)
+        monkeypatch.setattr(counted, "_HEAD", 1 << 22)
+    found = rows(5_000)
+    content = "\n" + lines(found).replace("\n", "\n\r\n  \n\n") + "\n \n"
+    path = tmp_path / ("pool.jsonl.gz" if packed else "pool.jsonl")
+    path.write_bytes(gzip.compress(content.encode()) if packed else content.encode())
+    count = sampled(path).count
+    assert count.rows == pytest.approx(5_000, rel=0.05)
+    if small and not packed:
+        assert count == Count.of(5_000)
+
+
+def test_texts_of_several_lines_in_csv_are_one_record(tmp_path: Path) -> None:
+    path = tmp_path / "pool.csv"
+    text = '"{0}\n\n{0}","a\n"\n'
+    path.write_text("prompt,response\n" + "".join(text.format(n) for n in range(40)))
+    assert sampled(path).count == Count.of(40)
+
+
 def test_a_large_array_is_estimated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(counted, "_HEAD", 1 << 19)
     path = tmp_path / "pool.json"

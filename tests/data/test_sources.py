@@ -358,9 +358,7 @@ def test_configurations_of_a_data_set_have_lines_and_ids_of_their_own(
 def test_hub_failures_are_one_line_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     source = HubSource(name="org/set")
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(
-        InputError, match=r"needs the `datasets` package; pip install 'tis_ray\[hub\]'"
-    ):
+    with pytest.raises(InputError, match=r"needs the `datasets` package; pip install datasets"):
         read_rows(source)
 
     def missing(*args: Any, **options: Any) -> Any:

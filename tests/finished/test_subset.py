@@ -136,7 +136,10 @@ def test_any_budget_up_to_the_studys_largest_is_a_beginning(config: Config, budg
         (("bm25", 2), "--method: found bm25; give one of less-length_matched-seed-0, "),
         ((None, 2), "--method: found none; give one of"),
         (("less", 2), "--method: found less; give one of"),
-        (("less+length_matched", 2), "--method: found less\\+length_matched; give one of"),
+        (
+            ("less+length_matched", 2),
+            "--method: found less\\+length_matched; give --seed too, or one of",
+        ),
         (("less+length_matched", 2, 7), "found less\\+length_matched with seed 7; give one of"),
     ],
 )

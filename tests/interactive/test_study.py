@@ -14,6 +14,7 @@ import pytest
 import tis_ray as tis
 from tests.small import small_study
 from tis_ray.errors import InputError
+from tis_ray.finished.make_subset import choose
 
 pytestmark = pytest.mark.ray
 
@@ -223,7 +224,49 @@ def test_what_cannot_be_asked_for_is_said(study: tis.Study, tmp_path: Path) -> N
         (lambda: study.ordering()["nope"], "nope"),
         (lambda: study.figures["composition"].save(tmp_path / "c.gif"), ".svg, .pdf, .png"),
         (lambda: tis.Study(5), "found int"),
+        (lambda: study.price("nope"), "price: found 'nope'"),
+        (lambda: study.preview(-1), "preview: found -1"),
+        (lambda: study.preview("2"), "preview: found '2'"),  # type: ignore[arg-type]
+        (lambda: study.subset("less+round_robin", 20), "budget: found 'less"),  # type: ignore[arg-type]
+        (lambda: study.ordering(20), "method: found 20"),  # type: ignore[arg-type]
+        (lambda: study.scores().best(-1), "best: found -1"),
+        (lambda: study.compare("random", "random"), "both are random"),
+        (lambda: study.compare("less", "less-round_robin"), r"both are less\+round_robin"),
     ):
         with pytest.raises(InputError, match=message):
             wrong()
     assert "Study" in dir(tis)
+
+
+def test_what_can_be_judged_at_once_starts_nothing(
+    study: tis.Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh = tis.Study(study.config, name="fresh")
+    monkeypatch.setattr("tis_ray.study.run.run", None)
+    for wrong in (
+        lambda: fresh.subset(0),
+        lambda: fresh.subset(10**6),
+        lambda: fresh.compare("random", "random"),
+        lambda: fresh.ordering("nope"),
+    ):
+        with pytest.raises(InputError):
+            wrong()
+
+
+def test_a_selector_of_the_users_own_has_the_names_of_config_and_files(
+    ray_cluster, tmp_path: Path
+) -> None:
+    written(tmp_path / "pool.jsonl", "p", 30, "word")
+    written(tmp_path / "query.jsonl", "q", 3, "question")
+    own = "examples.extend.votes:by_votes"
+    mine = words(tmp_path, "query", selector=["round_robin", own], budget=[5])
+    assert mine.methods == ["bm25+round_robin", "bm25+by_votes"]
+    first = mine.ordering(f"bm25+{own}")["id"]
+    for asked in ("bm25+by_votes", "bm25-by_votes"):
+        assert mine.ordering(asked)["id"] == first
+    assert mine.subset(3, f"bm25+{own}")["id"] == first[:3]
+    for asked in (f"bm25+{own}", "bm25+by_votes", "bm25-by_votes"):
+        chosen = choose(mine.config.run_dir, mine.config, asked, 3)
+        assert chosen.table["id"].to_pylist() == first[:3]
+    with pytest.raises(InputError, match="found 'bm25', expected one of"):
+        mine.ordering("bm25")

@@ -94,6 +94,23 @@ def test_nothing_is_said_where_all_is_well(tmp_path: Path, monkeypatch: pytest.M
     assert [*side_lines(prepared(tmp_path)[0])] == []
 
 
+def test_rows_of_one_reason_with_different_faults_are_told_apart() -> None:
+    found = [
+        ("wrong_type", "messages: expected a list, found str"),
+        ("wrong_type", "messages[3].content: expected text, found int"),
+        ("wrong_type", "messages[7].content: expected text, found list"),
+        ("bad_json", "Expecting value: line 1 column 9 (char 8)"),
+        ("bad_json", "Unterminated string starting at: line 1 column 2 (char 1)"),
+        ("bad_json", "an object has the key 'id' twice; keep one"),
+    ]
+    rows: list[Any] = [
+        {"id": str(n), "file": "p.jsonl", "line": str(n), "reason": reason, "detail": detail}
+        for n, (reason, detail) in enumerate(found)
+    ]
+    kinds = [(each.reason, each.count) for each in refused(rows)]
+    assert sorted(kinds) == [("bad_json", 1), ("bad_json", 2), ("wrong_type", 1), ("wrong_type", 2)]
+
+
 @pytest.mark.parametrize(
     ("reason", "detail", "help_"),
     [

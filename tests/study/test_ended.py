@@ -205,6 +205,17 @@ class TestFinishedStudy:
         (status,) = statuses(Runs.of(load_config(study)))
         assert (status.state, status.until) == ("done", "report")
 
+    def test_what_is_read_of_it_in_python_starts_no_ray(self, study: Path) -> None:
+        program = (
+            "import sys; sys.modules['ray'] = None\n"
+            f"import tis_ray; study = tis_ray.Study({str(study)!r})\n"
+            "print(len(study.cells), len(study.ordering()), len(study.subset(4)))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, timeout=60
+        )
+        assert done.stdout.split()[1:] == ["12", "4"], done.stderr
+
     def test_it_returns_what_the_run_returned_that_made_it(self, study: Path) -> None:
         config = yaml.safe_load(study.read_text())
         again = run(config)

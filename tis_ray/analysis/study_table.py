@@ -223,7 +223,8 @@ def summary_flags(
         return
     summary = row.metrics[name]
     zero = summary.vs_zero_shot
-    if zero and zero.difference and (zero.difference > 0) == metric.lower_is_better:
+    worse = zero and zero.difference and (zero.difference > 0) == metric.lower_is_better
+    if zero and worse and zero.verdict != "alike":
         constant = summary.value.mean - zero.difference
         doubt = "" if zero.decided else " (cannot tell from noise)"
         which = " without template" if _is_plain(summary.zero_shot) else ""

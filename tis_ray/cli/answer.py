@@ -41,8 +41,12 @@ NO_PLACE = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EPERM, errno.ENAMET
 def _failed(error: Exception) -> int:
     # Wrong arguments. By its looks: some versions of typer bring their own copy of click's errors.
     if hasattr(error, "format_message") and hasattr(error, "exit_code"):
-        if error.format_message():  # empty when only the help was asked for
-            _complain("error", error.format_message())
+        message = error.format_message()
+        if message.startswith("Missing option '--config'"):
+            advice = "give a study's YAML file or a run's folder, such as `-c runs/study`"
+            message = f"{message.removesuffix('.')}; {advice}"
+        if message:  # empty when only the help was asked for
+            _complain("error", message)
         return 2
     if isinstance(error, FailedError):
         for line in str(error).splitlines():

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from tis_ray.cli.options import PLACE, ConfigFile, Overrides, app, console, load, say
+from tis_ray.cli.options import PLACE, ConfigFile, Overrides, app, console, load, say, writing
 from tis_ray.cli.terminal import studying
 from tis_ray.errors import InputError
 from tis_ray.log.activity import Activity
@@ -70,6 +70,9 @@ def _verb(name: str, config: Path, overrides: list[str] | None) -> str:
 
 def _priced(loaded: Config, until: Until, as_json: bool) -> None:
     """Measure some rows, and print what a run up to a step would cost."""
+    from tis_ray.config import require_files
+
+    require_files(loaded)
     measuring = Activity("estimate", state="loading what computes, as each actor does")
     with SignOfLife(console).shown(measuring):
         start = time.monotonic()
@@ -113,7 +116,8 @@ def score(
     """
     from tis_ray.stages.scores import score_folders
 
-    matrix = score_folders(pool, query, out)
+    with writing("--out", out):
+        matrix = score_folders(pool, query, out)
     say(f"scores: {matrix}")
     say(f"next: tis-ray select --scores {matrix} --selector round_robin --budget 500 --out picked/")
 
@@ -173,7 +177,8 @@ def select(
             for path in study.subsets:
                 say(f"rows: {path}")
         first = result.studies[0]
-        which = f"--method {first.orderings[0].name} --budget {max(loaded.budget)}"
+        method = first.orderings[0].name.replace("-", "+", 1)
+        which = f"--method {method} --budget {max(loaded.budget)}"
         say(f"next: tis-ray subset {first.run_dir} {which} --form trl --to FOLDER")
         if loaded.data.source("test") is not None:
             say(f"or    {_verb('finetune', config, overrides)}")
@@ -184,7 +189,8 @@ def select(
 
     assert scores is not None
     params = {"seed": seed} if selector == "random" else {}
-    chosen = select_matrix(scores, selector, budget, out, say=say, **params)
+    with writing("--out", out):
+        chosen = select_matrix(scores, selector, budget, out, say=say, **params)
     say(f"{len(chosen)} candidates by {selector}: {out / 'ordering.parquet'}")
 
 
@@ -240,7 +246,8 @@ def export(
     loaded = load(config, overrides)
     from tis_ray.finished.export import export_adapter
 
-    say(f"model: {export_adapter(loaded, adapter, out)}")
+    with writing("--out", out):
+        say(f"model: {export_adapter(loaded, adapter, out)}")
 
 
 @app.command()

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from tis_ray.errors import InputError
 from tis_ray.log.json_lines import stderr_console
 from tis_ray.version import __version__
 
 if TYPE_CHECKING:
     from tis_ray.config import Config
+    from tis_ray.storage import Place
 
 app = typer.Typer(
     name="tis-ray",
@@ -94,6 +98,27 @@ def load_run(run: Path, overrides: list[str] | None = None) -> Config:
     loaded, home = read(run, overrides)
     os.chdir(home)
     return loaded
+
+
+@contextmanager
+def writing(option: str, to: Path | Place) -> Iterator[None]:
+    """Make one line of what the system says of a file or folder that an option names for output."""
+    try:
+        yield
+    except OSError as error:
+        if not isinstance(to, Path) or not isinstance(error.filename, str):
+            raise
+        there, asked = Path(error.filename).absolute(), to.absolute()
+        if (
+            there.parent != asked.parent
+            and not there.is_relative_to(asked)
+            and there not in asked.parents
+        ):
+            raise
+        reason = (error.strerror or "it failed").lower()
+        raise InputError(
+            f"{option}: {to} cannot be written ({reason}); give another place"
+        ) from None
 
 
 def say(line: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,7 +13,17 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from tis_ray.cli.options import PLACE, ConfigFile, Overrides, app, as_place, console, load, say
+from tis_ray.cli.options import (
+    PLACE,
+    ConfigFile,
+    Overrides,
+    app,
+    as_place,
+    console,
+    load,
+    say,
+    writing,
+)
 from tis_ray.errors import InputError
 from tis_ray.stopping import stopped_by
 from tis_ray.version import __version__
@@ -85,8 +96,9 @@ def report(config: ConfigFile, overrides: Overrides = None, to: ToFolder = None)
     loaded = load(config, overrides)
     from tis_ray.finished.redraw import redrawn
 
-    for page in redrawn(loaded, to):
-        say(f"report: {page}")
+    with writing("--to", to) if to is not None else nullcontext():
+        for page in redrawn(loaded, to):
+            say(f"report: {page}")
     if to is not None:
         say(f"files: {to}")
 
@@ -112,7 +124,8 @@ def analyze(
     """
     from tis_ray.report.analyze import analyze as analyze_folders
 
-    page = analyze_folders(folders, out, to)
+    with writing("--out", out), writing("--to", to) if to is not None else nullcontext():
+        page = analyze_folders(folders, out, to)
     say(f"analysis: {page}")
     say(f"tables: {out / 'tables.json'}")
     if to is not None:
@@ -171,7 +184,8 @@ def explain(
         for each in of_studies:
             print_explained(each, Console(width=None if sys.stdout.isatty() else 110), several)
     else:
-        tables = explain_orderings(loaded, out, 0.95 if near is None else near)
+        with writing("--out", out) if out is not None else nullcontext():
+            tables = [*explain_orderings(loaded, out, 0.95 if near is None else near)]
         if as_json:
             typer.echo(json.dumps([each.to_json() for each in tables], ensure_ascii=False))
             return

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from tis_ray.cli.options import PLACE, Overrides, app, as_place, load, load_run, say
+from tis_ray.cli.options import PLACE, Overrides, app, as_place, load, load_run, say, writing
 from tis_ray.errors import InputError
 
 
@@ -83,9 +83,11 @@ def subset(
 
     study = only_study(loaded)
     chosen = choose(study.run_dir, study, method, budget, seed)
-    made = make_subset(chosen, study, path, form.value, overwrite)
+    with writing("--to", path):
+        made = make_subset(chosen, study, path, form.value, overwrite)
     if made.stanza is not None:
         typer.echo(read_text(made.stanza), nl=False)
     for file in made.files:
         say(f"{form.value}: {file}")
-    say(f"{chosen.table.num_rows} rows by {chosen.method}, best first")
+    order = "in the order of the draw" if chosen.method.startswith("random-") else "best first"
+    say(f"{chosen.table.num_rows} rows by {chosen.method}, {order}")

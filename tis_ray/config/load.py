@@ -41,7 +41,8 @@ def load_config(
     except ValueError as error:
         raise InputError(f"{path}: {error}") from None
     if not isinstance(raw, dict):
-        raise InputError(f"{path}: expected `key: value` lines, found {type(raw).__name__}")
+        found = "nothing" if raw is None else type(raw).__name__
+        raise InputError(f"{path}: expected `key: value` lines, found {found}")
     given: set[str] = set()
     for override in overrides or []:
         key = override.partition("=")[0]

@@ -6,15 +6,18 @@ never disagree. A study's config is a file of its own: it plans to itself, under
 
 from __future__ import annotations
 
+import glob
 import itertools
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from pydantic import ValidationError
 
 from tis_ray.config.problems import problem_line
 from tis_ray.config.schema import NAME_LENGTH, Config
 from tis_ray.errors import InputError
+from tis_ray.settings.data import FileSource, ListSource
 from tis_ray.settings.grid import Point, label, placed, points
 from tis_ray.storage import Place, place
 
@@ -64,6 +67,22 @@ def require_test(config: Config) -> None:
                 f"give some, or hold out some of the queries (`{key}.query: {{path: ..., holdout: 0.3}}`); "
                 "`tis-ray select` needs none"
             )
+
+
+def require_files(config: Config) -> None:
+    """Raise InputError, which names the key, for a file of rows or a model's folder on a disk that is not there."""
+    for key, source in config.sources():
+        for one in source.sources if isinstance(source, ListSource) else [source]:
+            if isinstance(one, FileSource) and _is_missing(one.path):
+                raise InputError(f"{key}: {one.path}: no such file or folder; check the path")
+    for key, model in config.trained_models():
+        if model.name.startswith(("/", "./", "../", "~")) and _is_missing(model.name):
+            raise InputError(f"{key}.name: {model.name}: no such folder; check the path")
+
+
+def _is_missing(path: str) -> bool:
+    found = place(path)
+    return isinstance(found, Path) and not (glob.has_magic(str(found)) or found.exists())
 
 
 def together(config: Config) -> Place | None:

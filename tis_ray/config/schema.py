@@ -177,9 +177,9 @@ class StudyConfig(Section):
     def _consistent(self) -> StudyConfig:
         if self.task is not None and self.task not in self.tasks:
             raise ValueError(f"task: found {self.task!r}, but there are no tasks; leave it out")
-        for field, source in self._sources():
+        for field, source in self.sources():
             _require_skill(source, field)
-        for field, model in self._trained_models():
+        for field, model in self.trained_models():
             if model.dtype == "float16":
                 raise ValueError(
                     f"{field}.dtype: found float16, in which nothing can be trained (gradients below "
@@ -195,7 +195,7 @@ class StudyConfig(Section):
             )
         return self
 
-    def _sources(self) -> Iterator[tuple[str, AnySource]]:
+    def sources(self) -> Iterator[tuple[str, AnySource]]:
         """Yield every source of rows, and its config key."""
         yield "data.pool", self.data.pool
         own: list[tuple[str, TaskConfig | DataConfig]] = [("data", self.data)]
@@ -206,7 +206,7 @@ class StudyConfig(Section):
             if task.test is not None:
                 yield f"{key}.test", task.test
 
-    def _trained_models(self) -> Iterator[tuple[str, ModelConfig]]:
+    def trained_models(self) -> Iterator[tuple[str, ModelConfig]]:
         """Yield each model that something is trained on, and its config key."""
         yield "model", self.model
         for method in REPRESENTATIONS.own.values():

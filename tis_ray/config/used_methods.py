@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from tis_ray.config.problems import problem_line
+from tis_ray.config.problems import not_among, problem_line
 from tis_ray.errors import InputError
 from tis_ray.methods import RANDOM, READY, ZERO_SHOT, Method
 from tis_ray.metrics import METRICS
+from tis_ray.metrics.description import LOSSES
 from tis_ray.representations import Representation
 from tis_ray.selectors import BASELINE, SELECTORS
 
@@ -40,6 +41,7 @@ def check_methods(config: StudyConfig) -> None:
     _require_valid_settings(config, used)
     _require_used(config, used)
     _require_used_selectors(config, compared)
+    _require_measured_margins(config)
     for method in compared:
         _require_fitting(config, method)
 
@@ -86,6 +88,16 @@ def _require_valid_settings(config: StudyConfig, methods: Iterable[Method]) -> N
         except ValidationError as error:
             line = problem_line(error, method.Settings)
             raise InputError(f"settings.{method.name}: {line}") from None
+
+
+def _require_measured_margins(config: StudyConfig) -> None:
+    """Refuse the margin of a metric that is not measured; those of tasks name theirs themselves."""
+    if config.evaluation.tasks or config.evaluation.lm_eval:
+        return
+    known = [*LOSSES, *(METRICS.find(name).name for name in config.evaluation.metrics)]
+    for name in config.margins:
+        if name not in known:
+            raise InputError(not_among(f"margins.{name}: metric", name, known))
 
 
 def _require_used(config: StudyConfig, used: list[Method]) -> None:

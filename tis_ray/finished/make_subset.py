@@ -67,19 +67,21 @@ def choose(
     known = orderings(run_dir, config)
     names = [name for name in known if method or not name.startswith(f"{RANDOM}-seed-")]
     if method is not None:
-        wanted = (asked_method(method, config) or method.replace(" ", "")).replace("+", "-")
+        asked = method.replace(
+            " ", ""
+        )  # of a representation alone the folder says whether it has one
+        pair = asked_method(asked, config) if "+" in asked else None
+        wanted = (pair or asked).replace("+", "-")
         names = [name for name in known if name == wanted or name.startswith(f"{wanted}-")]
         names = [wanted] if wanted in names else names
     if seed is not None:
         names = [name for name in names if name.endswith(f"-seed-{seed}")]
     if len(names) != 1:
-        asked = " ".join([method or "none", *([] if seed is None else [f"with seed {seed}"])])
-        advice = f"give one of {', '.join(known)}"
-        if len(names) > 1 and method is not None and seed is None:
-            advice = (
-                f"it has an ordering for each seed; give --seed too, or one of {', '.join(names)}"
-            )
-        raise InputError(f"--method: found {asked}; {advice}")
+        found = " ".join([method or "none", *([] if seed is None else [f"with seed {seed}"])])
+        of_seeds = {name.partition("-seed-")[0] for name in names}
+        which = "give --seed too, or " if seed is None and len(of_seeds) == 1 else "give "
+        advice = f"{which}one of {', '.join(names or known)}"
+        raise InputError(f"--method: found {found}; {advice}")
     ordered = known[names[0]]
     if budget is None and len(ordered.budgets) > 1:
         raise InputError(

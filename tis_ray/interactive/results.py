@@ -167,6 +167,13 @@ def compared_table(
             for (name, _), compared in found.items()
         ]
     }
+    for place, method in enumerate((left, right)):
+        texts[method.asked] = [
+            number(
+                about := legend.metric(name), means[name, budget][place], 1 if about.share else 4
+            )
+            for name, budget in found
+        ]
     return Table(pa.Table.from_pylist(rows), title, texts, _ENDS)
 
 

@@ -67,6 +67,8 @@ class ScoreTable:
 
     def best(self, count: int = SHOWN) -> Table:
         """Return the `count` best candidates of each query; of equal ones the first come first."""
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise InputError(f"best: found {count!r}, expected a whole number of at least 1")
         scores_MN, count = self.to_numpy(), min(count, self.shape[1])
         best_MB = np.argsort(-scores_MN, axis=1, kind="stable")[:, :count]
         columns = {

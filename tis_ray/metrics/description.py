@@ -18,7 +18,8 @@ PARSE_FAILURES = "_parse_failures"
 MARGIN = 0.02
 """Of shares, 2 points; of losses in nats, 2% of the perplexity."""
 
-_FIRST = ("test_loss", "query_loss")
+LOSSES = ("test_loss", "query_loss")
+"""What is measured of every model, and stands first."""
 """Every study has these; reports begin with them."""
 _SHARES = {"acc", "acc_norm", "pass_at_1", "exact_match", "f1"}
 _LOWER = {"brier_score", "bits_per_byte", "ter"}
@@ -64,9 +65,9 @@ def describe(name: str, known: Mapping[str, MetricDescription] | None = None) ->
 def measured(cells: Iterable[Mapping[str, object]]) -> list[str]:
     """Return the metrics that any cell has: losses first, then the study's own, then those of tasks."""
     names = [name for name in dict.fromkeys(n for cell in cells for n in cell) if _is_measure(name)]
-    own = [name for name in names if "/" not in name and name not in _FIRST]
+    own = [name for name in names if "/" not in name and name not in LOSSES]
     tasks = [name for name in names if "/" in name]
-    return [*(name for name in _FIRST if name in names), *own, *tasks]
+    return [*(name for name in LOSSES if name in names), *own, *tasks]
 
 
 def _is_measure(name: str) -> bool:

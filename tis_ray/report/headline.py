@@ -121,7 +121,7 @@ def _details(
     if below:
         yield f"Worse than no training at all (zero-shot) on some metric: {_row_list(below)}."
     elif all(m.vs_zero_shot for row in compared for m in row.metrics.values()):
-        yield "Nothing is worse than zero-shot, on any metric."
+        yield "Nothing that was selected is on average worse than zero-shot, on any metric."
     yield from _zero_shots(compared)
     if all(_versus(row, metric).n == row.n_seeds == 1 for row in compared):
         yield "Run at least three seeds to get intervals and verdicts."

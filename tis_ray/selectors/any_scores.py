@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,11 @@ def as_scores(given: object) -> tuple[Scores, Indices | None]:
 
 
 def _as_array(given: Any) -> np.ndarray:
+    if isinstance(given, str | PurePath):
+        raise InputError(
+            f"scores: found the name of a file, {str(given)!r}; give the array in it (np.load), or use "
+            "`tis-ray select --scores`"
+        )
     if hasattr(given, "detach"):  # a torch tensor; torch itself is not imported here
         given = given.detach().cpu()
         given = given.float() if "bfloat16" in str(given.dtype) else given

@@ -184,7 +184,7 @@ def checked_shape(shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> tuple[
 def checked_budget(budget: int, candidates: int) -> int:
     """Return the budget as an int, or raise InputError unless 1 <= budget <= candidates."""
     try:
-        number = operator.index(budget)
+        number = operator.index(None if isinstance(budget, bool) else budget)  # type: ignore[arg-type]
     except TypeError:
         raise InputError(f"budget {budget!r} is not a whole number of examples") from None
     if number < 1:

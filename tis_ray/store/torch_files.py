@@ -55,6 +55,10 @@ def read_torch(file: Path) -> Any:
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # it raises of every kind
+        if str(error).startswith("Weights only load failed"):
+            raise ValueError(
+                "it holds more than tensors and plain values, and nothing else is unpickled; save the tensors alone"
+            ) from None
         raise ValueError((str(error).strip() or type(error).__name__).splitlines()[0]) from None
 
 

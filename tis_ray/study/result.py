@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from tis_ray.analysis import Cell
@@ -53,7 +54,12 @@ class StudyResult:
     @property
     def subsets(self) -> list[Place]:
         """The selected rows as they came: a file for each ordering and budget."""
-        return listed(followed(self.run_dir / "subsets"), "*")
+        folder = (
+            self.run_dir / "subsets"
+        )  # by its name in the run's folder, where a link leads there
+        return listed(
+            folder if isinstance(folder, Path) and folder.is_dir() else followed(folder), "*"
+        )
 
     @property
     def report(self) -> Place:

@@ -12,15 +12,24 @@ import shlex
 import socket
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from rich.console import Console
 
-from tis_ray.config import Config, config_yaml, parse_config, parts, require_test, together
+from tis_ray.config import (
+    Config,
+    config_yaml,
+    load_config,
+    parse_config,
+    parts,
+    require_files,
+    require_test,
+    together,
+)
 from tis_ray.log import RunLog
 from tis_ray.log.json_lines import stderr_console
 from tis_ray.stopping import Stop, told_of_stop
@@ -40,16 +49,20 @@ __all__ = ["PartsFailedError", "StudyResult", "Until", "run"]
 
 
 def run(
-    config: Config | dict[str, Any], until: Until = "report", console: Console | None = None
+    config: Config | Mapping[str, Any] | str | PurePath,
+    until: Until = "report",
+    console: Console | None = None,
 ) -> StudyResult:
     """Run the studies of a config, or their steps up to `until`; finished work is reused.
 
+    config: as `load_config` returns it, a mapping of the same content, or the name of a YAML file.
     Raises InputError for bad input of any study, before the first begins; StudyFailedError when cells
     failed twice; and PartsFailedError when some of several studies failed, after the others have ended.
     """
-    config = parse_config(config)
+    config = load_config(config) if isinstance(config, str | PurePath) else parse_config(config)
     if until in MEASURED:
         require_test(config)
+    require_files(config)
     page, begun = together(config), []
     for part in parts(config):
         log = RunLog(part.config.run_dir, console or stderr_console())

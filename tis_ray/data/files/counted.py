@@ -34,6 +34,7 @@ _PARTS = 64
 """Parts of a large file in which lines are counted: 16 MiB together."""
 _HEAD = 16 << 20
 """Of a packed file, and of one array, unpacked bytes that are looked at."""
+_EMPTY = re.compile(rb"\n[ \t\r]*(?=\n)")
 _BETWEEN = re.compile(r"[\s,]*")
 
 
@@ -83,7 +84,12 @@ def count_records(file: RowFile) -> Count:
             return Count.of(_arrow_rows(path))
         if file.kind == ".json" and (elements := _elements(path)) is not None:
             return elements
-        lines = _packed_lines(path) if path.suffix.lower() in PACKED else _lines(path)
+        packed = path.suffix.lower() in PACKED
+        if file.kind in (".csv", ".tsv") and not packed and path.stat().st_size <= SMALL:
+            return Count.of(
+                sum(1 for _ in _records(file, None))
+            )  # a text in quotes has lines of its own
+        lines = _packed_lines(path) if packed else _lines(path)
         if file.kind in (".csv", ".tsv"):
             return Count(lines.rows - 1, lines.low - 1, lines.high - 1)  # the names of its columns
         return lines
@@ -145,15 +151,17 @@ def _lines(path: Place) -> Count:
     size = path.stat().st_size
     with path.open("rb") as file:
         if size <= SMALL:
-            lines, last = 0, b"\n"
-            while block := file.read(1 << 20):
-                lines, last = lines + block.count(b"\n"), block[-1:]
-            return Count.of(lines + (last != b"\n"))
+            return Count.of(sum(not line.isspace() for line in file))
         found = []
         for begin in np.linspace(0, size - _PART, _PARTS).astype(int).tolist():
             file.seek(begin)
-            found.append(file.read(_PART).count(b"\n"))
+            found.append(_line_ends(file.read(_PART)))
     return _estimated(np.array(found) / _PART, size)
+
+
+def _line_ends(block: bytes) -> int:
+    """Return how many lines end in a block; empty ones are no records."""
+    return block.count(b"\n") - len(_EMPTY.findall(block))
 
 
 def _packed_lines(path: Place) -> Count:
@@ -167,7 +175,8 @@ def _packed_lines(path: Place) -> Count:
             block = stream.read(1 << 20)
             if not block:
                 return Count.of(lines + (last != b"\n"))
-            lines, read, last = lines + block.count(b"\n"), read + len(block), block[-1:]
+            lines += _line_ends(last + block) - (last == b"\n")
+            read, last = read + len(block), block[-1:]
             marks.append((raw.tell(), lines))
     # What is read ahead of the lines is left out of differences.
     steps = np.diff(np.array(marks), axis=0)
