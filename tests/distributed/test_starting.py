@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -55,3 +57,16 @@ def test_another_failure_is_raised_at_once(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(Exception, match="no such option"):
         starting.start_here()
     assert len(tries) == 1
+
+
+@pytest.mark.ray
+def test_ray_says_nothing_of_its_own_when_it_starts() -> None:
+    program = (
+        "import logging; from tis_ray.distributed.quiet import quiet_ray; "
+        "from tis_ray.distributed.starting import start_here; import ray\n"
+        "with quiet_ray():\n"
+        "    start_here(num_cpus=1, log_to_driver=False, logging_level=logging.ERROR)\n"
+        "    print(ray.is_initialized())"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("True\n", "")

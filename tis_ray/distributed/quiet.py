@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 ENVIRONMENT = {
     "RAY_BACKEND_LOG_LEVEL": "fatal",  # notes of its C++ side; Python still sees errors
@@ -29,6 +31,34 @@ LOGGERS = {
     "ray.train": logging.WARNING,
     "ray.widgets": logging.WARNING,  # which packages a notebook lacks for Ray's own displays
 }
+
+
+@contextmanager
+def quiet_connection() -> Iterator[None]:
+    """Hold back what Ray's C++ side writes to standard error when a process connects to its own Ray.
+
+    It says there that it has read RAY_BACKEND_LOG_LEVEL, before it does as that says.
+    """
+    from ray._private import worker
+
+    whole = worker.connect
+
+    def quietly(*arguments: Any, **named: Any) -> Any:
+        sys.stderr.flush()
+        own, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+        try:
+            return whole(*arguments, **named)
+        finally:
+            os.dup2(own, 2)
+            os.close(own)
+            os.close(nowhere)
+
+    worker.connect = quietly
+    try:
+        yield
+    finally:
+        worker.connect = whole
 
 
 @contextmanager

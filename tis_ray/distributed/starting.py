@@ -10,6 +10,7 @@ from typing import Any
 import ray
 from ray._private import node
 
+from tis_ray.distributed.quiet import quiet_connection
 from tis_ray.errors import FailedError
 
 STARTS = 3
@@ -26,7 +27,7 @@ def start_here(**options: Any) -> None:
     """
     for _ in range(STARTS):
         try:
-            with _waiting_in_slices():
+            with _waiting_in_slices(), quiet_connection():
                 ray.init(address="local", include_dashboard=False, **options)
             return
         except Exception as error:  # Ray raises nothing narrower
