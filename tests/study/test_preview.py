@@ -159,3 +159,17 @@ def test_rows_that_are_near_an_earlier_one_are_counted(tmp_path: Path) -> None:
     equal, near = found.sides[0].repeats
     assert equal.startswith("1 repeat an earlier row word for word (pool.jsonl line 4); ")
     assert near == "1 are near an earlier row (pool.jsonl line 3); overlap: {pool: near} drops them"
+
+
+@pytest.mark.parametrize("every", [True, False])
+def test_test_rows_that_are_queries_are_told(tmp_path: Path, pool: Path, every: bool) -> None:
+    rows = [pair(f"question {n}", "yes") for n in range(6)]
+    for name, own in ("query", rows[:4]), ("test", rows[2:4] if every else rows[3:]):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, own)))
+    files = {side: str(tmp_path / f"{side}.jsonl") for side in ("query", "test")}
+    config = study(tmp_path, pool, data__query=files["query"], data__test=files["test"])
+    (found,) = previews(config)
+    (line,) = [line for line in found.problems if line.startswith("data.test")]
+    said = "all of its 2 rows are queries" if every else "1 of its 3 rows are queries"
+    assert said in line
+    assert line.endswith("a run refuses this") == every

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from itertools import islice
-from typing import cast
+from typing import NamedTuple, cast
 
 from tis_ray.config import Config
 from tis_ray.data import Row
@@ -34,21 +34,39 @@ def check_apart(rows: Mapping[SideName, Artifact], log: RunLog) -> None:
         )
         for side in ("query", "test")
     }
-    both = said["test"] & said["query"]
-    if not both:
+    found = shared_rows(**said)
+    if found is None:
         return
+    if found.all:
+        raise InputError(found.line)
+    log.say((found.line, "yellow"))
+
+
+class Shared(NamedTuple):
+    """Test rows that are queries too: what to say of them, and whether all are."""
+
+    line: str
+    all: bool
+
+
+def shared_rows(query: Set[str], test: Set[str]) -> Shared | None:
+    """Return what to say of test rows that are queries too, by their contents; None where none is."""
+    both = test & query
+    if not both:
+        return None
     cure = "hold out some of the queries instead (`data.query: {path: ..., holdout: 0.3}`)"
-    if both == said["test"]:
-        raise InputError(
+    if both == test:
+        line = (
             f"data.test: all of its {len(both)} rows are queries (data.query), so models would be measured "
             f"on what steered the selection, and pool rows near the queries dropped; {cure}, or leave "
             "data.test out, which a selection does not need"
         )
-    said_of_both = (
-        f"data.test: {len(both)} of its {len(said['test'])} rows are queries (data.query) too, so "
+        return Shared(line, True)
+    line = (
+        f"data.test: {len(both)} of its {len(test)} rows are queries (data.query) too, so "
         f"results on them say little, and pool rows near these queries are dropped; {cure}"
     )
-    log.say((said_of_both, "yellow"))
+    return Shared(line, False)
 
 
 def check_models(config: Config, trained: bool = True) -> None:

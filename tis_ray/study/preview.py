@@ -35,6 +35,7 @@ from tis_ray.settings import AnySource
 from tis_ray.stages.row_facts import RowFacts
 from tis_ray.stages.side_report import PLACES, refused
 from tis_ray.store.sides import SIDES, SideName
+from tis_ray.study.checks import shared_rows
 from tis_ray.study.template_facts import template_facts
 
 LOOKED_AT = 1000
@@ -108,6 +109,9 @@ def preview(
         f"data.{problem.text}{'; a run refuses this' if problem.wrong_labels else ''}"
         for problem in problems
     ]
+    contents = {look.side: look.contents for look in looks if look.side != "pool"}
+    if len(contents) == 2 and (shared := shared_rows(**contents)) is not None:
+        lines.append(f"{shared.line}{'; a run refuses this' if shared.all else ''}")
     return Preview(config.name, facts, lines, config.data.max_length, found)
 
 
@@ -126,6 +130,7 @@ class _Looking:
     lost: list[QuarantinedRow] = field(default_factory=list)
     first: list[Row] = field(default_factory=list)
     kinds: dict[tuple[str, str, bool], Row] = field(default_factory=dict)
+    contents: set[str] = field(default_factory=set)
     repeats: Repeats = field(init=False)
     reach: str = ""
 
@@ -175,6 +180,8 @@ class _Looking:
             return
         self.counts.add(encoded)
         self.repeats.add(row, content)
+        if self.side != "pool":
+            self.contents.add(content)
         if len(self.first) < max(shown, CHECKED):
             self.first.append(row)
         if len(self.kinds) < MOST_KINDS:
