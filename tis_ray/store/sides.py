@@ -144,7 +144,7 @@ class Side:
         parts, order = [], []
         for shard, mine in self.shards_of(rows).items():
             table = read(shard)
-            numbers = np.array(table["row"].to_pylist(), np.int64)
+            numbers = table["row"].to_numpy()
             places = np.searchsorted(numbers, rows[mine])
             if not np.array_equal(numbers[np.minimum(places, len(numbers) - 1)], rows[mine]):
                 raise KeyError(
@@ -199,9 +199,11 @@ def row_dicts(path: Place, wanted: Collection[int] | None = None) -> list[TableR
     """
     if wanted is None:
         return [_as_read(row) for row in read_parquet(path).to_pylist()]
-    numbers = read_parquet(path, ["row"])["row"].to_pylist()
-    places = [place for place, row in enumerate(numbers) if row in wanted]
-    return [_as_read(row) for row in read_parquet(path).take(places).to_pylist()] if places else []
+    numbers = read_parquet(path, ["row"])["row"].to_numpy()
+    places = np.flatnonzero(np.isin(numbers, [*wanted]))
+    if not len(places):
+        return []
+    return [_as_read(row) for row in read_parquet(path).take(pa.array(places)).to_pylist()]
 
 
 def _stored(row: Mapping[str, Any]) -> TableRow:
