@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
-from typing import NamedTuple, cast
+from typing import cast
 
 from tis_ray.config import Config
 from tis_ray.data import Row
@@ -19,6 +19,7 @@ from tis_ray.stages.given_checkpoints import given_problems
 from tis_ray.storage import listed
 from tis_ray.store import Artifact, read_tables
 from tis_ray.store.sides import SideName, row_dicts
+from tis_ray.study.shared_rows import shared_rows
 
 LOOKED_AT = 24
 """Rows of each side."""
@@ -40,33 +41,6 @@ def check_apart(rows: Mapping[SideName, Artifact], log: RunLog) -> None:
     if found.all:
         raise InputError(found.line)
     log.say((found.line, "yellow"))
-
-
-class Shared(NamedTuple):
-    """Test rows that are queries too: what to say of them, and whether all are."""
-
-    line: str
-    all: bool
-
-
-def shared_rows(query: Set[str], test: Set[str]) -> Shared | None:
-    """Return what to say of test rows that are queries too, by their contents; None where none is."""
-    both = test & query
-    if not both:
-        return None
-    cure = "hold out some of the queries instead (`data.query: {path: ..., holdout: 0.3}`)"
-    if both == test:
-        line = (
-            f"data.test: all of its {len(both)} rows are queries (data.query), so models would be measured "
-            f"on what steered the selection, and pool rows near the queries dropped; {cure}, or leave "
-            "data.test out, which a selection does not need"
-        )
-        return Shared(line, True)
-    line = (
-        f"data.test: {len(both)} of its {len(test)} rows are queries (data.query) too, so "
-        f"results on them say little, and pool rows near these queries are dropped; {cure}"
-    )
-    return Shared(line, False)
 
 
 def check_models(config: Config, trained: bool = True) -> None:

@@ -35,7 +35,7 @@ from tis_ray.settings import AnySource
 from tis_ray.stages.row_facts import RowFacts
 from tis_ray.stages.side_report import PLACES, refused
 from tis_ray.store.sides import SIDES, SideName
-from tis_ray.study.checks import shared_rows
+from tis_ray.study.shared_rows import shared_rows
 from tis_ray.study.template_facts import template_facts
 
 LOOKED_AT = 1000
