@@ -316,8 +316,12 @@ def names_of(folder):
 
 def test_all_studies_are_checked_before_the_first_begins(tmp_path):
     study = with_tasks(tmp_path)
-    study["tasks"]["second"]["test"] = str(tmp_path / "missing.jsonl")
-    with pytest.raises(InputError, match=r"missing\.jsonl"):
+    study["tasks"]["second"]["test"] = str(tmp_path / "empty.jsonl")
+    with pytest.raises(InputError, match=r"tasks\.second\.test: .*empty\.jsonl: no such file"):
+        run(study)
+    assert not (tmp_path / "runs").exists()
+    (tmp_path / "empty.jsonl").write_text("")
+    with pytest.raises(InputError, match=r"empty\.jsonl"):
         run(study)
     assert {name.partition("-")[0] for name in names_of(tmp_path)} == {"rows"}
     for name in ("small-first", "small-second"):
