@@ -484,7 +484,10 @@ def test_help_and_the_status_of_a_run_folder_import_nothing_slow(tmp_path: Path)
     start = {"event": "start", "time": 1.7e9, "until": "report", "command": "tis-ray run", "pid": 0}
     ended = {"event": "done", "time": 1.7e9 + 7}
     (run / "events.jsonl").write_text(f"{json.dumps(start)}\n{json.dumps(ended)}\n")
-    for words, said in (["--help"], "Usage"), (["status", "-c", str(run)], "moved: start 1"):
+    study = tmp_path / "study.yaml"
+    study.write_text(f"name: moved\nruns: {run.parent}\n")
+    status = [(["status", "-c", str(path)], "moved: start 1") for path in (run, study)]
+    for words, said in [(["--help"], "Usage"), *status]:
         code = (
             f"import sys; sys.argv[1:] = {words!r}; from tis_ray.cli.answer import answer; "
             f"assert answer() == 0; print([m for m in {SLOW!r} if m in sys.modules])"

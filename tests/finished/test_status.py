@@ -219,3 +219,26 @@ def test_each_study_of_a_file_is_told_and_the_page_of_all(config: Config) -> Non
     page.parent.mkdir(parents=True)
     page.write_text("")
     assert list(status_lines(Runs.of(several)))[3] == f"tiny: page of all studies: {page}"
+
+
+def test_a_file_names_its_run_if_it_is_of_one_study_that_has_run(
+    config: Config, tmp_path: Path
+) -> None:
+    file = tmp_path / "study.yaml"
+    ran = config.run_dir
+    ran.mkdir(parents=True)
+    (ran / "config.yaml").write_text("")
+    plain = f"name: {ran.name}\nruns: {ran.parent}\n"
+    file.write_text(plain)
+    assert Runs.named(file) == Runs.named(ran) == Runs([ran])
+    for other in (
+        plain + "grid: {seed: [0, 1]}",
+        plain + "tasks: {a: {query: q.jsonl}}",
+        f"runs: {ran.parent}\nname: other",
+        "- 1",
+        "a: [",
+        "[" * 5000,
+    ):
+        file.write_text(other)
+        assert Runs.named(file) is None
+    assert Runs.named(tmp_path / "nowhere.yaml") is None

@@ -243,10 +243,8 @@ def status(
     """
     from tis_ray.finished.status import Runs, status_json, status_lines
 
-    if (config / "config.yaml").is_file() and not overrides:  # a run's folder says all by itself
-        runs = Runs([config.resolve()])
-    else:
-        runs = Runs.of(load(config, overrides))
+    named = None if overrides else Runs.named(config)
+    runs = named or Runs.of(load(config, overrides))
     if follow:
         from tis_ray.finished.follow import follow_json, follow_lines
 

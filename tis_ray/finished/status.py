@@ -13,12 +13,14 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+import yaml
+
 from tis_ray.errors import InputError
 from tis_ray.log.activity import duration
 from tis_ray.log.sign_of_life import LIVE, Live
 from tis_ray.stopping import STOPS
-from tis_ray.storage import Place
-from tis_ray.store import find_json, read_lines
+from tis_ray.storage import Place, place
+from tis_ray.store import find_json, read_lines, read_text
 
 if TYPE_CHECKING:
     from tis_ray.config import Config
@@ -88,6 +90,23 @@ class Runs:
         from tis_ray.config import plan, together  # a second, which a run's folder does not need
 
         return cls([study.run_dir for study in plan(config).values()], together(config))
+
+    @classmethod
+    def named(cls, config: Place) -> Runs | None:
+        """Return the run of a run's folder, or of a file of one study that has run, by its own words.
+
+        None where only the whole config can say which runs there are, or what is wrong with it.
+        """
+        if (config / "config.yaml").is_file():
+            return cls([config.resolve()])
+        try:
+            raw = yaml.safe_load(read_text(config))
+            if not isinstance(raw, dict) or "tasks" in raw or "grid" in raw:
+                return None
+            folder = place(str(raw.get("runs", "runs"))).absolute() / str(raw.get("name", "study"))
+            return cls([folder]) if (folder / "config.yaml").is_file() else None
+        except (OSError, RecursionError, ValueError, yaml.YAMLError):
+            return None
 
     @property
     def page(self) -> Place | None:
