@@ -42,7 +42,6 @@ MODULES = {
 ALLOWED = {
     "methods.py": {"read_bytes": "the source of a user's method, which is part of its name"},
     "evaluation/sandbox_child.py": {"open": "the folder that a generated program is locked into"},
-    "distributed/quiet.py": {"open": "the device that takes what nobody reads"},
     "distributed/scratch.py": {"pyarrow.fs": "Ray writes files of its own"},
     "distributed/worker_logs.py": {"open": "what Ray has kept of a worker's output on its node"},
     "finished/choices.py": {"memmap": "main memory that may be swapped, in a file without a name"},

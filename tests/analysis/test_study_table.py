@@ -7,7 +7,7 @@ import pytest
 from hypothesis import strategies as st
 
 from tis_ray import analysis
-from tis_ray.analysis import Cell, holm, mean_interval
+from tis_ray.analysis import Cell, Legend, holm, mean_interval
 from tis_ray.analysis.winners import winners
 from tis_ray.errors import InputError
 from tis_ray.metrics.description import describe
@@ -139,6 +139,14 @@ def test_degenerate_cells_are_flagged():
     assert messages["below_zero_shot"] == "test loss 0.61 is worse than zero-shot 0.5"
     assert messages["few_steps"] == "only 8 optimizer steps"
     assert messages["short_subset"] == "trained on 96 of 100 rows"
+
+
+def test_what_is_alike_is_not_flagged_as_worse():
+    cells = cells_of("less", "uot", 100, [0.500, 0.501, 0.502], train_rows=100, optimizer_steps=17)
+    cells.append(zero_shot(test_loss=0.5))
+    row = summarise(cells, legend=Legend(margins={"test_loss": 0.02}))[-1]
+    assert row.metrics["test_loss"].vs_zero_shot.verdict == "alike"
+    assert not row.flags
 
 
 def test_a_run_without_a_step_is_flagged():

@@ -11,9 +11,9 @@ from pydantic import ValidationError
 
 from tests.config.test_config import study
 from tis_ray.config import Config, parse_config
-from tis_ray.config.document import read_document
 from tis_ray.errors import InputError
 from tis_ray.section import Section, _kinds
+from tis_ray.store.document import read_document
 
 
 def number_fields(section: type[Section], path: str = "") -> Iterator[Any]:

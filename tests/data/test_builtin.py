@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from hashlib import blake2b
 from itertools import islice, pairwise
+from typing import get_args
 
 import pytest
 from scipy.stats import chi2_contingency
@@ -14,6 +15,7 @@ from tis_ray.data import builtin, content_fingerprint
 from tis_ray.data.builtin.skills import SKILLS_BY_NAME
 from tis_ray.errors import InputError
 from tis_ray.settings import BuiltinSource
+from tis_ray.settings.data import Skill
 
 POOL = builtin.pool_rows(4000, seed=3)
 
@@ -58,6 +60,10 @@ EXPECTED: dict[str, Callable[[str], str]] = {
     "next_number": lambda x: str(numbers(x)[-1] + numbers(x)[1] - numbers(x)[0]),
     "digit_names": lambda x: " ".join(NAMES[int(d)] for d in x),
 }
+
+
+def test_a_config_takes_the_skills_that_there_are() -> None:
+    assert get_args(Skill) == builtin.SKILLS
 
 
 def test_answers_are_right_by_independent_computation() -> None:

@@ -242,3 +242,18 @@ def test_a_file_names_its_run_if_it_is_of_one_study_that_has_run(
         file.write_text(other)
         assert Runs.named(file) is None
     assert Runs.named(tmp_path / "nowhere.yaml") is None
+
+
+def test_what_an_earlier_start_has_left_is_told(config: Config) -> None:
+    page = config.run_dir / "report" / "index.html"
+    page.parent.mkdir(parents=True)
+    page.write_text("")
+    done: dict[str, object] = {"event": "done", "seconds": 3.0, "time": 1.7e9 + 3}
+    failed = {"event": "failed", "error": "budget: 500 exceeds the pool", "code": 2}
+    begun = [start(), done, start(until="select"), failed]
+    assert events(config, *begun)[-1] == f"  before   an earlier start has left: page: {page}"
+    assert events(config, *begun, start(), done)[-1] == f"  done     in 3 s; page: {page}"
+    again = events(config, *begun, start(until="select"), {**done, "until": "report"})
+    assert again[-1] == f"  done     in 3 s; page: {page}"
+    other = [{**start(), "until": "tomorrow"}, done, {"says": "nothing of an event"}]
+    assert "failed" in events(config, *other, start(), failed)[-1]

@@ -101,8 +101,8 @@ def load_run(run: Path, overrides: list[str] | None = None) -> Config:
 
 
 @contextmanager
-def writing(option: str, to: Path | Place) -> Iterator[None]:
-    """Make one line of what the system says of a file or folder that an option names for output."""
+def writing(option: str, to: Path | Place | None) -> Iterator[None]:
+    """Make one line of what the system says of a file or folder that an option names for output, if it does."""
     try:
         yield
     except OSError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
@@ -96,7 +95,7 @@ def report(config: ConfigFile, overrides: Overrides = None, to: ToFolder = None)
     loaded = load(config, overrides)
     from tis_ray.finished.redraw import redrawn
 
-    with writing("--to", to) if to is not None else nullcontext():
+    with writing("--to", to):
         for page in redrawn(loaded, to):
             say(f"report: {page}")
     if to is not None:
@@ -124,7 +123,7 @@ def analyze(
     """
     from tis_ray.report.analyze import analyze as analyze_folders
 
-    with writing("--out", out), writing("--to", to) if to is not None else nullcontext():
+    with writing("--out", out), writing("--to", to):
         page = analyze_folders(folders, out, to)
     say(f"analysis: {page}")
     say(f"tables: {out / 'tables.json'}")
@@ -184,7 +183,7 @@ def explain(
         for each in of_studies:
             print_explained(each, Console(width=None if sys.stdout.isatty() else 110), several)
     else:
-        with writing("--out", out) if out is not None else nullcontext():
+        with writing("--out", out):
             tables = [*explain_orderings(loaded, out, 0.95 if near is None else near)]
         if as_json:
             typer.echo(json.dumps([each.to_json() for each in tables], ensure_ascii=False))

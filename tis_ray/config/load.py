@@ -9,7 +9,6 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
-from tis_ray.config.document import read_document
 from tis_ray.config.first_study import written_at
 from tis_ray.config.plan import parts
 from tis_ray.config.problems import problem_line
@@ -17,6 +16,7 @@ from tis_ray.config.schema import Config
 from tis_ray.errors import InputError
 from tis_ray.storage import AnyPlace, Place, location, place
 from tis_ray.store import read_text
+from tis_ray.store.document import read_document
 
 
 def load_config(

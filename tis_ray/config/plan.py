@@ -76,7 +76,7 @@ def require_files(config: Config) -> None:
             if isinstance(one, FileSource) and _is_missing(one.path):
                 raise InputError(f"{key}: {one.path}: no such file or folder; check the path")
     for key, model in config.trained_models():
-        if model.name.startswith(("/", "./", "../", "~")) and _is_missing(model.name):
+        if model.is_path and _is_missing(model.name):
             raise InputError(f"{key}.name: {model.name}: no such folder; check the path")
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 ENVIRONMENT = {
@@ -41,18 +41,13 @@ def quiet_connection() -> Iterator[None]:
     """
     from ray._private import worker
 
+    from tis_ray.log.descriptors import descriptors_to
+
     whole = worker.connect
 
     def quietly(*arguments: Any, **named: Any) -> Any:
-        sys.stderr.flush()
-        own, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, 2)
-        try:
+        with descriptors_to(Path(os.devnull), own=(2,)):
             return whole(*arguments, **named)
-        finally:
-            os.dup2(own, 2)
-            os.close(own)
-            os.close(nowhere)
 
     worker.connect = quietly
     try:

@@ -67,9 +67,8 @@ def choose(
     known = orderings(run_dir, config)
     names = [name for name in known if method or not name.startswith(f"{RANDOM}-seed-")]
     if method is not None:
-        asked = method.replace(
-            " ", ""
-        )  # of a representation alone the folder says whether it has one
+        asked = method.replace(" ", "")
+        # Of a representation alone the folder says whether it has one ordering.
         pair = asked_method(asked, config) if "+" in asked else None
         wanted = (pair or asked).replace("+", "-")
         names = [name for name in known if name == wanted or name.startswith(f"{wanted}-")]

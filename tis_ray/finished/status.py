@@ -13,14 +13,13 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-import yaml
-
 from tis_ray.errors import InputError
 from tis_ray.log.activity import duration
 from tis_ray.log.sign_of_life import LIVE, Live
 from tis_ray.stopping import STOPS
 from tis_ray.storage import Place, place
 from tis_ray.store import find_json, read_lines, read_text
+from tis_ray.store.document import read_document
 
 if TYPE_CHECKING:
     from tis_ray.config import Config
@@ -100,12 +99,12 @@ class Runs:
         if (config / "config.yaml").is_file():
             return cls([config.resolve()])
         try:
-            raw = yaml.safe_load(read_text(config))
+            raw = read_document(read_text(config))
             if not isinstance(raw, dict) or "tasks" in raw or "grid" in raw:
                 return None
             folder = place(str(raw.get("runs", "runs"))).absolute() / str(raw.get("name", "study"))
             return cls([folder]) if (folder / "config.yaml").is_file() else None
-        except (OSError, RecursionError, ValueError, yaml.YAMLError):
+        except (OSError, RecursionError, ValueError):
             return None
 
     @property
@@ -166,13 +165,14 @@ def _status(folder: Place) -> Status:
 
 def _before(events: list[dict[str, Any]]) -> str | None:
     """Return the furthest step that these starts have ended with."""
-    until, furthest = "", None
+    until, ended = None, []
     for event in events:
-        if event["event"] == "start":
-            until = event["until"]
-        if event["event"] == "done":
-            furthest = max(furthest or until, event.get("until", until), key=[*_LEFT].index)
-    return furthest
+        if event.get("event") == "start":
+            until = event.get("until")
+        if event.get("event") == "done":
+            ended.append(event.get("until", until))
+    known = [step for step in _LEFT if step in ended]  # another version may have had others
+    return known[-1] if known else None
 
 
 def _take(status: Status, event: dict[str, Any]) -> None:

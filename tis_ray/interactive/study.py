@@ -189,10 +189,9 @@ class Study:
 
     def _ordering(self, method: str | None) -> StudyOrdering:
         study = self._single("ordering")
-        if not isinstance(method, str | None):
-            raise InputError(f"method: found {method!r}, expected text such as {self.methods[0]!r}")
-        asked, _, seed = (method or "").partition(SEED)  # a selector that draws has one for each
-        name = require_method(asked or None, study.config)
+        # A selector that draws has an ordering for each seed.
+        asked, _, seed = method.partition(SEED) if isinstance(method, str) else (method, "", "")
+        name = require_method(None if asked == "" else asked, study.config)
         orderings = study._result("select").orderings
         own = {
             name if each.seed is None else f"{name}{SEED}{each.seed}": each

@@ -12,12 +12,12 @@ from tis_ray.store import end_of
 
 
 @contextmanager
-def descriptors_to(log: Place) -> Iterator[None]:
-    """Let file descriptors 1 and 2 be the end of the file `log` while the block runs.
+def descriptors_to(log: Place, own: tuple[int, ...] = (1, 2)) -> Iterator[None]:
+    """Let file descriptors, standard output and error, be the end of the file `log` while the block runs.
 
     Of a log in a bucket what is written is kept on this machine, and added when the block ends.
     """
-    before = {descriptor: os.dup(descriptor) for descriptor in (1, 2)}
+    before = {descriptor: os.dup(descriptor) for descriptor in own}
     with end_of(log) as file:
         _flush()
         for descriptor in before:
@@ -26,9 +26,9 @@ def descriptors_to(log: Place) -> Iterator[None]:
             yield
         finally:
             _flush()
-            for descriptor, own in before.items():
-                os.dup2(own, descriptor)
-                os.close(own)
+            for descriptor, kept in before.items():
+                os.dup2(kept, descriptor)
+                os.close(kept)
 
 
 def _flush() -> None:

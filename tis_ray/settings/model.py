@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from tis_ray.section import Section
+from tis_ray.storage import is_remote
 
 
 class ModelConfig(Section):
@@ -23,6 +24,11 @@ class ModelConfig(Section):
     for features alone. On CPU keep float32."""
     trust_remote_code: bool = False
     """Run Python code that comes with a hub model. Off unless you have read that code."""
+
+    @property
+    def is_path(self) -> bool:
+        """Whether `name` can only be a folder: it looks like a path, or is a URI."""
+        return is_remote(self.name) or self.name.startswith((".", "/", "~", "file:"))
 
 
 def _targets(value: object) -> object:

@@ -54,12 +54,10 @@ class StudyResult:
     @property
     def subsets(self) -> list[Place]:
         """The selected rows as they came: a file for each ordering and budget."""
-        folder = (
-            self.run_dir / "subsets"
-        )  # by its name in the run's folder, where a link leads there
-        return listed(
-            folder if isinstance(folder, Path) and folder.is_dir() else followed(folder), "*"
-        )
+        folder = self.run_dir / "subsets"
+        # By its name in the run's folder, where a link leads there.
+        linked = isinstance(folder, Path) and folder.is_dir()
+        return listed(folder if linked else followed(folder), "*")
 
     @property
     def report(self) -> Place:

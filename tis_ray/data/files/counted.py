@@ -86,9 +86,8 @@ def count_records(file: RowFile) -> Count:
             return elements
         packed = path.suffix.lower() in PACKED
         if file.kind in (".csv", ".tsv") and not packed and path.stat().st_size <= SMALL:
-            return Count.of(
-                sum(1 for _ in _records(file, None))
-            )  # a text in quotes has lines of its own
+            # A text in quotes has lines of its own.
+            return Count.of(sum(1 for _ in _records(file, None)))
         lines = _packed_lines(path) if packed else _lines(path)
         if file.kind in (".csv", ".tsv"):
             return Count(lines.rows - 1, lines.low - 1, lines.high - 1)  # the names of its columns

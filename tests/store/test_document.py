@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tis_ray.config import load_config
-from tis_ray.config.document import read_document
 from tis_ray.errors import InputError
+from tis_ray.store.document import read_document
 
 STUDY = """
 name: s
